@@ -1,0 +1,1 @@
+"""Tensors: the model and its mathematics, in plain PyTorch."""

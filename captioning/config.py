@@ -1,0 +1,110 @@
+"""The settings of a model and of its training; imports neither torch nor Ray, so that ``--help`` is quick."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The encoder-decoder."""
+
+    backbone: str = "resnet152"
+    """Any torchvision classifier by name, cut before its pooling."""
+    weights: str = "DEFAULT"
+    """Where the encoder starts: DEFAULT (torchvision's own, downloaded), none, or a local .pth or .safetensors file."""
+    trainable_from: str | None = None
+    """Train the encoder from this stage on (a parameter prefix such as layer4), or all; frozen if not given."""
+    image_size_px: int = 224
+    """Side of the square that the encoder sees, in pixels."""
+    decoder: Literal["lstm"] = "lstm"
+    """lstm: Show and Tell (arXiv 1411.4555)."""
+    embedding_size: int = 512
+    """Units of a word's embedding."""
+    hidden_size: int = 512
+    """Units of the LSTM."""
+    dropout: float = 0.5
+    """Share of the units that are dropped before and after the LSTM while training."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        _require_positive(self, "image_size_px", "embedding_size", "hidden_size")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is no share of the units; use 0 up to below 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate, reached at the end of the warm-up."""
+    encoder_learning_rate_factor: float = 0.1
+    """The encoder's trainable part learns at this multiple of the learning rate."""
+    warmup_steps: int = 200
+    """Steps over which the learning rate rises from zero."""
+    final_factor: float = 0.01
+    """The learning rate ends at this multiple of its highest value."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; vectors have none."""
+    max_gradient_norm: float = 5.0
+    """Gradients are scaled down to this global norm."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        _require_positive(self, "learning_rate", "max_gradient_norm")
+        if self.warmup_steps < 0:
+            raise ValueError(f"{self.warmup_steps} warm-up steps make no schedule; use 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """What is trained on, for how long, and what is kept of it."""
+
+    num_epochs: float = 10.0
+    """Passes over the training split."""
+    batch_size: int = 64
+    """Images a step over all workers; all captions of an image train on one pass through the encoder."""
+    accumulation: int = 1
+    """Parts that a worker's share of a batch is computed in, to save memory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: forward and backward in bfloat16 where it is safe; weights stay in fp32."""
+    label_smoothing: float = 0.0
+    """Share of a target's probability that is spread over the whole vocabulary."""
+    max_caption_words: int = 30
+    """Longer captions are cut."""
+    crop_area: float = 0.7
+    """Training crops are squares of at least this share of the largest square; 1 crops nothing but the longer side."""
+    flip: bool = True
+    """Mirror half of the training images; turn it off where captions say left and right."""
+    shuffle_window_shards: int = 16
+    """Shards whose samples are mixed together."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints, each with a validation; 0: once an epoch."""
+    keep_best: int = 2
+    """Checkpoints of the lowest validation loss that are kept."""
+    keep_last: int = 2
+    """Latest checkpoints that are kept."""
+    seed: int = 0
+    """Of weights, order, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        _require_positive(
+            self, "num_epochs", "batch_size", "accumulation", "max_caption_words", "shuffle_window_shards", "keep_last"
+        )
+        if not 0 < self.crop_area <= 1:
+            raise ValueError(f"crop area {self.crop_area} is no share of an image; use above 0 up to 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label smoothing {self.label_smoothing} is no share; use 0 up to below 1")
+        if self.checkpoint_every_steps < 0 or self.keep_best < 0:
+            raise ValueError(
+                f"checkpoint_every_steps {self.checkpoint_every_steps} and keep_best {self.keep_best} "
+                "must not be negative; use 0 or more"
+            )
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value <= 0:
+            raise ValueError(f"{name} {value} is not positive; use a number above 0")

@@ -1,0 +1,118 @@
+"""Words of a caption, as the official COCO evaluation counts them.
+
+The evaluation (Chen et al. 2015, https://arxiv.org/abs/1504.00325) runs Stanford's PTBTokenizer 3.4.1, a
+Java lexer, with ``-preserveLines -lowerCase``, then drops punctuation. The rules below were found by watching that
+lexer: at each position the longest match wins, and the first rule breaks a tie. Its oddities are kept, because scores
+depend on them: brackets stay as ``-lrb-``, since lower-casing comes before the dropping; ``?!`` stays, since only
+single marks are dropped; a mixed number is one word with a no-break space inside. One cannot be kept: the lexer reads
+past the end of a line, so there ``sector c.`` loses its point only if the next caption starts a sentence. Here it
+always does.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+
+def _any_of(words: str) -> str:
+    return "(?:" + "|".join(words.split()) + ")"
+
+
+_ABBREVIATION = _any_of("""
+    mr mrs ms dr prof gen col capt cmdr maj lt sgt cpl pvt adm sen rep gov pres rev hon supt insp det messrs mme mlle
+    jr sr esq md ph st ste ave blvd rd mt ft sq ct bldg dept assoc assn univ natl intl mfg inc co corp cos ltd bros plc
+    bhd cie etc vs al cf est ext tel adj adv elec jos wm alex jan feb mar apr jun jul aug sept sep oct nov dec mon tues
+    tue wed thurs thu fri ariz calif colo conn fla ga ind kan ky mich minn mo mont neb nev okla penn tenn va vt wis wyo
+    ala""")
+_CAPITALIZED_ABBREVIATION = _any_of("Ark Az Del Ill La Mass Miss Ore Pa Tex Wash ARK AZ DEL ILL LA MASS MISS ORE PA")
+_ABBREVIATION_BEFORE_NUMBER = _any_of("nos no figs fig pp art op ca")
+_SENTENCE_START = _any_of(r"""
+    A After An As At But Here He Her However If In It Many Mr\. Once One Our She Since Some So Such That Their The Then
+    There These They This We What When While You""")
+_ELISION = _any_of("cap'n c'mon ev'ry nat'l s'mores ol' 'cause 'em 'til 'tis 'twas more'n y'all")
+
+_LETTER = r"[^\W\d_ª²³¹º¼½¾⅓⅔⅛⅜⅝⅞]"
+_WORD = rf"(?:[0-9]|{_LETTER}[\u0300-\u036f]*)+"
+_RULES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_WORD}(?:[-_/]{_WORD})*",  # two-story, and/or, 10-year-old
+        rf"\d+(?:[.,]\d+)+(?:-{_WORD})+",  # 10,000-seat
+        r"[-+]?(?:\d+|[.,:]\d+)(?:[.,:]\d+)*",  # 10:30, 1,000, -5, .5
+        r"\d+[- ]\d+/\d+|\(\d{2,3}\) ?\d{3}[- ]?\d{4}",  # 22 3/4, (555) 555-1234
+        rf"{_LETTER}(?:{_WORD})?(?:\.{_LETTER}(?:{_WORD})?)+",  # example.com
+        rf"{_WORD}(?:[?!]{_WORD})+|{_WORD}\.(?=[,;])",  # yes!no, etc.,
+        rf"(?:{_LETTER}\.)+(?:-{_WORD})+|(?:{_LETTER}\.){{2,}}",  # u.s.-made, p.m.
+        rf"{_LETTER}\.(?!\s*$|\s+{_SENTENCE_START}\s)",  # j. smith
+        rf"(?:(?i:{_ABBREVIATION})|{_CAPITALIZED_ABBREVIATION})\.(?:-{_WORD})*",  # mr.
+        rf"(?i:{_ABBREVIATION_BEFORE_NUMBER})\.(?=\s*\d)",  # no. 5
+        rf"[A-HJ-XZdlno]'(?:{_LETTER}){{2,}}(?:-{_WORD})*|[dljDLJ]'",  # o'clock
+        rf"{_LETTER}*[AEIOUYaeiouy]'[AEIOUaeiou]{_LETTER}*",  # ma'am
+        rf"(?i:{_ELISION})|'\d\ds|'\d\d(?=\s|$)|'n'|'n(?!\w)",  # '50s, rock 'n' roll
+        r"(?i:'(?:s|d|m|re|ve|ll)(?!\w)|n't)",  # dog 's, is n't
+        r"[A-Z]+&[A-Z]+|(?:US|A|C)\$|[cC]\+\+",  # AT&T
+        r"@\w+|#[A-Za-z]+|https?://[^\s<>\"']*[^\s<>\"'.,;:!?()]|[^\s@]+@[^\s@]+",
+        r"<[/!?]?[A-Za-z-][^<>=,()'\\]*>|<<|>>",  # <unk>
+        r"[:;=]['-]?[()DPp\]\\](?!\w)|\^_\^|-_-",  # :-)
+        r"[?!]+|-{2,}|_+|\*+|''|``",
+    )
+)
+_SPACE_OR_PLAIN_WORD = re.compile(r"\s+|[A-Za-z]+(?=[\s,]|$)")
+_CONTRACTION = re.compile(r"(?<=[^\W_])(?='(?:s|d|m|re|ve|ll)(?!\w)|n't(?!\w))", re.IGNORECASE)
+_UNKNOWN_CHARACTER = re.compile(r"[^\S ]|[\x00-\x1f\x7f\u200b-\u200f\ufeff\U00010000-\U0010ffff]")
+_DROPPED = frozenset(["'", "''", "`", "``", '"', ".", "?", "!", ",", ":", ";", "-"])
+
+_SPELLINGS = {
+    **dict.fromkeys("\u201c\u201d\u00ab\u00bb", ' " '),
+    **dict.fromkeys("\u2018\u2039\u203a", " ` "),
+    **dict.fromkeys("\u2013\u2014\u2015\u2026", " -- "),
+    # Two spaces, because 3½ is two words where 3 1/2 is one.
+    **dict(zip("½¼¾⅓⅔", ("  1/2 ", "  1/4 ", "  3/4 ", "  1/3 ", "  2/3 "), strict=True)),
+    **{"\u2019": "'", "€": "$", "£": "#", "¢": " cents ", "\u00ad": ""},
+    **{"&amp;": "&", "&lt;": " < ", "&gt;": " > ", "&quot;": '"', "&apos;": "'", "&nbsp;": " "},
+}
+_SPELLING = re.compile("|".join(_SPELLINGS))
+_BRACKETS = dict(zip("()[]{}", ("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"), strict=True))
+_OUTPUT_CHARACTERS = str.maketrans({**_BRACKETS, " ": "\u00a0"})
+_SPLIT_WORDS: dict[str, Sequence[str]] = {
+    parts.replace("|", ""): parts.split("|")
+    for parts in ("can|not", "gim|me", "gon|na", "got|ta", "lem|me", "wan|na", "more|'n", "'t|is", "'t|was", "y'|all")
+}
+
+
+def tokenize(caption: str) -> list[str]:
+    """Split a caption into the lower-case words that BLEU, ROUGE-L and CIDEr-D are defined on.
+
+    Args:
+        caption: one caption; line breaks count as spaces.
+
+    Returns:
+        Words without punctuation; empty if nothing but punctuation was said.
+    """
+    return [word for token in _lex(_normalize(caption)) for word in _words(token)]
+
+
+def _normalize(caption: str) -> str:
+    text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], caption)
+    return _CONTRACTION.sub(" ", _UNKNOWN_CHARACTER.sub(" ", text))
+
+
+def _lex(text: str) -> Iterator[str]:
+    position = 0
+    while position < len(text):
+        match = _SPACE_OR_PLAIN_WORD.match(text, position) or _longest_match(text, position)
+        token = match[0] if match else text[position]
+        position += len(token)
+        if not token.isspace():
+            yield token
+
+
+def _longest_match(text: str, position: int) -> re.Match[str] | None:
+    matches = (rule.match(text, position) for rule in _RULES)
+    return max(filter(None, matches), key=re.Match.end, default=None)
+
+
+def _words(token: str) -> Sequence[str]:
+    if token in _DROPPED or not token.strip("-"):
+        return []
+    word = token.lower().translate(_OUTPUT_CHARACTERS)
+    return _SPLIT_WORDS.get(word, [word])

@@ -1,0 +1,1 @@
+"""Ray and MLflow: what is distributed and tracked."""

@@ -1,0 +1,145 @@
+"""Where a job runs, keeps its files and is tracked; whole jobs as one frozen value. Imports no torch, Ray or MLflow."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+
+_NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """The cluster and this job's share of it."""
+
+    address: str | None = None
+    """Of a Ray cluster (host:port, or auto for one on this machine); RAY_ADDRESS if not given; else Ray starts in this
+    process."""
+    num_workers: int = 2
+    """Training processes, one rank each."""
+    use_gpu: bool = False
+    """Give every worker a GPU (nccl); otherwise CPUs (gloo)."""
+    cpus_per_worker: int = 1
+    """CPUs reserved for each worker, and the threads it computes with."""
+    resources_per_worker: dict[str, float] = field(default_factory=dict)
+    """Further Ray resources for each worker, such as accelerator_type:H100 0.001."""
+    num_loader_processes: int = 0
+    """Processes that read and decode for each worker; 0 does it in the worker itself."""
+    max_restarts: int = 3
+    """How often training starts again from its last checkpoint after a failure."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.num_workers < 1 or self.cpus_per_worker < 1:
+            raise ValueError(
+                f"{self.num_workers} workers of {self.cpus_per_worker} CPUs cannot train; use at least 1 of each"
+            )
+        if self.num_loader_processes < 0 or self.max_restarts < 0:
+            raise ValueError(
+                f"num_loader_processes {self.num_loader_processes} and max_restarts {self.max_restarts} "
+                "must not be negative; use 0 or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """Where results are kept."""
+
+    home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = Path("runs")
+    """Folder of the embedded tracker, artifacts and checkpoints (or CAPTIONING_HOME); every node must see it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingConfig:
+    """The MLflow tracker and registry."""
+
+    uri: str | None = None
+    """Of an MLflow server or database; MLFLOW_TRACKING_URI if not given; else a database in the home folder."""
+    experiment: str = "captioning"
+    """MLflow experiment of the runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRun:
+    """A whole training run."""
+
+    name: Annotated[str, tyro.conf.arg(prefix_name=False)] = "train"
+    """Of the run; the same name again resumes it."""
+    shards: Annotated[Path | None, tyro.conf.arg(prefix_name=False)] = None
+    """Folder of the shard set."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str = "val"
+    """Split whose loss chooses the best checkpoints."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        """Check the name and the relations between parts."""
+        if not _NAME_FORM.fullmatch(self.name):
+            raise ValueError(f"name {self.name!r} cannot be a folder's; use letters, digits, points, dashes")
+        if self.training.batch_size < self.cluster.num_workers:
+            raise ValueError(
+                f"a batch of {self.training.batch_size} images leaves some of {self.cluster.num_workers} workers "
+                "without any; use fewer workers or a larger --training.batch-size"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Return the run's own folder."""
+        return self.storage.home / "training" / self.name
+
+    def shards_folder(self) -> Path:
+        """Return the folder of the shard set.
+
+        Raises:
+            ValueError: none was given.
+        """
+        if self.shards is None:
+            raise ValueError("no shard set was given; use --shards FOLDER (captioning convert makes one)")
+        return self.shards
+
+
+_SMALL = ModelConfig(
+    backbone="squeezenet1_1",
+    weights="none",
+    trainable_from="all",
+    image_size_px=96,
+    embedding_size=128,
+    hidden_size=256,
+    dropout=0.0,
+)
+
+TRAIN_PRESETS = {
+    "default": ("ResNet-152 and an LSTM of 512 units", TrainRun()),
+    "smoke": (
+        "drawn images, a small encoder from scratch, one minute on two CPU cores",
+        TrainRun(
+            name="smoke",
+            model=_SMALL,
+            optimizer=OptimizerConfig(encoder_learning_rate_factor=1.0, warmup_steps=50),
+            training=TrainingConfig(flip=False, crop_area=1.0),
+        ),
+    ),
+    "show-and-tell": (
+        "the classic: frozen ResNet-152, LSTM of 512 units",
+        TrainRun(name="show-and-tell", model=ModelConfig(backbone="resnet152")),
+    ),
+    "coco": (
+        "COCO 2017 on one GPU a worker, bf16, ResNet-152 trained from layer4 on",
+        TrainRun(
+            name="coco",
+            model=ModelConfig(trainable_from="layer4"),
+            training=TrainingConfig(precision="bf16", batch_size=256, num_epochs=20, label_smoothing=0.1),
+            cluster=ClusterConfig(use_gpu=True, cpus_per_worker=8, num_loader_processes=6, num_workers=1),
+        ),
+    ),
+}

@@ -1,0 +1,154 @@
+"""Order, reader and batches put together for one rank; imports no Ray."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from torch.utils.data import DataLoader, Dataset
+
+from captioning.batches import Augmentation, CaptionBatch, CaptionedJpeg, make_batch
+from captioning.config import ModelConfig, TrainingConfig
+from captioning.vocabulary import Vocabulary, load_vocabulary
+from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
+from shards.order import SampleOrder, rank_share
+from shards.reader import ShardReader
+
+
+class ShardSet:
+    """A finished shard set: manifest, vocabulary and readers of its splits.
+
+    Args:
+        folder: of the shard set.
+
+    Raises:
+        FileNotFoundError: the folder is no finished shard set.
+        ValueError: the manifest or the vocabulary is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = load_manifest(folder)
+        self.vocabulary: Vocabulary = load_vocabulary(folder / VOCABULARY_NAME)
+        if self.vocabulary.digest != self.manifest.vocabulary_digest:
+            raise ValueError(
+                f"{folder / VOCABULARY_NAME} differs from the vocabulary in the manifest; run captioning convert again"
+            )
+
+    def reader(self, split: str) -> ShardReader:
+        """Return a reader of a split, whose sample numbers count through its shards by name."""
+        return ShardReader(self.folder, self.manifest.of_split(split))
+
+
+class _TrainingShare(Dataset[list[CaptionBatch]]):
+    """Step -> this rank's share of the step's batch, in parts."""
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        vocabulary: Vocabulary,
+        model: ModelConfig,
+        config: TrainingConfig,
+        ranks: tuple[int, int],
+    ) -> None:
+        self._reader, self._vocabulary, self._model, self._config, self._ranks = (
+            reader,
+            vocabulary,
+            model,
+            config,
+            ranks,
+        )
+        self._order = SampleOrder(reader.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+
+    def __getitem__(self, step: int) -> list[CaptionBatch]:
+        size = self._config.batch_size
+        share = rank_share(step * size, (step + 1) * size, *self._ranks)
+        numbers = self._order.at(share.start, share.stop)
+        samples = [_captioned_jpeg(self._reader, int(number), share.start + at) for at, number in enumerate(numbers)]
+        num_parts = min(self._config.accumulation, len(samples))
+        cuts = [len(samples) * part // num_parts for part in range(num_parts + 1)]
+        return [self._batch(samples[start:stop]) for start, stop in pairwise(cuts)]
+
+    def _batch(self, samples: Sequence[CaptionedJpeg]) -> CaptionBatch:
+        return make_batch(
+            samples,
+            self._vocabulary,
+            model=self._model,
+            max_caption_words=self._config.max_caption_words,
+            augmentation=Augmentation.of(self._config),
+        )
+
+
+class _ValidationShare(Dataset[CaptionBatch]):
+    """Number -> one batch of a rank's contiguous share of a split, as it is stored."""
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        vocabulary: Vocabulary,
+        model: ModelConfig,
+        config: TrainingConfig,
+        ranks: tuple[int, int],
+    ) -> None:
+        self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
+        rank, world_size = ranks
+        self._start, self._stop = len(reader) * rank // world_size, len(reader) * (rank + 1) // world_size
+        self._size = max(1, config.batch_size // (world_size * config.accumulation))
+
+    def __len__(self) -> int:
+        return -(-(self._stop - self._start) // self._size)
+
+    def __getitem__(self, index: int) -> CaptionBatch:
+        start = self._start + index * self._size
+        numbers = range(start, min(start + self._size, self._stop))
+        samples = [_captioned_jpeg(self._reader, number, number) for number in numbers]
+        return make_batch(
+            samples, self._vocabulary, model=self._model, max_caption_words=self._config.max_caption_words
+        )
+
+
+def training_batches(
+    shard_set: ShardSet,
+    split: str,
+    *,
+    model: ModelConfig,
+    config: TrainingConfig,
+    ranks: tuple[int, int],
+    steps: range,
+    num_loader_processes: int = 0,
+) -> Iterable[list[CaptionBatch]]:
+    """Read a rank's share of each step's batch.
+
+    Args:
+        shard_set: to read.
+        split: of it.
+        model: decides about the size of images.
+        config: of batch, order, parts and augmentation.
+        ranks: (rank, world size).
+        steps: to read for.
+        num_loader_processes: that read ahead; 0 reads when asked.
+    """
+    share = _TrainingShare(shard_set.reader(split), shard_set.vocabulary, model, config, ranks)
+    return _loader(share, list(steps), num_loader_processes)
+
+
+def validation_batches(
+    shard_set: ShardSet,
+    split: str,
+    *,
+    model: ModelConfig,
+    config: TrainingConfig,
+    ranks: tuple[int, int],
+    num_loader_processes: int = 0,
+) -> Iterable[CaptionBatch]:
+    """Read a rank's share of a split once, in order and without augmentation; the arguments of ``training_batches``."""
+    share = _ValidationShare(shard_set.reader(split), shard_set.vocabulary, model, config, ranks)
+    return _loader(share, list(range(len(share))), num_loader_processes)
+
+
+def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
+    return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)
+
+
+def _captioned_jpeg(reader: ShardReader, number: int, position: int) -> CaptionedJpeg:
+    sample = reader.read(number)
+    return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions)

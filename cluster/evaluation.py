@@ -1,0 +1,94 @@
+"""A model's scores on a split of a shard set, each image once."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from captioning.checkpoint import load_model
+from captioning.evaluation import Captioner, coco_results
+from captioning.metrics import score_captions
+from cluster.data import ShardSet
+from shards.files import replace_file
+from shards.manifest import verify_shards
+from shards.reader import ShardReader
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What a model wrote about a split, and how it scores."""
+
+    split: str
+    shards_digest: str
+    beam_size: int
+    step: int
+    scores: dict[str, float]
+    captions: dict[int, str]
+
+    def summary(self) -> dict[str, object]:
+        """Return all but the captions, as it is kept with a run or a model version."""
+        return {
+            "split": self.split,
+            "shards_digest": self.shards_digest,
+            "beam_size": self.beam_size,
+            "step": self.step,
+            "num_images": len(self.captions),
+            "scores": self.scores,
+        }
+
+    def save_results(self, path: Path) -> None:
+        """Write the captions as the COCO evaluation reads results."""
+        replace_file(path, json.dumps(coco_results(self.captions), indent=0).encode() + b"\n")
+
+
+def load_captioner(folder: Path, *, beam_size: int, batch_size: int) -> Captioner:
+    """Load a checkpoint for captioning, on a GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Captioner(*load_model(folder, device=device), beam_size=beam_size, batch_size=batch_size)
+
+
+def evaluate_split(
+    checkpoint: Path,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    step: int,
+    beam_size: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Caption every image of a split and score the captions against the human ones.
+
+    Args:
+        checkpoint: folder.
+        shard_set: to read.
+        split: of it.
+        step: of the checkpoint.
+        beam_size: of the search.
+        batch_size: images at once.
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError: there is no such split, or a shard is altered.
+        FileNotFoundError: a shard is missing.
+    """
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    reader: ShardReader = shard_set.reader(split)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    samples = [reader.read(number)._replace(jpeg=b"") for number in range(len(reader))]
+    written = captioner.write(reader.read(number).jpeg for number in range(len(reader)))
+    captions: dict[int, str] = {}
+    for done, (sample, caption) in enumerate(zip(samples, written, strict=True), start=1):
+        captions[sample.image_id] = caption.captions[0]
+        progress(done)
+    references = {sample.image_id: sample.captions for sample in samples}
+    return Evaluation(
+        split=split,
+        shards_digest=shard_set.manifest.digest,
+        beam_size=beam_size,
+        step=step,
+        scores=score_captions(captions, references).as_dict(),
+        captions=captions,
+    )

@@ -1,0 +1,84 @@
+"""What would make a job fail, asked before it starts."""
+
+import uuid
+from pathlib import Path
+
+from captioning.encoder import check_backbone, weights_identity
+from cluster.config import ClusterConfig, TrainRun
+from cluster.data import ShardSet
+from shards.manifest import verify_shards
+
+_PROBE_SECONDS = 30
+
+
+def check_data(run: TrainRun) -> ShardSet:
+    """Check that a training run's shards, splits, backbone and weights are there and whole.
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: something is damaged or unknown.
+    """
+    shard_set = ShardSet(run.shards_folder())
+    check_backbone(run.model.backbone)
+    weights_identity(run.model.weights)
+    for split in (run.train_split, run.validation_split):
+        verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    return shard_set
+
+
+def check_capacity(config: ClusterConfig) -> None:
+    """Check that the nodes that are there can hold all workers at once.
+
+    Raises:
+        ValueError: they cannot, now or ever.
+    """
+    import ray
+
+    wanted = {"CPU": float(config.cpus_per_worker), **config.resources_per_worker}
+    if config.use_gpu:
+        wanted["GPU"] = 1.0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    capacity = sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in nodes)
+    if capacity < config.num_workers:
+        each = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+        has = {name: sum(node.get(name, 0.0) for node in nodes) for name in wanted}
+        total = ", ".join(f"{amount:g} {name}" for name, amount in has.items())
+        raise ValueError(
+            f"{config.num_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
+            f"enough for {capacity}; use --cluster.num-workers {max(capacity, 1)} or a larger cluster"
+        )
+
+
+def check_home_is_shared(home: Path) -> None:
+    """Check that every node sees the home folder, by a file that each reads.
+
+    Raises:
+        ValueError: a node does not see it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    probe = home / f".probe-{uuid.uuid4().hex}"
+    probe.touch()
+    look = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
+    try:
+        asked = {
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                probe
+            ): node
+            for node in nodes
+        }
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
+        seen = {answer for answer in answered if ray.get(answer)}
+    finally:
+        probe.unlink()
+    blind = [node["NodeManagerAddress"] for answer, node in asked.items() if answer not in seen]
+    if blind:
+        raise ValueError(
+            f"home folder {home} is local: {len(blind)} of {len(nodes)} nodes do not see it, first {blind[0]}; "
+            "use a --home on storage that all nodes mount"
+        )

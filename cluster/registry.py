@@ -1,0 +1,340 @@
+"""Models by name: which checkpoint a word stands for, registering, promoting, listing."""
+
+import getpass
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+import captioning
+from captioning.checkpoint import CheckpointDescription, describe_checkpoint, inference_files
+from cluster.evaluation import Evaluation
+from cluster.runs import checkpoint_folder, load_record
+
+logger = logging.getLogger(__name__)
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+GATE_METRIC = "CIDEr-D"
+_SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
+_EVALUATION_TAG = "evaluation"
+
+
+class GateRefusal(Exception):  # noqa: N818  a decision, not an error
+    """A promotion that the gate refuses, and why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedModel:
+    """The checkpoint that a MODEL stands for."""
+
+    asked: str
+    folder: Path
+    description: CheckpointDescription
+    name: str | None = None
+    version: str | None = None
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Return the MLflow run that trained it, if it is known."""
+        return self.description.lineage.get("mlflow_run_id")
+
+    def __str__(self) -> str:
+        """Say which model it is."""
+        registered = f"{self.name} version {self.version}, " if self.name else ""
+        return f"{registered}step {self.description.step} of run {self.description.lineage.get('run', 'unknown')}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionSummary:
+    """One registered version, for people."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    run: str
+    step: str
+    scores: dict[str, dict[str, Any]]
+    """Evaluation by split."""
+    promoted: str
+
+
+def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
+    """Find the checkpoint of ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or a folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder or checkpoint.
+        ValueError: there is no such model, version or run.
+    """
+    if model.startswith("models:/"):
+        found = _find_version(model, client)
+        if not found.source:
+            raise ValueError(f"{model} has no artifacts; register it again")
+        uri = f"{found.source}/artifacts/checkpoint"
+        folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+        return ResolvedModel(
+            asked=model,
+            folder=folder,
+            description=describe_checkpoint(folder),
+            name=found.name,
+            version=str(found.version),
+        )
+    folder = _best_checkpoint(_run_folder(model, client)) if model.startswith("runs:/") else Path(model).absolute()
+    if (folder / "run.json").is_file():
+        folder = _best_checkpoint(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"model {model} is no folder; "
+            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
+        )
+    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
+
+
+def _find_version(model: str, client: MlflowClient) -> ModelVersion:
+    name, _, alias = model.removeprefix("models:/").partition("@")
+    try:
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        name, _, number = name.rpartition("/")
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(
+            f"{model} is not in the registry ({_one_line(error)}); captioning models lists what is"
+        ) from None
+
+
+def _run_folder(model: str, client: MlflowClient) -> Path:
+    try:
+        run = client.get_run(model.removeprefix("runs:/"))
+    except MlflowException as error:
+        raise ValueError(f"{model} is not in the tracker ({_one_line(error)}); look it up in MLflow") from None
+    if "run_folder" not in run.data.tags:
+        raise ValueError(f"{model} is no training run; use a run that captioning train made")
+    return Path(run.data.tags["run_folder"])
+
+
+def _best_checkpoint(run_folder: Path) -> Path:
+    record = load_record(run_folder)
+    if not record or not record.best:
+        raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
+    return checkpoint_folder(run_folder, record.best)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowClient) -> None:
+    """Keep an evaluation with the model's version, if it has one, and with the run that trained it, if it is known."""
+    summary = json.dumps(evaluation.summary())
+    if model.name and model.version:
+        client.set_model_version_tag(model.name, model.version, f"{_EVALUATION_TAG}.{evaluation.split}", summary)
+    if not model.mlflow_run_id:
+        return
+    try:
+        for name, score in evaluation.scores.items():
+            client.log_metric(model.mlflow_run_id, f"{evaluation.split}/{name}", score, step=evaluation.step)
+        client.set_tag(model.mlflow_run_id, _run_tag(evaluation.split, evaluation.step), summary)
+        client.log_dict(
+            model.mlflow_run_id, evaluation.summary(), f"evaluations/{evaluation.split}-step-{evaluation.step}.json"
+        )
+    except MlflowException as error:
+        logger.warning("the scores are not in MLflow: %s", _one_line(error))
+
+
+def _run_tag(split: str, step: int) -> str:
+    return f"{_EVALUATION_TAG}.{split}.step-{step}"
+
+
+def register(model: ResolvedModel, name: str, client: MlflowClient, *, beam_size: int = 3) -> ModelVersion:
+    """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
+
+    The version is an MLflow pyfunc that serves by itself. It carries what is known of it as tags: run, step, digests,
+    commit, package versions, and the evaluations of this very checkpoint.
+
+    Raises:
+        ValueError: the run that trained it is not in this tracker.
+    """
+    run_id = model.mlflow_run_id or ""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise ValueError(
+            f"the run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({_one_line(error)}); "
+            "use the --tracking.uri or --home it was trained with"
+        ) from None
+    artifact_path = f"models/step-{model.description.step}-{int(time.time() * 1000)}"
+    with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
+        _save_pyfunc(model, Path(scratch), beam_size=beam_size)
+        client.log_artifacts(run_id, str(Path(scratch) / "model"), artifact_path)
+    _create_name(name, client)
+    prefix = f"{_EVALUATION_TAG}."
+    suffix = f".step-{model.description.step}"
+    evaluations = {
+        tag.removesuffix(suffix): value
+        for tag, value in run.data.tags.items()
+        if tag.startswith(prefix) and tag.endswith(suffix)
+    }
+    tags = {
+        "step": str(model.description.step),
+        **model.description.lineage,
+        **{f"metric.{metric}": f"{value:.6f}" for metric, value in model.description.metrics.items()},
+        **{f"package.{package}": package_version(package) for package in _SERVED_PACKAGES},
+        "registered_by": getpass.getuser(),
+        **evaluations,
+    }
+    source = f"{run.info.artifact_uri}/{artifact_path}"
+    created = client.create_model_version(name, source, run_id=run_id, tags=tags)
+    client.set_registered_model_alias(name, CHALLENGER, created.version)
+    return created
+
+
+def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int) -> None:
+    checkpoint = scratch / "checkpoint"
+    checkpoint.mkdir()
+    for file_name, path in inference_files(model.folder).items():
+        shutil.copyfile(path, checkpoint / file_name)
+    columns = Schema([ColSpec(DataType.string, "caption"), ColSpec(DataType.double, "log_probability")])
+    mlflow.pyfunc.save_model(
+        path=scratch / "model",
+        python_model=str(Path(__file__).with_name("serving.py")),
+        artifacts={"checkpoint": str(checkpoint)},
+        code_paths=[str(Path(captioning.__path__[0]))],
+        model_config={"beam_size": beam_size},
+        signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=columns),
+        pip_requirements=[f"{package}=={package_version(package).partition('+')[0]}" for package in _SERVED_PACKAGES],
+    )
+
+
+def _create_name(name: str, client: MlflowClient) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise ValueError(f"{name!r} cannot be a model's name ({_one_line(error)})") from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """A decision to make a version the champion."""
+
+    name: str
+    version: str
+    over: str
+    """The champion so far, or none."""
+    reason: str
+
+
+def decide_promotion(name: str, client: MlflowClient, *, split: str) -> Promotion:
+    """Compare the challenger with the champion on the same split of the same shard set.
+
+    Raises:
+        ValueError: there is no challenger, or a version was not evaluated on the split.
+        GateRefusal: the challenger does not score higher.
+    """
+    challenger = _find_version(f"models:/{name}@{CHALLENGER}", client)
+    champion = _alias_or_none(name, CHAMPION, client)
+    if champion and champion.version == challenger.version:
+        raise GateRefusal(f"{name} version {champion.version} is the champion already")
+    new = _evaluation_of(challenger, split)
+    after = new["scores"][GATE_METRIC]
+    version = str(challenger.version)
+    if not champion:
+        return Promotion(
+            name=name, version=version, over="none", reason=f"the first, with {GATE_METRIC} {after:.4f} on {split}"
+        )
+    old = _evaluation_of(champion, split)
+    _require_same_data(challenger, champion, new, old)
+    before = old["scores"][GATE_METRIC]
+    compared = f"{GATE_METRIC} {after:.4f} against {before:.4f} of version {champion.version} on {split}"
+    if after <= before:
+        raise GateRefusal(f"{name} version {version} is not better: {compared}; the champion stays")
+    return Promotion(name=name, version=version, over=str(champion.version), reason=f"better: {compared}")
+
+
+def promote(decision: Promotion, client: MlflowClient) -> None:
+    """Note who promotes, when, over what and why with the version; then move the alias."""
+    record = {
+        "promoted_by": getpass.getuser(),
+        "promoted_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "promoted_over": decision.over,
+        "promoted_because": decision.reason,
+    }
+    for tag, value in record.items():
+        client.set_model_version_tag(decision.name, decision.version, tag, value)
+    client.set_registered_model_alias(decision.name, CHAMPION, decision.version)
+
+
+def _alias_or_none(name: str, alias: str, client: MlflowClient) -> ModelVersion | None:
+    return (
+        client.get_model_version_by_alias(name, alias) if alias in client.get_registered_model(name).aliases else None
+    )
+
+
+def _evaluation_of(found: ModelVersion, split: str) -> dict[str, Any]:
+    text = found.tags.get(f"{_EVALUATION_TAG}.{split}")
+    if not text:
+        raise ValueError(
+            f"{found.name} version {found.version} was not evaluated on {split}; "
+            f"run captioning evaluate models:/{found.name}/{found.version} --split {split} first"
+        )
+    return json.loads(text)
+
+
+def _require_same_data(
+    challenger: ModelVersion, champion: ModelVersion, new: dict[str, Any], old: dict[str, Any]
+) -> None:
+    if new["shards_digest"] != old["shards_digest"]:
+        raise ValueError(
+            f"versions {challenger.version} and {champion.version} of {champion.name} were evaluated on different "
+            f"shard sets ({new['shards_digest'][:12]}, {old['shards_digest'][:12]}); evaluate both on the same one"
+        )
+
+
+def list_versions(client: MlflowClient, name: str | None = None) -> Sequence[VersionSummary]:
+    """Return the registered versions, the newest of each name first.
+
+    Raises:
+        ValueError: there is no model of this name.
+    """
+    names = [name] if name else sorted(model.name for model in client.search_registered_models())
+    found: list[VersionSummary] = []
+    for one in names:
+        versions = client.search_model_versions(f"name = '{one}'")
+        if not versions:
+            raise ValueError(f"model {one} is not in the registry; captioning register MODEL {one} puts one there")
+        newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
+        # A search leaves the aliases out.
+        found += [_summarize(client.get_model_version(one, str(version.version))) for version in newest_first]
+    return found
+
+
+def _summarize(found: ModelVersion) -> VersionSummary:
+    prefix = f"{_EVALUATION_TAG}."
+    promoted = ""
+    if "promoted_by" in found.tags:
+        promoted = f"{found.tags['promoted_by']} {found.tags['promoted_at']}, {found.tags['promoted_because']}"
+    return VersionSummary(
+        name=found.name,
+        version=str(found.version),
+        aliases=tuple(found.aliases),
+        run=found.tags.get("run", ""),
+        step=found.tags.get("step", ""),
+        scores={
+            tag.removeprefix(prefix): json.loads(value) for tag, value in found.tags.items() if tag.startswith(prefix)
+        },
+        promoted=promoted,
+    )

@@ -1,0 +1,48 @@
+"""Connecting to a Ray cluster, or starting the embedded one."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.config import ClusterConfig
+
+logger = logging.getLogger(__name__)
+
+# Ray reads these when it is imported. Authentication is switched on by a stray token file unless it is named.
+_DEFAULT_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+
+
+@contextmanager
+def cluster_session(config: ClusterConfig) -> Iterator[None]:
+    """Hold a connection to the cluster, or an embedded one that ends with it.
+
+    Raises:
+        ConnectionError: no cluster answers at the address.
+    """
+    for name, value in _DEFAULT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); "
+            "start it, or correct --cluster.address"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,150 @@
+"""MLflow runs, always by an explicit run id through ``MlflowClient``; nothing here sets a global of MLflow's."""
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5
+_METRICS_PER_BATCH = 1000  # MLflow's own limit
+_DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
+
+
+def tracking_uri(config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return where runs are tracked: as configured, from MLFLOW_TRACKING_URI, or a database in the home folder."""
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
+
+
+def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
+    """Reach the tracker, making the embedded one if need be.
+
+    Raises:
+        ConnectionError: nothing answers there.
+        ValueError: the address is none of MLflow's.
+    """
+    uri = tracking_uri(config, storage)
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        _require_answer(uri, parts)
+    elif parts.scheme == "sqlite":
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    elif "+" not in parts.scheme and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks"):
+        raise ValueError(
+            f"tracking address {uri} is none of MLflow's; "
+            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
+        )
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"MLflow at {uri} does not answer ({error}); start the server, or correct --tracking.uri"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return the id of the experiment, made if absent; an embedded tracker keeps artifacts in the home folder."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found:
+        return found.experiment_id
+    is_embedded = client.tracking_uri.startswith("sqlite:")
+    location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
+    try:
+        return client.create_experiment(config.experiment, artifact_location=location)
+    except MlflowException:  # another process made it in between
+        found = client.get_experiment_by_name(config.experiment)
+        if not found:
+            raise
+        return found.experiment_id
+
+
+def create_run(
+    client: MlflowClient,
+    experiment: str,
+    *,
+    name: str,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str],
+    dataset: tuple[str, str, str],
+) -> str:
+    """Create the MLflow run of a training run; return its id.
+
+    Args:
+        client: of the tracker.
+        experiment: its id.
+        name: of the run.
+        parameters: what decides about the result.
+        tags: of the run.
+        dataset: name, source and digest of the shard set.
+    """
+    run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    entity = Dataset(
+        name=dataset[0],
+        digest=dataset[2][:_DATASET_DIGEST_LENGTH],
+        source_type="local",
+        source=f'{{"uri": "{dataset[1]}"}}',
+    )
+    client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+    return run_id
+
+
+def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def ship(client: MlflowClient, run_id: str, journal: Journal) -> int:
+    """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
+
+    Returns:
+        The number of rows sent.
+    """
+    count = 0
+    for segment, rows in journal.unshipped():
+        metrics = [Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items()]
+        for start in range(0, len(metrics), _METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+        journal.mark_shipped(segment)
+        count += len(rows)
+    return count
+
+
+def git_state(folder: Path) -> dict[str, str]:
+    """Return tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        is_dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return {"mlflow.source.git.commit": "unknown", "git.dirty": "unknown"}
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(is_dirty).lower()}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def without_credentials(uri: str) -> str:
+    """Return an address without user and password, for logs and tags."""
+    return re.sub(r"//[^/@]*@", "//", uri)

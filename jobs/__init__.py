@@ -1,0 +1,1 @@
+"""One thin module a job: parse, call one function, report."""

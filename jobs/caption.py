@@ -1,0 +1,143 @@
+"""Caption images, folders or shard sets: a line an image, its name, a tab, its caption.
+
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
+
+Examples:
+    captioning caption photo.jpg holidays/ --model models:/captioner@champion --html page.html
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig
+from jobs.cli import run_job
+from jobs.parsing import parse, write_json, write_line
+
+if TYPE_CHECKING:
+    from captioning.evaluation import Captioner, WrittenCaption
+
+logger = logging.getLogger(__name__)
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionJob:
+    """What to caption."""
+
+    inputs: tyro.conf.Positional[tuple[Path, ...]]
+    """Images, folders of images, or shard sets."""
+    model: str
+    """The model."""
+    html: Path | None = None
+    """Also write a page with the pictures."""
+    beam_size: int = 3
+    """Beginnings of a caption held at every step; 1 is greedy."""
+    batch_size: int = 32
+    """Images at once."""
+    split: str = "val"
+    """Split of a shard set."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+class _Picture(NamedTuple):
+    name: str
+    jpeg: bytes
+    references: tuple[str, ...] = ()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and caption every image; faulty ones are named at the end."""
+    default = CaptionJob(inputs=tyro.MISSING, model=tyro.MISSING)
+    invocation = parse(CaptionJob, arguments, default=default, job="caption", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.evaluation import load_captioner
+    from cluster.registry import resolve_model
+    from cluster.tracking import connect
+
+    for path in job.inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; give images, folders or shard sets")
+    model = resolve_model(job.model, connect(job.tracking, job.storage))
+    logger.info("%s is %s", job.model, model)
+    if invocation.dry_run:
+        for picture in _pictures(job, []):
+            logger.info("would caption %s", picture.name)
+        return
+    faults: list[str] = []
+    captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size)
+    done = []
+    for picture, written in _captioned(captioner, _pictures(job, faults)):
+        done.append((picture if job.html else picture._replace(jpeg=b""), written))
+        if not invocation.json:
+            write_line(f"{picture.name}\t{written.captions[0]}")
+    if invocation.json:
+        write_json([{"name": picture.name, **written._asdict()} for picture, written in done])
+    if job.html:
+        _write_page(job.html, done, str(model))
+    if faults:
+        raise ValueError(f"{len(faults)} of {len(done) + len(faults)} inputs have no caption: {'; '.join(faults[:3])}")
+
+
+def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
+    """Read the pictures that decode; note the others."""
+    from shards.images import ImageSpec, store_image
+
+    spec = ImageSpec(shorter_side_px=512)
+    for path in job.inputs:
+        if (path / "manifest.json").is_file():
+            yield from _shard_set_pictures(path, job.split)
+            continue
+        files = (
+            sorted(one for one in path.rglob("*") if one.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
+        )
+        if not files:
+            faults.append(f"{path} holds no image")
+        for file in files:
+            try:
+                yield _Picture(str(file), store_image(file.read_bytes(), spec).jpeg)
+            except (ValueError, OSError) as error:
+                faults.append(f"{file}: {error}")
+
+
+def _shard_set_pictures(folder: Path, split: str) -> Iterator[_Picture]:
+    from cluster.data import ShardSet
+
+    reader = ShardSet(folder).reader(split)
+    for number in range(len(reader)):
+        sample = reader.read(number)
+        yield _Picture(f"{sample.key} of {folder}", sample.jpeg, sample.captions)
+
+
+def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "WrittenCaption"]]:
+    """Caption pictures as they come, keeping no more of them than the captioner reads ahead."""
+    waiting: list[_Picture] = []
+
+    def jpegs() -> Iterator[bytes]:
+        for picture in pictures:
+            waiting.append(picture)
+            yield picture.jpeg
+
+    for written in captioner.write(jpegs()):
+        yield waiting.pop(0), written
+
+
+def _write_page(path: Path, done: Sequence[tuple[_Picture, "WrittenCaption"]], model: str) -> None:
+    from captioning.report import GalleryItem, write_gallery
+
+    items = [
+        GalleryItem(name=picture.name, jpeg=picture.jpeg, captions=written.captions, references=picture.references)
+        for picture, written in done
+    ]
+    write_gallery(path, items, title="Captions", summary=[("model", model), ("images", str(len(items)))])
+    logger.info("wrote %s", path)
+
+
+if __name__ == "__main__":
+    run_job(main)

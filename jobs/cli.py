@@ -1,0 +1,97 @@
+"""``captioning JOB ...``: finds the job, and turns what goes wrong into one line and an exit code."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+JOBS = {
+    "demo": "the whole path on drawn data, in a few minutes",
+    "download": "fetch COCO's official archives",
+    "convert": "COCO folders -> a shard set",
+    "train": "train a model on a Ray cluster; the same command again resumes",
+    "evaluate": "caption a split and score the captions",
+    "caption": "caption images, folders or shard sets",
+    "register": "register a checkpoint as the challenger",
+    "promote": "make the challenger the champion, if it scores higher",
+    "models": "list the registered models",
+}
+DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+_BAD_INPUT_ERRORS = (ValueError, OSError)
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the job that the command line names, and exit with its code."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        sys.exit(DONE if arguments else BAD_INPUT)
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"captioning {version('captioning')}\n")
+        sys.exit(DONE)
+    job, *rest = arguments
+    if job not in JOBS:
+        import difflib
+
+        near = difflib.get_close_matches(job, JOBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(JOBS)}"
+        sys.stderr.write(f"captioning: there is no job {job}; {hint}\n")
+        sys.exit(BAD_INPUT)
+    run_job(importlib.import_module(f"jobs.{job}").main, rest)
+
+
+def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
+    """Run a job, and exit with the code that says how it ended."""
+    _set_up_logging()
+    try:
+        job(sys.argv[1:] if arguments is None else arguments)
+        code = DONE
+    except KeyboardInterrupt:
+        logger.error("interrupted; run the same command again to go on")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, such as ``head``.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except _BAD_INPUT_ERRORS as error:
+        code = _report(error, BAD_INPUT)
+    except Exception as error:  # the last place where a failure can still become a line that says what to do
+        code = _report(error, REFUSED if type(error).__name__ == "GateRefusal" else FAILED)
+    sys.exit(code)
+
+
+def _report(error: Exception, code: int) -> int:
+    logger.debug("where it was found", exc_info=error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    is_expected = code != FAILED or isinstance(error, RuntimeError)
+    logger.error("error: %s", message if is_expected else f"{type(error).__name__}: {message}")
+    if not is_expected:
+        logger.error("this is a fault of the program; CAPTIONING_LOG_LEVEL=DEBUG shows where")
+    return code
+
+
+def _set_up_logging() -> None:
+    level = os.environ.get("CAPTIONING_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    for package in ("captioning", "cluster", "jobs", "shards", "__main__"):
+        logging.getLogger(package).setLevel(level)
+
+
+def _usage() -> str:
+    width = max(map(len, JOBS))
+    lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in JOBS.items())
+    return (
+        "usage: captioning JOB ...\n\n"
+        "Train image captioners on a Ray cluster, from COCO to a promoted model.\n\n"
+        f"jobs:\n{lines}\n\n"
+        "captioning JOB --help says what a job takes. Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a gate.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

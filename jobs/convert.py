@@ -1,0 +1,106 @@
+"""COCO folders -> a shard set.
+
+Examples:
+    captioning convert coco shards                                  # images/ or <split>2017/ beside annotations/
+    captioning convert coco shards --karpathy dataset_coco.json     # the split of Karpathy and Li
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cluster.config import ClusterConfig
+from jobs.cli import run_job
+from jobs.parsing import parse, write_json
+from jobs.terminal import counting
+from shards.images import ImageSpec
+from shards.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertJob:
+    """What to convert, and how."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder in COCO layout: images/ or <split>2017/, and annotations/captions_<split>*.json."""
+    shards: tyro.conf.Positional[Path]
+    """Folder of the shard set."""
+    splits: tuple[str, ...] = ()
+    """Which splits; all that are there if not given."""
+    karpathy: Path | None = None
+    """A Karpathy split file instead of COCO's own splits."""
+    image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
+    samples_per_shard: int = 1000
+    """Images in a shard."""
+    minimum_word_count: int = 4
+    """Rarer words of the training captions are unknown to the vocabulary."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with a faulty image or caption: stop, or set it aside and note it in the manifest."""
+    seed: int = 0
+    """Of the order in which images are dealt to shards."""
+    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Shards written at once."""
+    address: str | None = None
+    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and write what is missing of the shard set."""
+    default = ConvertJob(source=tyro.MISSING, shards=tyro.MISSING)
+    invocation = parse(ConvertJob, arguments, default=default, job="convert", description=__doc__ or "")
+    manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
+    if invocation.json and manifest:
+        write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
+
+
+def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest | None:
+    """Plan a conversion and carry it out, unless it is only to be shown."""
+    from cluster.conversion import convert, plan_conversion
+    from cluster.session import cluster_session
+
+    plan = plan_conversion(
+        job.source,
+        job.shards,
+        splits=job.splits,
+        karpathy=job.karpathy,
+        spec=job.image,
+        samples_per_shard=job.samples_per_shard,
+        seed=job.seed,
+        minimum_word_count=job.minimum_word_count,
+        skip_bad=job.on_bad == "skip",
+    )
+    counts = ", ".join(f"{len(images)} {split}" for split, images in plan.annotations.splits.items())
+    logger.info(
+        "%s images, a vocabulary of %d words; %d shards, %d of them written already",
+        counts,
+        len(plan.vocabulary),
+        len(plan.shards),
+        len(plan.finished),
+    )
+    if is_dry:
+        for shard in plan.missing:
+            logger.info("would write %s with %d images", job.shards / shard.name, len(shard.images))
+        return None
+    if plan.missing:
+        with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
+            bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))
+            manifest = convert(plan, num_workers=job.num_workers, progress=lambda record: bars.advance(bar))
+    else:
+        manifest = convert(plan, num_workers=job.num_workers)
+    set_aside = [*manifest.set_aside, *(one for shard in manifest.shards for one in shard.set_aside)]
+    for one in set_aside:
+        logger.warning("set aside %s: %s", one.key, one.reason)
+    kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
+    logger.info("%s: %s images, %d set aside, digest %s", job.shards, kept, len(set_aside), manifest.digest[:12])
+    return manifest
+
+
+if __name__ == "__main__":
+    run_job(main)

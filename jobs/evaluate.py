@@ -1,0 +1,85 @@
+"""Caption a split, each image once, and score the captions: BLEU-1..4, ROUGE-L, CIDEr-D.
+
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
+
+Examples:
+    captioning evaluate runs/training/first --shards shards --split val --out results.json
+    captioning evaluate models:/captioner@challenger --shards shards
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig
+from jobs.cli import run_job
+from jobs.parsing import parse, write_json
+from jobs.terminal import counting, show_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateJob:
+    """What to score."""
+
+    model: tyro.conf.Positional[str]
+    """The model."""
+    shards: Path
+    """Folder of the shard set."""
+    split: str = "val"
+    """Which split."""
+    out: Path | None = None
+    """Write the captions to this JSON file, in the format of COCO results."""
+    beam_size: int = 3
+    """Beginnings of a caption held at every step; 1 is greedy."""
+    batch_size: int = 32
+    """Images at once."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line, caption the split, and keep the scores with the model."""
+    default = EvaluateJob(model=tyro.MISSING, shards=tyro.MISSING)
+    invocation = parse(EvaluateJob, arguments, default=default, job="evaluate", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.data import ShardSet
+    from cluster.evaluation import evaluate_split
+    from cluster.registry import log_evaluation, resolve_model
+    from cluster.tracking import connect
+
+    shard_set = ShardSet(job.shards)
+    num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
+    client = connect(job.tracking, job.storage)
+    model = resolve_model(job.model, client)
+    logger.info("%s is %s", job.model, model)
+    if invocation.dry_run:
+        logger.info("would caption %d images of %s with a beam of %d", num_images, job.split, job.beam_size)
+        return
+    with counting() as bars:
+        bar = bars.add_task("images", total=num_images)
+        evaluation = evaluate_split(
+            model.folder,
+            shard_set,
+            job.split,
+            step=model.description.step,
+            beam_size=job.beam_size,
+            batch_size=job.batch_size,
+            progress=lambda done: bars.update(bar, completed=done),
+        )
+    if job.out:
+        evaluation.save_results(job.out)
+    log_evaluation(model, evaluation, client)
+    rows = [(name, f"{score:.4f}") for name, score in evaluation.scores.items()]
+    show_table(f"{num_images} images of {job.split}", ("score", "value"), rows)
+    if invocation.json:
+        write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,57 @@
+"""List the registered models, their aliases and scores.
+
+Examples:
+    captioning models
+    captioning models captioner --json
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig
+from jobs.cli import run_job
+from jobs.parsing import parse, write_json
+from jobs.terminal import show_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelsJob:
+    """What to list."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """One model; all if not given."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and list the versions."""
+    invocation = parse(ModelsJob, arguments, default=ModelsJob(), job="models", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.registry import GATE_METRIC, list_versions
+    from cluster.tracking import connect
+
+    versions = list_versions(connect(job.tracking, job.storage), job.name)
+    if invocation.json:
+        write_json(versions)
+        return
+    rows = [
+        (
+            one.name,
+            one.version,
+            ", ".join(one.aliases),
+            one.run,
+            one.step,
+            ", ".join(f"{split} {found['scores'][GATE_METRIC]:.3f}" for split, found in one.scores.items()),
+            one.promoted,
+        )
+        for one in versions
+    ]
+    show_table("Models", ("name", "version", "aliases", "run", "step", GATE_METRIC, "promoted"), rows)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,170 @@
+"""Command line and YAML files -> a job's settings: defaults < preset < file < flags."""
+
+import dataclasses
+import difflib
+import json
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+import yaml
+
+T = TypeVar("T")
+Presets = Mapping[str, tuple[str, T]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invocation(Generic[T]):
+    """A job's settings and what every job takes beside them."""
+
+    settings: Annotated[T, tyro.conf.arg(name="")]
+    config: Path | None = None
+    """YAML file with settings; flags override it."""
+    print_config: bool = False
+    """Print the resolved settings as YAML, a valid --config, and end."""
+    dry_run: bool = False
+    """Print what would be done, and end."""
+    json: bool = False
+    """Print one JSON document on standard output."""
+
+
+def parse(
+    kind: type[T],
+    arguments: Sequence[str],
+    *,
+    default: T,
+    job: str,
+    description: str,
+    presets: Presets[T] | None = None,
+) -> Invocation[T]:
+    """Parse a job's command line; ``--help`` and ``--print-config`` end the process.
+
+    Args:
+        kind: dataclass of the settings.
+        arguments: after the job's name.
+        default: settings where nothing else is said; ``tyro.MISSING`` where something must be.
+        job: its name.
+        description: of the job.
+        presets: name -> (what it is, settings); the first argument may name one.
+
+    Raises:
+        ValueError: a file or flag holds an unknown name or a wrong value.
+        FileNotFoundError: the ``--config`` file does not exist.
+    """
+    arguments = list(arguments)
+    if presets and arguments and not arguments[0].startswith("-"):
+        default = _preset(presets, arguments.pop(0))
+    file = _config_file(arguments)
+    if file:
+        default = _merge(default, _read_yaml(file), file)
+    if presets:
+        shown = "\n".join(f"  {name}: {what}" for name, (what, _) in presets.items())
+        description = f"{description}\n\nPresets, as the first argument:\n{shown}"
+    invocation = tyro.cli(
+        Invocation[kind],
+        args=arguments,
+        default=Invocation(settings=default, config=file),
+        prog=f"captioning {job}",
+        description=description,
+        config=(tyro.conf.HelptextFromCommentsOff,),
+    )
+    invocation = dataclasses.replace(invocation, settings=_with_absolute_paths(invocation.settings))
+    if invocation.print_config:
+        sys.stdout.write(yaml.safe_dump(plain(invocation.settings), sort_keys=False))
+        sys.exit(0)
+    return invocation
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings
+    """Turn settings into what JSON and YAML hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(document: Any) -> None:  # noqa: ANN401  any tree of results
+    """Print one JSON document on standard output."""
+    sys.stdout.write(json.dumps(plain(document), indent=2) + "\n")
+
+
+def write_line(text: str = "") -> None:
+    """Print a line of a job's result on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def _preset(presets: Presets[T], name: str) -> T:
+    if name not in presets:
+        raise ValueError(f"there is no preset {name}; use one of {', '.join(presets)}")
+    return presets[name][1]
+
+
+def _config_file(arguments: Sequence[str]) -> Path | None:
+    for number, argument in enumerate(arguments):
+        if argument == "--config" and number + 1 < len(arguments):
+            return Path(arguments[number + 1])
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config="))
+    return None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"--config {file} does not exist; check its name") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {file} is not YAML ({' '.join(str(error).split())}); mend it") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"--config {file} holds no settings; write them as section: {{field: value}}")
+    return content
+
+
+def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") -> T:
+    """Return settings with the file's values in their place, each checked against its field's type."""
+    from pydantic import TypeAdapter, ValidationError
+
+    kind = type(base)
+    hints = typing.get_type_hints(kind)
+    changes: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"{prefix or 'it'} knows {', '.join(hints)}"
+            raise ValueError(f"--config {file}: unknown key {prefix}{name}; {hint}")
+        current = getattr(base, name)
+        if dataclasses.is_dataclass(current) and not isinstance(current, type):
+            if not isinstance(value, Mapping):
+                raise ValueError(
+                    f"--config {file}: {prefix}{name} is a section, not {value!r}; write its fields below it"
+                )
+            changes[name] = _merge(current, value, file, f"{prefix}{name}.")
+            continue
+        try:
+            changes[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(
+                f"--config {file}: {prefix}{name} cannot be {value!r} ({error.errors()[0]['msg']})"
+            ) from None
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _with_absolute_paths(settings: Any) -> Any:  # noqa: ANN401  any tree of settings
+    """Make paths absolute here, for workers run in other folders."""
+    changes = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, Path):
+            changes[field.name] = value.absolute()
+        elif field.name == "weights" and Path(value).is_file():
+            changes[field.name] = str(Path(value).absolute())
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = _with_absolute_paths(value)
+    return dataclasses.replace(settings, **changes)

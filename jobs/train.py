@@ -1,0 +1,71 @@
+"""Train a captioning model on a Ray cluster. The same command again resumes the run.
+
+Examples:
+    captioning train --shards shards --name first                   # ResNet-152, LSTM, two CPU workers
+    captioning train coco --shards shards --name big --cluster.num-workers 8
+    captioning train --config run.yaml --optimizer.learning-rate 5e-4
+"""
+
+import logging
+from collections.abc import Sequence
+
+from cluster.config import TRAIN_PRESETS, TrainRun
+from jobs.cli import run_job
+from jobs.parsing import parse, plain, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and train to the end."""
+    invocation = parse(
+        TrainRun, arguments, default=TrainRun(), job="train", description=__doc__ or "", presets=TRAIN_PRESETS
+    )
+    run = invocation.settings
+    if invocation.dry_run:
+        _describe(run, as_json=invocation.json)
+        return
+    from cluster.trainer import fit
+
+    outcome = fit(run)
+    logger.info(
+        "run %s finished at step %d; best validation loss %.3f nats in %s",
+        outcome.name,
+        outcome.step,
+        outcome.validation_loss_nats,
+        outcome.best_checkpoint,
+    )
+    logger.info("next: captioning evaluate %s --shards %s", outcome.best_checkpoint, run.shards)
+    if invocation.json:
+        write_json(outcome)
+
+
+def _describe(run: TrainRun, *, as_json: bool) -> None:
+    """Say what would be trained, after checking the data."""
+    from captioning.training import num_training_steps
+    from cluster.preflight import check_data
+
+    shard_set = check_data(run)
+    num_samples = shard_set.manifest.splits[run.train_split]
+    plan = {
+        "num_samples": num_samples,
+        "num_steps": num_training_steps(run.training, num_samples),
+        "vocabulary_size": len(shard_set.vocabulary),
+        "folder": str(run.folder),
+        "settings": plain(run),
+    }
+    logger.info(
+        "would train %s for %d steps of %d images on %d workers, on %d samples, into %s",
+        run.name,
+        plan["num_steps"],
+        run.training.batch_size,
+        run.cluster.num_workers,
+        num_samples,
+        run.folder,
+    )
+    if as_json:
+        write_json(plan)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,1 @@
+"""Bytes at rest: COCO in, tar shards out, samples back."""

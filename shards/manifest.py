@@ -1,0 +1,140 @@
+"""What a shard set holds: written last, so that a folder with a manifest is a complete shard set."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from shards.coco import SetAside
+from shards.files import replace_file
+from shards.images import ImageSpec
+
+FORMAT_VERSION = 1
+MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRecord:
+    """One finished shard."""
+
+    name: str
+    split: str
+    num_samples: int
+    num_bytes: int
+    sha256: str
+    plan_digest: str
+    set_aside: tuple[SetAside, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A shard set: its shards by name, and the settings that they follow from."""
+
+    shards: tuple[ShardRecord, ...]
+    image_spec: ImageSpec
+    codec_versions: dict[str, str]
+    samples_per_shard: int
+    seed: int
+    vocabulary_digest: str
+    minimum_word_count: int
+    set_aside: tuple[SetAside, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of the sorted shard records, as 64 hexadecimal digits."""
+        rows = sorted(
+            (shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256) for shard in self.shards
+        )
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Return the number of samples of each split."""
+        return {
+            split: sum(shard.num_samples for shard in self.shards if shard.split == split)
+            for split in sorted({shard.split for shard in self.shards})
+        }
+
+    def of_split(self, split: str) -> list[ShardRecord]:
+        """Return the shards of a split, by name.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        shards = sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
+        if not shards:
+            raise ValueError(f"the shard set has no split {split}; it has {', '.join(self.splits) or 'none'}")
+        return shards
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest into its shard set, whole or not at all."""
+        content = {"digest": self.digest, **asdict(self)}
+        replace_file(folder / MANIFEST_NAME, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a finished shard set.
+
+    Raises:
+        FileNotFoundError: the folder holds no manifest.
+        ValueError: the manifest is damaged or of another format version.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: {folder} is no finished shard set; run captioning convert")
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; convert again")
+        digest = content.pop("digest", None)
+        manifest = TypeAdapter(Manifest).validate_python(content)
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is damaged ({reason}); run captioning convert again") from None
+    if digest != manifest.digest:
+        raise ValueError(f"{path} was altered: its records do not give its digest; run captioning convert again")
+    return manifest
+
+
+def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool = True) -> None:
+    """Check that shards are there and unaltered.
+
+    Args:
+        folder: of the shard set.
+        shards: what to check.
+        read_all: also read every byte and compare its sha256; about 1 GB/s a core.
+
+    Raises:
+        FileNotFoundError: a shard is missing.
+        ValueError: a shard was altered.
+    """
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
+    missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
+    altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
+    remedy = f"delete {folder / MANIFEST_NAME} and run captioning convert again to rebuild just these"
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of its shards, first {missing[0]}; {remedy}")
+    if altered:
+        raise ValueError(f"{folder}: {len(altered)} shards differ from the manifest, first {altered[0]}; {remedy}")
+
+
+def _fault_of(path: Path, shard: ShardRecord, *, read_all: bool) -> str:
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != shard.num_bytes:
+        return "altered"
+    return "altered" if read_all and sha256_of(path) != shard.sha256 else ""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""The order of training: position in the endless training stream -> sample number.
+
+Position p belongs to epoch p // N of N samples. Within an epoch the shards are shuffled, then the samples of every
+window of consecutive shards. The sort keys come from splitmix64 (Steele, Lea and Flood, 2014,
+https://doi.org/10.1145/2714064.2660195) of (seed, epoch, index), so that the order is a function of these numbers
+alone and of no library's generator. Memory is O(shards + samples of a window).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2
+
+
+def splitmix64(value: np.ndarray) -> np.ndarray:
+    """Mix 64-bit numbers into 64 bits that look random; a bijection.
+
+    Args:
+        value: uint64, any shape.
+
+    Returns:
+        uint64, the same shape.
+    """
+    mixed = value + _GAMMA
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.ndarray:
+    """Permute ``indices`` by a key of (seed, epoch, domain, index) each.
+
+    Args:
+        indices: (N,) non-negative integers, without repetition.
+        seed: below 2**64.
+        epoch: below 2**64.
+        domain: keeps permutations of different things apart under one seed.
+    """
+    state = np.zeros(1, np.uint64)
+    for part in (seed, epoch, domain):
+        state = splitmix64(state ^ np.uint64(part % 2**64))
+    keys = splitmix64(splitmix64(state + indices.astype(np.uint64) * _GAMMA))
+    return indices[np.argsort(keys, kind="stable")]
+
+
+class SampleOrder:
+    """The endless stream of sample numbers; holds no cursor, every position can be asked for.
+
+    Args:
+        shard_sizes: samples of each shard; sample numbers count through the shards in this order.
+        seed: of the shuffle.
+        window_shards: shards whose samples are mixed together; more mixes better and keeps more shards open.
+
+    Raises:
+        ValueError: there is no sample, a size is negative, or the window is empty.
+    """
+
+    def __init__(self, shard_sizes: Sequence[int], *, seed: int, window_shards: int) -> None:
+        sizes = np.asarray(shard_sizes, dtype=np.int64)
+        if sizes.sum() < 1 or sizes.min() < 0:
+            raise ValueError(f"shard sizes {list(shard_sizes)[:8]} hold no sample to order; give at least one sample")
+        if window_shards < 1:
+            raise ValueError(f"a window of {window_shards} shards holds no sample; use at least 1")
+        self.num_samples = int(sizes.sum())
+        self._sizes = sizes
+        self._first = np.concatenate(([0], np.cumsum(sizes)))
+        self._seed, self._window_shards = seed, window_shards
+        self._epoch_layout = lru_cache(maxsize=2)(self._lay_out_epoch)
+        self._window = lru_cache(maxsize=2)(self._shuffle_window)
+
+    def __reduce__(self) -> tuple:
+        """Leave the caches behind when sent to another process."""
+        return _rebuild, (self._sizes.tolist(), self._seed, self._window_shards)
+
+    def at(self, start: int, stop: int) -> np.ndarray:
+        """Return the sample numbers at positions [start, stop) of the stream.
+
+        Returns:
+            (stop - start,) int64.
+
+        Raises:
+            ValueError: the positions are negative or out of order.
+        """
+        if not 0 <= start <= stop:
+            raise ValueError(f"positions [{start}, {stop}) are no part of a stream; use 0 <= start <= stop")
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, self.num_samples)
+            taken = self._from_epoch(epoch, offset, min(stop - start, self.num_samples - offset))
+            parts.append(taken)
+            start += len(taken)
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _from_epoch(self, epoch: int, offset: int, count: int) -> np.ndarray:
+        """Take at most ``count`` sample numbers of one window, from ``offset`` of the epoch on."""
+        window_ends = self._epoch_layout(epoch)[1]
+        window = int(np.searchsorted(window_ends, offset, side="right"))
+        begin = int(window_ends[window - 1]) if window else 0
+        return self._window(epoch, window)[offset - begin : offset - begin + count]
+
+    def _lay_out_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shuffle the shards of an epoch; also the position at which each window ends."""
+        shards = shuffled(np.arange(len(self._sizes)), seed=self._seed, epoch=epoch, domain=_SHARD_DOMAIN)
+        starts = np.arange(0, len(shards), self._window_shards)
+        return shards, np.cumsum(np.add.reduceat(self._sizes[shards], starts))
+
+    def _shuffle_window(self, epoch: int, window: int) -> np.ndarray:
+        """Shuffle the samples of one window of an epoch's shards."""
+        shards = self._epoch_layout(epoch)[0][window * self._window_shards : (window + 1) * self._window_shards]
+        samples = np.concatenate([np.arange(int(self._first[shard]), int(self._first[shard + 1])) for shard in shards])
+        return shuffled(samples, seed=self._seed, epoch=epoch, domain=_SAMPLE_DOMAIN)
+
+
+def _rebuild(shard_sizes: list[int], seed: int, window_shards: int) -> SampleOrder:
+    return SampleOrder(shard_sizes, seed=seed, window_shards=window_shards)
+
+
+def rank_share(start: int, stop: int, rank: int, world_size: int) -> range:
+    """Return the positions of one rank in a batch: contiguous, the remainder going to the low ranks.
+
+    Raises:
+        ValueError: the batch has fewer positions than there are ranks, or the rank does not exist.
+    """
+    count = stop - start
+    if count < world_size:
+        raise ValueError(
+            f"a batch of {count} samples leaves some of {world_size} workers without any; "
+            f"use at most {max(count, 0)} workers or a larger batch"
+        )
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} does not exist among {world_size} workers; use 0 to {world_size - 1}")
+    share, remainder = divmod(count, world_size)
+    first = start + rank * share + min(rank, remainder)
+    return range(first, first + share + (rank < remainder))

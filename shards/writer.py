@@ -1,0 +1,140 @@
+"""Captioned images -> tar shards of the WebDataset format, the same bytes whoever writes them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from webdataset.writer import TarWriter
+
+from shards.coco import CaptionedImage, SetAside
+from shards.files import replace_file, replacing
+from shards.images import ImageSpec, codec_versions, store_image
+from shards.manifest import ShardRecord, sha256_of
+from shards.order import shuffled
+
+RECORDS_FOLDER = "records"
+_DEALING_DOMAIN = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlan:
+    """What one shard will hold."""
+
+    name: str
+    split: str
+    images: tuple[CaptionedImage, ...]
+    spec: ImageSpec
+    skip_bad: bool = False
+
+    def digest(self) -> str:
+        """Return the sha256 of all that decides about the shard's bytes, source files by name and size."""
+        images = [(image.image_id, image.path.name, image.path.stat().st_size, image.captions) for image in self.images]
+        content = [self.name, self.split, asdict(self.spec), codec_versions(), self.skip_bad, images]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def plan_shards(
+    split: str,
+    images: Sequence[CaptionedImage],
+    *,
+    spec: ImageSpec,
+    samples_per_shard: int,
+    seed: int,
+    skip_bad: bool = False,
+) -> list[ShardPlan]:
+    """Deal the images of a split to shards by a seeded permutation.
+
+    Raises:
+        ValueError: a shard would hold no sample.
+    """
+    if samples_per_shard < 1:
+        raise ValueError(f"{samples_per_shard} samples a shard are none; use at least 1")
+    ordered = sorted(images, key=lambda image: image.image_id)
+    dealt = [ordered[index] for index in shuffled(np.arange(len(ordered)), seed=seed, epoch=0, domain=_DEALING_DOMAIN)]
+    return [
+        ShardPlan(
+            name=f"{split}-{number:06d}.tar",
+            split=split,
+            images=tuple(dealt[start : start + samples_per_shard]),
+            spec=spec,
+            skip_bad=skip_bad,
+        )
+        for number, start in enumerate(range(0, len(dealt), samples_per_shard))
+    ]
+
+
+def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
+    """Write one shard, then its record, which says that the shard is finished.
+
+    Raises:
+        ValueError: an image does not decode, and the plan does not skip bad ones.
+    """
+    set_aside: list[SetAside] = []
+    path = folder / plan.name
+    with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
+        for image in plan.images:
+            sample = _sample(image, plan, set_aside)
+            if sample:
+                tar.write(sample)
+    record = ShardRecord(
+        name=plan.name,
+        split=plan.split,
+        num_samples=len(plan.images) - len(set_aside),
+        num_bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        plan_digest=plan.digest(),
+        set_aside=tuple(set_aside),
+    )
+    replace_file(_record_path(folder, plan.name), json.dumps(asdict(record), indent=1).encode())
+    return record
+
+
+def finished_record(plan: ShardPlan, folder: Path) -> ShardRecord | None:
+    """Return the record of a shard that this very plan has already made and that is still whole, if there is one."""
+    try:
+        content = json.loads(_record_path(folder, plan.name).read_bytes())
+        record = TypeAdapter(ShardRecord).validate_python(content)
+    except (OSError, ValueError, ValidationError):
+        return None
+    path = folder / plan.name
+    is_whole = record.plan_digest == plan.digest() and path.is_file() and sha256_of(path) == record.sha256
+    return record if is_whole else None
+
+
+def remove_strangers(plans: Sequence[ShardPlan], folder: Path) -> None:
+    """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
+    wanted = {plan.name for plan in plans}
+    for record in (folder / RECORDS_FOLDER).glob("*.json"):
+        if record.stem not in wanted:
+            (folder / record.stem).unlink(missing_ok=True)
+            record.unlink()
+    for beside in [*folder.glob(".*.tmp"), *(folder / RECORDS_FOLDER).glob(".*.tmp")]:
+        beside.unlink(missing_ok=True)
+
+
+def _record_path(folder: Path, shard_name: str) -> Path:
+    return folder / RECORDS_FOLDER / f"{shard_name}.json"
+
+
+def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -> dict[str, str | bytes] | None:
+    try:
+        stored = store_image(image.path.read_bytes(), plan.spec)
+    except (ValueError, OSError) as error:
+        if not plan.skip_bad:
+            raise ValueError(
+                f"{image.path} (image {image.image_id}): {error}, or set it aside with --on-bad skip"
+            ) from error
+        set_aside.append(SetAside(key=image.key, reason=f"{image.path.name}: {error}"))
+        return None
+    description = {
+        "image_id": image.image_id,
+        "captions": list(image.captions),
+        "width": stored.width,
+        "height": stored.height,
+        "file_name": image.path.name,
+    }
+    return {"__key__": image.key, "jpg": stored.jpeg, "json": json.dumps(description, ensure_ascii=False).encode()}

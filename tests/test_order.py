@@ -1,0 +1,122 @@
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards.order import SampleOrder, rank_share, splitmix64
+
+SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
+property_test = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def make_order(sizes, seed=3, window_shards=2):
+    return SampleOrder(sizes, seed=seed, window_shards=window_shards)
+
+
+def test_splitmix64_gives_the_published_sequence():
+    # The first outputs of the reference generator seeded with 0 are the mixes of 0 and of one step of the gamma.
+    gamma = np.uint64(0x9E3779B97F4A7C15)
+    mixed = splitmix64(np.array([0, gamma], np.uint64))
+    assert [hex(value) for value in mixed.tolist()] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4"]
+
+
+@property_test
+@given(sizes=SIZES, seed=st.integers(0, 2**64 - 1), window=st.integers(1, 15), epoch=st.integers(0, 1000))
+def test_every_epoch_covers_every_sample_exactly_once(sizes, seed, window, epoch):
+    order = SampleOrder(sizes, seed=seed, window_shards=window)
+    epoch_samples = order.at(epoch * order.num_samples, (epoch + 1) * order.num_samples)
+    assert sorted(epoch_samples.tolist()) == list(range(sum(sizes)))
+
+
+@property_test
+@given(sizes=SIZES, start=st.integers(0, 500), length=st.integers(0, 200), cut=st.integers(0, 200))
+def test_the_stream_resumes_at_any_position(sizes, start, length, cut):
+    whole = make_order(sizes).at(start, start + length)
+    cut = min(cut, length)
+    resumed = make_order(sizes).at(start + cut, start + length)
+    assert whole[cut:].tolist() == resumed.tolist()
+
+
+@property_test
+@given(sizes=SIZES, batch=st.integers(40, 100), step=st.integers(0, 20))
+def test_any_number_of_workers_sees_the_same_global_batch(sizes, batch, step):
+    order = make_order(sizes)
+    start, stop = step * batch, (step + 1) * batch
+    expected = order.at(start, stop).tolist()
+    for world_size in range(1, 41):
+        shares = [rank_share(start, stop, rank, world_size) for rank in range(world_size)]
+        assert [number for share in shares for number in order.at(share.start, share.stop)] == expected
+
+
+@property_test
+@given(start=st.integers(0, 10**12), batch=st.integers(1, 4096), data=st.data())
+def test_shares_are_contiguous_and_differ_by_one_at_most(start, batch, data):
+    world_size = data.draw(st.integers(1, min(batch, 40)))
+    shares = [rank_share(start, start + batch, rank, world_size) for rank in range(world_size)]
+    assert all(low.stop == high.start for low, high in pairwise(shares))
+    assert (shares[0].start, shares[-1].stop) == (start, start + batch)
+    sizes = [len(share) for share in shares]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_epochs_and_seeds_differ():
+    order = make_order([50, 50])
+    first, second = order.at(0, 100).tolist(), order.at(100, 200).tolist()
+    assert first != second
+    assert first != make_order([50, 50], seed=4).at(0, 100).tolist()
+
+
+def test_a_window_mixes_its_shards_and_no_other():
+    order = make_order([10, 10, 10, 10], window_shards=2)
+    shards_of_first_window = {number // 10 for number in order.at(0, 20).tolist()}
+    assert len(shards_of_first_window) == 2
+
+
+def test_the_order_is_the_same_for_ever():
+    # Recorded once: a change of these numbers would make old checkpoints resume on other samples.
+    assert SampleOrder([4, 3, 5], seed=7, window_shards=2).at(0, 16).tolist() == RECORDED
+
+
+RECORDED = [3, 6, 4, 2, 0, 1, 5, 7, 10, 8, 11, 9, 11, 8, 3, 10]
+
+
+def test_an_order_travels_to_another_process():
+    order = make_order([5, 6])
+    order.at(0, 11)
+    assert pickle.loads(pickle.dumps(order)).at(3, 30).tolist() == order.at(3, 30).tolist()
+
+
+def test_shuffles_are_uniform_over_positions():
+    order = make_order([6], window_shards=1)
+    firsts = np.bincount([order.at(epoch * 6, epoch * 6 + 1)[0] for epoch in range(6000)], minlength=6)
+    assert np.abs(firsts - 1000).max() < 150  # five standard deviations
+
+
+@pytest.mark.parametrize("sizes", [[], [0, 0], [3, -1]])
+def test_sizes_without_a_sample_are_refused(sizes):
+    with pytest.raises(ValueError, match="hold no sample to order"):
+        SampleOrder(sizes, seed=0, window_shards=1)
+
+
+def test_an_empty_window_is_refused():
+    with pytest.raises(ValueError, match="window of 0 shards"):
+        SampleOrder([1], seed=0, window_shards=0)
+
+
+def test_backward_positions_are_refused():
+    with pytest.raises(ValueError, match="no part of a stream"):
+        make_order([3]).at(2, 1)
+
+
+def test_a_batch_smaller_than_the_number_of_workers_is_refused():
+    with pytest.raises(ValueError, match="a batch of 3 samples leaves some of 4 workers without any"):
+        rank_share(0, 3, 0, 4)
+
+
+def test_an_unknown_rank_is_refused():
+    with pytest.raises(ValueError, match="rank 4 does not exist among 4 workers"):
+        rank_share(0, 8, 4, 4)
