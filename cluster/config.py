@@ -1,5 +1,6 @@
 """Where a job runs, keeps its files and is tracked; whole jobs as one frozen value. Imports no torch, Ray or MLflow."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,9 @@ class ClusterConfig:
 class StorageConfig:
     """Where results are kept."""
 
-    home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = field(
+        default_factory=lambda: Path(os.environ.get("CAPTIONING_HOME", "runs"))
+    )
     """Folder of the embedded tracker, artifacts and checkpoints (or CAPTIONING_HOME); every node must see it."""
 
 

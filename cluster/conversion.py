@@ -106,7 +106,7 @@ def convert(
 
     Args:
         plan: what to write.
-        num_workers: tasks at once.
+        num_workers: tasks at once; 0 writes in this process, without Ray.
         progress: called after each shard.
 
     Raises:
@@ -138,10 +138,13 @@ def _refuse_another(folder: Path, shards: Sequence[ShardPlan]) -> None:
 
 
 def _written(plans: Sequence[ShardPlan], folder: Path, num_workers: int) -> Iterator[ShardRecord]:
-    import ray
-
     if not plans:
         return
+    if num_workers == 0:
+        yield from (write_shard(plan, folder) for plan in plans)
+        return
+    import ray
+
     task = ray.remote(num_cpus=1, max_retries=3)(_write_or_fault)
     waiting = iter(plans)
     running = [task.remote(plan, folder) for plan in islice(waiting, num_workers)]

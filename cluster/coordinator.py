@@ -190,6 +190,10 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor
     return monitor
 
 
+def _actor_class() -> Any:  # noqa: ANN401  Ray makes a class that types cannot tell
+    return ray.remote(num_cpus=0)(Coordinator)
+
+
 def start_coordinator(folder: Path, tracking_uri: str, *, keep: Sequence[int]) -> Any:  # noqa: ANN401  Ray's handles have no type
     """Start the coordinator of a run as a named actor beside the driver, with (k best, k latest) to keep.
 
@@ -201,7 +205,7 @@ def start_coordinator(folder: Path, tracking_uri: str, *, keep: Sequence[int]) -
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
         actor = (
-            ray.remote(num_cpus=0)(Coordinator)
+            _actor_class()
             .options(name=f"coordinator/{folder.name}", namespace=NAMESPACE, scheduling_strategy=here)
             .remote(folder, tracking_uri, keep_best=keep[0], keep_last=keep[1])
         )

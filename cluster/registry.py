@@ -6,19 +6,17 @@ import logging
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
 
 import captioning
 from captioning.checkpoint import CheckpointDescription, describe_checkpoint, inference_files
@@ -203,20 +201,29 @@ def register(model: ResolvedModel, name: str, client: MlflowClient, *, beam_size
 
 
 def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int) -> None:
+    # Seconds to import, which only registering needs.
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
     checkpoint = scratch / "checkpoint"
     checkpoint.mkdir()
     for file_name, path in inference_files(model.folder).items():
         shutil.copyfile(path, checkpoint / file_name)
     columns = Schema([ColSpec(DataType.string, "caption"), ColSpec(DataType.double, "log_probability")])
-    mlflow.pyfunc.save_model(
-        path=scratch / "model",
-        python_model=str(Path(__file__).with_name("serving.py")),
-        artifacts={"checkpoint": str(checkpoint)},
-        code_paths=[str(Path(captioning.__path__[0]))],
-        model_config={"beam_size": beam_size},
-        signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=columns),
-        pip_requirements=[f"{package}=={package_version(package).partition('+')[0]}" for package in _SERVED_PACKAGES],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # MLflow advises an example and type hints; the signature says more
+        mlflow.pyfunc.save_model(
+            path=scratch / "model",
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(Path(captioning.__path__[0]))],
+            model_config={"beam_size": beam_size},
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=columns),
+            pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in _SERVED_PACKAGES],
+        )
 
 
 def _create_name(name: str, client: MlflowClient) -> None:

@@ -4,7 +4,6 @@ MLflow runs this file by itself where it serves a model (models from code), besi
 """
 
 from pathlib import Path
-from typing import Any
 
 import mlflow.models
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -25,12 +24,8 @@ class CaptionService(PythonModel):
         checkpoint = Path(context.artifacts[CHECKPOINT_ARTIFACT])
         self._captioner = Captioner(*load_model(checkpoint), beam_size=beam_size, batch_size=_BATCH_SIZE)
 
-    def predict(
-        self,
-        context: PythonModelContext,
-        model_input: Any,  # noqa: ANN401  MLflow gives a data frame
-        params: dict[str, Any] | None = None,
-    ) -> list[dict[str, str | float]]:
+    # MLflow would read types of the arguments as a schema.
+    def predict(self, context, model_input, params=None) -> list[dict[str, str | float]]:  # noqa: ANN001  # pyright: ignore[reportIncompatibleMethodOverride]
         """Caption the column ``image`` of a data frame.
 
         Args:

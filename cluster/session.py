@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from cluster.config import ClusterConfig
 
 logger = logging.getLogger(__name__)
 
+_CONNECT_SECONDS = 5
 # Ray reads these when it is imported. Authentication is switched on by a stray token file unless it is named.
 _DEFAULT_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
@@ -20,7 +22,7 @@ _DEFAULT_ENVIRONMENT = {
 
 @contextmanager
 def cluster_session(config: ClusterConfig) -> Iterator[None]:
-    """Hold a connection to the cluster, or an embedded one that ends with it.
+    """Hold a connection to the cluster, or an embedded one that ends with it; inside another session, hold that one.
 
     Raises:
         ConnectionError: no cluster answers at the address.
@@ -29,7 +31,11 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    _require_answer(address)
     try:
         ray.init(
             address=address,
@@ -46,3 +52,16 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens, which Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); start it, or correct --cluster.address"
+        ) from error

@@ -44,7 +44,7 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     elif "+" not in parts.scheme and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks"):
         raise ValueError(
-            f"tracking address {uri} is none of MLflow's; "
+            f"tracking address {without_credentials(uri)} is none of MLflow's; "
             "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
         )
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -58,7 +58,7 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ConnectionError(
-            f"MLflow at {uri} does not answer ({error}); start the server, or correct --tracking.uri"
+            f"MLflow at {without_credentials(uri)} does not answer ({error}); start the server, or correct --tracking.uri"
         ) from error
 
 

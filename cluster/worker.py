@@ -70,9 +70,9 @@ class _Rank:
             restore(self.state, folder, self.shard_set.vocabulary)
 
     def _begin_attempt(self) -> Attempt:
-        begun: list[Attempt | None] = [
-            ray.get(self.task.coordinator.begin_attempt.remote()) if self.rank == 0 else None
-        ]
+        begun: list[Attempt | None] = [None]
+        if self.rank == 0:
+            begun = [ray.get(self.task.coordinator.begin_attempt.remote())]
         if dist.is_initialized():
             dist.broadcast_object_list(begun, device=self.device)
         if begun[0] is None:

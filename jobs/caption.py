@@ -16,7 +16,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.parsing import parse, write_json, write_line
+from jobs.output import write_json, write_line
+from jobs.parsing import parse
 
 if TYPE_CHECKING:
     from captioning.evaluation import Captioner, WrittenCaption

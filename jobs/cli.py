@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jobs.output import results_apart
+
 JOBS = {
     "demo": "the whole path on drawn data, in a few minutes",
     "download": "fetch COCO's official archives",
@@ -49,7 +51,8 @@ def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     """Run a job, and exit with the code that says how it ended."""
     _set_up_logging()
     try:
-        job(sys.argv[1:] if arguments is None else arguments)
+        with results_apart():
+            job(sys.argv[1:] if arguments is None else arguments)
         code = DONE
     except KeyboardInterrupt:
         logger.error("interrupted; run the same command again to go on")

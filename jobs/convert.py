@@ -16,7 +16,8 @@ import tyro
 
 from cluster.config import ClusterConfig
 from jobs.cli import run_job
-from jobs.parsing import parse, write_json
+from jobs.output import write_json
+from jobs.parsing import parse
 from jobs.terminal import counting
 from shards.images import ImageSpec
 from shards.manifest import Manifest
@@ -46,7 +47,7 @@ class ConvertJob:
     seed: int = 0
     """Of the order in which images are dealt to shards."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Shards written at once."""
+    """Shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
     address: str | None = None
     """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
@@ -88,12 +89,12 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest | None:
         for shard in plan.missing:
             logger.info("would write %s with %d images", job.shards / shard.name, len(shard.images))
         return None
-    if plan.missing:
+    if plan.missing and job.num_workers:
         with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
             bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))
             manifest = convert(plan, num_workers=job.num_workers, progress=lambda record: bars.advance(bar))
     else:
-        manifest = convert(plan, num_workers=job.num_workers)
+        manifest = convert(plan, num_workers=0)
     set_aside = [*manifest.set_aside, *(one for shard in manifest.shards for one in shard.set_aside)]
     for one in set_aside:
         logger.warning("set aside %s: %s", one.key, one.reason)

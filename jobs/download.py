@@ -13,7 +13,8 @@ from pathlib import Path
 import tyro
 
 from jobs.cli import run_job
-from jobs.parsing import parse, write_json
+from jobs.output import write_json
+from jobs.parsing import parse
 from jobs.terminal import transferring
 from shards.download import Progress, download, plan_download
 

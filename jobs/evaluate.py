@@ -17,7 +17,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.parsing import parse, write_json
+from jobs.output import write_json
+from jobs.parsing import parse
 from jobs.terminal import counting, show_table
 
 logger = logging.getLogger(__name__)

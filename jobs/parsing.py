@@ -1,8 +1,8 @@
 """Command line and YAML files -> a job's settings: defaults < preset < file < flags."""
 
+import contextlib
 import dataclasses
 import difflib
-import json
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 import yaml
+
+from jobs.output import plain, result_stream, write_line
 
 T = TypeVar("T")
 Presets = Mapping[str, tuple[str, T]]
@@ -64,40 +66,20 @@ def parse(
     if presets:
         shown = "\n".join(f"  {name}: {what}" for name, (what, _) in presets.items())
         description = f"{description}\n\nPresets, as the first argument:\n{shown}"
-    invocation = tyro.cli(
-        Invocation[kind],
-        args=arguments,
-        default=Invocation(settings=default, config=file),
-        prog=f"captioning {job}",
-        description=description,
-        config=(tyro.conf.HelptextFromCommentsOff,),
-    )
+    with contextlib.redirect_stdout(result_stream()):
+        invocation = tyro.cli(
+            Invocation[kind],
+            args=arguments,
+            default=Invocation(settings=default, config=file),
+            prog=f"captioning {job}",
+            description=description,
+            config=(tyro.conf.HelptextFromCommentsOff,),
+        )
     invocation = dataclasses.replace(invocation, settings=_with_absolute_paths(invocation.settings))
     if invocation.print_config:
-        sys.stdout.write(yaml.safe_dump(plain(invocation.settings), sort_keys=False))
+        write_line(yaml.safe_dump(plain(invocation.settings), sort_keys=False).rstrip())
         sys.exit(0)
     return invocation
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings
-    """Turn settings into what JSON and YAML hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def write_json(document: Any) -> None:  # noqa: ANN401  any tree of results
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(plain(document), indent=2) + "\n")
-
-
-def write_line(text: str = "") -> None:
-    """Print a line of a job's result on standard output."""
-    sys.stdout.write(f"{text}\n")
 
 
 def _preset(presets: Presets[T], name: str) -> T:

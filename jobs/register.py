@@ -15,7 +15,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.parsing import parse, write_json
+from jobs.output import write_json
+from jobs.parsing import parse
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from cluster.config import TRAIN_PRESETS, TrainRun
 from jobs.cli import run_job
-from jobs.parsing import parse, plain, write_json
+from jobs.output import plain, write_json
+from jobs.parsing import parse
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,211 @@
+"""The whole path on drawn data: draw, convert, train, evaluate, register, promote, caption.
+
+Draws scenes of coloured shapes with captions from a grammar, so that every caption of the trained model can be checked
+for truth. Takes a few minutes on two CPU cores; the same command again goes on where it was.
+
+Examples:
+    captioning demo
+    captioning demo --home /tmp/demo --json
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from cluster.config import TRAIN_PRESETS, ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from jobs.cli import run_job
+from jobs.convert import ConvertJob, run_conversion
+from jobs.output import write_json
+from jobs.parsing import parse
+from jobs.terminal import show_table
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from captioning.evaluation import WrittenCaption
+    from cluster.registry import ResolvedModel
+
+logger = logging.getLogger(__name__)
+
+_MODEL_NAME = "demo"
+_SEED = 0
+_NUM_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoJob:
+    """How large the demonstration is."""
+
+    num_train: int = 4000
+    """Scenes to train on."""
+    num_val: int = 200
+    """Scenes that choose the checkpoint and score the model."""
+    num_unseen: int = 200
+    """Further scenes whose captions are checked for truth; the page shows ten of them."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Return the demonstration's own folder."""
+        return self.storage.home / "demo"
+
+    def run(self) -> TrainRun:
+        """Return the training run of the demonstration."""
+        return replace(
+            TRAIN_PRESETS["smoke"][1],
+            name="demo",
+            shards=self.folder / "shards",
+            storage=self.storage,
+            tracking=self.tracking,
+        )
+
+
+class _Stopwatch:
+    """Notes how long each part takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def end(self, part: str) -> None:
+        """Note the time since the last part's end."""
+        now = time.monotonic()
+        self.seconds[part], self._last = now - self._last, now
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and go the whole path."""
+    invocation = parse(DemoJob, arguments, default=DemoJob(), job="demo", description=__doc__ or "")
+    job = invocation.settings
+    if invocation.dry_run:
+        logger.info("would draw %d scenes into %s and train %s on them", job.num_train, job.folder, job.run().name)
+        return
+    results = _go(job)
+    if invocation.json:
+        write_json(results)
+
+
+def _go(job: DemoJob) -> dict[str, Any]:
+    from cluster.session import cluster_session
+    from cluster.tracking import connect
+    from shards.drawn import write_drawn
+
+    watch = _Stopwatch()
+    size_px = job.run().model.image_size_px
+    logger.info("drawing %d scenes", job.num_train + job.num_val + job.num_unseen)
+    write_drawn(
+        job.folder / "scenes",
+        num_train=job.num_train,
+        num_val=job.num_val,
+        num_unseen=job.num_unseen,
+        seed=_SEED,
+        size_px=size_px,
+    )
+    watch.end("draw")
+    with cluster_session(ClusterConfig()):
+        scenes = ConvertJob(source=job.folder / "scenes", shards=job.folder / "shards", samples_per_shard=500)
+        run_conversion(scenes)
+        watch.end("convert")
+        _train(job.run())
+        watch.end("train")
+    client = connect(job.tracking, job.storage)
+    scores, verdict = _judge(job, client)
+    watch.end("evaluate, register, promote")
+    truth, page = _caption_unseen(job, client)
+    watch.end("caption")
+    results = {
+        "true_captions": truth, "scores": scores, "promotion": verdict, "page": page,
+        "seconds": {part: round(seconds, 1) for part, seconds in watch.seconds.items()},
+    }  # fmt: skip
+    _report(job, results)
+    return results
+
+
+def _train(run: TrainRun) -> None:
+    from cluster.trainer import fit
+
+    outcome = fit(run)
+    logger.info("validation loss %.3f nats at step %d", outcome.validation_loss_nats, outcome.step)
+
+
+def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
+    """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
+    from cluster.data import ShardSet
+    from cluster.evaluation import evaluate_split
+    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote, register, resolve_model
+
+    model = resolve_model(str(job.run().folder), client)
+    evaluation = evaluate_split(
+        model.folder,
+        ShardSet(job.folder / "shards"),
+        "val",
+        step=model.description.step,
+        beam_size=3,
+        batch_size=50,
+    )
+    log_evaluation(model, evaluation, client)
+    register(model, _MODEL_NAME, client)
+    try:
+        decision = decide_promotion(_MODEL_NAME, client, split="val")
+        promote(decision, client)
+        verdict = f"version {decision.version} is the champion; {decision.reason}"
+    except GateRefusal as refusal:
+        verdict = str(refusal)
+    return evaluation.scores, verdict
+
+
+def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
+    """Caption the unseen scenes with the champion; return the share of true captions, and a page that shows some."""
+    from cluster.evaluation import load_captioner
+    from cluster.registry import resolve_model
+    from shards.coco import read_coco
+    from shards.drawn import is_true, scene_of
+
+    champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
+    images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]
+    jpegs = [image.path.read_bytes() for image in images]
+    written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).write(jpegs))
+    size_px = job.run().model.image_size_px
+    verdicts = [
+        is_true(one.captions[0], scene_of(image.image_id, seed=_SEED, size_px=size_px))
+        for image, one in zip(images, written, strict=True)
+    ]
+    page = job.storage.home / "demo.html"
+    names = [image.path.name for image in images]
+    _write_page(page, list(zip(names, jpegs, written, verdicts, strict=True))[:_NUM_SHOWN], champion)
+    return sum(verdicts) / len(verdicts), page
+
+
+def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "WrittenCaption", bool]], model: "ResolvedModel") -> None:
+    from captioning.report import GalleryItem, write_gallery
+
+    items = [
+        GalleryItem(name=name, jpeg=jpeg, captions=written.captions, verdict=verdict)
+        for name, jpeg, written, verdict in shown
+    ]
+    num_true = sum(item.verdict or False for item in items)
+    summary = [("model", str(model)), ("true captions", f"{num_true} of {len(items)}")]
+    write_gallery(page, items, title="Captions of unseen scenes", summary=summary)
+
+
+def _report(job: DemoJob, results: dict[str, Any]) -> None:
+    rows = [("true captions of unseen scenes", f"{results['true_captions']:.1%} of {job.num_unseen}")]
+    rows += [(f"{name} on val", f"{score:.3f}") for name, score in results["scores"].items()]
+    rows += [("promotion", results["promotion"])]
+    rows += [(part, f"{seconds:.0f} s") for part, seconds in results["seconds"].items()]
+    show_table("Demonstration", ("what", "result"), rows)
+    home = job.storage.home
+    logger.info("pictures and captions: %s", results["page"])
+    logger.info("runs and models:       mlflow ui --backend-store-uri sqlite:///%s/mlflow.db", home)
+    logger.info("registered versions:   captioning models --home %s", home)
+    logger.info("caption a picture:     captioning caption IMAGE --model models:/demo@champion --home %s", home)
+
+
+if __name__ == "__main__":
+    run_job(main)

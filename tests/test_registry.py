@@ -1,0 +1,314 @@
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioning.checkpoint import CheckpointDescription, save_checkpoint
+from captioning.config import ModelConfig, OptimizerConfig
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer
+from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.evaluation import Evaluation, load_captioner
+from cluster.registry import (
+    GateRefusal,
+    decide_promotion,
+    list_versions,
+    log_evaluation,
+    promote,
+    register,
+    resolve_model,
+)
+from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord, checkpoint_folder
+from cluster.tracking import connect, create_run, experiment_id
+from shards.drawn import draw_scene, render
+
+VOCABULARY = Vocabulary([*SPECIAL_WORDS, "a", "red", "circle"])
+MODEL = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    return connect(TrackingConfig(), StorageConfig(home=home))
+
+
+@pytest.fixture(scope="module")
+def run_folder(home, client):
+    """Return the folder of a run with two checkpoints, the earlier of which is the better one."""
+    folder = home / "training" / "r"
+    experiment = experiment_id(client, TrackingConfig(), StorageConfig(home=home))
+    run_id = create_run(
+        client, experiment, name="r", parameters={}, tags={"run_folder": str(folder)}, dataset=("s", "s", "d" * 64)
+    )
+    torch.manual_seed(0)
+    model = CaptionModel(MODEL, vocabulary_size=len(VOCABULARY))
+    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
+    committed = [
+        CommittedCheckpoint(step=s, attempt=1, metrics={VALIDATION_LOSS: loss}) for s, loss in ((5, 1.0), (9, 2.0))
+    ]
+    for checkpoint in committed:
+        description = CheckpointDescription(
+            step=checkpoint.step,
+            model=MODEL,
+            vocabulary_digest=VOCABULARY.digest,
+            max_caption_words=8,
+            lineage={"run": "r", "mlflow_run_id": run_id, "shards_digest": "d" * 64, "git_commit": "c"},
+            metrics=checkpoint.metrics,
+        )
+        save_checkpoint(
+            checkpoint_folder(folder, checkpoint), state, VOCABULARY, description=description, config="name: r\n"
+        )
+    RunRecord(name="r", identity={}, mlflow_run_id=run_id, checkpoints=tuple(committed)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def name(request):
+    """Return a model's name of the test's own."""
+    return request.node.name
+
+
+def evaluation(score, *, split="val", digest="d" * 64):
+    return Evaluation(
+        split=split, shards_digest=digest, beam_size=3, step=5, scores={"CIDEr-D": score}, captions={1: "a red circle"}
+    )
+
+
+def register_scored(name, client, run_folder, score, **changes):
+    version = register(resolve_model(str(run_folder), client), name, client).version
+    log_evaluation(resolve_model(f"models:/{name}/{version}", client), evaluation(score, **changes), client)
+    return version
+
+
+def promote_challenger(name, client):
+    decision = decide_promotion(name, client, split="val")
+    promote(decision, client)
+    return decision
+
+
+def champion(name, client):
+    return client.get_model_version_by_alias(name, "champion")
+
+
+def test_a_run_means_its_best_checkpoint(client, run_folder):
+    assert resolve_model(str(run_folder), client).description.step == 5
+
+
+def test_a_run_id_means_its_best_checkpoint(client, run_folder):
+    run_id = json.loads((run_folder / "run.json").read_text())["mlflow_run_id"]
+    assert resolve_model(f"runs:/{run_id}", client).description.step == 5
+
+
+def test_a_checkpoint_folder_means_itself(client, run_folder):
+    folder = run_folder / "checkpoints" / "step-00000009-attempt-1"
+    assert resolve_model(str(folder), client).description.step == 9
+
+
+def test_a_registered_model_is_the_challenger(client, run_folder, name):
+    created = register(resolve_model(str(run_folder), client), name, client)
+    assert resolve_model(f"models:/{name}@challenger", client).version == str(created.version)
+
+
+def test_a_version_carries_its_lineage(client, run_folder, name):
+    tags = register(resolve_model(str(run_folder), client), name, client).tags
+    wanted = {"run": "r", "step": "5", "shards_digest": "d" * 64, "git_commit": "c", "package.torch": version("torch")}
+    assert {key: tags.get(key) for key in wanted} == wanted
+
+
+def test_scores_of_the_checkpoint_follow_it_into_the_registry(client, run_folder, name):
+    log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25), client)
+    tags = register(resolve_model(str(run_folder), client), name, client).tags
+    assert json.loads(tags["evaluation.val"])["scores"] == {"CIDEr-D": 0.25}
+
+
+def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_folder):
+    log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25, split="test"), client)
+    run_id = json.loads((run_folder / "run.json").read_text())["mlflow_run_id"]
+    (metric,) = client.get_metric_history(run_id, "test/CIDEr-D")
+    assert (metric.step, metric.value) == (5, 0.25)
+
+
+def test_the_first_challenger_becomes_the_champion(client, run_folder, name):
+    version = register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    assert str(champion(name, client).version) == str(version)
+
+
+def test_a_better_challenger_becomes_the_champion_and_it_is_on_record_why(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, 0.6)
+    promote_challenger(name, client)
+    tags = champion(name, client).tags
+    assert (tags["promoted_over"], tags["promoted_because"]) == (
+        "1", "better: CIDEr-D 0.6000 against 0.5000 of version 1 on val",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("score", [0.5, 0.4])
+def test_a_challenger_that_is_not_better_is_refused(client, run_folder, name, score):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, score)
+    with pytest.raises(GateRefusal, match=r"version 2 is not better: CIDEr-D .* the champion stays"):
+        decide_promotion(name, client, split="val")
+
+
+def test_a_champion_is_not_promoted_over_itself(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    with pytest.raises(GateRefusal, match="version 1 is the champion already"):
+        decide_promotion(name, client, split="val")
+
+
+def test_a_challenger_without_scores_is_refused(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    with pytest.raises(ValueError, match=r"was not evaluated on unseen; run captioning evaluate models:/.*/1 --split"):
+        decide_promotion(name, client, split="unseen")
+
+
+def test_scores_on_different_shard_sets_are_not_compared(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, 0.6, digest="e" * 64)
+    with pytest.raises(ValueError, match=r"were evaluated on different shard sets \(eeeeeeeeeeee, dddddddddddd\)"):
+        decide_promotion(name, client, split="val")
+
+
+def test_versions_are_listed_newest_first_with_aliases_and_scores(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, 0.6)
+    listed = [(one.version, one.aliases, one.scores["val"]["scores"]["CIDEr-D"]) for one in list_versions(client, name)]
+    assert listed == [("2", ("challenger",), 0.6), ("1", ("champion",), 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("models:/nobody@champion", ValueError, "models:/nobody@champion is not in the registry"),
+        ("models:/nobody/3", ValueError, "models:/nobody/3 is not in the registry"),
+        ("runs:/0123", ValueError, "runs:/0123 is not in the tracker"),
+        ("nowhere", FileNotFoundError, "model .*nowhere is no folder; use models:/NAME@alias"),
+    ],
+)
+def test_an_unknown_model_is_named(client, model, error, message):
+    with pytest.raises(error, match=message):
+        resolve_model(model, client)
+
+
+def test_a_folder_without_a_checkpoint_is_named(client, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        resolve_model(str(tmp_path), client)
+
+
+def test_a_run_without_a_checkpoint_is_named(client, tmp_path):
+    RunRecord(name="r", identity={}, mlflow_run_id="m").save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint that counts"):
+        resolve_model(str(tmp_path), client)
+
+
+def test_a_run_of_something_else_is_refused(client):
+    run_id = client.create_run("0").info.run_id
+    with pytest.raises(ValueError, match="is no training run; use a run that captioning train made"):
+        resolve_model(f"runs:/{run_id}", client)
+
+
+def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, tmp_path):
+    other = connect(TrackingConfig(), StorageConfig(home=tmp_path))
+    with pytest.raises(ValueError, match=r"is not in this tracker .*use the --tracking\.uri or --home"):
+        register(resolve_model(str(run_folder), other), "m", other)
+
+
+def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
+    with pytest.raises(ValueError, match="'a/b' cannot be a model's name"):
+        register(resolve_model(str(run_folder), client), "a/b", client)
+
+
+def jpeg_of_a_scene(folder):
+    path = folder / "scene.jpg"
+    render(draw_scene(0, 1, size_px=64)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.cluster
+def test_the_registered_model_loads_without_the_project(client, run_folder, name, tmp_path):
+    created = register(resolve_model(str(run_folder), client), name, client)
+    jpeg_of_a_scene(tmp_path)
+    code = """
+import json, sys
+
+class NoProject:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("cluster", "shards", "jobs", "ray"):
+            raise ImportError(f"{name} is not where models are served")
+
+sys.meta_path.insert(0, NoProject())
+import mlflow.pyfunc, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+written = model.predict(pandas.DataFrame({"image": [open(sys.argv[2], "rb").read()]}))
+import captioning
+print(json.dumps([written[0]["caption"], captioning.__file__]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, created.source, str(tmp_path / "scene.jpg")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    caption, module = json.loads(answer.stdout.splitlines()[-1])
+    captioner = load_captioner(resolve_model(str(run_folder), client).folder, beam_size=3, batch_size=1)
+    (expected,) = captioner.write([(tmp_path / "scene.jpg").read_bytes()])
+    assert (caption, "/code/captioning/" in module) == (expected.captions[0], True)
+
+
+@pytest.mark.cluster
+def test_mlflow_serves_the_registered_model(client, run_folder, name, home, tmp_path):
+    register(resolve_model(str(run_folder), client), name, client)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "--model-uri", f"models:/{name}@challenger"]
+    command += ["--env-manager", "local", "--port", str(port)]
+    environment = {
+        "MLFLOW_TRACKING_URI": client.tracking_uri,
+        "PATH": str(Path(sys.executable).parent) + ":/usr/bin:/bin",
+    }
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server)
+        image = base64.b64encode(jpeg_of_a_scene(tmp_path)).decode()
+        body = json.dumps({"dataframe_records": [{"image": image}]}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, headers)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+    finally:
+        server.terminate()
+        server.wait()
+    captioner = load_captioner(resolve_model(str(run_folder), client).folder, beam_size=3, batch_size=1)
+    (expected,) = captioner.write([(tmp_path / "scene.jpg").read_bytes()])
+    assert [one["caption"] for one in answer["predictions"]] == [expected.captions[0]]
+
+
+def wait_until_it_answers(url, process, *, seconds=120):
+    deadline = time.monotonic() + seconds
+    while True:
+        assert process.poll() is None, f"the server ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"the server did not answer within {seconds} s"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,153 @@
+import subprocess
+
+import pytest
+from mlflow import MlflowClient
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.journal import Journal, Row
+from cluster.tracking import (
+    connect,
+    create_run,
+    experiment_id,
+    git_state,
+    set_tags,
+    ship,
+    tracking_uri,
+    without_credentials,
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return StorageConfig(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def client(home) -> MlflowClient:
+    return connect(TrackingConfig(), home)
+
+
+@pytest.fixture
+def run_id(client, home):
+    experiment = experiment_id(client, TrackingConfig(), home)
+    return create_run(
+        client,
+        experiment,
+        name="r",
+        parameters={"model.hidden_size": 512, "model.trainable_from": None},
+        tags={"kind": "test"},
+        dataset=("shards", "/data/shards", "d" * 64),
+    )
+
+
+def history(client, run_id, metric="loss"):
+    return [(one.step, one.value) for one in client.get_metric_history(run_id, metric)]
+
+
+def journal_of(folder, steps):
+    journal = Journal(folder)
+    for step in steps:
+        journal.append(Row(step, 1000 + step, {"loss": step / 2}))
+    journal.flush()
+    return journal
+
+
+def test_settings_become_parameters(client, run_id):
+    assert client.get_run(run_id).data.params == {"model.hidden_size": "512", "model.trainable_from": "None"}
+
+
+def test_the_shard_set_is_a_dataset_input_with_its_digest_at_mlflows_limit(client, run_id):
+    (found,) = client.get_run(run_id).inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest, found.tags[0].value) == ("shards", "d" * 36, "training")
+
+
+def test_artifacts_of_the_embedded_tracker_lie_in_the_home_folder(client, run_id, home):
+    assert client.get_run(run_id).info.artifact_uri.startswith((home.home / "artifacts").as_uri())
+
+
+def test_the_experiment_is_made_once(client, home):
+    assert experiment_id(client, TrackingConfig(), home) == experiment_id(client, TrackingConfig(), home)
+
+
+def test_journalled_rows_reach_the_tracker_with_their_steps(client, run_id, tmp_path):
+    ship(client, run_id, journal_of(tmp_path, range(1, 4)))
+    assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
+
+
+def test_rows_sent_twice_are_stored_once(client, run_id, tmp_path):
+    journal = journal_of(tmp_path, range(1, 4))
+    ship(client, run_id, journal)
+    (tmp_path / "shipped.json").unlink()
+    assert ship(client, run_id, journal) == 3
+    assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
+
+
+def test_what_was_sent_is_not_sent_again(client, run_id, tmp_path):
+    journal = journal_of(tmp_path, range(1, 4))
+    ship(client, run_id, journal)
+    assert ship(client, run_id, journal) == 0
+
+
+def test_more_metrics_than_mlflow_takes_at_once_arrive(client, run_id, tmp_path):
+    ship(client, run_id, journal_of(tmp_path, range(1, 1202)))
+    assert len(history(client, run_id)) == 1201
+
+
+def test_tags_are_set(client, run_id):
+    set_tags(client, run_id, {"start_1.cluster": "2 workers"})
+    assert client.get_run(run_id).data.tags["start_1.cluster"] == "2 workers"
+
+
+def test_the_address_is_the_flag_then_the_environment_then_the_home(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env:1")
+    chosen = [tracking_uri(TrackingConfig(uri="http://flag:1"), home), tracking_uri(TrackingConfig(), home)]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    chosen.append(tracking_uri(TrackingConfig(), home))
+    assert chosen == ["http://flag:1", "http://env:1", f"sqlite:///{home.home}/mlflow.db"]
+
+
+def test_a_server_that_does_not_answer_is_named(home):
+    with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer .*start the server"):
+        connect(TrackingConfig(uri="http://127.0.0.1:9"), home)
+
+
+@pytest.mark.parametrize("uri", ["ftp://host", "somewhere"])
+def test_an_address_of_something_else_is_refused(home, uri):
+    with pytest.raises(ValueError, match="is none of MLflow's"):
+        connect(TrackingConfig(uri=uri), home)
+
+
+def test_credentials_are_left_out():
+    assert without_credentials("https://me:secret@host/x") == "https://host/x"
+
+
+def test_a_server_that_does_not_answer_is_named_without_credentials(home):
+    with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
+        connect(TrackingConfig(uri="http://me:secret@127.0.0.1:9"), home)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "first")
+    return tmp_path
+
+
+def test_a_clean_checkout_is_recorded(checkout):
+    state = git_state(checkout)
+    assert (len(state["mlflow.source.git.commit"]), state["git.dirty"]) == (40, "false")
+
+
+def test_a_changed_checkout_is_recorded_as_dirty(checkout):
+    (checkout / "file").write_text("two")
+    assert git_state(checkout)["git.dirty"] == "true"
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path):
+    assert git_state(tmp_path) == {"mlflow.source.git.commit": "unknown", "git.dirty": "unknown"}
