@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _SHIP_EVERY_SECONDS = 5.0
 _LAST_SHIPPING_SECONDS = 30.0
 _SYSTEM_METRICS_EVERY_SECONDS = 10
+# MLflow would try for minutes to reach a tracker that is down; the coordinator comes back to it anyway.
+_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 NAMESPACE = "captioning"
 
 
@@ -70,6 +72,7 @@ class Coordinator:
         self._lock_file = hold_run(folder)
         record = load_record(folder)
         if record is None:
+            self._lock_file.close()
             raise ValueError(f"{folder} holds no run.json; the driver writes it first")
         self._folder, self._keep = folder, {"keep_best": keep_best, "keep_last": keep_last}
         self._record: RunRecord = record
@@ -137,18 +140,22 @@ class Coordinator:
         self._shipper.join()
         if self._monitor:
             self._monitor.finish()
-        deadline = time.monotonic() + _LAST_SHIPPING_SECONDS
-        while time.monotonic() < deadline:
-            if self._ship():
-                self._client.set_terminated(self._record.mlflow_run_id, status=status)
-                return True
-            time.sleep(1)
-        return False
+        with self._lock_file:
+            return self._ship_the_rest(status)
 
     def _ship_until_the_end(self) -> None:
         while not self._is_ending.wait(_SHIP_EVERY_SECONDS):
             self._journal.flush()
             self._ship()
+
+    def _ship_the_rest(self, status: str) -> bool:
+        deadline = time.monotonic() + _LAST_SHIPPING_SECONDS
+        while not self._ship():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        self._client.set_terminated(self._record.mlflow_run_id, status=status)
+        return True
 
     def _ship(self) -> bool:
         with self._shipping:
@@ -206,7 +213,12 @@ def start_coordinator(folder: Path, tracking_uri: str, *, keep: Sequence[int]) -
     try:
         actor = (
             _actor_class()
-            .options(name=f"coordinator/{folder.name}", namespace=NAMESPACE, scheduling_strategy=here)
+            .options(
+                runtime_env={"env_vars": _IMPATIENCE},
+                name=f"coordinator/{folder.name}",
+                namespace=NAMESPACE,
+                scheduling_strategy=here,
+            )
             .remote(folder, tracking_uri, keep_best=keep[0], keep_last=keep[1])
         )
         ray.get(actor.progress.remote())

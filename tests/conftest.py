@@ -29,3 +29,51 @@ def drawn_shards(tmp_path_factory) -> Path:
     )
     convert(plan, num_workers=0)
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, drawn_shards) -> Path:
+    """Return the folder of a tracked run that never trained, with two checkpoints; the earlier is the better one.
+
+    Its home folder, with the tracker's database, is two folders up.
+    """
+    import torch
+
+    from captioning.checkpoint import CheckpointDescription, save_checkpoint
+    from captioning.config import ModelConfig, OptimizerConfig
+    from captioning.model import CaptionModel
+    from captioning.training import TrainingState, build_optimizer
+    from captioning.vocabulary import load_vocabulary
+    from cluster.config import StorageConfig, TrackingConfig
+    from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord, checkpoint_folder
+    from cluster.tracking import connect, create_run, experiment_id
+
+    storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
+    client = connect(TrackingConfig(), storage)
+    folder = storage.home / "training" / "r"
+    dataset = ("shards", str(drawn_shards), "d" * 64)
+    experiment = experiment_id(client, TrackingConfig(), storage)
+    tags = {"run_folder": str(folder)}
+    run_id = create_run(client, experiment, name="r", parameters={}, tags=tags, dataset=dataset)
+    vocabulary = load_vocabulary(drawn_shards / "vocabulary.txt")
+    config = ModelConfig(
+        backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0
+    )
+    torch.manual_seed(0)
+    model = CaptionModel(config, vocabulary_size=len(vocabulary))
+    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
+    committed = []
+    for step, loss in ((5, 1.0), (9, 2.0)):
+        committed.append(CommittedCheckpoint(step=step, attempt=1, metrics={VALIDATION_LOSS: loss}))
+        description = CheckpointDescription(
+            step=step,
+            model=config,
+            vocabulary_digest=vocabulary.digest,
+            max_caption_words=8,
+            lineage={"run": "r", "mlflow_run_id": run_id, "shards_digest": "d" * 64, "git_commit": "c"},
+            metrics=committed[-1].metrics,
+        )
+        target = checkpoint_folder(folder, committed[-1])
+        save_checkpoint(target, state, vocabulary, description=description, config="name: r\n")
+    RunRecord(name="r", identity={}, mlflow_run_id=run_id, checkpoints=tuple(committed)).save(folder)
+    return folder

@@ -9,13 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 
-from captioning.checkpoint import CheckpointDescription, save_checkpoint
-from captioning.config import ModelConfig, OptimizerConfig
-from captioning.model import CaptionModel
-from captioning.training import TrainingState, build_optimizer
-from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation import Evaluation, load_captioner
 from cluster.registry import (
@@ -27,52 +21,19 @@ from cluster.registry import (
     register,
     resolve_model,
 )
-from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord, checkpoint_folder
-from cluster.tracking import connect, create_run, experiment_id
+from cluster.runs import RunRecord
+from cluster.tracking import connect
 from shards.drawn import draw_scene, render
 
-VOCABULARY = Vocabulary([*SPECIAL_WORDS, "a", "red", "circle"])
-MODEL = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8)
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def client(home):
-    return connect(TrackingConfig(), StorageConfig(home=home))
-
-
-@pytest.fixture(scope="module")
-def run_folder(home, client):
-    """Return the folder of a run with two checkpoints, the earlier of which is the better one."""
-    folder = home / "training" / "r"
-    experiment = experiment_id(client, TrackingConfig(), StorageConfig(home=home))
-    run_id = create_run(
-        client, experiment, name="r", parameters={}, tags={"run_folder": str(folder)}, dataset=("s", "s", "d" * 64)
-    )
-    torch.manual_seed(0)
-    model = CaptionModel(MODEL, vocabulary_size=len(VOCABULARY))
-    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
-    committed = [
-        CommittedCheckpoint(step=s, attempt=1, metrics={VALIDATION_LOSS: loss}) for s, loss in ((5, 1.0), (9, 2.0))
-    ]
-    for checkpoint in committed:
-        description = CheckpointDescription(
-            step=checkpoint.step,
-            model=MODEL,
-            vocabulary_digest=VOCABULARY.digest,
-            max_caption_words=8,
-            lineage={"run": "r", "mlflow_run_id": run_id, "shards_digest": "d" * 64, "git_commit": "c"},
-            metrics=checkpoint.metrics,
-        )
-        save_checkpoint(
-            checkpoint_folder(folder, checkpoint), state, VOCABULARY, description=description, config="name: r\n"
-        )
-    RunRecord(name="r", identity={}, mlflow_run_id=run_id, checkpoints=tuple(committed)).save(folder)
-    return folder
+def run_folder(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture
@@ -272,7 +233,7 @@ print(json.dumps([written[0]["caption"], captioning.__file__]))
 
 
 @pytest.mark.cluster
-def test_mlflow_serves_the_registered_model(client, run_folder, name, home, tmp_path):
+def test_mlflow_serves_the_registered_model(client, run_folder, name, tmp_path):
     register(resolve_model(str(run_folder), client), name, client)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
