@@ -4,12 +4,13 @@ Shapes: B images, S pixels a side, N captions, T words with <bos> and <eos>, M t
 """
 
 import io
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from captioning.config import ModelConfig, TrainingConfig
@@ -17,6 +18,7 @@ from captioning.hashing import fold, uniform
 from captioning.vocabulary import BOS, EOS, PAD, Vocabulary
 
 _AUGMENTATION_SITE = 0
+_ORIENTATION_TAG = 0x0112
 
 
 class CaptionedJpeg(NamedTuple):
@@ -86,7 +88,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
     """Decode an image to a square: its centre, or a crop that its position in the stream decides.
 
     Args:
-        jpeg: any image that Pillow reads.
+        jpeg: any still image that Pillow reads; CMYK, greyscale and EXIF-rotated ones become upright RGB.
         size_px: S.
         augmentation: None takes the largest centred square.
         position: in the training stream.
@@ -104,17 +106,28 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
         area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
     try:
         with Image.open(io.BytesIO(jpeg)) as image:
-            image.draft("RGB", (size_px, size_px))
-            side = min(image.size) * area**0.5
-            x, y = (image.width - side) * left, (image.height - side) * top
-            square = image.convert("RGB").resize(
-                (size_px, size_px), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side)
-            )
-    except (OSError, SyntaxError) as error:
+            # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
+            image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
+            upright = _upright_rgb(image)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image does not decode ({error})") from error
+    side = min(upright.size) * area**0.5
+    x, y = (upright.width - side) * left, (upright.height - side) * top
+    square = upright.resize((size_px, size_px), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
     if augmentation and augmentation.flip and mirror < 0.5:
         square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Return the image as a viewer shows it, transparency over white."""
+    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        image = Image.new("RGB", opaque.size, "white")
+        image.paste(opaque, mask=opaque.getchannel("A"))
+    return image.convert("RGB")
 
 
 def make_batch(
@@ -128,10 +141,12 @@ def make_batch(
     """Decode images, encode captions and pad them to one length.
 
     Raises:
-        ValueError: an image does not decode; the message names its key.
+        ValueError: an image does not decode or has no caption; the message names its key.
     """
     images = []
     for sample in samples:
+        if not sample.captions:
+            raise ValueError(f"sample {sample.key}: it has no caption; run captioning convert again")
         try:
             image = decode_image(sample.jpeg, model.image_size_px, augmentation=augmentation, position=sample.position)
         except ValueError as error:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from captioning.vocabulary import Vocabulary, load_vocabulary
 FORMAT_VERSION = 1
 DESCRIPTION_NAME = "checkpoint.json"
 _WEIGHTS, _OPTIMIZER, _VOCABULARY, _CONFIG = "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"
+_UNFINISHED_SUFFIX = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,7 @@ class CheckpointDescription:
 def save_checkpoint(
     folder: Path, state: TrainingState, vocabulary: Vocabulary, *, description: CheckpointDescription, config: str
 ) -> None:
-    """Write a checkpoint into a new folder; its description comes last.
+    """Write a checkpoint into a new folder; its description comes last, by a rename: without it there is none.
 
     Args:
         folder: created; must not exist.
@@ -57,9 +59,12 @@ def save_checkpoint(
     (folder / _VOCABULARY).write_bytes(vocabulary.content())
     (folder / _CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: _sync_and_digest(path) for path in sorted(folder.iterdir())}
-    content = asdict(description) | {"files": files}
-    (folder / DESCRIPTION_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    _sync_and_digest(folder / DESCRIPTION_NAME)
+    unfinished = folder / (DESCRIPTION_NAME + _UNFINISHED_SUFFIX)
+    unfinished.write_text(json.dumps(asdict(description) | {"files": files}, indent=1) + "\n", encoding="utf-8")
+    _sync_and_digest(unfinished)
+    unfinished.rename(folder / DESCRIPTION_NAME)
+    for changed in (folder, folder.parent):
+        _sync_folder(changed)
 
 
 def describe_checkpoint(folder: Path) -> CheckpointDescription:
@@ -81,7 +86,9 @@ def describe_checkpoint(folder: Path) -> CheckpointDescription:
             )
         description = TypeAdapter(CheckpointDescription).validate_python(content)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ValidationError) as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); use another checkpoint") from None
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); use another checkpoint") from None
+    if unlisted := {_WEIGHTS, _VOCABULARY, _CONFIG} - description.files.keys():
+        raise ValueError(f"{path} is damaged (it does not list {min(unlisted)}); use another checkpoint")
     for name, digest in description.files.items():
         file = folder / name
         if name == _OPTIMIZER and not file.exists():
@@ -111,7 +118,8 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
     """Put a checkpoint into the training state, in place.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of another vocabulary.
+        FileNotFoundError: the folder is no checkpoint.
+        ValueError: the checkpoint is damaged, of another vocabulary, or a copy without the optimizer's state.
     """
     description = describe_checkpoint(folder)
     if description.vocabulary_digest != vocabulary.digest:
@@ -123,8 +131,12 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
         raise ValueError(
             f"{folder} is a copy for captioning, without {_OPTIMIZER}; resume from the run's own checkpoint"
         )
+    try:
+        optimizer = torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise ValueError(f"{folder / _OPTIMIZER} holds more than tensors and numbers; use another checkpoint") from None
     state.model.load_state_dict(load_file(folder / _WEIGHTS))
-    state.optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu"))
+    state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description
 
@@ -132,6 +144,15 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
 def inference_files(folder: Path) -> Mapping[str, Path]:
     """Return the files of a checkpoint that captioning needs, by name: all but the optimizer's."""
     return {path.name: path for path in sorted(folder.iterdir()) if path.name != _OPTIMIZER}
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_and_digest(path: Path, *, sync: bool = True) -> str:

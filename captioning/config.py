@@ -1,5 +1,6 @@
 """The settings of a model and of its training; imports neither torch nor Ray, so that ``--help`` is quick."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,12 @@ class ModelConfig:
     """Side of the square that the encoder sees, in pixels."""
     decoder: Literal["lstm"] = "lstm"
     """lstm: Show and Tell (arXiv 1411.4555)."""
+    pooling: Literal["mean", "none"] = "mean"
+    """What the LSTM reads of an image: the mean of its regions, or all of them side by side, which keeps where things
+    are and suits small images."""
+    image_input: Literal["first", "every"] = "first"
+    """When the LSTM reads the image: before the first word, as Show and Tell does, or added to every word as well,
+    which learns faster and overfits sooner."""
     embedding_size: int = 512
     """Units of a word's embedding."""
     hidden_size: int = 512
@@ -40,6 +47,9 @@ class OptimizerConfig:
     """Highest learning rate, reached at the end of the warm-up."""
     encoder_learning_rate_factor: float = 0.1
     """The encoder's trainable part learns at this multiple of the learning rate."""
+    encoder_delay_steps: int = 0
+    """Steps before the encoder's trainable part begins to learn, over as many again; without pretrained weights,
+    language would else push it far off before it has seen anything."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises from zero."""
     final_factor: float = 0.01
@@ -52,8 +62,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check the bounds."""
         _require_positive(self, "learning_rate", "max_gradient_norm")
-        if self.warmup_steps < 0:
-            raise ValueError(f"{self.warmup_steps} warm-up steps make no schedule; use 0 or more")
+        _require_not_negative(
+            self, "encoder_learning_rate_factor", "encoder_delay_steps", "warmup_steps", "weight_decay"
+        )
+        if not 0 <= self.final_factor <= 1:
+            raise ValueError(f"final factor {self.final_factor} is no share of the learning rate; use 0 up to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,15 +109,18 @@ class TrainingConfig:
             raise ValueError(f"crop area {self.crop_area} is no share of an image; use above 0 up to 1")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label smoothing {self.label_smoothing} is no share; use 0 up to below 1")
-        if self.checkpoint_every_steps < 0 or self.keep_best < 0:
-            raise ValueError(
-                f"checkpoint_every_steps {self.checkpoint_every_steps} and keep_best {self.keep_best} "
-                "must not be negative; use 0 or more"
-            )
+        _require_not_negative(self, "checkpoint_every_steps", "keep_best")
 
 
 def _require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value <= 0:
-            raise ValueError(f"{name} {value} is not positive; use a number above 0")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} {value} is not positive and finite; use a number above 0")
+
+
+def _require_not_negative(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} {value} is negative or not finite; use 0 or more")

@@ -15,6 +15,8 @@ from captioning.vocabulary import BOS, EOS, PAD, UNK
 class Captions(NamedTuple):
     """The best captions of a batch of images, best first.
 
+    Where there are fewer than K captions, the last of them are empty and have a log-probability of minus infinity.
+
     Attributes:
         tokens: (B, K, T) int64, <eos> and then <pad> after the last word.
         log_probability: (B, K) float, in nats, of the words and <eos>.
@@ -37,7 +39,8 @@ def beam_search(
 ) -> Captions:
     """Keep the ``beam_size`` most likely beginnings of every image's caption at every step.
 
-    A caption's score is its log-probability over (its words + 1) ** ``length_power``; <unk> is never written.
+    A caption's score is its log-probability over (its words, <eos> among them) ** ``length_power``; <unk> is never
+    written.
 
     Args:
         decoder: any.
@@ -104,7 +107,8 @@ class _Beams:
         self.tokens[..., length] = token
         was_done = self.is_done.gather(1, beam)
         self.num_scored = self.num_scored.gather(1, beam) + ~was_done
-        self.is_done = was_done | (token == EOS)
+        # A beam that cannot be is done, so that nobody waits for it.
+        self.is_done = was_done | (token == EOS) | self.log_probability.isneginf()
         self._last = token.flatten()
         images = torch.arange(num_images, device=scores.device)[:, None]
         return (images * beam_size + beam).flatten()
@@ -113,6 +117,7 @@ class _Beams:
         return bool(self.is_done.all())
 
     def ranked(self, length_power: float) -> Captions:
+        self.tokens[self.log_probability.isneginf()] = PAD
         score = self.log_probability / self.num_scored.clamp(min=1) ** length_power
         score, order = score.sort(dim=1, descending=True)
         tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens))

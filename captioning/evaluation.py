@@ -1,5 +1,6 @@
 """Model + images -> captions -> scores."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -18,7 +19,7 @@ class WrittenCaption(NamedTuple):
     """What a model writes about one image.
 
     Attributes:
-        captions: best first.
+        captions: best first; fewer than the beam only if the vocabulary makes no more.
         log_probability: of the best, in nats.
     """
 
@@ -53,15 +54,20 @@ class Captioner:
         """Caption images, in order.
 
         Raises:
-            ValueError: an image does not decode.
+            ValueError: an image does not decode; the message has its number, from 0.
         """
-        size_px = self._description.model.image_size_px
-        remaining = iter(jpegs)
-        while batch := [decode_image(jpeg, size_px) for jpeg in islice(remaining, self._batch_size)]:
+        images = (self._decode(number, jpeg) for number, jpeg in enumerate(jpegs))
+        while batch := list(islice(images, self._batch_size)):
             yield from self._write_batch(torch.stack(batch))
 
+    def _decode(self, number: int, jpeg: bytes) -> Tensor:
+        try:
+            return decode_image(jpeg, self._description.model.image_size_px)
+        except ValueError as error:
+            raise ValueError(f"image {number}: {error}; leave it out, or fetch it again") from error
+
     @torch.no_grad()
-    def _write_batch(self, images: Tensor) -> Iterator[WrittenCaption]:
+    def _write_batch(self, images: Tensor) -> list[WrittenCaption]:
         device = self._model.encoder.mean.device
         found = beam_search(
             self._model.decoder,
@@ -69,8 +75,12 @@ class Captioner:
             beam_size=self._beam_size,
             max_words=self._description.max_caption_words,
         )
-        for tokens, log_probability in zip(found.tokens.tolist(), found.log_probability[:, 0].tolist(), strict=True):
-            yield WrittenCaption(tuple(self._vocabulary.decode(ids) for ids in tokens), log_probability)
+        rows = zip(found.tokens.tolist(), found.log_probability.tolist(), strict=True)
+        return [self._written(tokens, log_probabilities) for tokens, log_probabilities in rows]
+
+    def _written(self, tokens: Sequence[Sequence[int]], log_probabilities: Sequence[float]) -> WrittenCaption:
+        found = [ids for ids, value in zip(tokens, log_probabilities, strict=True) if value > -math.inf]
+        return WrittenCaption(tuple(self._vocabulary.decode(ids) for ids in found), log_probabilities[0])
 
 
 def coco_results(captions: Mapping[int, str]) -> Sequence[dict[str, int | str]]:

@@ -4,6 +4,7 @@ splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195
 wraps as unsigned arithmetic does.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ def _signed(value: int) -> int:
 _GAMMA = _signed(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 _UNIFORM_BITS = 24
+_UNITS_PER_HASH, _UNIT_VALUES = 4, 2**16
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
@@ -27,9 +29,12 @@ def _shift_right(value: Tensor, bits: int) -> Tensor:
 def splitmix64(value: Tensor) -> Tensor:
     """Mix int64 numbers, any shape, into numbers that look random; a bijection."""
     mixed = value + _GAMMA
-    mixed = (mixed ^ _shift_right(mixed, 30)) * _FIRST
-    mixed = (mixed ^ _shift_right(mixed, 27)) * _SECOND
-    return mixed ^ _shift_right(mixed, 31)
+    mixed ^= _shift_right(mixed, 30)
+    mixed *= _FIRST
+    mixed ^= _shift_right(mixed, 27)
+    mixed *= _SECOND
+    mixed ^= _shift_right(mixed, 31)
+    return mixed
 
 
 def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
@@ -63,9 +68,12 @@ class DropoutKeys(NamedTuple):
 def dropout(values: Tensor, rate: float, keys: DropoutKeys | None, *, site: int) -> Tensor:
     """Drop units by a hash of (row, site, unit), and scale up the others.
 
+    A unit's number does not depend on T, so that padding changes nothing. Four units share a hash, 16 bits each, for a
+    quarter of the cost: on a CPU it is less than that of torch's own dropout.
+
     Args:
-        values: (N, T, H); a unit is one of the T x H.
-        rate: share that is dropped.
+        values: (N, T, H) float; a unit is one of the T x H.
+        rate: share that is dropped, 0 up to below 1, to within 2**-16.
         keys: of the N rows; None drops nothing.
         site: which dropout of the model this is.
 
@@ -75,7 +83,8 @@ def dropout(values: Tensor, rate: float, keys: DropoutKeys | None, *, site: int)
     if keys is None or rate == 0:
         return values
     rows = splitmix64(keys.rows ^ site)
-    units = torch.arange(values[0].numel(), device=values.device) * _GAMMA
-    hashed = _shift_right(splitmix64(rows[:, None] + units), 64 - _UNIFORM_BITS)
-    is_kept = (hashed >= int(rate * 2**_UNIFORM_BITS)).view_as(values)
-    return values * is_kept / (1 - rate)
+    num_units = math.prod(values.shape[1:])
+    counters = torch.arange(-(-num_units // _UNITS_PER_HASH), device=values.device) * _GAMMA
+    draws = splitmix64(rows[:, None] + counters).view(torch.int16)[:, :num_units]  # uniform from -2**15 on
+    is_kept = (draws >= int(rate * _UNIT_VALUES) - _UNIT_VALUES // 2).view(values.shape)
+    return values * is_kept.to(values.dtype).mul_(1 / (1 - rate))

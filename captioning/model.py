@@ -22,7 +22,12 @@ class CaptionModel(nn.Module):
     def __init__(self, config: ModelConfig, *, vocabulary_size: int, load_weights: bool = True) -> None:
         super().__init__()
         self.encoder = Encoder(config, load_weights=load_weights)
-        self.decoder = build_decoder(config, num_channels=self.encoder.num_channels, vocabulary_size=vocabulary_size)
+        self.decoder = build_decoder(
+            config,
+            num_regions=self.encoder.num_regions,
+            num_channels=self.encoder.num_channels,
+            vocabulary_size=vocabulary_size,
+        )
 
     def forward(self, batch: CaptionBatch, dropout_seed: int | None = None) -> Tensor:
         """Score the next word at every real position of every caption (teacher forcing).

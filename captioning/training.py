@@ -23,7 +23,8 @@ from captioning.model import CaptionModel
 from captioning.vocabulary import BOS, EOS
 
 # Losses travel in the same integer all-reduce as the word counts: integers add up the same in any order.
-_FIXED_POINT = 2**24
+# A loss beyond the largest, over all processes, would overflow the sum; it counts as infinite.
+_FIXED_POINT, _LARGEST_LOSS_NATS = 2**28, 2.0**34
 _DROPOUT_SEED_OFFSET = 1
 
 
@@ -75,19 +76,29 @@ def build_optimizer(model: CaptionModel, config: OptimizerConfig) -> torch.optim
             (0.0, [parameter for parameter in parameters if parameter.ndim <= 1]),
         ):
             if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+                groups.append(
+                    {"params": chosen, "weight_decay": decay, "factor": factor, "is_encoder": part is model.encoder}
+                )
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def learning_rate_at(step: int, config: OptimizerConfig, *, num_steps: int) -> float:
-    """Return the learning rate of a step, from 0: linear warm-up, then cosine decay (Loshchilov and Hutter, 2017,
-    https://arxiv.org/abs/1608.03983, equation 5, without restarts).
-    """  # noqa: D205
+    """Return the learning rate of a step, from 0: linear warm-up, then cosine decay.
+
+    The decay is that of Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983, equation 5, without restarts.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
     cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return config.learning_rate * (config.final_factor + (1 - config.final_factor) * cosine)
+
+
+def encoder_ramp_at(step: int, config: OptimizerConfig) -> float:
+    """Return the share of its learning rate that the encoder has at a step: none during the delay, then rising."""
+    if not config.encoder_delay_steps:
+        return 1.0
+    return min(1.0, max(0.0, step / config.encoder_delay_steps - 1))
 
 
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
@@ -101,12 +112,12 @@ def replicate(model: CaptionModel, device: torch.device) -> nn.Module:
     DDP sums its first gradients in one layout and later ones in another. Two passes whose gradients are thrown away
     make the layout final, so that a resumed run adds in the same order as one that never stopped.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if _world_size() == 1:
         return model
     replica = DistributedDataParallel(
         model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )
-    batch = _blank_batch(device)
+    batch = _blank_batch(device, size_px=model.encoder.image_size_px)
     for _ in range(2):
         replica(batch).sum().backward()
     model.zero_grad(set_to_none=True)
@@ -137,29 +148,29 @@ def train(
         ask: what this process wants of all.
 
     Raises:
-        FloatingPointError: the loss is not a finite number.
+        FloatingPointError: the loss or the gradient is not a finite number; every process raises it alike.
     """
+    if state.step >= num_steps:
+        return
     for parts in batches:
-        if state.step >= num_steps:
-            return
         rate = learning_rate_at(state.step, optimizer_config, num_steps=num_steps)
+        ramp = encoder_ramp_at(state.step, optimizer_config)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)
         loss = _accumulate(replica, [part.to(device) for part in parts], config, device)
         counts = (sum(part.num_targets for part in parts), sum(len(part.images) for part in parts))
         loss_nats, num_words, num_images, flags = _agree(loss, counts, ask(), device)
-        if not math.isfinite(loss_nats):
+        norm = _scale_and_clip(state.model, _world_size() / num_words, optimizer_config.max_gradient_norm)
+        if not math.isfinite(loss_nats + norm):
             raise FloatingPointError(
-                f"step {state.step + 1}: the loss is not a finite number on {', '.join(parts[0].keys[:4])}, ...; "
-                "lower the learning rate, or look at these samples"
+                f"step {state.step + 1}: loss {loss_nats:g} nats and gradient norm {norm:g} are not both finite; "
+                f"lower the learning rate, or look at the samples, on this process {', '.join(parts[0].keys[:4])}, ..."
             )
-        scale = (dist.get_world_size() if dist.is_initialized() else 1) / num_words
-        norm = _scale_and_clip(state.model, scale, optimizer_config.max_gradient_norm)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         yield StepResult(state.step, loss_nats, num_words, num_images, norm, rate, flags)
-        if flags.stop:
+        if flags.stop or state.step >= num_steps:
             return
 
 
@@ -174,17 +185,26 @@ def validation_loss(
         batches: this process's share of the validation samples; may be empty.
         config: of the precision.
         device: of the model.
+
+    Raises:
+        FloatingPointError: the mean is not a finite number, or is over nothing; every process raises it alike.
     """
+    was_training = model.training
     model.eval()
-    total, num_words = 0.0, 0
+    total, num_words = torch.zeros((), device=device, dtype=torch.float64), 0
     for batch in batches:
         moved = batch.to(device)
         with _autocast(config, device):
             logits = model(moved)
-        total += float(cross_entropy_sum(logits, moved.targets()))
+        total += cross_entropy_sum(logits, moved.targets())
         num_words += batch.num_targets
-    model.train()
-    mean, *_ = _agree(total, (num_words, 0), Flags(), device)
+    model.train(was_training)
+    mean, num_words, *_ = _agree(float(total), (num_words, 0), Flags(), device)
+    if not math.isfinite(mean):
+        raise FloatingPointError(
+            f"the validation loss over {num_words} words is not a finite number; lower the learning rate, "
+            "or look at the validation split"
+        )
     return mean
 
 
@@ -207,7 +227,7 @@ def _accumulate(
 
 def _agree(loss: float, counts: tuple[int, int], flags: Flags, device: torch.device) -> tuple[float, int, int, Flags]:
     """Add up losses, words, images and flags over all processes: one small all-reduce of integers."""
-    is_finite = math.isfinite(loss)
+    is_finite = abs(loss) * _world_size() < _LARGEST_LOSS_NATS  # false for nan, too
     fixed = round(loss * _FIXED_POINT) if is_finite else 0
     message = torch.tensor([fixed, *counts, not is_finite, *flags], dtype=torch.int64, device=device)
     if dist.is_initialized():
@@ -219,17 +239,22 @@ def _agree(loss: float, counts: tuple[int, int], flags: Flags, device: torch.dev
 
 def _scale_and_clip(model: nn.Module, scale: float, max_norm: float) -> float:
     """Scale all gradients, then clip their global norm; return the norm before clipping."""
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    for parameter in parameters:
-        parameter.grad *= scale
-    return float(nn.utils.clip_grad_norm_(parameters, max_norm))
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = scale * float(nn.utils.get_total_norm(gradients))
+    factor = scale * max_norm / max(norm, max_norm)
+    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]  one kernel for all on a GPU
+    return norm
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def _autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
 
-def _blank_batch(device: torch.device, *, size_px: int = 64) -> CaptionBatch:
+def _blank_batch(device: torch.device, *, size_px: int) -> CaptionBatch:
     zero = torch.zeros(1, dtype=torch.int64, device=device)
     images = torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device)
     return CaptionBatch(images, torch.tensor([[BOS, EOS]], device=device), zero, zero, zero, ("blank",))

@@ -18,7 +18,7 @@ class Vocabulary:
         words: by id, the special words first.
 
     Raises:
-        ValueError: the special words are not first, or a word stands twice.
+        ValueError: the special words are not first, a word is empty, or a word stands twice.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -26,6 +26,8 @@ class Vocabulary:
         self._id_of = {word: number for number, word in enumerate(self.words)}
         if self.words[:4] != SPECIAL_WORDS:
             raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(self.words[:4])!r}")
+        if "" in self._id_of:
+            raise ValueError(f"word {self._id_of['']} of the vocabulary is empty; build it again")
         if len(self._id_of) < len(self.words):
             repeated = Counter(self.words).most_common(1)[0][0]
             raise ValueError(f"the word {repeated!r} stands in the vocabulary more than once; build it again")
@@ -44,8 +46,9 @@ class Vocabulary:
         return "".join(f"{word}\n" for word in self.words).encode()
 
     def encode(self, caption: str) -> list[int]:
-        """Return the ids of a caption's words; those that are not known become <unk>."""
-        return [self._id_of.get(word, UNK) for word in tokenize(caption)]
+        """Return the ids of a caption's words; those that are not known, or spelt as a special word, become <unk>."""
+        known = (self._id_of.get(word, UNK) for word in tokenize(caption))
+        return [max(number, UNK) for number in known]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the words up to <eos>, without special words, with single spaces between them."""
@@ -59,9 +62,12 @@ class Vocabulary:
 
 
 def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabulary:
-    """Take the words that stand at least ``minimum_count`` times in the captions, the most frequent first."""
+    """Take the words that stand at least ``minimum_count`` times in the captions, the most frequent first.
+
+    A caption that spells a special word, such as <unk>, adds nothing to them.
+    """
     counts = Counter(word for caption in captions for word in tokenize(caption))
-    frequent = [word for word, count in counts.items() if count >= minimum_count]
+    frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
     return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))])
 
 

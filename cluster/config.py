@@ -112,10 +112,12 @@ class TrainRun:
 
 
 _SMALL = ModelConfig(
-    backbone="squeezenet1_1",
+    backbone="alexnet",
     weights="none",
     trainable_from="all",
-    image_size_px=96,
+    image_size_px=64,
+    pooling="none",
+    image_input="every",
     embedding_size=128,
     hidden_size=256,
     dropout=0.0,
@@ -128,8 +130,10 @@ TRAIN_PRESETS = {
         TrainRun(
             name="smoke",
             model=_SMALL,
-            optimizer=OptimizerConfig(encoder_learning_rate_factor=1.0, warmup_steps=50),
-            training=TrainingConfig(flip=False, crop_area=1.0),
+            optimizer=OptimizerConfig(
+                learning_rate=3e-3, encoder_learning_rate_factor=0.3, encoder_delay_steps=60, warmup_steps=50
+            ),
+            training=TrainingConfig(num_epochs=7, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
         ),
     ),
     "show-and-tell": (

@@ -71,7 +71,7 @@ def plan_conversion(
         ValueError: the annotations are faulty, there is no training split, or the folder holds another shard set.
     """
     if karpathy:
-        annotations = read_karpathy(source, karpathy, skip_bad=skip_bad)
+        annotations = read_karpathy(source, karpathy, splits, skip_bad=skip_bad)
     else:
         annotations = read_coco(source, splits, skip_bad=skip_bad)
     chosen = {split: images for split, images in annotations.splits.items() if not splits or split in splits}
@@ -161,5 +161,5 @@ def _write_or_fault(plan: ShardPlan, folder: Path) -> ShardRecord | str:
     """Write a shard; return the message of what is wrong with its images, for Ray would wrap an error in its own."""
     try:
         return write_shard(plan, folder)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return str(error)

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioning.batches import Augmentation, CaptionBatch, CaptionedJpeg, make_batch
+from captioning.batches import Augmentation, CaptionBatch, CaptionedJpeg, decode_image, make_batch
+from captioning.calibration import NUM_CALIBRATION_IMAGES
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.vocabulary import Vocabulary, load_vocabulary
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
@@ -104,6 +107,18 @@ class _ValidationShare(Dataset[CaptionBatch]):
         return make_batch(
             samples, self._vocabulary, model=self._model, max_caption_words=self._config.max_caption_words
         )
+
+
+def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, config: TrainingConfig) -> Tensor:
+    """Read the first images of the training stream as they are stored, the same for every rank.
+
+    Returns:
+        (K, 3, S, S) uint8, at most ``NUM_CALIBRATION_IMAGES``.
+    """
+    reader = shard_set.reader(split)
+    order = SampleOrder(reader.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+    numbers = order.at(0, min(NUM_CALIBRATION_IMAGES, len(reader)))
+    return torch.stack([decode_image(reader.read(int(number)).jpeg, model.image_size_px) for number in numbers])
 
 
 def training_batches(

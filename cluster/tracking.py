@@ -58,7 +58,8 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ConnectionError(
-            f"MLflow at {without_credentials(uri)} does not answer ({error}); start the server, or correct --tracking.uri"
+            f"MLflow at {without_credentials(uri)} does not answer ({error}); "
+            "start the server, or correct --tracking.uri"
         ) from error
 
 

@@ -10,6 +10,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
+from captioning.calibration import calibrate
 from captioning.checkpoint import CheckpointDescription, restore, save_checkpoint
 from captioning.model import CaptionModel
 from captioning.training import (
@@ -24,7 +25,7 @@ from captioning.training import (
 )
 from cluster.config import TrainRun
 from cluster.coordinator import Attempt
-from cluster.data import ShardSet, training_batches, validation_batches
+from cluster.data import ShardSet, calibration_images, training_batches, validation_batches
 from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, checkpoint_folder
 
 _LONGEST_REASON = 500
@@ -63,6 +64,11 @@ class _Rank:
         vocabulary_size = len(self.shard_set.vocabulary)
         model = CaptionModel(self.run.model, vocabulary_size=vocabulary_size, load_weights=not has_checkpoint)
         model.to(self.device)
+        if not has_checkpoint:
+            images = calibration_images(
+                self.shard_set, self.run.train_split, model=self.run.model, config=self.run.training
+            )
+            calibrate(model, images.to(self.device), self.run.model)
         self.replica = replicate(model, self.device)
         self.state = TrainingState(model, build_optimizer(model, self.run.optimizer))
         if self.attempt.checkpoint:

@@ -7,43 +7,25 @@ Sources: Chen et al., 2015, Microsoft COCO Captions (https://arxiv.org/abs/1504.
 import contextlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
+from shards.annotations import Annotations, CaptionedImage, SetAside, fault_of, key_of, well_formed
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionedImage:
-    """An image file and what people wrote about it."""
+_ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
+
+
+class _Row(NamedTuple):
+    """What an annotation file says of an image; ``names`` are the places to look for it."""
 
     image_id: int
-    path: Path
-    captions: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Return the key in a shard: COCO's twelve digits."""
-        return f"{self.image_id:012d}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SetAside:
-    """An annotation or image that is not stored, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Annotations:
-    """The usable images of a source by split, and what was set aside."""
-
-    splits: dict[str, tuple[CaptionedImage, ...]]
-    set_aside: tuple[SetAside, ...] = ()
+    names: tuple[str, ...]
+    captions: list[str]
 
 
 def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
@@ -56,46 +38,43 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
 
     Raises:
         FileNotFoundError: the folder, its annotations or a wanted split is missing.
-        ValueError: an annotation file is damaged, or an annotation is faulty and ``skip_bad`` is off.
+        ValueError: an annotation file is damaged, an annotation is faulty and ``skip_bad`` is off, or no image is left.
     """
-    files = _annotation_files(source, splits)
     found: dict[str, tuple[CaptionedImage, ...]] = {}
     set_aside: list[SetAside] = []
-    for split, file in files.items():
+    for split, file in _annotation_files(source, splits).items():
+        content = _read_json(file, ("images", "annotations"), form="a COCO captions file")
+        rows = _coco_rows(content, set_aside)
         folders = [source / "images", source / file.stem.removeprefix("captions_")]
-        rows = _coco_rows(file, set_aside)
-        found[split] = _usable(rows, folders, file, set_aside)
-        _refuse_faults(file, set_aside, skip_bad=skip_bad)
+        usable = _usable(rows, folders, set_aside)
+        found[split] = _accept(usable, str(file), set_aside, skip_bad=skip_bad)
     return Annotations(splits=found, set_aside=tuple(set_aside))
 
 
-def read_karpathy(source: Path, file: Path, *, skip_bad: bool = False) -> Annotations:
+def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
     """Read the splits of a Karpathy split file (``dataset_coco.json``, ``dataset_flickr8k.json``, ...).
 
     Args:
-        source: folder of the images, by the file's ``filepath``, in ``images/``, or directly.
+        source: folder of the images: by the file's ``filepath`` or directly, there or in ``images/``; or of COCO 2017.
         file: the split file.
+        splits: the wanted ones; all that are there if empty.
         skip_bad: set faulty annotations aside instead of refusing the file.
 
     Raises:
-        FileNotFoundError: the folder or the file is missing.
-        ValueError: the file is damaged, or an image is faulty and ``skip_bad`` is off.
+        FileNotFoundError: the folder, the file or a wanted split is missing.
+        ValueError: the file is damaged, an image is faulty and ``skip_bad`` is off, or no image is left.
     """
     _require_folder(source)
-    rows: dict[str, list[tuple[int, str, list[str]]]] = {}
-    for image in _read_json(file, ("images",))["images"]:
-        try:
-            split = "train" if image["split"] == "restval" else image["split"]
-            name = str(Path(image.get("filepath", "")) / image["filename"])
-            captions = [sentence["raw"] for sentence in image["sentences"]]
-            rows.setdefault(split, []).append((int(image.get("cocoid", image.get("imgid"))), name, captions))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: an image lacks or garbles {error}; use a Karpathy split file") from None
     set_aside: list[SetAside] = []
-    folders = [source, source / "images"]
-    splits = {split: _usable(found, folders, file, set_aside) for split, found in sorted(rows.items())}
-    _refuse_faults(file, set_aside, skip_bad=skip_bad)
-    return Annotations(splits=splits, set_aside=tuple(set_aside))
+    rows = _karpathy_rows(_read_json(file, ("images",), form="a Karpathy split file"), set_aside)
+    if not rows:
+        _accept((), str(file), set_aside, skip_bad=skip_bad)
+    _require_splits(file, rows, splits)
+    found: dict[str, tuple[CaptionedImage, ...]] = {}
+    for split in sorted(set(splits) or rows):
+        usable = _usable(rows[split], [source, source / "images"], set_aside)
+        found[split] = _accept(usable, f"{file}, split {split}", set_aside, skip_bad=skip_bad)
+    return Annotations(splits=found, set_aside=tuple(set_aside))
 
 
 def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:
@@ -108,13 +87,12 @@ def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:
         )
     files: dict[str, Path] = {}
     for path in paths:
-        split = path.stem.removeprefix("captions_").rstrip("0123456789")
+        name = _ANNOTATION_NAME.fullmatch(path.stem)
+        split = name[1] if name else path.stem
         if split in files:
             raise ValueError(f"{path} and {files[split].name} are both split {split}; keep one year a folder")
         files[split] = path
-    missing = [split for split in splits if split not in files]
-    if missing:
-        raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; it has {', '.join(files)}")
+    _require_splits(source, files, splits)
     return {split: path for split, path in files.items() if not splits or split in splits}
 
 
@@ -123,76 +101,129 @@ def _require_folder(source: Path) -> None:
         raise FileNotFoundError(f"{source} is not a folder; give the folder that holds the images and annotations")
 
 
-def _read_json(path: Path, required: Iterable[str]) -> dict[str, Any]:
+def _require_splits(source: Path, present: Iterable[str], wanted: Sequence[str]) -> None:
+    missing = [split for split in wanted if split not in present]
+    if missing:
+        raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; use of {', '.join(sorted(present))}")
+
+
+def _read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; give the path of {form}")
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist; check its name") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch it again") from None
     missing = [name for name in required if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:
-        raise ValueError(f"{path} has no list {' and no list '.join(missing)}; use a COCO captions file")
+        raise ValueError(f"{path} has no list {' and no list '.join(missing)}; use {form}")
     return content
 
 
-def _coco_rows(file: Path, set_aside: list[SetAside]) -> list[tuple[int, str, list[str]]]:
-    """Return (image id, file name, captions) of a COCO captions file, by image id."""
-    content = _read_json(file, ("images", "annotations"))
-    try:
-        known = Counter(image["id"] for image in content["images"])
-        [annotation["image_id"] + len(annotation["caption"]) for annotation in content["annotations"]]
-        [image["file_name"] + "" for image in content["images"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: an entry lacks or garbles {error}; use a COCO captions file") from None
-    repeated = [image_id for image_id, count in known.items() if count > 1]
-    if repeated:
-        raise ValueError(f"{file}: image id {repeated[0]} stands for {known[repeated[0]]} images; ids must differ")
-    for annotation in content["annotations"]:
-        if annotation["image_id"] not in known:
-            reason = f"annotation {annotation.get('id')} is of image {annotation['image_id']}, which images[] lacks"
-            set_aside.append(SetAside(key=f"{annotation['image_id']:012d}", reason=reason))
+def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[_Row]:
+    """Return what a COCO captions file says, by image id."""
+    images = well_formed(content, "images", {"id": int, "file_name": str}, set_aside)
+    annotations = well_formed(content, "annotations", {"image_id": int, "caption": str}, set_aside)
+    listed = {image["id"] for image in content["images"] if isinstance(image, dict) and type(image.get("id")) is int}
+    for place, annotation in annotations:
+        image_id = annotation["image_id"]
+        if image_id not in listed:
+            reason = f"annotations[{place}] is of image {image_id}, which images[] lacks"
+            set_aside.append(SetAside(key=key_of(image_id), reason=reason))
     coco: Any = COCO()  # its type leaves out what createIndex makes
-    coco.dataset = content
+    coco.dataset = {
+        "images": _unrepeated([image for _, image in images], set_aside),
+        # Their own ids are not used, and may be missing.
+        "annotations": [{**annotation, "id": place} for place, annotation in annotations],
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return [
-        (image_id, coco.imgs[image_id]["file_name"], [row["caption"] for row in coco.imgToAnns.get(image_id, [])])
-        for image_id in sorted(coco.imgs)
+        _Row(image_id, (image["file_name"],), [row["caption"] for row in coco.imgToAnns.get(image_id, [])])
+        for image_id, image in sorted(coco.imgs.items())
     ]
 
 
-def _usable(
-    rows: Iterable[tuple[int, str, list[str]]], folders: Sequence[Path], file: Path, set_aside: list[SetAside]
-) -> tuple[CaptionedImage, ...]:
+def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[str, list[_Row]]:
+    """Return what a Karpathy split file says, by split and image id."""
+    form = {"filename": str, "split": str, "sentences": list}
+    images = []
+    for place, image in well_formed(content, "images", form, set_aside):
+        identity = "cocoid" if "cocoid" in image else "imgid"
+        sentences = image["sentences"]
+        faults = [fault_of({"filepath": "", **image}, {identity: int, "filepath": str})]
+        faults += [fault_of(sentence, {"raw": str}) for sentence in sentences]
+        fault = next(filter(None, faults), "")
+        if fault:
+            set_aside.append(SetAside(key=f"images[{place}]", reason=f"images[{place}] {fault}"))
+        else:
+            images.append({**image, "id": image[identity], "file_name": image["filename"]})
+    rows: dict[str, list[_Row]] = {}
+    for image in sorted(_unrepeated(images, set_aside), key=lambda image: image["id"]):
+        split = "train" if image["split"] == "restval" else image["split"]
+        names = [str(Path(image.get("filepath", "")) / image["filename"]), image["filename"]]
+        if "cocoid" in image:  # COCO 2017 holds the photographs of COCO 2014 under their ids
+            names += [f"{folder}/{key_of(image['id'])}.jpg" for folder in ("train2017", "val2017")]
+        rows.setdefault(split, []).append(_Row(image["id"], tuple(names), [one["raw"] for one in image["sentences"]]))
+    return rows
+
+
+def _unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:
+    """Drop all images that share an id: nobody knows whose the captions are."""
+    counts = Counter(image["id"] for image in images)
+    names: dict[int, list[str]] = {}
+    for image in images:
+        if counts[image["id"]] > 1:
+            names.setdefault(image["id"], []).append(image["file_name"])
+    for image_id, repeated in names.items():
+        reason = f"image id {image_id} stands for {len(repeated)} images: {', '.join(repeated[:3])}"
+        set_aside.append(SetAside(key=key_of(image_id), reason=reason))
+    return [image for image in images if image["id"] not in names]
+
+
+def _usable(rows: Iterable[_Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
     """Keep the images that exist and have a caption; note the others, and empty captions, in ``set_aside``."""
     images = []
-    for image_id, name, captions in rows:
+    for image_id, names, captions in rows:
         written = [" ".join(caption.split()) for caption in captions]
-        path = _find(folders, name)
+        path = _find(folders, names)
         reasons = []
         if not all(written):
-            reasons.append(f"a caption of image {image_id} ({name}) is empty or only spaces")
-        if path is None:
-            reasons.append(f"image {image_id} ({name}) is in none of {', '.join(str(folder) for folder in folders)}")
+            reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
+        if not all(_is_inside(name) for name in names):
+            reasons.append(f"image {image_id} ({names[0]}) has a name that points out of its folder")
+        elif path is None:
+            where = ", ".join(str(folder) for folder in folders)
+            reasons.append(f"image {image_id} ({names[0]}) is in none of {where}")
         elif not any(written):
-            reasons.append(f"image {image_id} ({name}) has no caption")
+            reasons.append(f"image {image_id} ({names[0]}) has no caption")
         else:
             images.append(CaptionedImage(image_id=image_id, path=path, captions=tuple(filter(None, written))))
-        set_aside.extend(SetAside(key=f"{image_id:012d}", reason=reason) for reason in reasons)
-    if not images and not set_aside:
-        raise ValueError(f"{file} lists no image; give a file with at least one")
+        set_aside.extend(SetAside(key=key_of(image_id), reason=reason) for reason in reasons)
     return tuple(images)
 
 
-def _find(folders: Sequence[Path], name: str) -> Path | None:
-    """Return the image file, unless its name points out of the folders."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        return None
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+def _find(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    paths = (folder / name for name in names if _is_inside(name) for folder in folders)
+    return next((path for path in paths if path.is_file()), None)
 
 
-def _refuse_faults(file: Path, set_aside: Sequence[SetAside], *, skip_bad: bool) -> None:
+def _is_inside(name: str) -> bool:
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _accept(
+    images: tuple[CaptionedImage, ...], where: str, set_aside: Sequence[SetAside], *, skip_bad: bool
+) -> tuple[CaptionedImage, ...]:
+    """Return the images of a split, unless faults are not to be skipped or left none.
+
+    Raises:
+        ValueError: either.
+    """
+    more = f" (and {len(set_aside) - 1} more faults)" if len(set_aside) > 1 else ""
     if set_aside and not skip_bad:
-        more = f" (and {len(set_aside) - 1} more faults)" if len(set_aside) > 1 else ""
-        raise ValueError(f"{file}: {set_aside[0].reason}{more}; mend the source, or set them aside with --on-bad skip")
+        raise ValueError(f"{where}: {set_aside[0].reason}{more}; mend the source, or set them aside with --on-bad skip")
+    if not images:
+        fault = f" ({set_aside[-1].reason})" if set_aside else ""
+        raise ValueError(f"{where} has no usable image{fault}; give a file with at least one")
+    return images

@@ -7,10 +7,22 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
+# No other: some of Pillow's readers start programs, such as Ghostscript for EPS.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_LONGEST_SIDE_PX = 65_500  # libjpeg's limit
 _ORIENTATION_TAG = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,51 +52,79 @@ class StoredImage(NamedTuple):
 
 def codec_versions() -> dict[str, str]:
     """Return the versions that decide about the bytes of an encoded image."""
-    return {"pillow": version("pillow"), "libjpeg": features.version("jpg") or "unknown"}
+    libjpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
+    return {"pillow": version("pillow"), "libjpeg": libjpeg}
 
 
 def store_image(content: bytes, spec: ImageSpec) -> StoredImage:
     """Turn the content of an image file into what a shard stores of it.
 
     Args:
-        content: any still image that Pillow reads; CMYK, greyscale, 16-bit and EXIF-rotated ones become upright RGB.
+        content: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; CMYK, greyscale, 16-bit, transparent and EXIF-rotated ones
+            become upright RGB, and of an animation the first picture is taken.
         spec: the wanted size and quality.
 
     Raises:
-        ValueError: the content is empty, truncated or no image.
+        ValueError: the content is empty, truncated, no image, or far too large.
     """
     if not content:
-        raise ValueError("the file is empty; fetch it again")
+        raise ValueError("it is empty; fetch it again")
+    image, fits = _decode(content, spec.shorter_side_px)
+    if fits:
+        return StoredImage(content, *image.size)
+    if max(image.size) > _LONGEST_SIDE_PX:
+        raise ValueError(f"its side of {max(image.size)} px is longer than a JPEG's {_LONGEST_SIDE_PX}; cut it first")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=spec.quality, subsampling="4:2:0", comment=b"")
+    return StoredImage(buffer.getvalue(), *image.size)
+
+
+def _decode(content: bytes, shorter_side_px: int) -> tuple[Image.Image, bool]:
+    """Return the image at the size to store, and whether its content is already what is to be stored."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about metadata, which is not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                return _store(image, content, spec)
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return _shrink(image, content, shorter_side_px)
     except Image.UnidentifiedImageError:
-        start = content[:8].hex(" ")
-        raise ValueError(f"no image format begins with the bytes {start}; fetch it again") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"it does not decode ({error}); fetch it again") from error
+        reason = f"it begins with {content[:8]!r} and is no readable {', '.join(_FORMATS)}"
+        raise ValueError(f"{reason}; fetch it again, or save it as JPEG") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(f"it has more pixels than the {Image.MAX_IMAGE_PIXELS} allowed; shrink it first") from None
+    except MemoryError:
+        raise  # the machine's fault, which must not decide what a shard holds
+    except Exception as error:  # damage makes Pillow's readers stumble in many ways: struct.error, KeyError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"it does not decode ({reason}); fetch it again") from error
 
 
-def _store(image: Image.Image, content: bytes, spec: ImageSpec) -> StoredImage:
-    width, height = image.size
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    is_plain = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation == 1
-    if is_plain and min(width, height) <= spec.shorter_side_px:
-        image.load()
-        return StoredImage(content, width, height)
-    scale = min(1.0, spec.shorter_side_px / min(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+def _shrink(image: Image.Image, content: bytes, shorter_side_px: int) -> tuple[Image.Image, bool]:
+    if image.format == "TIFF":
+        image.load()  # turns it upright by its orientation and forgets that; its sides are known only then
+    scale = min(1.0, shorter_side_px / min(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; twice the wanted size keeps the result sharp.
-    image.draft(None, (size[0] * 2, size[1] * 2))
-    upright = to_rgb(ImageOps.exif_transpose(image))
-    if orientation in _QUARTER_TURNS:
-        size = size[1], size[0]
-    resized = upright if upright.size == size else upright.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    buffer = io.BytesIO()
-    resized.save(buffer, "JPEG", quality=spec.quality, subsampling="4:2:0")
-    return StoredImage(buffer.getvalue(), *size)
+    drafted = image.draft(None, (size[0] * 2, size[1] * 2))
+    image.load()
+    if image.format == "JPEG" and not _has_end(content):
+        raise ValueError("its end is missing")
+    orientation = image.getexif().get(_ORIENTATION_TAG)
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and scale == 1.0 and orientation not in _UPRIGHT:
+        return image, True
+    shrunk = to_rgb(image)
+    if scale < 1.0:
+        shrunk = shrunk.resize(size, Image.Resampling.BICUBIC, box=drafted[1] if drafted else None, reducing_gap=3.0)
+    return shrunk.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shrunk, False
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Look for the end marker after the first scan begins: Pillow takes some JPEGs without it."""
+    at = 2
+    while at < len(jpeg) and jpeg[at : at + 2] != _START_OF_SCAN:
+        is_segment = jpeg[at] == 0xFF and jpeg[at + 1 : at + 2] not in (b"\xff", b"\x00")
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big") if is_segment else 1
+    return jpeg.find(_END_OF_IMAGE, at) >= 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -92,7 +132,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.has_transparency_data:
         opaque = image.convert("RGBA")
         white = Image.new("RGB", opaque.size, "white")
         white.paste(opaque, mask=opaque.getchannel("A"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from shards.coco import SetAside
+from shards.annotations import SetAside
 from shards.files import replace_file
 from shards.images import ImageSpec
 
@@ -88,18 +88,23 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: {folder} is no finished shard set; run captioning convert")
+    remedy = f"delete {path} and run captioning convert again"
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
         version = content.get("format_version")
         if version != FORMAT_VERSION:
-            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; convert again")
+            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
         digest = content.pop("digest", None)
         manifest = TypeAdapter(Manifest).validate_python(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is damaged ({reason}); run captioning convert again") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
+        raise ValueError(f"{path} is damaged ({where}{fault['msg']}); {remedy}") from None
     if digest != manifest.digest:
-        raise ValueError(f"{path} was altered: its records do not give its digest; run captioning convert again")
+        raise ValueError(f"{path} was altered: its records do not give its digest; {remedy}")
+    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
+    if outside:
+        raise ValueError(f"{path} names the shard {outside[0]}, which is not beside it; {remedy}")
     return manifest
 
 
@@ -119,11 +124,13 @@ def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool
         faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
     missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
     altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
-    remedy = f"delete {folder / MANIFEST_NAME} and run captioning convert again to rebuild just these"
+    remedy = "run captioning convert again, which rebuilds just these"
     if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of its shards, first {missing[0]}; {remedy}")
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
     if altered:
-        raise ValueError(f"{folder}: {len(altered)} shards differ from the manifest, first {altered[0]}; {remedy}")
+        raise ValueError(
+            f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {altered[0]}; {remedy}"
+        )
 
 
 def _fault_of(path: Path, shard: ShardRecord, *, read_all: bool) -> str:

@@ -2,8 +2,10 @@
 
 import json
 import mmap
+import re
 import tarfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,10 @@ import numpy as np
 from shards.manifest import ShardRecord
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
+# Each holds a file descriptor, of which a process has 1,024; training reads from one window of shards at a time.
+_MAX_OPEN_SHARDS = 256
+# As webdataset splits a name: the key runs to the first dot of the last part, and what has none is no sample's.
+_KEY_AND_SUFFIX = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 
 
 class Sample(NamedTuple):
@@ -30,29 +36,31 @@ class _OpenShard:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.members: dict[str, dict[str, tuple[int, int]]] = {}
-        with tarfile.open(fileobj=path.open("rb"), mode="r:") as tar:
+        self._members: dict[str, dict[str, tuple[int, int]]] = {}
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                if member.isfile():
-                    folder, _, name = member.name.rpartition("/")
-                    stem, _, suffix = name.partition(".")
-                    key = f"{folder}/{stem}" if folder else stem
-                    self.members.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
-            if tar.fileobj:
-                tar.fileobj.close()
-        self.keys = list(self.members)
+                name = _KEY_AND_SUFFIX.fullmatch(member.name)
+                if member.isfile() and name:
+                    self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset_data, member.size)
+        self.keys = list(self._members)
 
     def part(self, key: str, *suffixes: str) -> bytes:
-        """Return the content of the sample's file with one of the suffixes."""
-        members = self.members[key]
-        offset, size = next(members[suffix] for suffix in suffixes if suffix in members)
-        return self.content[offset : offset + size]
+        """Return the content of the sample's file with one of the suffixes.
+
+        Raises:
+            ValueError: it has none.
+        """
+        for suffix in suffixes:
+            if suffix in self._members[key]:
+                offset, size = self._members[key][suffix]
+                return self.content[offset : offset + size]
+        raise ValueError(f"it has no {' or '.join(suffixes)}")
 
 
 class ShardReader:
     """Reads the samples of some shards by number, in the order of the shards.
 
-    Shards are mapped when first read and stay mapped; a copy for another process starts with none.
+    Shards are mapped when first read, and the last ones stay mapped; a copy for another process starts with none.
 
     Args:
         folder: of the shard set.
@@ -63,7 +71,7 @@ class ShardReader:
         self._folder, self._shards = folder, list(shards)
         self.shard_sizes = [shard.num_samples for shard in shards]
         self._first = np.concatenate(([0], np.cumsum(self.shard_sizes, dtype=np.int64)))
-        self._open: dict[int, _OpenShard] = {}
+        self._shard = lru_cache(maxsize=_MAX_OPEN_SHARDS)(self._open)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -86,23 +94,43 @@ class ShardReader:
         shard, name = self._shard(index), self._shards[index].name
         key = shard.keys[number - int(self._first[index])]
         try:
-            description = json.loads(shard.part(key, "json"))
-            jpeg = shard.part(key, *_IMAGE_SUFFIXES)
-            return Sample(key, name, int(description["image_id"]), jpeg, tuple(description["captions"]))
-        except (StopIteration, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"sample {key} of {name} is damaged ({error!r}); run captioning convert again") from error
+            image_id, captions = _description(shard.part(key, "json"))
+            return Sample(key, name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
+        except ValueError as error:
+            raise ValueError(
+                f"sample {key} of {self._folder / name} is damaged ({error}); run captioning convert again"
+            ) from error
 
-    def _shard(self, index: int) -> _OpenShard:
-        if index not in self._open:
-            record = self._shards[index]
-            try:
-                shard = _OpenShard(self._folder / record.name)
-            except (OSError, ValueError, tarfile.TarError) as error:
-                raise ValueError(f"{self._folder / record.name} cannot be read ({error}); convert again") from error
-            if len(shard.keys) != record.num_samples:
+    def _open(self, index: int) -> _OpenShard:
+        record = self._shards[index]
+        path = self._folder / record.name
+        try:
+            shard = _OpenShard(path)
+        except (OSError, ValueError, tarfile.TarError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"{path} cannot be read ({reason}); run captioning convert again") from error
+        found = {"bytes": len(shard.content), "samples": len(shard.keys)}
+        recorded = {"bytes": record.num_bytes, "samples": record.num_samples}
+        for what in found:
+            if found[what] != recorded[what]:
                 raise ValueError(
-                    f"{record.name} holds {len(shard.keys)} samples, its record says {record.num_samples}; "
-                    "run captioning convert again"
+                    f"{path} holds {found[what]} {what}, its record says {recorded[what]}; run captioning convert again"
                 )
-            self._open[index] = shard
-        return self._open[index]
+        return shard
+
+
+def _description(content: bytes) -> tuple[int, tuple[str, ...]]:
+    """Return image id and captions of a sample's JSON.
+
+    Raises:
+        ValueError: it is not JSON, or lacks them.
+    """
+    description = json.loads(content)
+    if not isinstance(description, dict):
+        raise ValueError("its json is not an object")
+    image_id, captions = description.get("image_id"), description.get("captions")
+    if type(image_id) is not int:
+        raise ValueError("its json has no whole number image_id")
+    if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError("its json has no list captions of texts")
+    return image_id, tuple(captions)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from webdataset.writer import TarWriter
 
-from shards.coco import CaptionedImage, SetAside
+from shards.annotations import CaptionedImage, SetAside
 from shards.files import replace_file, replacing
 from shards.images import ImageSpec, codec_versions, store_image
 from shards.manifest import ShardRecord, sha256_of
@@ -18,6 +19,8 @@ from shards.order import shuffled
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +34,15 @@ class ShardPlan:
     skip_bad: bool = False
 
     def digest(self) -> str:
-        """Return the sha256 of all that decides about the shard's bytes, source files by name and size."""
-        images = [(image.image_id, image.path.name, image.path.stat().st_size, image.captions) for image in self.images]
-        content = [self.name, self.split, asdict(self.spec), codec_versions(), self.skip_bad, images]
+        """Return the sha256 of all that decides about the shard's bytes, source files by name and size.
+
+        ``skip_bad`` is left out: without a faulty image it decides nothing.
+
+        Raises:
+            ValueError: an image file is gone.
+        """
+        images = [(image.image_id, image.path.name, _size_of(image), image.captions) for image in self.images]
+        content = [self.name, self.split, asdict(self.spec), codec_versions(), images]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -49,8 +58,10 @@ def plan_shards(
     """Deal the images of a split to shards by a seeded permutation.
 
     Raises:
-        ValueError: a shard would hold no sample.
+        ValueError: a shard would hold no sample, or the split's name is no file name.
     """
+    if not _SPLIT_NAME.fullmatch(split):
+        raise ValueError(f"split {split!r} cannot name a file; use letters, digits, underscores, dots and hyphens")
     if samples_per_shard < 1:
         raise ValueError(f"{samples_per_shard} samples a shard are none; use at least 1")
     ordered = sorted(images, key=lambda image: image.image_id)
@@ -71,10 +82,12 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
     """Write one shard, then its record, which says that the shard is finished.
 
     Raises:
-        ValueError: an image does not decode, and the plan does not skip bad ones.
+        ValueError: an image cannot be read, or does not decode and the plan does not skip bad ones.
     """
+    plan_digest = plan.digest()  # of the files as they are before the first is read
     set_aside: list[SetAside] = []
-    path = folder / plan.name
+    path, record_path = folder / plan.name, _record_path(folder, plan.name)
+    record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, should we be killed
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
         for image in plan.images:
             sample = _sample(image, plan, set_aside)
@@ -86,10 +99,10 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
         num_samples=len(plan.images) - len(set_aside),
         num_bytes=path.stat().st_size,
         sha256=sha256_of(path),
-        plan_digest=plan.digest(),
+        plan_digest=plan_digest,
         set_aside=tuple(set_aside),
     )
-    replace_file(_record_path(folder, plan.name), json.dumps(asdict(record), indent=1).encode())
+    replace_file(record_path, json.dumps(asdict(record), indent=1).encode())
     return record
 
 
@@ -101,19 +114,20 @@ def finished_record(plan: ShardPlan, folder: Path) -> ShardRecord | None:
     except (OSError, ValueError, ValidationError):
         return None
     path = folder / plan.name
-    is_whole = record.plan_digest == plan.digest() and path.is_file() and sha256_of(path) == record.sha256
-    return record if is_whole else None
+    is_wanted = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
+    return record if is_wanted and path.is_file() and sha256_of(path) == record.sha256 else None
 
 
 def remove_strangers(plans: Sequence[ShardPlan], folder: Path) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
+    records = folder / RECORDS_FOLDER
+    if not records.is_dir():
+        return  # what lies in this folder is not of our making
     wanted = {plan.name for plan in plans}
-    for record in (folder / RECORDS_FOLDER).glob("*.json"):
-        if record.stem not in wanted:
-            (folder / record.stem).unlink(missing_ok=True)
-            record.unlink()
-    for beside in [*folder.glob(".*.tmp"), *(folder / RECORDS_FOLDER).glob(".*.tmp")]:
-        beside.unlink(missing_ok=True)
+    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in wanted]
+    strangers = [path for path in records.glob("*.json") if path.stem not in wanted]
+    for path in [*shards, *strangers, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
+        path.unlink(missing_ok=True)
 
 
 def _record_path(folder: Path, shard_name: str) -> Path:
@@ -122,8 +136,12 @@ def _record_path(folder: Path, shard_name: str) -> Path:
 
 def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -> dict[str, str | bytes] | None:
     try:
-        stored = store_image(image.path.read_bytes(), plan.spec)
-    except (ValueError, OSError) as error:
+        content = image.path.read_bytes()
+    except OSError as error:  # never set aside: a storage's bad moment must not decide what a shard holds
+        raise _unreadable(image, error) from error
+    try:
+        stored = store_image(content, plan.spec)
+    except ValueError as error:
         if not plan.skip_bad:
             raise ValueError(
                 f"{image.path} (image {image.image_id}): {error}, or set it aside with --on-bad skip"
@@ -138,3 +156,17 @@ def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -
         "file_name": image.path.name,
     }
     return {"__key__": image.key, "jpg": stored.jpeg, "json": json.dumps(description, ensure_ascii=False).encode()}
+
+
+def _size_of(image: CaptionedImage) -> int:
+    try:
+        return image.path.stat().st_size
+    except OSError as error:
+        raise _unreadable(image, error) from error
+
+
+def _unreadable(image: CaptionedImage, error: OSError) -> ValueError:
+    return ValueError(
+        f"{image.path} (image {image.image_id}) cannot be read ({error.strerror}); "
+        "mend the source, then run the same command again"
+    )

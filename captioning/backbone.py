@@ -1,0 +1,130 @@
+"""A torchvision classifier, built and cut where its output still has regions.
+
+Shapes: B images, R regions, C channels, H x W pixels of a map.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import Graph, GraphModule, Node
+from torch.overrides import TorchFunctionMode
+from torchvision.models.feature_extraction import NodePathTracer
+
+from captioning.config import ModelConfig
+
+_HEADS = ("classifier", "fc", "head", "heads")
+
+
+def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
+    """Build the whole classifier; its values are still to be loaded unless they are torchvision's own, or random."""
+    has_values = load_weights and config.weights in ("DEFAULT", "none")
+    weights = "DEFAULT" if has_values and config.weights == "DEFAULT" else None
+    options = _classifier_options(config, is_pretrained=weights is not None, is_random=has_values)
+    try:
+        with contextlib.nullcontext() if has_values else _ParametersOnMeta():
+            classifier = torchvision.models.get_model(config.backbone, weights=weights, **options)
+    except (ValueError, AssertionError) as error:
+        raise _unfit_size(config, error) from error
+    except OSError as error:
+        raise ConnectionError(
+            f"torchvision's weights of {config.backbone} do not download ({error}); "
+            "give a local file or none as --model.weights"
+        ) from error
+    _give_memory(classifier)
+    return classifier.eval()
+
+
+def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:
+    """Cut a classifier after the last layer whose output still has regions; also how many, and the channels of each."""
+    tracer = NodePathTracer()
+    tracer.proxy_buffer_attributes = True  # else what is computed of a buffer becomes a constant of its own
+    graph = tracer.trace(classifier)
+    named_nodes = tracer.node_to_qualname.items()
+    if isinstance(classifier, torchvision.models.VisionTransformer):
+        last = next(node for node, name in named_nodes if name == "encoder.ln")  # (B, 1 + R, C)
+        return _ending_with(classifier, graph, last), classifier.seq_length - 1, classifier.hidden_dim
+    nodes = [node for node, name in named_nodes if _has_regions(node, name)]
+    maps = [(node, shape) for node, shape in _shapes(classifier, graph, nodes, config) if len(shape) == 4]
+    last, (_, num_channels, height, width) = maps[-1]
+    return _ending_with(classifier, graph, last), height * width, num_channels
+
+
+def normalization(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the mean and deviation of a pixel's channels, each in [0, 1], that the classifier was trained with."""
+    transform: Any = torchvision.models.get_model_weights(backbone)["DEFAULT"].transforms()
+    return transform.mean, transform.std
+
+
+class _ParametersOnMeta(TorchFunctionMode):
+    """Gives the parameters of torch's layers no memory, so that no random values are drawn only to be overwritten."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401  whatever the function returns
+        # Layers make their parameters by ``empty``; buffers and what an architecture computes have values of their own.
+        return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
+
+
+def _give_memory(classifier: nn.Module) -> None:
+    for module in classifier.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_meta:
+                setattr(module, name, nn.Parameter(torch.empty_like(parameter, device="cpu")))
+
+
+def _classifier_options(config: ModelConfig, *, is_pretrained: bool, is_random: bool) -> dict[str, Any]:
+    """Return what makes a classifier the same network whether its weights come from torchvision or a checkpoint."""
+    if config.backbone.startswith("vit_"):
+        return {"image_size": config.image_size_px}
+    if config.backbone.startswith("maxvit_"):
+        return {"input_size": (config.image_size_px, config.image_size_px)}
+    if config.backbone in ("googlenet", "inception_v3"):
+        # torchvision sets this for its own weights only: without it they would mean another thing after a restart.
+        return {"transform_input": True} | ({} if is_pretrained else {"init_weights": is_random})
+    return {}
+
+
+def _unfit_size(config: ModelConfig, error: Exception) -> ValueError:
+    return ValueError(
+        f"backbone {config.backbone} cannot take images of {config.image_size_px} px "
+        f"({str(error).splitlines()[0]}); use another --model.image-size-px"
+    )
+
+
+def _has_regions(node: Node, name: str) -> bool:
+    """Return whether a node may come before the classifier's pooling and head, by its qualified name."""
+    if node.op == "placeholder" or name.split(".")[0] in _HEADS or name.startswith("adaptive"):
+        return False
+    return "avgpool" not in name and "dropout" not in name
+
+
+def _shapes(
+    classifier: nn.Module, graph: Graph, nodes: Sequence[Node], config: ModelConfig
+) -> list[tuple[Node, torch.Size]]:
+    """Return those nodes that make a tensor of an image, with its shape; on the meta device, so nothing is computed."""
+    everything = _ending_with(classifier, graph, tuple(nodes))
+    tensors = dict(everything.named_parameters()) | dict(everything.named_buffers())
+    image = torch.empty(1, 3, config.image_size_px, config.image_size_px, device="meta")
+    try:
+        with torch.no_grad():
+            outputs = functional_call(everything, {name: tensor.to("meta") for name, tensor in tensors.items()}, image)
+    except (RuntimeError, AssertionError) as error:
+        raise _unfit_size(config, error) from error
+    made = zip(nodes, outputs, strict=True)
+    return [(node, output.shape) for node, output in made if isinstance(output, Tensor)]
+
+
+def _ending_with(classifier: nn.Module, graph: Graph, result: Node | tuple[Node, ...]) -> GraphModule:
+    """Return the part of the classifier that leads to a result."""
+    wanted = (result,) if isinstance(result, Node) else result
+    for node in reversed(graph.nodes):
+        if node in wanted:
+            break
+        graph.erase_node(node)
+    graph.output(result)
+    return GraphModule(classifier, graph)

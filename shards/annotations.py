@@ -1,0 +1,77 @@
+"""Captioned images, what is set aside of them, and whether an entry of an annotation file has its form."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_KINDS = {int: "whole number", str: "text", list: "list"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionedImage:
+    """An image file and what people wrote about it."""
+
+    image_id: int
+    path: Path
+    captions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the key in a shard: COCO's twelve digits."""
+        return key_of(self.image_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetAside:
+    """An annotation or image that is not stored, and why; the key is the image's, or its place in the file."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotations:
+    """The usable images of a source by split, and what was set aside."""
+
+    splits: dict[str, tuple[CaptionedImage, ...]]
+    set_aside: tuple[SetAside, ...] = ()
+
+
+def key_of(image_id: int) -> str:
+    """Return the key of an image in a shard: its id in COCO's twelve digits."""
+    return f"{image_id:012d}"
+
+
+def well_formed(
+    content: dict[str, Any], name: str, form: dict[str, type], set_aside: list[SetAside]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Keep the entries of a list that have the form, each with its place in the list."""
+    kept = []
+    for place, entry in enumerate(content[name]):
+        if fault := fault_of(entry, form):
+            set_aside.append(SetAside(key=f"{name}[{place}]", reason=f"{name}[{place}] {fault}"))
+        else:
+            kept.append((place, entry))
+    return kept
+
+
+def fault_of(entry: object, form: dict[str, type]) -> str:
+    """Say what an entry lacks to have the form; nothing if it has it."""
+    if not isinstance(entry, dict):
+        return f"is {_shown(entry)}, not an object"
+    for name, kind in form.items():
+        if name not in entry:
+            return f"has no {name}"
+        if type(entry[name]) is not kind:  # isinstance takes true and false for numbers
+            return f"has {name} {_shown(entry[name])}, which is no {_KINDS[kind]}"
+        if kind is str and _SURROGATE.search(entry[name]):
+            return f"has {name} {_shown(entry[name])}, which holds half a character"
+    return ""
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:60] + "..."

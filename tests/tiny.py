@@ -1,0 +1,81 @@
+"""Tiny models, and batches of drawn pictures with random captions."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from captioning.batches import Augmentation, CaptionedJpeg, make_batch
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer
+from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
+
+WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")
+VOCABULARY = Vocabulary([*SPECIAL_WORDS, *WORDS])
+MODEL = ModelConfig(
+    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=24, dropout=0.5
+)
+OPTIMIZER = OptimizerConfig(learning_rate=0.01, warmup_steps=3, max_gradient_norm=1.0)
+TRAINING = TrainingConfig(batch_size=5, crop_area=0.5, max_caption_words=8, seed=7)
+CPU = torch.device("cpu")
+NUM_SAMPLES = 12
+
+
+def encoded(image, form="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def jpeg(number, width=80, height=72):
+    """Return a smooth picture, another for each number."""
+    corners = np.random.default_rng(number).integers(0, 256, (3, 3, 3), dtype=np.uint8)
+    return encoded(Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def sample(position):
+    """Return the image at a position of an endless stream over 12 samples, with one to three captions."""
+    number = position % NUM_SAMPLES
+    generator = np.random.default_rng([1, number])
+    captions = tuple(" ".join(generator.choice(WORDS, generator.integers(2, 8))) for _ in range(1 + number % 3))
+    return CaptionedJpeg(f"{number:03}", position, jpeg(number), captions)
+
+
+def batch(positions=range(4), *, config=TRAINING, is_augmented=False):
+    return make_batch(
+        [sample(position) for position in positions],
+        VOCABULARY,
+        model=MODEL,
+        max_caption_words=config.max_caption_words,
+        augmentation=Augmentation.of(config) if is_augmented else None,
+    )
+
+
+def share(step, *, rank=0, world_size=1, size=TRAINING.batch_size):
+    """Return the positions of a rank's share of a step's batch, the remainder with the low ranks."""
+    each, rest = divmod(size, world_size)
+    start = step * size + rank * each + min(rank, rest)
+    return range(start, start + each + (rank < rest))
+
+
+def batches(steps, *, rank=0, world_size=1, num_parts=1):
+    """Yield a rank's share of each step's batch, augmented, in parts."""
+    for step in steps:
+        positions = share(step, rank=rank, world_size=world_size)
+        cuts = np.array_split(positions, min(num_parts, len(positions)))
+        yield [batch([int(position) for position in cut], is_augmented=True) for cut in cuts]
+
+
+def model(seed=0, **changes):
+    """Return a model with small random weights; ``changes`` are of its configuration."""
+    torch.manual_seed(seed)
+    return CaptionModel(replace(MODEL, **changes), vocabulary_size=len(VOCABULARY))
+
+
+def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
+    built = model(seed, **changes)
+    built = built.double() if is_double else built
+    return TrainingState(built, build_optimizer(built, optimizer))
