@@ -10,7 +10,7 @@ from captioning.config import ModelConfig
 from captioning.model import CaptionModel
 
 NUM_CALIBRATION_IMAGES = 256
-_CHUNK = 32
+_CHUNK, _STANDARDIZING = 32, 64  # images at once: the second holds every layer's output of them in turn
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def _standardize_layers(model: CaptionModel, images: Tensor) -> None:
         for module in model.encoder.modules()
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
     ]
-    model.encoder(images)
+    model.encoder(images[:_STANDARDIZING])
     for hook in hooks:
         hook.remove()
 

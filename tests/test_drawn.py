@@ -188,9 +188,11 @@ def test_a_scene_beyond_the_grammar_has_no_captions(scene):
 def test_shapes_are_painted_where_the_scene_says():
     image = render(replace(SIDE_BY_SIDE, background=(240, 240, 240)))
     assert image.size == (96, 96)
-    assert [image.getpixel(at) for at in ((25, 48), (70, 50), (48, 90))] == [
+    on_the_ring = round(70 + 0.75 * BLUE_RING.radius_px), 50
+    assert [image.getpixel(at) for at in ((25, 48), on_the_ring, (70, 50), (48, 90))] == [
         (220, 30, 30),
         (40, 70, 220),
+        (240, 240, 240),  # a ring has a hole
         (240, 240, 240),
     ]
 

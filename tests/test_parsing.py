@@ -29,7 +29,7 @@ def file(tmp_path):
 def test_flags_override_the_file_and_the_file_the_preset(file):
     path = file("training: {batch_size: 8, seed: 5}\n")
     run = run_of("smoke", "--config", path, "--training.batch-size", "16")
-    assert (run.training.batch_size, run.training.seed, run.model.backbone) == (16, 5, "squeezenet1_1")
+    assert (run.training.batch_size, run.training.seed, run.model.backbone) == (16, 5, "alexnet")
 
 
 def test_flags_override_the_file_wherever_they_stand(file):

@@ -174,7 +174,7 @@ def test_an_altered_shard_is_refused(run, drawn_shards, tmp_path):
     shutil.copytree(drawn_shards, folder)
     shard = folder / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    with pytest.raises(ValueError, match=r"1 shards differ from the manifest, first train-000000\.tar"):
+    with pytest.raises(ValueError, match=r"1 of 3 shards differ from the manifest, first train-000000\.tar"):
         fit(replace(run, name="altered", shards=folder))
 
 
@@ -184,5 +184,5 @@ def test_a_missing_shard_is_refused(run, drawn_shards, tmp_path):
     folder = tmp_path / "shards"
     shutil.copytree(drawn_shards, folder)
     (folder / "val-000000.tar").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 1 of its shards, first val-000000\.tar"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 1 of 1 shards, first val-000000\.tar"):
         fit(replace(run, name="missing", shards=folder))
