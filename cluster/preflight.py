@@ -3,7 +3,8 @@
 import uuid
 from pathlib import Path
 
-from captioning.encoder import check_backbone, weights_identity
+from captioning.encoder import check_backbone
+from captioning.weights import weights_identity
 from cluster.config import ClusterConfig, TrainRun
 from cluster.data import ShardSet
 from shards.manifest import verify_shards

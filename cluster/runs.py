@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from captioning.encoder import weights_identity
+from captioning.weights import weights_identity
 from cluster.config import TrainRun
 from shards.files import replace_file
 from shards.manifest import Manifest

@@ -13,7 +13,8 @@ from torch import nn
 
 from captioning.backbone import normalization
 from captioning.batches import decode_image
-from captioning.encoder import Encoder, check_backbone, weights_identity
+from captioning.encoder import Encoder, check_backbone
+from captioning.weights import weights_identity
 
 RESNET = replace(MODEL, backbone="resnet18")
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -49,6 +51,12 @@ def test_what_runs_without_the_cluster_imports_none_of_it(name):
     assert not set(imported_roots(ROOT / name)) & FREE_OF[name]
 
 
+@pytest.mark.parametrize("name", ["cluster.coordinator", "cluster.config"])
+def test_processes_that_compute_nothing_load_no_torch(name):
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
 def test_relative_imports_are_not_used():
     # The check above reads absolute names alone.
     relative = [
@@ -65,7 +73,5 @@ def test_every_import_is_a_declared_dependency():
     declared = {re.split(r"[\[<>=~!;]", name)[0].lower() for name in project["dependencies"]}
     module_of = {"pillow": "PIL", "pyyaml": "yaml"}
     allowed = {module_of.get(name, name.replace("-", "_")) for name in declared} | set(PACKAGES)
-    import sys
-
     roots = {root for package in PACKAGES for path in sources(package) for root in imported_roots(path)}
     assert roots - set(sys.stdlib_module_names) <= allowed
