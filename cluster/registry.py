@@ -1,4 +1,4 @@
-"""Models by name: which checkpoint a word stands for, registering, promoting, listing."""
+"""Models by name in MLflow's registry: registering, promoting, listing."""
 
 import getpass
 import json
@@ -14,46 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 import captioning
-from captioning.checkpoint import CheckpointDescription, describe_checkpoint, inference_files
+from captioning.checkpoint import inference_files
 from cluster.evaluation import Evaluation
-from cluster.runs import checkpoint_folder, load_record
+from cluster.models import ResolvedModel, find_version, one_line
 
 logger = logging.getLogger(__name__)
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 GATE_METRIC = "CIDEr-D"
-_SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors")
+_SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 _EVALUATION_TAG = "evaluation"
 
 
 class GateRefusal(Exception):  # noqa: N818  a decision, not an error
     """A promotion that the gate refuses, and why."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResolvedModel:
-    """The checkpoint that a MODEL stands for."""
-
-    asked: str
-    folder: Path
-    description: CheckpointDescription
-    name: str | None = None
-    version: str | None = None
-
-    @property
-    def mlflow_run_id(self) -> str | None:
-        """Return the MLflow run that trained it, if it is known."""
-        return self.description.lineage.get("mlflow_run_id")
-
-    def __str__(self) -> str:
-        """Say which model it is."""
-        registered = f"{self.name} version {self.version}, " if self.name else ""
-        return f"{registered}step {self.description.step} of run {self.description.lineage.get('run', 'unknown')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,71 +46,6 @@ class VersionSummary:
     scores: dict[str, dict[str, Any]]
     """Evaluation by split."""
     promoted: str
-
-
-def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
-    """Find the checkpoint of ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or a folder.
-
-    Raises:
-        FileNotFoundError: there is no such folder or checkpoint.
-        ValueError: there is no such model, version or run.
-    """
-    if model.startswith("models:/"):
-        found = _find_version(model, client)
-        if not found.source:
-            raise ValueError(f"{model} has no artifacts; register it again")
-        uri = f"{found.source}/artifacts/checkpoint"
-        folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
-        return ResolvedModel(
-            asked=model,
-            folder=folder,
-            description=describe_checkpoint(folder),
-            name=found.name,
-            version=str(found.version),
-        )
-    folder = _best_checkpoint(_run_folder(model, client)) if model.startswith("runs:/") else Path(model).absolute()
-    if (folder / "run.json").is_file():
-        folder = _best_checkpoint(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"model {model} is no folder; "
-            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
-        )
-    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
-
-
-def _find_version(model: str, client: MlflowClient) -> ModelVersion:
-    name, _, alias = model.removeprefix("models:/").partition("@")
-    try:
-        if alias:
-            return client.get_model_version_by_alias(name, alias)
-        name, _, number = name.rpartition("/")
-        return client.get_model_version(name, number)
-    except MlflowException as error:
-        raise ValueError(
-            f"{model} is not in the registry ({_one_line(error)}); captioning models lists what is"
-        ) from None
-
-
-def _run_folder(model: str, client: MlflowClient) -> Path:
-    try:
-        run = client.get_run(model.removeprefix("runs:/"))
-    except MlflowException as error:
-        raise ValueError(f"{model} is not in the tracker ({_one_line(error)}); look it up in MLflow") from None
-    if "run_folder" not in run.data.tags:
-        raise ValueError(f"{model} is no training run; use a run that captioning train made")
-    return Path(run.data.tags["run_folder"])
-
-
-def _best_checkpoint(run_folder: Path) -> Path:
-    record = load_record(run_folder)
-    if not record or not record.best:
-        raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
-    return checkpoint_folder(run_folder, record.best)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowClient) -> None:
@@ -150,7 +63,7 @@ def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowC
             model.mlflow_run_id, evaluation.summary(), f"evaluations/{evaluation.split}-step-{evaluation.step}.json"
         )
     except MlflowException as error:
-        logger.warning("the scores are not in MLflow: %s", _one_line(error))
+        logger.warning("the scores are not in MLflow: %s", one_line(error))
 
 
 def _run_tag(split: str, step: int) -> str:
@@ -171,7 +84,7 @@ def register(model: ResolvedModel, name: str, client: MlflowClient, *, beam_size
         run = client.get_run(run_id)
     except MlflowException as error:
         raise ValueError(
-            f"the run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({_one_line(error)}); "
+            f"the run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({one_line(error)}); "
             "use the --tracking.uri or --home it was trained with"
         ) from None
     artifact_path = f"models/step-{model.description.step}-{int(time.time() * 1000)}"
@@ -231,7 +144,7 @@ def _create_name(name: str, client: MlflowClient) -> None:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise ValueError(f"{name!r} cannot be a model's name ({_one_line(error)})") from None
+            raise ValueError(f"{name!r} cannot be a model's name ({one_line(error)})") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,7 +165,7 @@ def decide_promotion(name: str, client: MlflowClient, *, split: str) -> Promotio
         ValueError: there is no challenger, or a version was not evaluated on the split.
         GateRefusal: the challenger does not score higher.
     """
-    challenger = _find_version(f"models:/{name}@{CHALLENGER}", client)
+    challenger = find_version(f"models:/{name}@{CHALLENGER}", client)
     champion = _alias_or_none(name, CHAMPION, client)
     if champion and champion.version == challenger.version:
         raise GateRefusal(f"{name} version {champion.version} is the champion already")

@@ -4,8 +4,10 @@ MLflow runs this file by itself where it serves a model (models from code), besi
 """
 
 from pathlib import Path
+from typing import Any
 
 import mlflow.models
+import pandas
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from captioning.checkpoint import load_model
@@ -24,8 +26,9 @@ class CaptionService(PythonModel):
         checkpoint = Path(context.artifacts[CHECKPOINT_ARTIFACT])
         self._captioner = Captioner(*load_model(checkpoint), beam_size=beam_size, batch_size=_BATCH_SIZE)
 
-    # MLflow would read types of the arguments as a schema.
-    def predict(self, context, model_input, params=None) -> list[dict[str, str | float]]:  # noqa: ANN001  # pyright: ignore[reportIncompatibleMethodOverride]
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow wraps it, and calls it so
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, str | float]]:
         """Caption the column ``image`` of a data frame.
 
         Args:

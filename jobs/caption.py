@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     invocation = parse(CaptionJob, arguments, default=default, job="caption", description=__doc__ or "")
     job = invocation.settings
     from cluster.evaluation import load_captioner
-    from cluster.registry import resolve_model
+    from cluster.models import resolve_model
     from cluster.tracking import connect
 
     for path in job.inputs:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from captioning.evaluation import WrittenCaption
-    from cluster.registry import ResolvedModel
+    from cluster.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,8 @@ def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]
     """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
     from cluster.data import ShardSet
     from cluster.evaluation import evaluate_split
-    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote, register, resolve_model
+    from cluster.models import resolve_model
+    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote, register
 
     model = resolve_model(str(job.run().folder), client)
     evaluation = evaluate_split(
@@ -163,7 +164,7 @@ def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]
 def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     """Caption the unseen scenes with the champion; return the share of true captions, and a page that shows some."""
     from cluster.evaluation import load_captioner
-    from cluster.registry import resolve_model
+    from cluster.models import resolve_model
     from shards.coco import read_coco
     from shards.drawn import is_true, scene_of
 

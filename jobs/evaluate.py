@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> None:
     job = invocation.settings
     from cluster.data import ShardSet
     from cluster.evaluation import evaluate_split
-    from cluster.registry import log_evaluation, resolve_model
+    from cluster.models import resolve_model
+    from cluster.registry import log_evaluation
     from cluster.tracking import connect
 
     shard_set = ShardSet(job.shards)

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     default = RegisterJob(model=tyro.MISSING, name=tyro.MISSING)
     invocation = parse(RegisterJob, arguments, default=default, job="register", description=__doc__ or "")
     job = invocation.settings
-    from cluster.registry import register, resolve_model
+    from cluster.models import resolve_model
+    from cluster.registry import register
     from cluster.tracking import connect
 
     client = connect(job.tracking, job.storage)

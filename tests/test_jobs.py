@@ -8,8 +8,6 @@ import pytest
 from jobs.cli import run_job
 from shards.drawn import draw_scene, render
 
-pytestmark = pytest.mark.filterwarnings("ignore:Add type hints:UserWarning")  # MLflow's advice on registering
-
 
 @pytest.fixture
 def captioning(tiny_run, monkeypatch, capsys):

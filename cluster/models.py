@@ -1,0 +1,104 @@
+"""Which checkpoint a MODEL on the command line stands for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from captioning.checkpoint import CheckpointDescription, describe_checkpoint
+from cluster.runs import checkpoint_folder, load_record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedModel:
+    """The checkpoint that a MODEL stands for."""
+
+    asked: str
+    folder: Path
+    description: CheckpointDescription
+    name: str | None = None
+    version: str | None = None
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Return the MLflow run that trained it, if it is known."""
+        return self.description.lineage.get("mlflow_run_id")
+
+    def __str__(self) -> str:
+        """Say which model it is."""
+        registered = f"{self.name} version {self.version}, " if self.name else ""
+        return f"{registered}step {self.description.step} of run {self.description.lineage.get('run', 'unknown')}"
+
+
+def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
+    """Find the checkpoint of ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or a folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder or checkpoint.
+        ValueError: there is no such model, version or run.
+    """
+    if model.startswith("models:/"):
+        found = find_version(model, client)
+        if not found.source:
+            raise ValueError(f"{model} has no artifacts; register it again")
+        uri = f"{found.source}/artifacts/checkpoint"
+        folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+        return ResolvedModel(
+            asked=model,
+            folder=folder,
+            description=describe_checkpoint(folder),
+            name=found.name,
+            version=str(found.version),
+        )
+    folder = _best_checkpoint(_run_folder(model, client)) if model.startswith("runs:/") else Path(model).absolute()
+    if (folder / "run.json").is_file():
+        folder = _best_checkpoint(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"model {model} is no folder; "
+            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
+        )
+    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
+
+
+def find_version(model: str, client: MlflowClient) -> ModelVersion:
+    """Find the registered version of ``models:/NAME@alias`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        ValueError: it is not in the registry.
+    """
+    name, _, alias = model.removeprefix("models:/").partition("@")
+    try:
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        name, _, number = name.rpartition("/")
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(
+            f"{model} is not in the registry ({one_line(error)}); captioning models lists what is"
+        ) from None
+
+
+def _run_folder(model: str, client: MlflowClient) -> Path:
+    try:
+        run = client.get_run(model.removeprefix("runs:/"))
+    except MlflowException as error:
+        raise ValueError(f"{model} is not in the tracker ({one_line(error)}); look it up in MLflow") from None
+    if "run_folder" not in run.data.tags:
+        raise ValueError(f"{model} is no training run; use a run that captioning train made")
+    return Path(run.data.tags["run_folder"])
+
+
+def _best_checkpoint(run_folder: Path) -> Path:
+    record = load_record(run_folder)
+    if not record or not record.best:
+        raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
+    return checkpoint_folder(run_folder, record.best)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without line breaks."""
+    return " ".join(str(error).split())
