@@ -73,6 +73,11 @@ def test_the_demonstration_tells_the_truth_about_unseen_scenes(tmp_path):
     assert page.count("data:image/jpeg;base64,") == 10
 
 
+@pytest.mark.parametrize("command", re.findall(r"`(captioning [^`]*--[^`]*)`", README))
+def test_a_command_elsewhere_is_understood(command, workplace):
+    assert run(f"{command} --print-config", workplace).returncode == 0
+
+
 def test_both_commands_set_up_a_fresh_machine():
     fresh = 'python3 -m venv "${VENV:=.venv}" && "$VENV/bin/pip" install --quiet --editable '
     assert [block.startswith(fresh) for block in (SET_UP, RUN_TESTS)] == [True, True]
