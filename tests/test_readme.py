@@ -73,7 +73,7 @@ def test_the_demonstration_tells_the_truth_about_unseen_scenes(tmp_path):
     assert page.count("data:image/jpeg;base64,") == 10
 
 
-@pytest.mark.parametrize("command", re.findall(r"`(captioning [^`]*--[^`]*)`", README))
+@pytest.mark.parametrize("command", re.findall(r"`(captioning (?!JOB)[^`]*--[^`]*)`", README))
 def test_a_command_elsewhere_is_understood(command, workplace):
     assert run(f"{command} --print-config", workplace).returncode == 0
 
