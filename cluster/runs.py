@@ -38,7 +38,10 @@ class RunRecord:
 
     name: str
     identity: dict[str, Any]
-    mlflow_run_id: str
+    mlflow_run_id: str = ""
+    """Empty until MLflow has made the run."""
+    key: str = ""
+    """Finds the MLflow run again if the driver was killed before it could note the run's id."""
     attempt: int = 0
     """Starts of the worker group, over all drivers."""
     num_starts: int = 0

@@ -20,6 +20,7 @@ from cluster.journal import Journal
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
+_KEY_TAG = "run_key"
 _METRICS_PER_BATCH = 1000  # MLflow's own limit
 _DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
 
@@ -83,22 +84,26 @@ def create_run(
     client: MlflowClient,
     experiment: str,
     *,
+    key: str,
     name: str,
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
     dataset: tuple[str, str, str],
 ) -> str:
-    """Create the MLflow run of a training run; return its id.
+    """Create the MLflow run of a training run, unless a driver that was killed has; return its id.
 
     Args:
         client: of the tracker.
         experiment: its id.
+        key: of the training run, unique.
         name: of the run.
         parameters: what decides about the result.
         tags: of the run.
         dataset: name, source and digest of the shard set.
     """
-    run_id = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+    known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
+    run = known[0] if known else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **tags})
+    run_id = run.info.run_id  # what follows may have been done already, and changes nothing then
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     entity = Dataset(
         name=dataset[0],

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -87,7 +88,7 @@ def fit(run: TrainRun) -> TrainOutcome:
     if record and record.is_finished:
         logger.info("run %s is finished already", run.name)
         return _outcome(run, record, is_tracked=True)
-    if not record:
+    if not record or not record.mlflow_run_id:
         connect(run.tracking, run.storage)
     with cluster_session(run.cluster):
         check_capacity(run.cluster)
@@ -109,10 +110,11 @@ def _start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
     lock = hold_run(run.folder)
     try:
         record = _known_record(run, shard_set) or RunRecord(
-            name=run.name,
-            identity=identity_of(run, shard_set.manifest),
-            mlflow_run_id=_create_mlflow_run(run, shard_set),
+            name=run.name, identity=identity_of(run, shard_set.manifest), key=uuid.uuid4().hex
         )
+        record.save(run.folder)
+        if not record.mlflow_run_id:
+            record = replace(record, mlflow_run_id=_create_mlflow_run(run, record, shard_set))
         record = replace(record, num_starts=record.num_starts + 1)
         record.save(run.folder)
     finally:
@@ -121,13 +123,14 @@ def _start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
     return record
 
 
-def _create_mlflow_run(run: TrainRun, shard_set: ShardSet) -> str:
+def _create_mlflow_run(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> str:
     client = connect(run.tracking, run.storage)
     return create_run(
         client,
         experiment_id(client, run.tracking, run.storage),
+        key=record.key,
         name=run.name,
-        parameters=identity_of(run, shard_set.manifest),
+        parameters=record.identity,
         tags={"run_folder": str(run.folder), **git_state(Path.cwd())},
         dataset=(shard_set.folder.name, str(shard_set.folder), shard_set.manifest.digest),
     )
@@ -155,8 +158,11 @@ def _tag_start(run: TrainRun, record: RunRecord) -> None:
 
 
 def config_text(run: TrainRun) -> str:
-    """Return the resolved configuration as YAML, itself a valid ``--config``."""
-    return yaml.safe_dump(_plain(asdict(run)), sort_keys=False)
+    """Return the resolved configuration as YAML, itself a valid ``--config``, without credentials."""
+    content = _plain(asdict(run))
+    if run.tracking.uri:
+        content["tracking"]["uri"] = without_credentials(run.tracking.uri)
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  any tree of a configuration's values

@@ -54,7 +54,7 @@ def tiny_run(tmp_path_factory, drawn_shards) -> Path:
     dataset = ("shards", str(drawn_shards), "d" * 64)
     experiment = experiment_id(client, TrackingConfig(), storage)
     tags = {"run_folder": str(folder)}
-    run_id = create_run(client, experiment, name="r", parameters={}, tags=tags, dataset=dataset)
+    run_id = create_run(client, experiment, key="tiny", name="r", parameters={}, tags=tags, dataset=dataset)
     vocabulary = load_vocabulary(drawn_shards / "vocabulary.txt")
     config = ModelConfig(
         backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0

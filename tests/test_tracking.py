@@ -1,4 +1,5 @@
 import subprocess
+import uuid
 
 import pytest
 from mlflow import MlflowClient
@@ -33,6 +34,7 @@ def run_id(client, home):
     return create_run(
         client,
         experiment,
+        key=uuid.uuid4().hex,
         name="r",
         parameters={"model.hidden_size": 512, "model.trainable_from": None},
         tags={"kind": "test"},
@@ -50,6 +52,15 @@ def journal_of(folder, steps):
         journal.append(Row(step, 1000 + step, {"loss": step / 2}))
     journal.flush()
     return journal
+
+
+def test_a_run_that_a_killed_driver_made_is_found_by_its_key(client, home):
+    experiment = experiment_id(client, TrackingConfig(), home)
+    made = [
+        create_run(client, experiment, key=key, name="r", parameters={}, tags={}, dataset=("s", "s", "d"))
+        for key in ("one", "one", "other")
+    ]
+    assert (made[0] == made[1], made[1] == made[2]) == (True, False)
 
 
 def test_settings_become_parameters(client, run_id):

@@ -11,7 +11,7 @@ from cluster.coordinator import hold_run
 from cluster.runs import load_record
 from cluster.session import cluster_session
 from cluster.tracking import connect
-from cluster.trainer import build_trainer, fit
+from cluster.trainer import build_trainer, config_text, fit
 from cluster.worker import WorkerTask
 
 MODEL = ModelConfig(
@@ -60,6 +60,11 @@ def test_a_trainer_is_described_before_it_starts(run):
     assert (scaling.num_workers, scaling.resources_per_worker, trainer.run_config.name) == (
         3, {"CPU": 2, "GPU": 1}, "start-4",
     )  # fmt: skip
+
+
+def test_credentials_are_no_part_of_the_recorded_configuration(run):
+    tracked = replace(run, tracking=TrackingConfig(uri="http://me:secret@host:5000"))
+    assert "secret" not in config_text(tracked)
 
 
 @pytest.mark.cluster
