@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,8 @@ class ClusterConfig:
             raise ValueError(
                 f"{self.num_workers} workers of {self.cpus_per_worker} CPUs cannot train; use at least 1 of each"
             )
+        if any(amount <= 0 for amount in self.resources_per_worker.values()):
+            raise ValueError(f"resources_per_worker {self.resources_per_worker} asks for none; use amounts above 0")
         if self.num_loader_processes < 0 or self.max_restarts < 0:
             raise ValueError(
                 f"num_loader_processes {self.num_loader_processes} and max_restarts {self.max_restarts} "
@@ -109,6 +111,17 @@ class TrainRun:
         if self.shards is None:
             raise ValueError("no shard set was given; use --shards FOLDER (captioning convert makes one)")
         return self.shards
+
+
+def without_credentials(uri: str) -> str:
+    """Return an address without user and password, for logs, tags and records."""
+    return re.sub(r"//.*@", "//", uri)
+
+
+def without_secrets(run: TrainRun) -> TrainRun:
+    """Return a run as it may be recorded."""
+    uri = run.tracking.uri
+    return replace(run, tracking=replace(run.tracking, uri=without_credentials(uri))) if uri else run
 
 
 _SMALL = ModelConfig(

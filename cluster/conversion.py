@@ -10,7 +10,7 @@ from captioning.vocabulary import Vocabulary, build_vocabulary
 from shards.coco import Annotations, read_coco, read_karpathy
 from shards.files import replace_file
 from shards.images import ImageSpec, codec_versions
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
 from shards.writer import ShardPlan, finished_record, plan_shards, remove_strangers, write_shard
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def plan_conversion(
             split, images, spec=spec, samples_per_shard=samples_per_shard, seed=seed, skip_bad=skip_bad
         )
     ]
-    _refuse_another(folder, shards)
+    _refuse_another(folder, shards, vocabulary)
     finished = [record for shard in shards if (record := finished_record(shard, folder))]
     return ConversionPlan(
         folder=folder,
@@ -120,17 +120,19 @@ def convert(
         progress(record)
     replace_file(plan.folder / VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
+    verify_shards(plan.folder, manifest.shards, read_all=False)  # a node may have written to a folder of its own
     manifest.save(plan.folder)
     return manifest
 
 
-def _refuse_another(folder: Path, shards: Sequence[ShardPlan]) -> None:
+def _refuse_another(folder: Path, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
     """Refuse to write over a finished shard set that was made of something else."""
     if not (folder / MANIFEST_NAME).is_file():
         return
-    present = {record.name: record.plan_digest for record in load_manifest(folder).shards}
+    manifest = load_manifest(folder)
+    present = {record.name: record.plan_digest for record in manifest.shards}
     wanted = {shard.name: shard.digest() for shard in shards}
-    if present != wanted:
+    if present != wanted or manifest.vocabulary_digest != vocabulary.digest:
         raise ValueError(
             f"{folder} holds a finished shard set of other images, captions, settings or codecs; "
             "choose another folder, or delete this one"

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TextIO
 
 import ray
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from ray.exceptions import ActorDiedError
 
@@ -79,7 +78,7 @@ class Coordinator:
         self._journal = Journal(folder / "journal")
         self._row: Row | None = None
         self._events: list[str] = []
-        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._tracking_uri = tracking_uri
         self._is_ending = threading.Event()
         self._shipping = threading.Lock()
         self._shipper = threading.Thread(target=self._ship_until_the_end, daemon=True)
@@ -150,19 +149,18 @@ class Coordinator:
 
     def _ship_the_rest(self, status: str) -> bool:
         deadline = time.monotonic() + _LAST_SHIPPING_SECONDS
-        while not self._ship():
+        while not self._ship(status):
             if time.monotonic() > deadline:
                 return False
             time.sleep(1)
-        self._client.set_terminated(self._record.mlflow_run_id, status=status)
         return True
 
-    def _ship(self) -> bool:
+    def _ship(self, status: str = "RUNNING") -> bool:
         with self._shipping:
             try:
-                ship(self._client, self._record.mlflow_run_id, self._journal)
-            except (MlflowException, OSError) as error:
-                logger.warning("the tracker does not take metrics, training goes on: %s", str(error).splitlines()[0])
+                ship(MlflowClient(self._tracking_uri), self._record.mlflow_run_id, self._journal, status=status)
+            except Exception as error:  # a broken tracker raises whatever its database or server does
+                logger.warning("the tracker does not take metrics, training goes on: %s", error)
                 return False
             return True
 
@@ -191,8 +189,8 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor
             tracking_uri=tracking_uri,
         )
         monitor.start()
-    except (MlflowException, OSError) as error:
-        logger.warning("no system metrics: %s", str(error).splitlines()[0])
+    except Exception as error:  # as above
+        logger.warning("no system metrics: %s", error)
         return None
     return monitor
 
@@ -215,7 +213,7 @@ def start_coordinator(folder: Path, tracking_uri: str, *, keep: Sequence[int]) -
             _actor_class()
             .options(
                 runtime_env={"env_vars": _IMPATIENCE},
-                name=f"coordinator/{folder.name}",
+                name=f"coordinator{folder}",
                 namespace=NAMESPACE,
                 scheduling_strategy=here,
             )
@@ -227,5 +225,8 @@ def start_coordinator(folder: Path, tracking_uri: str, *, keep: Sequence[int]) -
             f"run {folder.name} has a live driver on this cluster; wait for it, or stop it"
         ) from error
     except ActorDiedError as error:
-        raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from error
+        if "has a live driver" in str(error):
+            raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from error
+        cause = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"the coordinator of run {folder.name} did not start: {cause}") from error
     return actor

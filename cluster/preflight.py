@@ -1,6 +1,7 @@
 """What would make a job fail, asked before it starts."""
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from captioning.encoder import check_backbone
@@ -56,30 +57,48 @@ def check_home_is_shared(home: Path) -> None:
     Raises:
         ValueError: a node does not see it.
     """
+    home.mkdir(parents=True, exist_ok=True)
+    probe = home / f".probe-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        num_nodes, blind = _blind_nodes(probe)
+    finally:
+        probe.unlink()
+    if blind:
+        raise ValueError(
+            f"home folder {home} is local: {len(blind)} of {num_nodes} nodes do not see it, first {blind[0]}; "
+            "use a --home on storage that all nodes mount"
+        )
+
+
+def check_files_are_shared(files: Sequence[Path]) -> None:
+    """Check that every node sees files that are there, such as a shard set's manifest.
+
+    Raises:
+        ValueError: a node does not see one.
+    """
+    for file in files:
+        num_nodes, blind = _blind_nodes(file)
+        if blind:
+            raise ValueError(
+                f"{file} is local: {len(blind)} of {num_nodes} nodes do not see it, first {blind[0]}; "
+                "put it on storage that all nodes mount"
+            )
+
+
+def _blind_nodes(file: Path) -> tuple[int, list[str]]:
+    """Return the number of nodes, and the addresses of those that do not see a file."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    probe = home / f".probe-{uuid.uuid4().hex}"
-    probe.touch()
+        return len(nodes), []
     look = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
-    try:
-        asked = {
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                probe
-            ): node
-            for node in nodes
-        }
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
-        seen = {answer for answer in answered if ray.get(answer)}
-    finally:
-        probe.unlink()
-    blind = [node["NodeManagerAddress"] for answer, node in asked.items() if answer not in seen]
-    if blind:
-        raise ValueError(
-            f"home folder {home} is local: {len(blind)} of {len(nodes)} nodes do not see it, first {blind[0]}; "
-            "use a --home on storage that all nodes mount"
-        )
+    asked = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked[look.options(scheduling_strategy=there).remote(file)] = node["NodeManagerAddress"]
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
+    seen = {answer for answer in answered if ray.get(answer)}
+    return len(nodes), [address for answer, address in asked.items() if answer not in seen]

@@ -180,7 +180,7 @@ def decide_promotion(name: str, client: MlflowClient, *, split: str) -> Promotio
     _require_same_data(challenger, champion, new, old)
     before = old["scores"][GATE_METRIC]
     compared = f"{GATE_METRIC} {after:.4f} against {before:.4f} of version {champion.version} on {split}"
-    if after <= before:
+    if not after > before:  # nor if either is no number
         raise GateRefusal(f"{name} version {version} is not better: {compared}; the champion stays")
     return Promotion(name=name, version=version, over=str(champion.version), reason=f"better: {compared}")
 
@@ -217,6 +217,13 @@ def _evaluation_of(found: ModelVersion, split: str) -> dict[str, Any]:
 def _require_same_data(
     challenger: ModelVersion, champion: ModelVersion, new: dict[str, Any], old: dict[str, Any]
 ) -> None:
+    settings = ("beam_size", "num_images")
+    if [new[setting] for setting in settings] != [old[setting] for setting in settings]:
+        raise ValueError(
+            f"versions {challenger.version} and {champion.version} of {champion.name} were evaluated with different "
+            f"settings (beam {new['beam_size']} and {old['beam_size']}, {new['num_images']} and {old['num_images']} "
+            "images); evaluate both alike"
+        )
     if new["shards_digest"] != old["shards_digest"]:
         raise ValueError(
             f"versions {challenger.version} and {champion.version} of {champion.name} were evaluated on different "
@@ -233,8 +240,11 @@ def list_versions(client: MlflowClient, name: str | None = None) -> Sequence[Ver
     names = [name] if name else sorted(model.name for model in client.search_registered_models())
     found: list[VersionSummary] = []
     for one in names:
-        versions = client.search_model_versions(f"name = '{one}'")
-        if not versions:
+        try:
+            versions = client.search_model_versions(f"name = '{one}'")
+        except MlflowException as error:
+            raise ValueError(f"{one!r} cannot be a model's name ({one_line(error)})") from None
+        if name and not versions:
             raise ValueError(f"model {one} is not in the registry; captioning register MODEL {one} puts one there")
         newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
         # A search leaves the aliases out.

@@ -110,6 +110,8 @@ def identity_of(run: TrainRun, manifest: Manifest) -> dict[str, Any]:
     """Return what decides about the trained weights, flat: model, optimizer, training and the digests of the data."""
     model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
     nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
+    for name in ("keep_best", "keep_last"):  # what is kept of a run decides nothing about its weights
+        del nested["training"][name]
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
     return flat | {
         "data.shards": manifest.digest,

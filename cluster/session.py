@@ -7,17 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.config import ClusterConfig
+from cluster.environment import set_ray_defaults
 
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
-# Ray reads these when it is imported. Authentication is switched on by a stray token file unless it is named.
-_DEFAULT_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-}
 
 
 @contextmanager
@@ -27,8 +21,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     Raises:
         ConnectionError: no cluster answers at the address.
     """
-    for name, value in _DEFAULT_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_ray_defaults()
     import ray
 
     if ray.is_initialized():

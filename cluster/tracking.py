@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import socket
 import subprocess
 import urllib.parse
@@ -14,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from cluster.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -120,8 +119,14 @@ def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def ship(client: MlflowClient, run_id: str, journal: Journal) -> int:
+def ship(client: MlflowClient, run_id: str, journal: Journal, *, status: str = "RUNNING") -> int:
     """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
+
+    Args:
+        client: of the tracker.
+        run_id: of the MLflow run.
+        journal: whose rows to send.
+        status: that the run has when all are sent.
 
     Returns:
         The number of rows sent.
@@ -133,6 +138,8 @@ def ship(client: MlflowClient, run_id: str, journal: Journal) -> int:
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
         journal.mark_shipped(segment)
         count += len(rows)
+    if status != "RUNNING":
+        client.set_terminated(run_id, status=status)
     return count
 
 
@@ -149,8 +156,3 @@ def git_state(folder: Path) -> dict[str, str]:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def without_credentials(uri: str) -> str:
-    """Return an address without user and password, for logs and tags."""
-    return re.sub(r"//[^/@]*@", "//", uri)

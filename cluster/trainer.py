@@ -10,19 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mlflow.exceptions import MlflowException
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from captioning.training import num_training_steps
-from cluster.config import TrainRun
+from captioning.weights import is_weights_file
+from cluster.config import TrainRun, without_credentials, without_secrets
 from cluster.coordinator import Progress, hold_run, start_coordinator
 from cluster.data import ShardSet
-from cluster.preflight import check_capacity, check_data, check_home_is_shared
+from cluster.journal import Journal
+from cluster.preflight import check_capacity, check_data, check_files_are_shared, check_home_is_shared
 from cluster.progress import ProgressLog
 from cluster.runs import RunRecord, check_identity, checkpoint_folder, identity_of, load_record
 from cluster.session import cluster_session
-from cluster.tracking import connect, create_run, experiment_id, git_state, set_tags, tracking_uri, without_credentials
+from cluster.tracking import (
+    connect,
+    create_run,
+    experiment_id,
+    git_state,
+    set_tags,
+    ship,
+    tracking_uri,
+)
 from cluster.worker import WorkerTask, train_worker
+from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +99,31 @@ def fit(run: TrainRun) -> TrainOutcome:
     record = _known_record(run, shard_set)
     if record and record.is_finished:
         logger.info("run %s is finished already", run.name)
-        return _outcome(run, record, is_tracked=True)
+        return _outcome(run, record, is_tracked=_ship_the_rest(run, record))
     if not record or not record.mlflow_run_id:
         connect(run.tracking, run.storage)
     with cluster_session(run.cluster):
         check_capacity(run.cluster)
         check_home_is_shared(run.storage.home)
+        check_files_are_shared([shard_set.folder / MANIFEST_NAME, *_weights_files(run)])
         record = _start_record(run, shard_set)
         return _fit_on_cluster(run, record, shard_set)
+
+
+def _weights_files(run: TrainRun) -> list[Path]:
+    return [Path(run.model.weights)] if is_weights_file(run.model.weights) else []
+
+
+def _ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
+    """Send what the tracker lacks of a finished run; return whether it has everything now."""
+    try:
+        with hold_run(run.folder):
+            client = connect(run.tracking, run.storage)
+            ship(client, record.mlflow_run_id, Journal(run.folder / "journal"), status="FINISHED")
+    except (MlflowException, OSError) as error:
+        logger.warning("the tracker may lack rows of this run: %s", error)
+        return False
+    return True
 
 
 def _known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
@@ -159,10 +188,7 @@ def _tag_start(run: TrainRun, record: RunRecord) -> None:
 
 def config_text(run: TrainRun) -> str:
     """Return the resolved configuration as YAML, itself a valid ``--config``, without credentials."""
-    content = _plain(asdict(run))
-    if run.tracking.uri:
-        content["tracking"]["uri"] = without_credentials(run.tracking.uri)
-    return yaml.safe_dump(content, sort_keys=False)
+    return yaml.safe_dump(_plain(asdict(without_secrets(run))), sort_keys=False)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  any tree of a configuration's values
@@ -176,11 +202,13 @@ def _fit_on_cluster(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> Tr
 
     uri = tracking_uri(run.tracking, run.storage)
     coordinator = start_coordinator(run.folder, uri, keep=(run.training.keep_best, run.training.keep_last))
+    git = git_state(Path.cwd())
     lineage = {
         "run": run.name,
         "mlflow_run_id": record.mlflow_run_id,
         "shards_digest": shard_set.manifest.digest,
-        "git_commit": git_state(Path.cwd())["mlflow.source.git.commit"],
+        "git_commit": git["mlflow.source.git.commit"],
+        "git_dirty": git["git.dirty"],
     }
     task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
     num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])

@@ -67,11 +67,14 @@ def main(arguments: Sequence[str]) -> None:
             raise FileNotFoundError(f"{path} does not exist; give images, folders or shard sets")
     model = resolve_model(job.model, connect(job.tracking, job.storage))
     logger.info("%s is %s", job.model, model)
-    if invocation.dry_run:
-        for picture in _pictures(job, []):
-            logger.info("would caption %s", picture.name)
-        return
     faults: list[str] = []
+    if invocation.dry_run:
+        names = [picture.name for picture in _pictures(job, faults)]
+        logger.info("would caption %d images", len(names))
+        if invocation.json:
+            write_json(names)
+        _name_faults(faults, len(names))
+        return
     captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size)
     done = []
     for picture, written in _captioned(captioner, _pictures(job, faults)):
@@ -82,8 +85,12 @@ def main(arguments: Sequence[str]) -> None:
         write_json([{"name": picture.name, **written._asdict()} for picture, written in done])
     if job.html:
         _write_page(job.html, done, str(model))
+    _name_faults(faults, len(done))
+
+
+def _name_faults(faults: Sequence[str], num_good: int) -> None:
     if faults:
-        raise ValueError(f"{len(faults)} of {len(done) + len(faults)} inputs have no caption: {'; '.join(faults[:3])}")
+        raise ValueError(f"{len(faults)} of {num_good + len(faults)} inputs have no caption: {'; '.join(faults[:3])}")
 
 
 def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:

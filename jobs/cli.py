@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from cluster.environment import set_ray_defaults
 from jobs.output import results_apart
 
 JOBS = {
@@ -49,8 +50,9 @@ def main() -> None:
 
 def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
     """Run a job, and exit with the code that says how it ended."""
-    _set_up_logging()
     try:
+        _set_up_logging()
+        set_ray_defaults()
         with results_apart():
             job(sys.argv[1:] if arguments is None else arguments)
         code = DONE
@@ -79,8 +81,10 @@ def _report(error: Exception, code: int) -> int:
 
 
 def _set_up_logging() -> None:
-    level = os.environ.get("CAPTIONING_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    level = os.environ.get("CAPTIONING_LOG_LEVEL", "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise ValueError(f"CAPTIONING_LOG_LEVEL {level} is no level; use DEBUG, INFO, WARNING or ERROR")
     for package in ("captioning", "cluster", "jobs", "shards", "__main__"):
         logging.getLogger(package).setLevel(level)
 

@@ -51,18 +51,23 @@ class ConvertJob:
     address: str | None = None
     """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.num_workers < 0:
+            raise ValueError(f"{self.num_workers} workers write nothing; use 1 or more, or 0 to write without Ray")
+
 
 def main(arguments: Sequence[str]) -> None:
     """Parse the command line and write what is missing of the shard set."""
     default = ConvertJob(source=tyro.MISSING, shards=tyro.MISSING)
     invocation = parse(ConvertJob, arguments, default=default, job="convert", description=__doc__ or "")
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
-    if invocation.json and manifest:
+    if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 
 
-def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest | None:
-    """Plan a conversion and carry it out, unless it is only to be shown."""
+def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
+    """Plan a conversion and carry it out; or only show it, and return the manifest of what is there so far."""
     from cluster.conversion import convert, plan_conversion
     from cluster.session import cluster_session
 
@@ -88,7 +93,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest | None:
     if is_dry:
         for shard in plan.missing:
             logger.info("would write %s with %d images", job.shards / shard.name, len(shard.images))
-        return None
+        return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
         with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
             bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))

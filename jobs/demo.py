@@ -85,6 +85,8 @@ def main(arguments: Sequence[str]) -> None:
     job = invocation.settings
     if invocation.dry_run:
         logger.info("would draw %d scenes into %s and train %s on them", job.num_train, job.folder, job.run().name)
+        if invocation.json:
+            write_json({"folder": job.folder, "run": job.run().name, "num_train": job.num_train})
         return
     results = _go(job)
     if invocation.json:

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     logger.info("%s is %s", job.model, model)
     if invocation.dry_run:
         logger.info("would caption %d images of %s with a beam of %d", num_images, job.split, job.beam_size)
+        if invocation.json:
+            write_json({"num_images": num_images, "split": job.split, "checkpoint": model.folder})
         return
     with counting() as bars:
         bar = bars.add_task("images", total=num_images)

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     logger.info("%s is %s", job.model, model)
     if invocation.dry_run:
         logger.info("would register it as the challenger of %s", job.name)
+        if invocation.json:
+            write_json({"name": job.name, "version": None, "checkpoint": model.folder})
         return
     created = register(model, job.name, client, beam_size=job.beam_size)
     logger.info("%s version %s is the challenger", created.name, created.version)

@@ -9,7 +9,7 @@ Examples:
 import logging
 from collections.abc import Sequence
 
-from cluster.config import TRAIN_PRESETS, TrainRun
+from cluster.config import TRAIN_PRESETS, TrainRun, without_secrets
 from jobs.cli import run_job
 from jobs.output import plain, write_json
 from jobs.parsing import parse
@@ -53,7 +53,7 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
         "num_steps": num_training_steps(run.training, num_samples),
         "vocabulary_size": len(shard_set.vocabulary),
         "folder": str(run.folder),
-        "settings": plain(run),
+        "settings": plain(without_secrets(run)),
     }
     logger.info(
         "would train %s for %d steps of %d images on %d workers, on %d samples, into %s",

@@ -84,6 +84,7 @@ def home(tmp_path_factory):
         (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
         (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is none of MLflow's"),
         (["download", "coco2016", "x"], "coco2016"),
+        (["convert", "a", "b", "--num-workers", "-1"], "error: -1 workers write nothing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -127,6 +128,13 @@ def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys)
     with pytest.raises(SystemExit) as ended:
         run_job(job, [])
     assert (ended.value.code, capsys.readouterr().err.startswith(message)) == (code, True)
+
+
+def test_an_unknown_log_level_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "loud")
+    with pytest.raises(SystemExit, match="2"):
+        run_job(lambda arguments: None, [])
+    assert "error: CAPTIONING_LOG_LEVEL LOUD is no level; use DEBUG" in capsys.readouterr().err
 
 
 def test_what_libraries_print_is_kept_out_of_the_results(capsys):

@@ -95,6 +95,11 @@ def test_a_finished_shard_set_of_other_settings_is_refused(scenes, converted):
         plan(scenes, converted, spec=ImageSpec(shorter_side_px=32))
 
 
+def test_a_finished_shard_set_of_another_vocabulary_is_refused(scenes, converted):
+    with pytest.raises(ValueError, match="holds a finished shard set of other"):
+        plan(scenes, converted, minimum_word_count=1000)
+
+
 def test_an_image_that_does_not_decode_stops_the_conversion(scenes, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(scenes, source)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.config import ClusterConfig
-from cluster.preflight import check_capacity, check_home_is_shared
+from cluster.preflight import check_capacity, check_files_are_shared, check_home_is_shared
 from cluster.session import cluster_session
 
 pytestmark = pytest.mark.cluster
@@ -103,6 +103,14 @@ def test_a_home_that_a_node_does_not_see_is_refused(two_nodes, hidden_home):
 
 def test_a_home_that_all_nodes_see_is_accepted(two_nodes, tmp_path):
     check_home_is_shared(tmp_path)
+
+
+def test_a_file_that_a_node_does_not_see_is_refused(two_nodes, hidden_home):
+    (hidden_home / "manifest.json").touch()
+    with pytest.raises(
+        ValueError, match=r"manifest\.json is local: 1 of 2 nodes do not see it, first .*; put it on storage"
+    ):
+        check_files_are_shared([hidden_home / "manifest.json"])
 
 
 def test_the_probe_leaves_nothing_behind(two_nodes, tmp_path):

@@ -35,9 +35,14 @@ def name(request):
     return request.node.name
 
 
-def evaluation(score, *, split="val", digest="d" * 64):
+def evaluation(score, *, split="val", digest="d" * 64, beam_size=3):
     return Evaluation(
-        split=split, shards_digest=digest, beam_size=3, step=5, scores={"CIDEr-D": score}, captions={1: "a red circle"}
+        split=split,
+        shards_digest=digest,
+        beam_size=beam_size,
+        step=5,
+        scores={"CIDEr-D": score},
+        captions={1: "a red circle"},
     )
 
 
@@ -140,6 +145,33 @@ def test_scores_on_different_shard_sets_are_not_compared(client, run_folder, nam
     register_scored(name, client, run_folder, 0.6, digest="e" * 64)
     with pytest.raises(ValueError, match=r"were evaluated on different shard sets \(eeeeeeeeeeee, dddddddddddd\)"):
         decide_promotion(name, client, split="val")
+
+
+def test_scores_of_different_searches_are_not_compared(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, 0.6, beam_size=10)
+    with pytest.raises(ValueError, match=r"with different settings \(beam 10 and 3, 1 and 1 images\); evaluate both"):
+        decide_promotion(name, client, split="val")
+
+
+def test_a_score_that_is_no_number_is_refused(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    promote_challenger(name, client)
+    register_scored(name, client, run_folder, float("nan"))
+    with pytest.raises(GateRefusal, match="version 2 is not better"):
+        decide_promotion(name, client, split="val")
+
+
+def test_a_name_without_versions_hides_no_other(client, run_folder, name):
+    client.create_registered_model(f"{name}-empty")
+    register_scored(name, client, run_folder, 0.5)
+    assert name in {one.name for one in list_versions(client)}
+
+
+def test_a_name_that_cannot_be_is_named(client):
+    with pytest.raises(ValueError, match="cannot be a model's name"):
+        list_versions(client, "o'b")
 
 
 def test_versions_are_listed_newest_first_with_aliases_and_scores(client, run_folder, name):

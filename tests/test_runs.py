@@ -103,6 +103,11 @@ def test_placement_is_no_part_of_the_identity():
     assert identity_of(RUN, manifest()) == identity_of(elsewhere, manifest())
 
 
+def test_what_is_kept_of_a_run_is_no_part_of_the_identity():
+    more = replace(RUN, training=replace(RUN.training, keep_last=9, keep_best=9))
+    assert identity_of(RUN, manifest()) == identity_of(more, manifest())
+
+
 def test_the_identity_survives_json():
     identity = identity_of(RUN, manifest())
     assert json.loads(json.dumps(identity)) == identity
@@ -149,6 +154,7 @@ def test_a_run_without_shards_is_refused():
         ({"cpus_per_worker": 0}, "2 workers of 0 CPUs cannot train"),
         ({"num_loader_processes": -1}, "num_loader_processes -1"),
         ({"max_restarts": -1}, "max_restarts -1"),
+        ({"resources_per_worker": {"x": 0.0}}, "asks for none; use amounts above 0"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(settings, message):

@@ -4,7 +4,7 @@ import uuid
 import pytest
 from mlflow import MlflowClient
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from cluster.journal import Journal, Row
 from cluster.tracking import (
     connect,
@@ -14,7 +14,6 @@ from cluster.tracking import (
     set_tags,
     ship,
     tracking_uri,
-    without_credentials,
 )
 
 
@@ -128,8 +127,16 @@ def test_an_address_of_something_else_is_refused(home, uri):
         connect(TrackingConfig(uri=uri), home)
 
 
-def test_credentials_are_left_out():
-    assert without_credentials("https://me:secret@host/x") == "https://host/x"
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://me:secret@host/x", "https://host/x"),
+        ("postgresql://u:p@ss/word@host/db", "postgresql://host/db"),  # a password may hold anything
+        ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),
+    ],
+)
+def test_credentials_are_left_out(uri, shown):
+    assert without_credentials(uri) == shown
 
 
 def test_a_server_that_does_not_answer_is_named_without_credentials(home):

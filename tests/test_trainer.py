@@ -119,6 +119,15 @@ def test_the_same_command_after_the_end_does_nothing(outcome, run):
 
 
 @pytest.mark.cluster
+def test_the_same_command_after_the_end_sends_what_the_tracker_lacks(outcome, run, client):
+    (run.folder / "journal" / "shipped.json").unlink()
+    client.update_run(outcome.mlflow_run_id, status="RUNNING")
+    assert fit(run).is_tracked
+    steps = Counter(metric.step for metric in client.get_metric_history(outcome.mlflow_run_id, "train_loss_nats"))
+    assert (client.get_run(outcome.mlflow_run_id).info.status, set(steps.values())) == ("FINISHED", {1})
+
+
+@pytest.mark.cluster
 def test_one_worker_makes_the_same_batches_as_two(outcome, run, session, client):
     alone = fit(replace(run, name="alone", cluster=ClusterConfig(num_workers=1)))
     first = [
