@@ -25,9 +25,9 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
+def walk_folder(tmp_path_factory):
     """Return a folder where COCO has been downloaded already, as far as ``download`` can tell by looking."""
-    folder = tmp_path_factory.mktemp("workplace")
+    folder = tmp_path_factory.mktemp("walk_folder")
     write_drawn(folder / "drawn", num_train=100, num_val=20, seed=2, size_px=64)
     for split in ("train", "val"):
         annotations = folder / "coco" / "annotations" / f"captions_{split}2017.json"
@@ -50,15 +50,15 @@ def run(command, folder):
 
 
 @pytest.mark.cluster
-def test_the_walk_from_coco_to_a_caption_works_as_written(workplace):
+def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder):
     codes = {}
     for command in WALK.strip().splitlines():
         # The official archives are 20 GB away; the plan to fetch them is made all the same.
         added = {"download": "--dry-run", "train": SMALL}.get(command.split()[1], "")
-        answer = run(f"{command} {added}", workplace)
+        answer = run(f"{command} {added}", walk_folder)
         codes[command] = answer.returncode, answer.stderr[-500:] if answer.returncode else ""
     assert {command: code for command, code in codes.items() if code != (0, "")} == {}
-    page = (workplace / "captions.html").read_text()
+    page = (walk_folder / "captions.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 1
 
 
@@ -74,8 +74,8 @@ def test_the_demonstration_tells_the_truth_about_unseen_scenes(tmp_path):
 
 
 @pytest.mark.parametrize("command", re.findall(r"`(captioning (?!JOB)[^`]*--[^`]*)`", README))
-def test_a_command_elsewhere_is_understood(command, workplace):
-    assert run(f"{command} --print-config", workplace).returncode == 0
+def test_a_command_elsewhere_is_understood(command, walk_folder):
+    assert run(f"{command} --print-config", walk_folder).returncode == 0
 
 
 def test_both_commands_set_up_a_fresh_machine():
