@@ -117,8 +117,9 @@ def survivor_of_a_killed_driver(start, home):
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(family, timeout=60)
+    # At once: workers may take some more steps before they notice, and what they commit counts.
     before = json.loads((home / "training" / "driver-killed" / "run.json").read_text())
+    psutil.wait_procs(family, timeout=60)
     return finish(start("driver-killed")), before, [member for member in family if member.is_running()]
 
 
