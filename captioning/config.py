@@ -94,9 +94,12 @@ class TrainingConfig:
     checkpoint_every_steps: int = 0
     """Steps between checkpoints, each with a validation; 0: once an epoch."""
     keep_best: int = 2
-    """Checkpoints of the lowest validation loss that are kept."""
+    """Checkpoints of the best score that are kept: of the lowest validation loss, or as --validation.best-by says."""
     keep_last: int = 2
     """Latest checkpoints that are kept."""
+    on_bad_sample: Literal["stop", "skip"] = "stop"
+    """What to do about a sample that does not decode, has no caption, or whose loss is no number: skip leaves the image
+    out, and its batch is smaller by one; stop ends the training and names it."""
     seed: int = 0
     """Of weights, order, augmentation and dropout."""
 

@@ -1,7 +1,14 @@
-"""What training makes small."""
+"""What training makes small.
 
+Shapes: B images, M targets, V words known.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from captioning.batches import CaptionBatch
+from captioning.config import TrainingConfig
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -16,5 +23,29 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor, *, label_smoothing: float
     Returns:
         () in nats, float32 or wider.
     """
-    wide = logits.float() if logits.element_size() < 4 else logits
-    return F.cross_entropy(wide, targets, reduction="sum", label_smoothing=label_smoothing)
+    return F.cross_entropy(_wide(logits), targets, reduction="sum", label_smoothing=label_smoothing)
+
+
+def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smoothing: float = 0.0) -> Tensor:
+    """Sum the same over the words of each image.
+
+    Args:
+        logits: (M, V), any float type.
+        batch: whose targets they score.
+        label_smoothing: as above.
+
+    Returns:
+        (B,) float64 in nats.
+    """
+    losses = F.cross_entropy(_wide(logits), batch.targets(), reduction="none", label_smoothing=label_smoothing)
+    sums = torch.zeros(len(batch.images), dtype=torch.float64, device=losses.device)
+    return sums.index_add_(0, batch.image_of_target(), losses.double())
+
+
+def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
+    """Return the context in which a model computes with the precision of a training run."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.float() if logits.element_size() < 4 else logits

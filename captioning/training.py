@@ -1,12 +1,8 @@
-"""The training loop in plain PyTorch; it knows a process group, not who started it.
+"""The training loop in plain PyTorch; it knows a process group, not who started it."""
 
-The loss is a sum over words, and gradients are scaled by the words of the whole batch, so that they do not depend on
-how many processes made them. DDP averages gradients over processes; the average times (processes / words) is the mean
-over words.
-"""
-
-import contextlib
+import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,23 +12,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from captioning.batches import CaptionBatch
+from captioning.agreement import Flags, Share, agree, gather, world_size
+from captioning.bad_samples import BadSampleError, by_position, describe, is_divergence, spoiled_images, survey
+from captioning.batches import BadSample, CaptionBatch, blank_batch
 from captioning.config import OptimizerConfig, TrainingConfig
-from captioning.losses import cross_entropy_sum
 from captioning.model import CaptionModel
-from captioning.vocabulary import BOS, EOS
+from captioning.step import GradientSource
 
-# Losses travel in the same integer all-reduce as the word counts: integers add up the same in any order.
-# A loss beyond the largest, over all processes, would overflow the sum; it counts as infinite.
-_FIXED_POINT, _LARGEST_LOSS_NATS = 2**28, 2.0**34
-_DROPOUT_SEED_OFFSET = 1
-
-
-class Flags(NamedTuple):
-    """What a process asks of all; one asking is enough."""
-
-    checkpoint: bool = False
-    stop: bool = False
+logger = logging.getLogger(__name__)
 
 
 class StepResult(NamedTuple):
@@ -40,12 +27,15 @@ class StepResult(NamedTuple):
 
     Attributes:
         step: number of steps done, this one included.
-        loss_nats: mean over the batch's words.
+        loss_nats: mean over the batch's words; nan if every image was left out, and the weights stay as they are.
         num_words: targets of the batch, <eos> included.
-        num_images: in the batch.
+        num_images: in the batch, without those left out.
         gradient_norm: before clipping.
         learning_rate: of the decoder.
         flags: what any process asked for.
+        data_wait_seconds: that a process waited for its share of the batch, mean over the processes.
+        seconds: from asking for the batch to the end of the optimizer's step, on this process.
+        bad: samples that were left out, by position.
     """
 
     step: int
@@ -55,6 +45,9 @@ class StepResult(NamedTuple):
     gradient_norm: float
     learning_rate: float
     flags: Flags
+    data_wait_seconds: float
+    seconds: float
+    bad: tuple[BadSample, ...] = ()
 
 
 @dataclass(slots=True)
@@ -112,12 +105,12 @@ def replicate(model: CaptionModel, device: torch.device) -> nn.Module:
     DDP sums its first gradients in one layout and later ones in another. Two passes whose gradients are thrown away
     make the layout final, so that a resumed run adds in the same order as one that never stopped.
     """
-    if _world_size() == 1:
+    if world_size() == 1:
         return model
     replica = DistributedDataParallel(
         model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )
-    batch = _blank_batch(device, size_px=model.encoder.image_size_px)
+    batch = blank_batch(model.encoder.image_size_px, device=device)
     for _ in range(2):
         replica(batch).sum().backward()
     model.zero_grad(set_to_none=True)
@@ -134,6 +127,7 @@ def train(
     num_steps: int,
     device: torch.device,
     ask: Callable[[], Flags] = Flags,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[StepResult]:
     """Train, yielding after every step; every process of the group must take every step.
 
@@ -142,39 +136,50 @@ def train(
         replica: of ``state.model``, by ``replicate``.
         batches: this process's share of each step's batch from ``state.step`` on, in parts that fit into memory.
         optimizer_config: of the learning rate and the gradient norm.
-        config: of loss, precision and seed.
+        config: of loss, precision, seed, and what to do about bad samples.
         num_steps: of the whole training, which ends when they are done or a process asks to stop.
         device: of the model.
         ask: what this process wants of all.
+        clock: in seconds.
 
     Raises:
-        FloatingPointError: the loss or the gradient is not a finite number; every process raises it alike.
+        BadSampleError: there are bad samples, and ``config`` says to stop.
+        FloatingPointError: the loss or the gradient is not a finite number, and no sample is to blame.
+
+    Every process raises them alike, before the weights change.
     """
-    if state.step >= num_steps:
-        return
-    for parts in batches:
-        rate = learning_rate_at(state.step, optimizer_config, num_steps=num_steps)
-        ramp = encoder_ramp_at(state.step, optimizer_config)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)
-        loss = _accumulate(replica, [part.to(device) for part in parts], config, device)
-        counts = (sum(part.num_targets for part in parts), sum(len(part.images) for part in parts))
-        loss_nats, num_words, num_images, flags = _agree(loss, counts, ask(), device)
-        norm = _scale_and_clip(state.model, _world_size() / num_words, optimizer_config.max_gradient_norm)
-        if not math.isfinite(loss_nats + norm):
-            raise FloatingPointError(
-                f"step {state.step + 1}: loss {loss_nats:g} nats and gradient norm {norm:g} are not both finite; "
-                f"lower the learning rate, or look at the samples, on this process {', '.join(parts[0].keys[:4])}, ..."
-            )
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        yield StepResult(state.step, loss_nats, num_words, num_images, norm, rate, flags)
-        if flags.stop or state.step >= num_steps:
+    source = GradientSource(
+        state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
+    )
+    stream, is_stopped = iter(batches), False
+    while state.step < num_steps and not is_stopped:
+        started = clock()
+        parts = next(stream, None)
+        if parts is None:
             return
+        waited = clock() - started
+        rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
+        try:
+            agreed, norm, bad = source.compute(parts, step=state.step + 1, flags=ask(), data_wait_seconds=waited)
+            if agreed.num_words:
+                state.optimizer.step()
+        finally:
+            state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        loss, num_words, num_images, _, waited, flags = agreed
+        seconds = clock() - started
+        yield StepResult(state.step, loss, num_words, num_images, norm, rate, flags, waited, seconds, bad)
+        is_stopped = flags.stop
 
 
-@torch.no_grad()
+def _set_learning_rates(state: TrainingState, config: OptimizerConfig, *, num_steps: int) -> float:
+    """Give every part its learning rate for the next step; return that of the decoder."""
+    rate, ramp = learning_rate_at(state.step, config, num_steps=num_steps), encoder_ramp_at(state.step, config)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)
+    return rate
+
+
 def validation_loss(
     model: CaptionModel, batches: Iterable[CaptionBatch], *, config: TrainingConfig, device: torch.device
 ) -> float:
@@ -183,78 +188,43 @@ def validation_loss(
     Args:
         model: the bare model.
         batches: this process's share of the validation samples; may be empty.
-        config: of the precision.
+        config: of the precision, and what to do about bad samples.
         device: of the model.
 
     Raises:
+        BadSampleError: there are bad samples, and ``config`` says to stop; every process raises it alike.
         FloatingPointError: the mean is not a finite number, or is over nothing; every process raises it alike.
     """
     was_training = model.training
     model.eval()
-    total, num_words = torch.zeros((), device=device, dtype=torch.float64), 0
-    for batch in batches:
-        moved = batch.to(device)
-        with _autocast(config, device):
-            logits = model(moved)
-        total += cross_entropy_sum(logits, moved.targets())
-        num_words += batch.num_targets
+    found = survey(model, batches, config=config, device=device)
     model.train(was_training)
-    mean, num_words, *_ = _agree(float(total), (num_words, 0), Flags(), device)
-    if not math.isfinite(mean):
-        raise FloatingPointError(
-            f"the validation loss over {num_words} words is not a finite number; lower the learning rate, "
-            "or look at the validation split"
-        )
-    return mean
+    spoiled = spoiled_images(found.losses)
+    positions = {sample.position for sample in spoiled}
+    good = [loss for loss in found.losses if loss.position not in positions]
+    total, num_words = math.fsum(loss.nats for loss in good), sum(loss.num_words for loss in good)
+    agreed = agree(Share(total, num_words, len(found.losses), len(found.bad) + len(spoiled)), device)
+    if agreed.num_bad:
+        _judge_validation(found.bad, spoiled, num_images=agreed.num_images, stops=config.on_bad_sample == "stop")
+    if not math.isfinite(agreed.loss_nats):
+        raise FloatingPointError(_no_validation_loss(agreed.num_images, 0))
+    return agreed.loss_nats
 
 
-def _accumulate(
-    replica: nn.Module, parts: Sequence[CaptionBatch], config: TrainingConfig, device: torch.device
-) -> float:
-    """Add up the gradients of the parts' summed losses; processes exchange them once, after the last part."""
-    total = torch.zeros((), device=device, dtype=torch.float64)
-    for number, part in enumerate(parts, start=1):
-        is_last = number == len(parts)
-        waiting = contextlib.nullcontext() if is_last else getattr(replica, "no_sync", contextlib.nullcontext)()
-        with waiting:
-            with _autocast(config, device):
-                logits = replica(part, config.seed + _DROPOUT_SEED_OFFSET)
-            loss = cross_entropy_sum(logits, part.targets(), label_smoothing=config.label_smoothing)
-            loss.backward()
-        total += loss.detach()
-    return float(total)
+def _judge_validation(bad: Sequence[BadSample], spoiled: Sequence[BadSample], *, num_images: int, stops: bool) -> None:
+    """Refuse what was found on this and the other processes, or log what is left out."""
+    all_spoiled = gather(spoiled)
+    everything = by_position([*gather(bad), *all_spoiled])
+    if is_divergence(all_spoiled, num_images):
+        raise FloatingPointError(_no_validation_loss(num_images, len(all_spoiled)))
+    if stops:
+        raise BadSampleError(0, everything, {})
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        logger.warning("validation leaves out %s", describe(everything))
 
 
-def _agree(loss: float, counts: tuple[int, int], flags: Flags, device: torch.device) -> tuple[float, int, int, Flags]:
-    """Add up losses, words, images and flags over all processes: one small all-reduce of integers."""
-    is_finite = abs(loss) * _world_size() < _LARGEST_LOSS_NATS  # false for nan, too
-    fixed = round(loss * _FIXED_POINT) if is_finite else 0
-    message = torch.tensor([fixed, *counts, not is_finite, *flags], dtype=torch.int64, device=device)
-    if dist.is_initialized():
-        dist.all_reduce(message)
-    fixed, num_words, num_images, num_infinite, checkpoint, stop = message.tolist()
-    mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
-    return mean, num_words, num_images, Flags(bool(checkpoint), bool(stop))
-
-
-def _scale_and_clip(model: nn.Module, scale: float, max_norm: float) -> float:
-    """Scale all gradients, then clip their global norm; return the norm before clipping."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = scale * float(nn.utils.get_total_norm(gradients))
-    factor = scale * max_norm / max(norm, max_norm)
-    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]  one kernel for all on a GPU
-    return norm
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
-
-
-def _blank_batch(device: torch.device, *, size_px: int) -> CaptionBatch:
-    zero = torch.zeros(1, dtype=torch.int64, device=device)
-    images = torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device)
-    return CaptionBatch(images, torch.tensor([[BOS, EOS]], device=device), zero, zero, zero, ("blank",))
+def _no_validation_loss(num_images: int, num_spoiled: int) -> str:
+    return (
+        f"the validation loss is not a finite number ({num_spoiled} of {num_images} images have no finite loss); "
+        "lower the learning rate, or look at the validation split"
+    )

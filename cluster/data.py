@@ -4,17 +4,16 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioning.batches import Augmentation, CaptionBatch, CaptionedJpeg, decode_image, make_batch
+from captioning.batches import Augmentation, BadSample, CaptionBatch, CaptionedJpeg, make_batch
 from captioning.calibration import NUM_CALIBRATION_IMAGES
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.vocabulary import Vocabulary, load_vocabulary
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
 from shards.order import SampleOrder, rank_share
-from shards.reader import ShardReader
+from shards.reader import DamagedSampleError, ShardReader
 
 
 class ShardSet:
@@ -71,7 +70,7 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
         cuts = [len(samples) * part // num_parts for part in range(num_parts + 1)]
         return [self._batch(samples[start:stop]) for start, stop in pairwise(cuts)]
 
-    def _batch(self, samples: Sequence[CaptionedJpeg]) -> CaptionBatch:
+    def _batch(self, samples: Sequence[CaptionedJpeg | BadSample]) -> CaptionBatch:
         return make_batch(
             samples,
             self._vocabulary,
@@ -112,13 +111,26 @@ class _ValidationShare(Dataset[CaptionBatch]):
 def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, config: TrainingConfig) -> Tensor:
     """Read the first images of the training stream as they are stored, the same for every rank.
 
+    Bad samples are left out; whether they stop the training is decided where they are trained on.
+
     Returns:
         (K, 3, S, S) uint8, at most ``NUM_CALIBRATION_IMAGES``.
+
+    Raises:
+        ValueError: all of them are bad.
     """
     reader = shard_set.reader(split)
     order = SampleOrder(reader.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
     numbers = order.at(0, min(NUM_CALIBRATION_IMAGES, len(reader)))
-    return torch.stack([decode_image(reader.read(int(number)).jpeg, model.image_size_px) for number in numbers])
+    samples = [_captioned_jpeg(reader, int(number), position) for position, number in enumerate(numbers)]
+    batch = make_batch(samples, shard_set.vocabulary, model=model, max_caption_words=config.max_caption_words)
+    if not batch.num_images:
+        key, shard, _, reason = batch.bad[0]
+        raise ValueError(
+            f"none of the first {len(samples)} images of {split} can be read, first {key} of {shard} ({reason}); "
+            "run captioning convert again"
+        )
+    return batch.images
 
 
 def training_batches(
@@ -131,7 +143,7 @@ def training_batches(
     steps: range,
     num_loader_processes: int = 0,
 ) -> Iterable[list[CaptionBatch]]:
-    """Read a rank's share of each step's batch.
+    """Read a rank's share of each step's batch; bad samples are left out of it, and listed.
 
     Args:
         shard_set: to read.
@@ -164,6 +176,9 @@ def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int)
     return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)
 
 
-def _captioned_jpeg(reader: ShardReader, number: int, position: int) -> CaptionedJpeg:
-    sample = reader.read(number)
-    return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions)
+def _captioned_jpeg(reader: ShardReader, number: int, position: int) -> CaptionedJpeg | BadSample:
+    try:
+        sample = reader.read(number)
+    except DamagedSampleError as error:
+        return BadSample(error.key, error.shard.name, position, error.reason)
+    return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions, sample.shard)

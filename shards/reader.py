@@ -30,6 +30,24 @@ class Sample(NamedTuple):
     captions: tuple[str, ...]
 
 
+class DamagedSampleError(ValueError):
+    """A sample does not read, though its shard does.
+
+    Attributes:
+        key: of the sample.
+        shard: the path of its shard.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, key: str, shard: Path, reason: str) -> None:
+        super().__init__(key, shard, reason)
+        self.key, self.shard, self.reason = key, shard, reason
+
+    def __str__(self) -> str:
+        """Name the sample and what to do."""
+        return f"sample {self.key} of {self.shard} is damaged ({self.reason}); run captioning convert again"
+
+
 class _OpenShard:
     """A mapped tar file and where its samples lie in it."""
 
@@ -86,6 +104,7 @@ class ShardReader:
 
         Raises:
             IndexError: there is no such sample.
+            DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
         if not 0 <= number < len(self):
@@ -96,10 +115,8 @@ class ShardReader:
         try:
             image_id, captions = _description(shard.part(key, "json"))
             return Sample(key, name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
-        except ValueError as error:
-            raise ValueError(
-                f"sample {key} of {self._folder / name} is damaged ({error}); run captioning convert again"
-            ) from error
+        except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
+            raise DamagedSampleError(key, self._folder / name, " ".join(str(error).split())) from error
 
     def _open(self, index: int) -> _OpenShard:
         record = self._shards[index]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tiny import MODEL, TRAINING, VOCABULARY, batch, encoded, jpeg, sample
 
-from captioning.batches import Augmentation, CaptionedJpeg, decode_image, make_batch
+from captioning.batches import Augmentation, BadSample, CaptionedJpeg, blank_batch, decode_image, make_batch
 from captioning.config import TrainingConfig
 from captioning.vocabulary import BOS, EOS, PAD
 
@@ -117,11 +117,22 @@ def test_an_image_stands_as_its_exif_says():
     assert torch.equal(shown, decode_image(encoded(turned, "PNG"), 64))
 
 
-@pytest.mark.parametrize("content", [jpeg(0)[:400], b"", b"GIF89a", jpeg(0)[:3]])
+def turned_with_damaged_tag(number):
+    """Return a JPEG to be turned by its EXIF, whose description is of another type than its tag says."""
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "hello", 6
+    content = bytearray(encoded(coordinates(64, 96), exif=exif))
+    content[content.index(b"Exif") + 19] = number
+    return bytes(content)
+
+
+UNDECODABLE = [jpeg(0)[:400], b"", b"GIF89a", jpeg(0)[:3], turned_with_damaged_tag(11)]
+
+
+@pytest.mark.parametrize("content", UNDECODABLE)
 def test_an_image_that_does_not_decode_is_named(content):
-    samples = [sample(0), CaptionedJpeg("000123", 1, content, ("a dog",))]
-    with pytest.raises(ValueError, match=r"sample 000123: the image does not decode .*; run captioning convert again"):
-        make_batch(samples, VOCABULARY, model=MODEL, max_caption_words=5)
+    with pytest.raises(ValueError, match=r"^the image does not decode"):
+        decode_image(content, 32)
 
 
 def test_an_image_too_large_to_be_one_is_named(monkeypatch):
@@ -130,14 +141,63 @@ def test_an_image_too_large_to_be_one_is_named(monkeypatch):
         decode_image(jpeg(0), 32)
 
 
-def test_a_sample_without_caption_is_named():
-    samples = [sample(0), CaptionedJpeg("000123", 1, jpeg(0), ())]
-    with pytest.raises(ValueError, match="sample 000123: it has no caption"):
-        make_batch(samples, VOCABULARY, model=MODEL, max_caption_words=5)
+FOUND_WHILE_READING = BadSample("000123", "s.tar", 9, "its json is not an object")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        *((CaptionedJpeg("000123", 9, content, ("a dog",), "s.tar"), "the image does not") for content in UNDECODABLE),
+        (CaptionedJpeg("000123", 9, jpeg(0), (), "s.tar"), "it has no caption"),
+        (FOUND_WHILE_READING, "its json is not an object"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_bad_sample_is_left_out_and_listed(bad, reason, at):
+    good = [sample(3), sample(7)]
+    made = made_of(*good[:at], bad, *good[at:])
+    assert_equal(made._replace(bad=()), made_of(*good))
+    ((key, shard, position, found),) = made.bad
+    assert (key, shard, position, found.startswith(reason)) == ("000123", "s.tar", 9, True)
+
+
+def test_a_batch_of_bad_samples_is_blank_and_lists_them():
+    bad = (FOUND_WHILE_READING, FOUND_WHILE_READING._replace(key="000124"))
+    assert_equal(made_of(*bad), blank_batch(MODEL.image_size_px)._replace(bad=bad))
+
+
+def test_a_blank_batch_has_an_image_to_compute_with_and_none_that_counts():
+    blank = blank_batch(32)
+    counts = (len(blank.images), blank.num_images, blank.num_targets, blank.positions(), blank.targets().tolist())
+    assert counts == (1, 0, 0, [], [])
+
+
+def test_a_batch_without_some_images_is_that_of_the_others():
+    whole = made_of(*(sample(position) for position in (2, 5, 7, 11)), FOUND_WHILE_READING)
+    fewer = whole.without({5, 11, 99})
+    expected = made_of(sample(2), sample(7), FOUND_WHILE_READING)
+    width = expected.tokens.shape[1]
+    assert set(fewer.tokens[:, width:].unique().tolist()) <= {PAD}
+    assert_equal(fewer._replace(tokens=fewer.tokens[:, :width]), expected)
+
+
+def test_a_batch_without_all_of_its_images_is_blank():
+    whole = made_of(sample(2), sample(5), FOUND_WHILE_READING)
+    assert_equal(whole.without({2, 5}), made_of(FOUND_WHILE_READING))
+
+
+def made_of(*samples):
+    return make_batch(samples, VOCABULARY, model=MODEL, max_caption_words=8)
+
+
+def assert_equal(batch, other):
+    """Compare tensors and names."""
+    assert batch[5:] == other[5:]
+    torch.testing.assert_close(batch[:5], other[:5], rtol=0, atol=0)
 
 
 def captions_batch(*captions, max_caption_words=5):
-    samples = [CaptionedJpeg(f"{at}", 40 + at, jpeg(at), each) for at, each in enumerate(captions)]
+    samples = [CaptionedJpeg(f"{at}", 40 + at, jpeg(at), each, "s.tar") for at, each in enumerate(captions)]
     return make_batch(samples, VOCABULARY, model=MODEL, max_caption_words=max_caption_words)
 
 
@@ -161,6 +221,15 @@ def test_each_caption_knows_its_image_position_and_number():
         [0, 1, 0, 0, 1, 2],
         ("0", "1", "2"),
     )
+
+
+def test_each_image_knows_its_position_and_shard():
+    made = batch([3, 4, 7])
+    assert (made.positions(), made.shards) == ([3, 4, 7], ("train-000000.tar", "train-000000.tar", "train-000001.tar"))
+
+
+def test_each_target_knows_its_image():
+    assert captions_batch(("a", "a dog"), ("cat",)).image_of_target().tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
 def test_targets_are_all_words_but_bos_and_padding():

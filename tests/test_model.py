@@ -34,6 +34,7 @@ def caption_of(batch, row):
         batch.position[row : row + 1],
         batch.caption[row : row + 1],
         batch.keys[image : image + 1],
+        batch.shards[image : image + 1],
     )
 
 

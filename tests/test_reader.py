@@ -15,7 +15,7 @@ import shards.reader
 from shards.coco import read_coco
 from shards.images import ImageSpec
 from shards.manifest import ShardRecord, sha256_of
-from shards.reader import Sample, ShardReader
+from shards.reader import DamagedSampleError, Sample, ShardReader
 from shards.writer import plan_shards, write_shard
 
 JPEG = encoded(noise(8, 8))
@@ -267,6 +267,7 @@ def test_a_damaged_header_loses_no_sample_without_a_word(written):
         ([("1.png", JPEG), ("1.json", description(1))], "it has no jpg or jpeg"),
         ([("1.jpg", JPEG), ("1.json", b"")], "Expecting value: .*"),
         ([("1.jpg", JPEG), ("1.json", b"\xff\xff")], ".*can't decode.*"),
+        ([("1.jpg", JPEG), ("1.json", b"[" * 100_000)], ".*recursion.*"),
         ([("1.jpg", JPEG), ("1.json", b"[]")], "its json is not an object"),
         ([("1.jpg", JPEG), ("1.json", description("1"))], "its json has no whole number image_id"),
         ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no whole number image_id"),
@@ -282,6 +283,21 @@ def test_a_damaged_sample_is_named(tar_of, members, fault):
     ) as error:
         tar_of(members, 1).read(0)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_damage_of_a_sample_tells_key_shard_and_reason_apart(tar_of, tmp_path):
+    with pytest.raises(DamagedSampleError, match="is damaged") as error:
+        tar_of([("1.jpg", JPEG), ("1.json", b"[]")], 1).read(0)
+    copy = pickle.loads(pickle.dumps(error.value))  # as it comes from another process
+    assert (copy.key, copy.shard, copy.reason) == ("1", tmp_path / "other-000000.tar", "its json is not an object")
+
+
+def test_damage_of_a_shard_is_no_damage_of_a_sample(written):
+    folder, records, _ = written
+    (folder / records[0].name).write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        ShardReader(folder, records).read(0)
+    assert type(error.value) is ValueError
 
 
 def test_real_photographs_come_back(shared_data, tmp_path):

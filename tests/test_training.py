@@ -5,8 +5,18 @@ import pytest
 import tiny
 import torch
 import torch.distributed as dist
-from tiny import CPU, OPTIMIZER, TRAINING
-from torch.multiprocessing.spawn import spawn
+from tiny import (
+    CPU,
+    NUM_STEPS,
+    OPTIMIZER,
+    STAGE,
+    TRAINING,
+    WORLD_SIZES,
+    distance,
+    in_groups,
+    steps_of,
+    summary,
+)
 
 from captioning.checkpoint import CheckpointDescription, restore, save_checkpoint
 from captioning.config import OptimizerConfig, TrainingConfig
@@ -22,32 +32,6 @@ from captioning.training import (
     train,
     validation_loss,
 )
-
-NUM_STEPS = 6  # of five images over a dozen: the stream runs past an epoch's end in the third step
-STAGE = "features.12"
-WORLD_SIZES = (1, 2, 3)  # two and three processes have uneven shares of five images
-
-
-def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
-    return train(
-        state,
-        replica or state.model,
-        batches,
-        optimizer_config=optimizer,
-        config=config,
-        num_steps=num_steps,
-        device=CPU,
-        ask=ask,
-    )
-
-
-def summary(results, state):
-    return {
-        "losses": [result.loss_nats for result in results],
-        "norms": [result.gradient_norm for result in results],
-        "counts": [(result.num_words, result.num_images) for result in results],
-        "weights": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
-    }
 
 
 def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
@@ -106,44 +90,50 @@ def failed(rank, world_size):
     return "nothing"
 
 
+def timed(rank, world_size):
+    """Take a step for which each process waits a second longer than the one before it; return what it tells."""
+    state, ticks = tiny.training_state(), iter([100.0, 101.0 + rank, 110.0 + rank])
+    result = next(
+        train(
+            state,
+            replicate(state.model, CPU),
+            tiny.batches([0], rank=rank, world_size=world_size),
+            optimizer_config=OPTIMIZER,
+            config=TRAINING,
+            num_steps=1,
+            device=CPU,
+            clock=lambda: next(ticks),
+        )
+    )
+    return result.data_wait_seconds, result.seconds
+
+
 def replicated():
     """Replicate a model whose decoder fits its own image size alone."""
     return type(replicate(tiny.model(image_size_px=96, pooling="none"), CPU)).__name__
 
 
-def in_process(rank, folder):
-    """Be one process of groups of all sizes, and leave what was seen in files."""
-    torch.set_num_threads(1)
-    for size in WORLD_SIZES[rank:]:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group-{size}", rank=rank, world_size=size)
-        seen = {
-            "double": trained(rank, size, is_double=True),
-            "single": trained(rank, size),
-            "resumed": resumed(folder / f"checkpoint-{size}", rank, size),
-            "validation": [validated(rank, size), validated(rank, size, num_samples=2)],
-            "flags": asked(rank, size),
-            "failure": failed(rank, size),
-            "replica": replicated(),
-        }
-        torch.save(seen, folder / f"{size}-{rank}.pt")
-        dist.destroy_process_group()
+def seen_by(rank, size, folder):
+    return {
+        "double": trained(rank, size, is_double=True),
+        "single": trained(rank, size),
+        "resumed": resumed(folder / f"checkpoint-{size}", rank, size),
+        "validation": [validated(rank, size), validated(rank, size, num_samples=2)],
+        "flags": asked(rank, size),
+        "failure": failed(rank, size),
+        "replica": replicated(),
+        "times": timed(rank, size),
+    }
 
 
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory):
-    """Return, by world size, what each process of a group saw."""
-    folder = tmp_path_factory.mktemp("groups")
-    spawn(in_process, (folder,), nprocs=max(WORLD_SIZES))
-    return {size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in WORLD_SIZES}
+    return in_groups(seen_by, tmp_path_factory.mktemp("groups"))
 
 
 @pytest.fixture(scope="module")
 def alone():
     return trained(is_double=True)
-
-
-def distance(weights, others):
-    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
 
 
 @pytest.mark.cluster
@@ -201,6 +191,12 @@ def test_what_one_process_asks_for_reaches_all_in_the_same_step(groups, size):
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_a_loss_that_is_no_number_on_one_process_stops_all(groups, size):
     assert all(seen["failure"].startswith("step 2: loss nan nats") for seen in groups[size])
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("size", "waited"), [(1, 1.0), (2, 1.5), (3, 2.0)])
+def test_a_step_tells_the_mean_wait_for_data_and_its_own_time(groups, size, waited):
+    assert [seen["times"] for seen in groups[size]] == [(waited, 10.0 + rank) for rank in range(size)]
 
 
 @pytest.mark.cluster
@@ -451,9 +447,9 @@ def test_validation_leaves_the_models_mode_as_it_was(mode):
     assert model.training is mode
 
 
-@pytest.mark.parametrize(("value", "positions", "num_words"), [(math.nan, [0], r"\d+"), (0.0, [], "0")])
-def test_a_validation_loss_that_is_no_number_is_refused(value, positions, num_words):
+@pytest.mark.parametrize(("value", "positions", "counts"), [(math.nan, [0, 1], "2 of 2"), (0.0, [], "0 of 0")])
+def test_a_validation_loss_that_is_no_number_is_refused(value, positions, counts):
     batches = [tiny.batch([position]) for position in positions]
-    message = f"the validation loss over {num_words} words is not a finite number; lower the learning rate"
+    message = rf"the validation loss is not a finite number \({counts} images have no finite loss\); lower the learning"
     with pytest.raises(FloatingPointError, match=message):
         validation_loss(corrupted(value).model, batches, config=TRAINING, device=CPU)

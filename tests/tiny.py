@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
+from torch.multiprocessing.spawn import spawn
 
 from captioning.batches import Augmentation, CaptionedJpeg, make_batch
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model import CaptionModel
-from captioning.training import TrainingState, build_optimizer
+from captioning.training import Flags, TrainingState, build_optimizer, train
 from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
 
 WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")
@@ -22,6 +24,9 @@ OPTIMIZER = OptimizerConfig(learning_rate=0.01, warmup_steps=3, max_gradient_nor
 TRAINING = TrainingConfig(batch_size=5, crop_area=0.5, max_caption_words=8, seed=7)
 CPU = torch.device("cpu")
 NUM_SAMPLES = 12
+NUM_STEPS = 6  # of five images over a dozen: the stream runs past an epoch's end in the third step
+WORLD_SIZES = (1, 2, 3)  # two and three processes have uneven shares of five images
+STAGE = "features.12"
 
 
 def encoded(image, form="JPEG", **options):
@@ -41,12 +46,12 @@ def sample(position):
     number = position % NUM_SAMPLES
     generator = np.random.default_rng([1, number])
     captions = tuple(" ".join(generator.choice(WORDS, generator.integers(2, 8))) for _ in range(1 + number % 3))
-    return CaptionedJpeg(f"{number:03}", position, jpeg(number), captions)
+    return CaptionedJpeg(f"{number:03}", position, jpeg(number), captions, f"train-{number // 5:06}.tar")
 
 
-def batch(positions=range(4), *, config=TRAINING, is_augmented=False):
+def batch(positions=range(4), *, config=TRAINING, is_augmented=False, sample_at=sample):
     return make_batch(
-        [sample(position) for position in positions],
+        [sample_at(position) for position in positions],
         VOCABULARY,
         model=MODEL,
         max_caption_words=config.max_caption_words,
@@ -61,12 +66,12 @@ def share(step, *, rank=0, world_size=1, size=TRAINING.batch_size):
     return range(start, start + each + (rank < rest))
 
 
-def batches(steps, *, rank=0, world_size=1, num_parts=1):
+def batches(steps, *, rank=0, world_size=1, num_parts=1, sample_at=sample):
     """Yield a rank's share of each step's batch, augmented, in parts."""
     for step in steps:
         positions = share(step, rank=rank, world_size=world_size)
         cuts = np.array_split(positions, min(num_parts, len(positions)))
-        yield [batch([int(position) for position in cut], is_augmented=True) for cut in cuts]
+        yield [batch([int(position) for position in cut], is_augmented=True, sample_at=sample_at) for cut in cuts]
 
 
 def model(seed=0, **changes):
@@ -79,3 +84,45 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
     built = model(seed, **changes)
     built = built.double() if is_double else built
     return TrainingState(built, build_optimizer(built, optimizer))
+
+
+def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
+    return train(
+        state,
+        replica or state.model,
+        batches,
+        optimizer_config=optimizer,
+        config=config,
+        num_steps=num_steps,
+        device=CPU,
+        ask=ask,
+    )
+
+
+def summary(results, state):
+    return {
+        "losses": [result.loss_nats for result in results],
+        "norms": [result.gradient_norm for result in results],
+        "counts": [(result.num_words, result.num_images) for result in results],
+        "bad": [[tuple(sample) for sample in result.bad] for result in results],
+        "weights": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
+    }
+
+
+def distance(weights, others):
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+def in_groups(see, folder):
+    """Return, by world size, what each process of a group saw: ``see(rank, world size, folder)``, kept in files."""
+    spawn(_in_process, (see, folder), nprocs=max(WORLD_SIZES))
+    return {size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in WORLD_SIZES}
+
+
+def _in_process(rank, see, folder):
+    """Be one process of groups of all sizes."""
+    torch.set_num_threads(1)
+    for size in WORLD_SIZES[rank:]:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/group-{size}", rank=rank, world_size=size)
+        torch.save(see(rank, size, folder), folder / f"{size}-{rank}.pt")
+        dist.destroy_process_group()

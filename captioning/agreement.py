@@ -1,0 +1,102 @@
+"""What the processes of a group tell each other in every step, so that all of them act alike."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+
+# Losses travel in the same integer all-reduce as the word counts: integers add up the same in any order.
+# A loss beyond the largest, over all processes, would overflow the sum; it counts as infinite.
+_FIXED_POINT, _LARGEST_LOSS_NATS = 2**28, 2.0**34
+
+_Item = TypeVar("_Item")
+
+
+class Flags(NamedTuple):
+    """What a process asks of all; one asking is enough.
+
+    Attributes:
+        checkpoint: write one after this step.
+        stop: take no further step.
+        look: look together for what only all can see, such as a node that is about to go.
+    """
+
+    checkpoint: bool = False
+    stop: bool = False
+    look: bool = False
+
+
+class Share(NamedTuple):
+    """What one process adds to a step.
+
+    Attributes:
+        loss_nats: summed over its words.
+        num_words: targets, <eos> included.
+        num_images: that count.
+        num_bad: samples that were left out.
+        data_wait_seconds: that it waited for its data.
+        flags: what it asks for.
+    """
+
+    loss_nats: float
+    num_words: int
+    num_images: int
+    num_bad: int = 0
+    data_wait_seconds: float = 0.0
+    flags: Flags = Flags()
+
+
+class Agreement(NamedTuple):
+    """What all processes know of a step.
+
+    Attributes:
+        loss_nats: mean over all words; nan if there is none, or a process's sum is too large or no number.
+        num_words: targets, <eos> included.
+        num_images: that count.
+        num_bad: samples that were left out.
+        data_wait_seconds: mean over the processes.
+        flags: what any process asks for.
+    """
+
+    loss_nats: float
+    num_words: int
+    num_images: int
+    num_bad: int
+    data_wait_seconds: float
+    flags: Flags
+
+
+def agree(share: Share, device: torch.device) -> Agreement:
+    """Add up the shares of all processes: one small all-reduce of integers."""
+    is_addable = can_be_added(share.loss_nats)
+    fixed = round(share.loss_nats * _FIXED_POINT) if is_addable else 0
+    waited = round(share.data_wait_seconds * 1e6)
+    counts = (share.num_words, share.num_images, share.num_bad, waited)
+    message = torch.tensor([fixed, *counts, not is_addable, *share.flags], dtype=torch.int64, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(message)
+    fixed, num_words, num_images, num_bad, waited, num_infinite, *asked = message.tolist()
+    mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
+    seconds = waited / 1e6 / world_size()
+    return Agreement(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, asked)))
+
+
+def can_be_added(loss_nats: float) -> bool:
+    """Return whether a loss is a number, and small enough to be added up over all processes."""
+    return abs(loss_nats) * world_size() < _LARGEST_LOSS_NATS  # false for nan, too
+
+
+def gather(mine: Sequence[_Item]) -> list[_Item]:
+    """Return the items of all processes, in their order; slow, for what happens rarely."""
+    if not dist.is_initialized():
+        return list(mine)
+    shares: list[list[_Item]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(shares, list(mine))
+    return [item for share in shares for item in share]
+
+
+def world_size() -> int:
+    """Return the number of processes of the group, 1 if there is none."""
+    return dist.get_world_size() if dist.is_initialized() else 1
