@@ -1,101 +1,92 @@
 """What a checkpoint folder holds: all that resuming and captioning need, and digests to tell whether it is whole."""
 
-import hashlib
-import json
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from captioning.config import ModelConfig
+from captioning.description import (
+    CONFIG,
+    DESCRIPTION_NAME,
+    OPTIMIZER,
+    VOCABULARY,
+    WEIGHTS,
+    CheckpointDescription,
+    describe_checkpoint,
+    file_digest,
+    seal,
+)
 from captioning.model import CaptionModel
 from captioning.training import TrainingState
 from captioning.vocabulary import Vocabulary, load_vocabulary
 
-FORMAT_VERSION = 1
-DESCRIPTION_NAME = "checkpoint.json"
-_WEIGHTS, _OPTIMIZER, _VOCABULARY, _CONFIG = "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"
 _UNFINISHED_SUFFIX = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointDescription:
-    """What a checkpoint is."""
+class TrainingSnapshot:
+    """A training state as it was at one step, in memory of its own, so that training may go on while it is written."""
 
     step: int
-    model: ModelConfig
-    vocabulary_digest: str
-    max_caption_words: int
-    lineage: dict[str, str] = field(default_factory=dict)
-    """Where it comes from: run, digests of data, commit."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    """sha256 of each file."""
-    format_version: int = FORMAT_VERSION
+    weights: dict[str, Tensor]
+    """By name, of the bare model; frozen ones are the model's own."""
+    optimizer: dict[str, Any]
+    """Its ``state_dict``."""
+
+
+def snapshot(state: TrainingState) -> TrainingSnapshot:
+    """Copy to the CPU what training changes: trainable weights, all buffers, and the optimizer's state.
+
+    Frozen weights (``requires_grad`` off) are not copied, because training never changes them; whoever loads others
+    into the model, or makes them trainable, must first have written the snapshot.
+    """
+    frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
+    tensors = state.model.state_dict()
+    weights = {name: tensor if name in frozen else _copy(tensor) for name, tensor in tensors.items()}
+    taken = TrainingSnapshot(step=state.step, weights=weights, optimizer=_copy(state.optimizer.state_dict()))
+    for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+        torch.cuda.synchronize(device)  # the copies are only under way, and the next step overwrites what they read
+    return taken
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, vocabulary: Vocabulary, *, description: CheckpointDescription, config: str
+    folder: Path,
+    state: TrainingState | TrainingSnapshot,
+    vocabulary: Vocabulary,
+    *,
+    description: CheckpointDescription,
+    config: str,
 ) -> None:
     """Write a checkpoint into a new folder; its description comes last, by a rename: without it there is none.
 
+    A snapshot may be written by another thread than the one that trains; the bytes are the same.
+
     Args:
         folder: created; must not exist.
-        state: of the bare model.
+        state: of the bare model, or a snapshot of it.
         vocabulary: of the model.
         description: all but the digests of the files.
         config: the resolved configuration of the run, YAML.
     """
+    taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
     folder.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}
-    save_file(weights, folder / _WEIGHTS)
-    torch.save(state.optimizer.state_dict(), folder / _OPTIMIZER)
-    (folder / _VOCABULARY).write_bytes(vocabulary.content())
-    (folder / _CONFIG).write_text(config, encoding="utf-8")
-    files = {path.name: _sync_and_digest(path) for path in sorted(folder.iterdir())}
+    save_file({name: tensor.cpu().contiguous() for name, tensor in taken.weights.items()}, folder / WEIGHTS)
+    torch.save(taken.optimizer, folder / OPTIMIZER)
+    (folder / VOCABULARY).write_bytes(vocabulary.content())
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    files = {path.name: file_digest(path, sync=True) for path in sorted(folder.iterdir())}
     unfinished = folder / (DESCRIPTION_NAME + _UNFINISHED_SUFFIX)
-    unfinished.write_text(json.dumps(asdict(description) | {"files": files}, indent=1) + "\n", encoding="utf-8")
-    _sync_and_digest(unfinished)
+    unfinished.write_bytes(seal(asdict(description) | {"files": files}))
+    file_digest(unfinished, sync=True)
     unfinished.rename(folder / DESCRIPTION_NAME)
     for changed in (folder, folder.parent):
         _sync_folder(changed)
-
-
-def describe_checkpoint(folder: Path) -> CheckpointDescription:
-    """Read what a checkpoint is, and check that its files are whole; a copy for captioning has no optimizer's.
-
-    Raises:
-        FileNotFoundError: the folder is no checkpoint.
-        ValueError: a file is missing or altered, or the format is another version's.
-    """
-    path = folder / DESCRIPTION_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {DESCRIPTION_NAME}; give a checkpoint's folder")
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{folder} has format version {version}, this release reads {FORMAT_VERSION}; use the one that wrote it"
-            )
-        description = TypeAdapter(CheckpointDescription).validate_python(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ValidationError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); use another checkpoint") from None
-    if unlisted := {_WEIGHTS, _VOCABULARY, _CONFIG} - description.files.keys():
-        raise ValueError(f"{path} is damaged (it does not list {min(unlisted)}); use another checkpoint")
-    for name, digest in description.files.items():
-        file = folder / name
-        if name == _OPTIMIZER and not file.exists():
-            continue
-        if not file.is_file() or _sync_and_digest(file, sync=False) != digest:
-            raise ValueError(f"{file} is missing or altered; use another checkpoint")
-    return description
 
 
 def load_model(
@@ -108,9 +99,9 @@ def load_model(
         ValueError: the checkpoint is damaged.
     """
     description = describe_checkpoint(folder)
-    vocabulary = load_vocabulary(folder / _VOCABULARY)
+    vocabulary = load_vocabulary(folder / VOCABULARY)
     model = CaptionModel(description.model, vocabulary_size=len(vocabulary), load_weights=False)
-    model.load_state_dict(load_file(folder / _WEIGHTS))
+    model.load_state_dict(load_file(folder / WEIGHTS))
     return model.to(device or torch.device("cpu")).eval(), vocabulary, description
 
 
@@ -127,15 +118,15 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
             f"{folder} is of another vocabulary ({description.vocabulary_digest[:12]}) than the shard set's "
             f"({vocabulary.digest[:12]}); train under another --name"
         )
-    if not (folder / _OPTIMIZER).is_file():
+    if not (folder / OPTIMIZER).is_file():
         raise ValueError(
-            f"{folder} is a copy for captioning, without {_OPTIMIZER}; resume from the run's own checkpoint"
+            f"{folder} is a copy for captioning, without {OPTIMIZER}; resume from the run's own checkpoint"
         )
     try:
-        optimizer = torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu")
+        optimizer = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
-        raise ValueError(f"{folder / _OPTIMIZER} holds more than tensors and numbers; use another checkpoint") from None
-    state.model.load_state_dict(load_file(folder / _WEIGHTS))
+        raise ValueError(f"{folder / OPTIMIZER} holds more than tensors and numbers; use another checkpoint") from None
+    state.model.load_state_dict(load_file(folder / WEIGHTS))
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description
@@ -143,7 +134,15 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
 
 def inference_files(folder: Path) -> Mapping[str, Path]:
     """Return the files of a checkpoint that captioning needs, by name: all but the optimizer's."""
-    return {path.name: path for path in sorted(folder.iterdir()) if path.name != _OPTIMIZER}
+    return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name != OPTIMIZER}
+
+
+def _copy(value: Any) -> Any:  # noqa: ANN401  an optimizer's state is a tree of dicts, lists, tensors and numbers
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def _sync_folder(folder: Path) -> None:
@@ -153,11 +152,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_and_digest(path: Path, *, sync: bool = True) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if sync:
-            os.fsync(file.fileno())
-    return digest

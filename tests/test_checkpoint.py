@@ -2,10 +2,12 @@ import hashlib
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import CPU, MODEL, OPTIMIZER, TRAINING, VOCABULARY, batch, batches, training_state
 
 from captioning import checkpoint
@@ -16,7 +18,9 @@ from captioning.checkpoint import (
     load_model,
     restore,
     save_checkpoint,
+    snapshot,
 )
+from captioning.description import seal
 from captioning.training import train
 from captioning.vocabulary import Vocabulary
 
@@ -30,25 +34,27 @@ DESCRIPTION = CheckpointDescription(
 )
 
 
+def go_on(state, num_steps):
+    """Train for some more steps."""
+    stop = state.step + num_steps
+    parts = batches(range(state.step, stop))
+    options = {"optimizer_config": OPTIMIZER, "config": TRAINING, "num_steps": stop, "device": CPU}
+    list(train(state, state.model, parts, **options))
+
+
 def trained(num_steps=2):
     state = training_state(trainable_from="features.12")
-    list(
-        train(
-            state,
-            state.model,
-            batches(range(num_steps)),
-            optimizer_config=OPTIMIZER,
-            config=TRAINING,
-            num_steps=num_steps,
-            device=CPU,
-        )
-    )
+    go_on(state, num_steps)
     return state
 
 
-def save(folder, state):
-    save_checkpoint(folder, state, VOCABULARY, description=DESCRIPTION, config="name: r\n")
+def save(folder, state, *, vocabulary=VOCABULARY, config="name: r\n"):
+    save_checkpoint(folder, state, vocabulary, description=DESCRIPTION, config=config)
     return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,13 @@ def original(tmp_path_factory, state):
     return save(tmp_path_factory.mktemp("run") / "checkpoint", state)
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Return a checkpoint that shares no file with the original."""
+    more = Vocabulary([*VOCABULARY.words, "more"])
+    return save(tmp_path_factory.mktemp("run") / "other", trained(num_steps=1), vocabulary=more, config="name: s\n")
+
+
 @pytest.fixture
 def folder(original, tmp_path):
     """Return a copy to be damaged."""
@@ -68,8 +81,11 @@ def folder(original, tmp_path):
 
 
 def edit_description(folder, **changes):
+    """Change a description in a way that its own digest does not tell."""
     path = folder / "checkpoint.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads(path.read_text())
+    del content["digest"]
+    path.write_bytes(seal(content | changes))
 
 
 def digests(folder):
@@ -125,9 +141,39 @@ def test_a_restored_state_is_the_saved_one_bit_for_bit(original, state):
 
 
 def test_the_same_state_has_the_same_bytes(original, state, tmp_path):
-    again = save(tmp_path / "again", state)
-    names = ("model.safetensors", "optimizer.pt", "vocabulary.txt")
-    assert [(again / name).read_bytes() for name in names] == [(original / name).read_bytes() for name in names]
+    assert contents(save(tmp_path / "again", state)) == contents(original)
+
+
+def test_it_holds_the_bytes_of_the_state_as_the_libraries_write_them(original, state, tmp_path):
+    save_file({name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}, tmp_path / "m")
+    torch.save(state.optimizer.state_dict(), tmp_path / "optimizer.pt")
+    written = [(tmp_path / name).read_bytes() for name in ("m", "optimizer.pt")]
+    assert written == [(original / name).read_bytes() for name in ("model.safetensors", "optimizer.pt")]
+
+
+def test_a_snapshot_is_written_as_the_state_was_while_training_goes_on(original, tmp_path):
+    state = trained()
+    taken = snapshot(state)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(save, tmp_path / "c", taken)
+        go_on(state, 2)
+        writing.result()
+    assert contents(tmp_path / "c") == contents(original)
+    assert contents(save(tmp_path / "d", taken)) == contents(original)  # nor did the steps change the snapshot
+    assert (taken.step, state.step) == (2, 4)
+
+
+@pytest.mark.parametrize(("stage", "some_are_shared"), [(None, True), ("features.12", True), ("all", False)])
+def test_a_snapshot_shares_frozen_weights_with_the_model_and_nothing_else(stage, some_are_shared):
+    state = training_state(trainable_from=stage)
+    go_on(state, 1)
+    frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
+    taken, weights = snapshot(state), state.model.state_dict()
+    shared = {name for name, tensor in taken.weights.items() if tensor.data_ptr() == weights[name].data_ptr()}
+    moments = state.optimizer.state_dict()["state"]
+    assert (shared, bool(shared)) == (frozen, some_are_shared)
+    for number, values in taken.optimizer["state"].items():
+        assert not any(value.data_ptr() == moments[number][name].data_ptr() for name, value in values.items())
 
 
 def test_an_existing_folder_is_not_written_over(original, state):
@@ -135,14 +181,74 @@ def test_an_existing_folder_is_not_written_over(original, state):
         save(original, state)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"])
-@pytest.mark.parametrize("damage", ["altered", "truncated"])
+def truncated(size):
+    return lambda content: content[:size]
+
+
+def flipped(index):
+    """Return a damage: one bit is another, in the byte at an index or a share of the length."""
+
+    def flip(content):
+        where = int(index * len(content)) if isinstance(index, float) else index
+        altered = bytearray(content)
+        altered[where] ^= 1 << where % 8
+        return bytes(altered)
+
+    return flip
+
+
+DAMAGES = {
+    "is empty": truncated(0),
+    "ends after its first byte": truncated(1),
+    "ends in its middle": lambda content: content[: len(content) // 2],
+    "lacks its last byte": truncated(-1),
+    "goes on for a byte": lambda content: content + b"\n",
+    "has another bit at its start": flipped(0),
+    "has another bit in its middle": flipped(0.5),
+    "has another bit at its end": flipped(-1),
+}
+FILE_NAMES = ["checkpoint.json", "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_a_damaged_file_is_named(folder, name, damage):
-    content = bytearray((folder / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content if damage == "altered" else content[:-1])
-    with pytest.raises(ValueError, match=f"{name} is missing or altered; use another checkpoint"):
+    (folder / name).write_bytes(DAMAGES[damage]((folder / name).read_bytes()))
+    reason = r"is damaged \(.*\)" if name == "checkpoint.json" else "is missing or altered"
+    with pytest.raises(ValueError, match=f"{name} {reason}; use another checkpoint"):
         describe_checkpoint(folder)
+
+
+@pytest.mark.faults
+def test_no_altered_bit_of_a_description_goes_unseen(folder):
+    path = folder / "checkpoint.json"
+    content = path.read_bytes()
+    for index in range(len(content)):
+        path.write_bytes(flipped(index)(content))
+        with pytest.raises(ValueError, match=r"checkpoint\.json is damaged|use a newer release"):
+            describe_checkpoint(folder)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_file_of_another_checkpoint_is_noticed(folder, other, name):
+    shutil.copyfile(other / name, folder / name)
+    with pytest.raises(ValueError, match=r"is missing or altered; use another checkpoint"):
+        describe_checkpoint(folder)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
+def test_a_file_too_many_is_named(folder, make):
+    make(folder / "notes")
+    with pytest.raises(ValueError, match="notes is no part of the checkpoint; take it out of the folder"):
+        describe_checkpoint(folder)
+
+
+def test_hidden_files_of_the_operating_system_do_not_matter(folder):
+    (folder / ".DS_Store").touch()
+    assert describe_checkpoint(folder)
+    assert ".DS_Store" not in inference_files(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.txt", "config.yaml"])
@@ -164,8 +270,12 @@ def test_a_folder_without_description_is_no_checkpoint(folder):
         (b"", "Expecting value"),
         (b'{"format_version": 1, "st', "Unterminated string"),
         (b"\xff\xfe\x00", "can't decode"),
-        (b"[]", "no attribute 'get'"),
+        (b"[]", "it is no JSON object"),
         (b'{"format_version": 1}', "step Field required"),
+        (b'{"format_version": 2}', "its digest does not fit"),
+        (b'{"format_version": 0}', "it has format version 0, which no release wrote"),
+        (b'{"format_version": true}', "it has format version True, which"),
+        (b"{}", "it has format version None, which"),
     ],
 )
 def test_a_garbled_description_is_named(folder, content, reason):
@@ -188,11 +298,19 @@ def test_a_description_that_says_nonsense_is_refused(folder, changes, reason):
         describe_checkpoint(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, None])
-def test_another_formats_checkpoint_is_refused(folder, version):
-    edit_description(folder, format_version=version)
-    with pytest.raises(ValueError, match=f"has format version {version}, this release reads 1; use the one that wrote"):
+def test_a_newer_formats_checkpoint_is_refused(folder):
+    edit_description(folder, format_version=3)
+    with pytest.raises(
+        ValueError, match="has format version 3, this release reads up to 2; use a newer release, such as"
+    ):
         describe_checkpoint(folder)
+
+
+def test_a_checkpoint_of_format_version_1_is_restored(folder, original):
+    content = json.loads((folder / "checkpoint.json").read_text())
+    del content["digest"]
+    (folder / "checkpoint.json").write_text(json.dumps(content | {"format_version": 1}, indent=1) + "\n")
+    assert restore(training_state(trainable_from="features.12"), folder, VOCABULARY) == describe_checkpoint(original)
 
 
 def test_a_checkpoint_of_another_vocabulary_is_not_restored(folder):

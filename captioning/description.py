@@ -1,0 +1,129 @@
+"""What a checkpoint says of itself, in ``checkpoint.json``, and whether it is whole; imports no torch."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from captioning.config import ModelConfig
+
+FORMAT_VERSION = 2
+DESCRIPTION_NAME = "checkpoint.json"
+WEIGHTS, OPTIMIZER, VOCABULARY, CONFIG = "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointDescription:
+    """What a checkpoint is."""
+
+    step: int
+    model: ModelConfig
+    vocabulary_digest: str
+    max_caption_words: int
+    lineage: dict[str, str] = field(default_factory=dict)
+    """Where it comes from: run, digests of data, commit."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 of each file."""
+    format_version: int = FORMAT_VERSION
+
+
+def describe_checkpoint(folder: Path, *, for_training: bool = False) -> CheckpointDescription:
+    """Read what a checkpoint is, and check that it is whole; a copy for captioning has no optimizer's file.
+
+    A checkpoint of an earlier format version is described as this release would have written it.
+
+    Args:
+        folder: of the checkpoint.
+        for_training: whether the optimizer's file must be there.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint.
+        NewerFormatError: a later release wrote it.
+        ValueError: a file is missing, altered or too many, or the format version is not known.
+    """
+    path = folder / DESCRIPTION_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {DESCRIPTION_NAME}; give a checkpoint's folder")
+    content = _read(path)
+    try:
+        description = TypeAdapter(CheckpointDescription).validate_python(content)
+    except ValidationError as error:
+        raise _damage(path, str(error)) from None
+    if unlisted := {WEIGHTS, VOCABULARY, CONFIG} - description.files.keys():
+        raise _damage(path, f"it does not list {min(unlisted)}")
+    for name, digest in description.files.items():
+        file = folder / name
+        if name == OPTIMIZER and not file.exists() and not for_training:
+            continue
+        if not file.is_file() or file_digest(file) != digest:
+            raise ValueError(f"{file} is missing or altered; use another checkpoint")
+    # Hidden files are the operating system's, such as .DS_Store.
+    known = {DESCRIPTION_NAME, *description.files}
+    if unknown := sorted(file.name for file in folder.glob("[!.]*") if file.name not in known):
+        raise ValueError(f"{folder / unknown[0]} is no part of the checkpoint; take it out of the folder")
+    return description
+
+
+class NewerFormatError(ValueError):
+    """A checkpoint that is whole, and of a format that a later release writes."""
+
+
+def seal(content: Mapping[str, Any]) -> bytes:
+    """Return a description as it is stored: with a digest of all the rest, so that no altered bit goes unseen."""
+    digest = hashlib.sha256(_encode(content)).hexdigest()
+    return _encode({**content, "digest": digest})
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a description of any known format version as one of this release's."""
+    stored = path.read_bytes()
+    try:
+        content = json.loads(stored)
+    except ValueError as error:
+        raise _damage(path, str(error)) from None
+    if not isinstance(content, dict):
+        raise _damage(path, "it is no JSON object")
+    version = content.get("format_version")
+    if type(version) is not int or version < 1:
+        raise _damage(path, f"it has format version {version}, which no release wrote")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{path.parent} has format version {version}, this release reads up to {FORMAT_VERSION}; "
+            "use a newer release, such as the one that wrote it"
+        )
+    if version > 1 and stored != seal({name: value for name, value in content.items() if name != "digest"}):
+        raise _damage(path, "its digest does not fit")
+    for earlier in range(version, FORMAT_VERSION):
+        content = _UPGRADES[earlier](content)
+    return content
+
+
+def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had no digest of the description itself, and was otherwise the same."""
+    return content | {"format_version": 2}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _upgrade_from_1}
+
+
+def _damage(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is damaged ({' '.join(reason.split())[:200]}); use another checkpoint")
+
+
+def file_digest(path: Path, *, sync: bool = False) -> str:
+    """Return the sha256 of a file; with ``sync``, also make it outlast a power cut."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if sync:
+            os.fsync(file.fileno())
+    return digest
