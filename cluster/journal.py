@@ -1,7 +1,7 @@
 """Step metrics on disk, in immutable segments, so that they outlive any crash and any tracker.
 
 A segment is a file of JSON lines, whole or absent. The step of a row never falls: what a restarted run computes again
-is already there and is dropped.
+is already there and is dropped. Scores that become known after their step has passed go to segments of their own.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from shards.files import replace_file
 
 _SHIPPED_NAME = "shipped.json"
+_LATE = ".late"
 
 
 class Row(NamedTuple):
@@ -29,22 +30,31 @@ class Row(NamedTuple):
     metrics: Mapping[str, float]
 
 
+class DamagedSegmentError(ValueError):
+    """A segment that is not what was written, which only a disk can bring about."""
+
+
 class Journal:
     """The rows of a run; one process at a time may write, from several threads.
 
     Args:
         folder: of the segments; created if absent.
+
+    Raises:
+        DamagedSegmentError: the last segment is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._pending: list[Row] = []
+        self._pending_late: list[Row] = []
         self._writing = threading.Lock()
-        segments = self._segments()
-        self._next_segment = int(segments[-1].stem) + 1 if segments else 1
-        last = list(_read(segments[-1])) if segments else []
-        self.last_step = last[-1].step if last else -1
+        segments = list_segments(folder)
+        self._next_segment = _number(segments[-1]) + 1 if segments else 1
+        on_time = [path for path in segments if not _is_late(path)]
+        self.last_step = read_segment(on_time[-1])[-1].step if on_time else -1
+        self._scored = {_score_key(row) for path in segments if _is_late(path) for row in read_segment(path)}
 
     def append(self, row: Row) -> bool:
         """Take a row, unless its step is at or below the last one; return whether it was taken."""
@@ -55,35 +65,77 @@ class Journal:
             self.last_step = row.step
             return True
 
-    def flush(self) -> None:
-        """Write the rows taken since the last flush as one segment."""
+    def append_late(self, row: Row) -> bool:
+        """Take a score of a step that has passed, unless it is known; return whether it was taken."""
         with self._writing:
-            if not self._pending:
-                return
-            lines = "".join(json.dumps(row._asdict()) + "\n" for row in self._pending)
-            replace_file(self._folder / f"{self._next_segment:06d}.jsonl", lines.encode())
-            self._next_segment += 1
+            if _score_key(row) in self._scored:
+                return False
+            self._pending_late.append(row)
+            self._scored.add(_score_key(row))
+            return True
+
+    def flush(self) -> None:
+        """Write the rows taken since the last flush as segments."""
+        with self._writing:
+            self._write(self._pending, "")
             self._pending = []
+            self._write(self._pending_late, _LATE)
+            self._pending_late = []
+
+    def _write(self, rows: list[Row], mark: str) -> None:
+        if not rows:
+            return
+        lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
+        replace_file(self._folder / f"{self._next_segment:06d}{mark}.jsonl", lines.encode())
+        self._next_segment += 1
 
     def unshipped(self) -> Iterator[tuple[int, list[Row]]]:
         """Yield (number, rows) of the segments that were not marked as shipped, in order."""
         done = self._shipped()
-        for path in self._segments():
-            if int(path.stem) > done:
-                yield int(path.stem), list(_read(path))
+        for path in list_segments(self._folder):
+            if _number(path) > done:
+                yield _number(path), read_segment(path)
 
     def mark_shipped(self, segment: int) -> None:
         """Note that all segments up to this one have reached the tracker."""
         replace_file(self._folder / _SHIPPED_NAME, json.dumps({"segment": segment}).encode())
-
-    def _segments(self) -> list[Path]:
-        return sorted(self._folder.glob("[0-9]*.jsonl"))
 
     def _shipped(self) -> int:
         path = self._folder / _SHIPPED_NAME
         return json.loads(path.read_bytes())["segment"] if path.is_file() else 0
 
 
-def _read(path: Path) -> Iterator[Row]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        yield Row(**json.loads(line))
+def list_segments(folder: Path) -> list[Path]:
+    """Return a journal's segments, in order."""
+    return sorted(folder.glob("[0-9]*.jsonl"))
+
+
+def read_segment(path: Path) -> list[Row]:
+    """Read a segment, at least one row.
+
+    Raises:
+        DamagedSegmentError: it does not consist of rows.
+    """
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (ValueError, TypeError):
+            raise DamagedSegmentError(
+                f"{path} is damaged, its line {number} is no row; restore the file from a copy, or move it away"
+            ) from None
+    if not rows:
+        raise DamagedSegmentError(f"{path} is damaged, it is empty; restore the file from a copy, or move it away")
+    return rows
+
+
+def _number(segment: Path) -> int:
+    return int(segment.name.partition(".")[0])
+
+
+def _is_late(segment: Path) -> bool:
+    return segment.stem.endswith(_LATE)
+
+
+def _score_key(row: Row) -> tuple[int, tuple[str, ...]]:
+    return row.step, tuple(sorted(row.metrics))

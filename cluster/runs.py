@@ -1,21 +1,28 @@
 """A training run's own record, ``run.json``: its identity, and which checkpoints count."""
 
+import contextlib
+import fcntl
 import json
-import shutil
-from collections.abc import Mapping
+import re
+import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
+from captioning.description import DESCRIPTION_NAME
 from captioning.weights import weights_identity
 from cluster.config import TrainRun
+from cluster.store import CheckpointStore
 from shards.files import replace_file
 from shards.manifest import Manifest
 
 RECORD_NAME = "run.json"
 VALIDATION_LOSS = "validation_loss_nats"
+_CHECKPOINT_FORM = re.compile(r"step-(\d+)-attempt-(\d+)")
+CIDER_D = "validation_cider_d"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +54,13 @@ class RunRecord:
     num_starts: int = 0
     """Starts of a driver."""
     is_finished: bool = False
+    best_by: str = VALIDATION_LOSS
+    """Score that tells which checkpoint is the best: the lowest loss, or the highest of anything else."""
+    checkpoints_at: str | None = None
+    """Where the checkpoints lie, if not in the run's folder."""
     checkpoints: tuple[CommittedCheckpoint, ...] = ()
+    rejected: tuple[str, ...] = ()
+    """Names of checkpoints that were found damaged, and stay where they are."""
 
     @property
     def latest(self) -> CommittedCheckpoint | None:
@@ -56,26 +69,70 @@ class RunRecord:
 
     @property
     def best(self) -> CommittedCheckpoint | None:
-        """Return the checkpoint with the lowest known validation loss, or the latest if none is known."""
-        scored = [checkpoint for checkpoint in self.checkpoints if VALIDATION_LOSS in checkpoint.metrics]
-        return min(scored, key=_rank_of, default=self.latest)
+        """Return the checkpoint with the best known score, or the latest if none is known."""
+        return min(self._scored(self.checkpoints), key=self._place, default=self.latest)
 
-    def with_checkpoint(self, checkpoint: CommittedCheckpoint, *, keep_best: int, keep_last: int) -> "RunRecord":
-        """Return the record with one more checkpoint, of which the k best and the k latest are kept."""
+    def with_checkpoint(
+        self, checkpoint: CommittedCheckpoint, *, keep_best: int, keep_last: int, pinned: Collection[int] = ()
+    ) -> "RunRecord":
+        """Return the record with one more checkpoint, or a known one with new metrics.
+
+        The k best and the k latest are kept, and those whose steps are pinned because somebody reads them.
+        """
         known = [*(known for known in self.checkpoints if known.step != checkpoint.step), checkpoint]
         latest = sorted(known, key=lambda checkpoint: checkpoint.step)[-keep_last:]
-        scored = [checkpoint for checkpoint in known if VALIDATION_LOSS in checkpoint.metrics]
-        kept = {checkpoint.step for checkpoint in [*latest, *sorted(scored, key=_rank_of)[:keep_best]]}
+        best = sorted(self._scored(known), key=self._place)[:keep_best]
+        kept = {checkpoint.step for checkpoint in [*latest, *best]} | set(pinned)
         ordered = sorted((one for one in known if one.step in kept), key=lambda checkpoint: checkpoint.step)
         return replace(self, checkpoints=tuple(ordered))
 
+    def without(self, checkpoint: CommittedCheckpoint) -> "RunRecord":
+        """Return the record without a checkpoint that turned out to be damaged."""
+        kept = tuple(one for one in self.checkpoints if one != checkpoint)
+        return replace(self, checkpoints=kept, rejected=(*self.rejected, checkpoint.name))
+
+    def _scored(self, checkpoints: Collection[CommittedCheckpoint]) -> list[CommittedCheckpoint]:
+        return [checkpoint for checkpoint in checkpoints if self.best_by in checkpoint.metrics]
+
+    def _place(self, checkpoint: CommittedCheckpoint) -> tuple[float, int]:
+        score = checkpoint.metrics[self.best_by]
+        return (score if self.best_by == VALIDATION_LOSS else -score), checkpoint.step
+
     def save(self, folder: Path) -> None:
         """Write the record into the run's folder, whole or not at all."""
-        replace_file(folder / RECORD_NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        replace_file(folder / RECORD_NAME, self.content())
+
+    def content(self) -> bytes:
+        """Return the record as JSON."""
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
-def _rank_of(checkpoint: CommittedCheckpoint) -> tuple[float, int]:
-    return checkpoint.metrics[VALIDATION_LOSS], checkpoint.step
+def hold_run(folder: Path) -> TextIO:
+    """Take the run for this process until it ends, however it ends.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    file = (folder / "driver.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from None
+    return file
+
+
+def recover_record(run: TrainRun) -> None:
+    """Bring back the record of a run whose machine is lost from where its checkpoints lie, unless it is here.
+
+    Raises:
+        OSError: the place does not answer.
+    """
+    if run.storage.checkpoints is None or (run.folder / RECORD_NAME).is_file():
+        return
+    content = store_of(run.folder, run.storage.checkpoints).get_file(RECORD_NAME)
+    if content is not None:
+        replace_file(run.folder / RECORD_NAME, content)
 
 
 def load_record(folder: Path) -> RunRecord | None:
@@ -93,24 +150,50 @@ def load_record(folder: Path) -> RunRecord | None:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); train under another --name") from None
 
 
-def checkpoint_folder(run_folder: Path, checkpoint: CommittedCheckpoint) -> Path:
-    """Return where a checkpoint of a run lies."""
-    return run_folder / "checkpoints" / checkpoint.name
+def store_of(run_folder: Path, checkpoints_at: str | None) -> CheckpointStore:
+    """Return where a run's checkpoints lie: in its own folder, or in a folder of its name at a URL."""
+    if checkpoints_at is None:
+        return CheckpointStore(str(run_folder.absolute() / "checkpoints"))
+    return CheckpointStore(f"{checkpoints_at.rstrip('/')}/{run_folder.name}")
 
 
-def remove_uncounted(run_folder: Path, record: RunRecord) -> None:
-    """Remove checkpoint folders that no longer count, of this attempt and earlier ones."""
-    counted = {checkpoint.name for checkpoint in record.checkpoints}
-    for folder in (run_folder / "checkpoints").glob("step-*"):
-        if folder.name not in counted:
-            shutil.rmtree(folder, ignore_errors=True)
+def local_checkpoint(run_folder: Path, record: RunRecord, checkpoint: CommittedCheckpoint) -> Path:
+    """Return a folder on this machine with a checkpoint of a run; one that lies elsewhere is copied.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: the place does not answer.
+    """
+    store = store_of(run_folder, record.checkpoints_at)
+    if store.is_local:
+        return store.fetch(checkpoint.name, run_folder)
+    kept = run_folder / "fetched" / checkpoint.name
+    if not (kept / DESCRIPTION_NAME).is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+            fetched = store.fetch(checkpoint.name, Path(scratch))
+            with contextlib.suppress(OSError):  # another process was quicker
+                fetched.rename(kept)
+    return kept
+
+
+def remove_uncounted(store: CheckpointStore, record: RunRecord) -> None:
+    """Remove checkpoints that no longer count; what the current attempt may still be writing stays."""
+    counted = {*(checkpoint.name for checkpoint in record.checkpoints), *record.rejected}
+    latest = record.latest.step if record.latest else -1
+    for name in store.names():
+        form = _CHECKPOINT_FORM.fullmatch(name)
+        is_being_written = form and int(form[2]) == record.attempt and int(form[1]) > latest
+        if form and name not in counted and not is_being_written:
+            store.remove(name)
 
 
 def identity_of(run: TrainRun, manifest: Manifest) -> dict[str, Any]:
     """Return what decides about the trained weights, flat: model, optimizer, training and the digests of the data."""
     model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
     nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
-    for name in ("keep_best", "keep_last"):  # what is kept of a run decides nothing about its weights
+    # What is kept of a run decides nothing about its weights; and one that stopped at a bad sample goes on without it.
+    for name in ("keep_best", "keep_last", "on_bad_sample"):
         del nested["training"][name]
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
     return flat | {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.journal import Journal, Row
+from cluster.journal import DamagedSegmentError, Journal, Row, read_segment
 
 
 def row(step, timestamp_ms=0, **metrics):
@@ -81,3 +81,26 @@ def test_threads_lose_no_row(tmp_path, num_threads):
         thread.join()
     journal.flush()
     assert steps_on_disk(tmp_path) == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"step": 1, "timestamp_ms": 5, "metrics": {}}\n{"step": 2, "ti', "its line 2 is no row; restore the file"),
+        (b'{"step": 1}\n', "its line 1 is no row"),
+        (b"\x00\xff\n", "its line 1 is no row"),
+        (b"7\n", "its line 1 is no row"),
+        (b"", "it is empty; restore the file from a copy, or move it away"),
+    ],
+)
+def test_a_damaged_segment_is_named(tmp_path, content, message):
+    path = tmp_path / "000001.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DamagedSegmentError, match=rf"000001\.jsonl is damaged, {message}"):
+        read_segment(path)
+
+
+def test_a_journal_does_not_go_on_after_a_damaged_segment(tmp_path):
+    (tmp_path / "000001.jsonl").write_bytes(b'{"step')
+    with pytest.raises(DamagedSegmentError, match="is damaged"):
+        Journal(tmp_path)

@@ -4,16 +4,19 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig, OptimizerConfig
-from cluster.config import ClusterConfig, TrainRun
+from cluster.config import ClusterConfig, StorageConfig, TrainRun, ValidationConfig
 from cluster.runs import (
+    CIDER_D,
     VALIDATION_LOSS,
     CommittedCheckpoint,
     RunRecord,
     check_identity,
-    checkpoint_folder,
     identity_of,
     load_record,
+    local_checkpoint,
+    recover_record,
     remove_uncounted,
+    store_of,
 )
 from shards.images import ImageSpec
 from shards.manifest import Manifest
@@ -90,12 +93,67 @@ def test_a_damaged_record_is_named(tmp_path):
         load_record(tmp_path)
 
 
-def test_folders_that_do_not_count_are_removed(tmp_path):
-    counted, orphan = checkpoint(1), checkpoint(2, attempt=9)
-    for one in (counted, orphan):
-        checkpoint_folder(tmp_path, one).mkdir(parents=True)
-    remove_uncounted(tmp_path, record(checkpoints=(counted,)))
-    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == [counted.name]
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("step-00000004-attempt-2", True),  # counts
+        ("step-00000004-attempt-1", False),  # the same step of an earlier attempt
+        ("step-00000006-attempt-1", False),  # written by a worker that was cut off
+        ("step-00000006-attempt-2", True),  # is being written
+        ("step-00000002-attempt-2", False),  # no longer kept
+        ("notes", True),  # not ours
+    ],
+)
+def test_only_what_counts_or_is_being_written_stays(tmp_path, name, stays):
+    folder = tmp_path / "checkpoints" / name
+    folder.mkdir(parents=True)
+    remove_uncounted(store_of(tmp_path, None), record(attempt=2, checkpoints=(checkpoint(4, attempt=2),)))
+    assert folder.exists() == stays
+
+
+def test_a_pinned_checkpoint_is_kept_until_it_is_scored():
+    grown = record()
+    for step in range(1, 5):
+        grown = grown.with_checkpoint(checkpoint(step), keep_best=1, keep_last=1, pinned={2})
+    scored = grown.with_checkpoint(checkpoint(2, 0.5), keep_best=1, keep_last=1)
+    assert ([one.step for one in grown.checkpoints], scored.best.step) == ([2, 4], 2)
+
+
+def test_a_score_other_than_the_loss_is_best_when_highest():
+    scores = {1: 0.3, 2: 0.8, 3: 0.5}
+    many = tuple(CommittedCheckpoint(step=step, attempt=1, metrics={CIDER_D: score}) for step, score in scores.items())
+    assert record(best_by=CIDER_D, checkpoints=many).best.step == 2
+
+
+def test_without_a_damaged_checkpoint_the_one_before_it_is_the_latest():
+    two = record(checkpoints=(checkpoint(1), checkpoint(2)))
+    assert two.without(checkpoint(2)).latest.step == 1
+
+
+def test_checkpoints_elsewhere_are_copied_here(tmp_path):
+    elsewhere = tmp_path / "bucket"
+    (elsewhere / "r" / checkpoint(1).name).mkdir(parents=True)
+    kept = record(checkpoints_at=elsewhere.as_uri(), checkpoints=(checkpoint(1),))
+    assert local_checkpoint(tmp_path / "home" / "r", kept, kept.latest) == elsewhere / "r" / checkpoint(1).name
+
+
+def test_a_lost_machine_s_record_comes_back_from_where_the_checkpoints_lie(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+    run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
+    lost = record(checkpoints=(checkpoint(1),))
+    store_of(run.folder, url).put_file("run.json", lost.content())
+    recover_record(run)
+    assert load_record(run.folder) == lost
+
+
+def test_a_record_that_is_here_is_not_replaced(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+    run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
+    run.folder.mkdir(parents=True)
+    record(attempt=7).save(run.folder)
+    store_of(run.folder, url).put_file("run.json", record(attempt=6).content())
+    recover_record(run)
+    assert load_record(run.folder).attempt == 7
 
 
 def test_placement_is_no_part_of_the_identity():
@@ -106,6 +164,11 @@ def test_placement_is_no_part_of_the_identity():
 def test_what_is_kept_of_a_run_is_no_part_of_the_identity():
     more = replace(RUN, training=replace(RUN.training, keep_last=9, keep_best=9))
     assert identity_of(RUN, manifest()) == identity_of(more, manifest())
+
+
+def test_a_run_that_a_bad_sample_stopped_may_go_on_without_it():
+    skipping = replace(RUN, training=replace(RUN.training, on_bad_sample="skip"))
+    assert identity_of(RUN, manifest()) == identity_of(skipping, manifest())
 
 
 def test_the_identity_survives_json():
@@ -142,6 +205,24 @@ def test_a_batch_smaller_than_the_workers_is_refused():
         TrainRun(cluster=ClusterConfig(num_workers=65))
 
 
+@pytest.mark.parametrize(("num_workers", "expected"), [(3, (3, 3, False)), ("3", (3, 3, False)), ("1:4", (1, 4, True))])
+def test_workers_are_a_number_or_bounds(num_workers, expected):
+    cluster = ClusterConfig(num_workers=num_workers)
+    assert (cluster.min_workers, cluster.max_workers, cluster.is_elastic) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beam_size": 0}, "beam size 0 writes no captions"),
+        ({"best_by": "validation_cider_d"}, "validation_cider_d needs captions; use --validation.where beside"),
+    ],
+)
+def test_a_validation_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ValidationConfig(**settings)
+
+
 def test_a_run_without_shards_is_refused():
     with pytest.raises(ValueError, match="no shard set was given; use --shards"):
         TrainRun().shards_folder()
@@ -154,6 +235,12 @@ def test_a_run_without_shards_is_refused():
         ({"cpus_per_worker": 0}, "2 workers of 0 CPUs cannot train"),
         ({"num_loader_processes": -1}, "num_loader_processes -1"),
         ({"max_restarts": -1}, "max_restarts -1"),
+        ({"max_preemptions": -1}, "max_preemptions -1"),
+        ({"hang_seconds": 0.0}, "hang_seconds 0.0 is no time to wait"),
+        ({"resize_seconds": float("nan")}, "resize_seconds nan is no time to wait"),
+        ({"num_workers": "4:1"}, "num_workers 4:1 is no number of workers; use N, or MIN:MAX such as 1:4"),
+        ({"num_workers": "many"}, "num_workers many is no number of workers"),
+        ({"num_workers": "0:2"}, "0:2 workers of 1 CPUs cannot train"),
         ({"resources_per_worker": {"x": 0.0}}, "asks for none; use amounts above 0"),
     ],
 )

@@ -1,0 +1,102 @@
+"""Sending a run's journal to MLflow while it trains, without ever being waited for."""
+
+import logging
+import threading
+import time
+
+from mlflow import MlflowClient
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from cluster.journal import Journal
+from cluster.runs import RunRecord
+from cluster.tracking import ship
+
+logger = logging.getLogger(__name__)
+
+_SHIP_EVERY_SECONDS = 5.0
+_SYSTEM_METRICS_EVERY_SECONDS = 10
+
+
+class Shipper:
+    """Flushes and ships a journal every few seconds, in a thread of its own.
+
+    Args:
+        journal: to ship.
+        record: of the run; names its MLflow run.
+        tracking_uri: of the tracker.
+    """
+
+    def __init__(self, journal: Journal, record: RunRecord, tracking_uri: str) -> None:
+        self._journal, self._run_id, self._tracking_uri = journal, record.mlflow_run_id, tracking_uri
+        self._is_ending = threading.Event()
+        self._shipping = threading.Lock()
+        self._monitor: SystemMetricsMonitor | None = None
+        self._thread = threading.Thread(target=self._ship_until_the_end, args=(record,), daemon=True)
+        self._thread.start()
+
+    def finish(self, status: str, *, seconds: float) -> bool:
+        """Send what is left and end the MLflow run; return whether the tracker has everything.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            seconds: that may be spent; a tracker that does not answer is left to itself then.
+        """
+        self._journal.flush()
+        self._is_ending.set()
+        is_tracked = threading.Event()
+        last = threading.Thread(target=self._ship_the_rest, args=(status, seconds, is_tracked), daemon=True)
+        last.start()
+        last.join(seconds)
+        return is_tracked.is_set()
+
+    def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event) -> None:
+        deadline = time.monotonic() + seconds
+        if status == "KILLED":
+            self._end_run(status)  # first of all: whoever kills this process next does not wait
+        while not self._ship(status):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
+        is_tracked.set()
+        if self._monitor:
+            self._monitor.finish()
+
+    def _end_run(self, status: str) -> None:
+        try:
+            MlflowClient(self._tracking_uri).set_terminated(self._run_id, status=status)
+        except Exception as error:  # as in _ship
+            logger.warning("the tracker does not take the status: %s", error)
+
+    def _ship_until_the_end(self, record: RunRecord) -> None:
+        self._monitor = _start_monitor(record, self._tracking_uri)
+        while not self._is_ending.wait(_SHIP_EVERY_SECONDS):
+            try:
+                self._journal.flush()
+            except OSError as error:  # such as a full disk: the rows wait, and so does the next checkpoint
+                logger.warning("the journal cannot be written: %s", error)
+            else:
+                self._ship()
+
+    def _ship(self, status: str = "RUNNING") -> bool:
+        with self._shipping:
+            try:
+                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal, status=status)
+            except Exception as error:  # a broken tracker raises whatever its database or server does
+                logger.warning("the tracker does not take metrics, training goes on: %s", error)
+                return False
+            return True
+
+
+def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor | None:
+    try:
+        monitor = SystemMetricsMonitor(
+            record.mlflow_run_id,
+            sampling_interval=_SYSTEM_METRICS_EVERY_SECONDS,
+            resume_logging=record.num_starts > 1,
+            tracking_uri=tracking_uri,
+        )
+        monitor.start()
+    except Exception as error:  # as above
+        logger.warning("no system metrics: %s", error)
+        return None
+    return monitor
