@@ -5,7 +5,8 @@ import os
 import socket
 import subprocess
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
-from cluster.journal import Journal
+from cluster.journal import Journal, Row
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,20 @@ def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
+def metrics_of(rows: Iterable[Row]) -> Iterator[Metric]:
+    """Yield the metrics of rows as they come, with the rows' own timestamps."""
+    return (Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items())
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> int:
+    """Send metrics as they come, in batches; one that the tracker has is not stored again. Return their number."""
+    metrics, count = iter(metrics), 0
+    while batch := list(islice(metrics, _METRICS_PER_BATCH)):
+        client.log_batch(run_id, metrics=batch)
+        count += len(batch)
+    return count
+
+
 def ship(client: MlflowClient, run_id: str, journal: Journal, *, status: str = "RUNNING") -> int:
     """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
 
@@ -133,9 +148,7 @@ def ship(client: MlflowClient, run_id: str, journal: Journal, *, status: str = "
     """
     count = 0
     for segment, rows in journal.unshipped():
-        metrics = [Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items()]
-        for start in range(0, len(metrics), _METRICS_PER_BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+        log_metrics(client, run_id, metrics_of(rows))
         journal.mark_shipped(segment)
         count += len(rows)
     if status != "RUNNING":

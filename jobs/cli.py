@@ -19,6 +19,8 @@ JOBS = {
     "register": "register a checkpoint as the challenger",
     "promote": "make the challenger the champion, if it scores higher",
     "models": "list the registered models",
+    "check": "look at a Ray cluster, and for what dead jobs left on it",
+    "track": "send a run's journal to the tracker again",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 _BAD_INPUT_ERRORS = (ValueError, OSError)
@@ -72,7 +74,8 @@ def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
 
 def _report(error: Exception, code: int) -> int:
     logger.debug("where it was found", exc_info=error)
-    message = " ".join(str(error).split()) or type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    message = text if code == FAILED else " ".join(text.split())  # bad input takes one line
     is_expected = code != FAILED or isinstance(error, RuntimeError)
     logger.error("error: %s", message if is_expected else f"{type(error).__name__}: {message}")
     if not is_expected:

@@ -1,0 +1,78 @@
+"""Bring the tracker up to what a run's journal on disk says.
+
+replay sends what a training run's MLflow run lacks of the run's journal, for instance after the tracker was down or its
+database was restored from an older copy. Rows that the tracker has are not stored again.
+
+Examples:
+    captioning track replay first
+    captioning track replay runs/training/first --tracking.uri http://mlflow:5000
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from jobs.cli import run_job
+from jobs.output import plain, write_json
+from jobs.parsing import parse
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackJob:
+    """What to do with which run."""
+
+    action: tyro.conf.Positional[Literal["replay"]]
+    """What to do."""
+    run: tyro.conf.Positional[str]
+    """Name of the run under --home, or its folder."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and send the journal."""
+    default = TrackJob(action=tyro.MISSING, run=tyro.MISSING)
+    invocation = parse(TrackJob, arguments, default=default, job="track", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.journal import list_segments
+    from cluster.replay import find_run, replay
+    from cluster.tracking import connect, tracking_uri
+
+    folder = find_run(job.run, job.storage.home)
+    address = without_credentials(tracking_uri(job.tracking, job.storage))
+    num_segments = len(list_segments(folder / "journal"))
+    if invocation.dry_run:
+        logger.info("would send the %d segments of %s to %s", num_segments, folder, address)
+        if invocation.json:
+            write_json({"folder": folder, "num_segments": num_segments, "tracking": address})
+        return
+    sent = replay(folder, connect(job.tracking, job.storage))
+    logger.info(
+        "MLflow run %s (%s) at %s has all %d intact rows of run %s, to step %d; it lacked %d of their values",
+        sent.mlflow_run_id,
+        sent.status,
+        address,
+        sent.rows,
+        sent.run,
+        sent.steps,
+        sent.num_lacking,
+    )
+    if invocation.json:
+        write_json({**plain(sent), "tracking": address})
+    for complaint in sent.damaged:
+        logger.warning("left out: %s", complaint)
+    if sent.damaged:
+        raise RuntimeError(
+            f"{len(sent.damaged)} of {num_segments} segments are damaged and were left out, the rest was sent; "
+            "restore them and run the same command again"
+        )
+
+
+if __name__ == "__main__":
+    run_job(main)
