@@ -1,15 +1,17 @@
 """Where a job runs, keeps its files and is tracked; whole jobs as one frozen value. Imports no torch, Ray or MLflow."""
 
+import math
 import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 
+_WORKERS_FORM = re.compile(r"(\d+)(?::(\d+))?")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -20,8 +22,8 @@ class ClusterConfig:
     address: str | None = None
     """Of a Ray cluster (host:port, or auto for one on this machine); RAY_ADDRESS if not given; else Ray starts in this
     process."""
-    num_workers: int = 2
-    """Training processes, one rank each."""
+    num_workers: Annotated[int | str, tyro.conf.arg(metavar="N|MIN:MAX")] = 2
+    """Training processes, one rank each; MIN:MAX takes as many as the cluster has room for, and follows it."""
     use_gpu: bool = False
     """Give every worker a GPU (nccl); otherwise CPUs (gloo)."""
     cpus_per_worker: int = 1
@@ -31,21 +33,50 @@ class ClusterConfig:
     num_loader_processes: int = 0
     """Processes that read and decode for each worker; 0 does it in the worker itself."""
     max_restarts: int = 3
-    """How often training starts again from its last checkpoint after a failure."""
+    """Failures in a row, without a new checkpoint between them, after which training starts again."""
+    max_preemptions: int = 100
+    """Nodes taken away with notice after which training starts again; they are no failures."""
+    hang_seconds: float = 600.0
+    """A worker that gives no sign of progress for so long is hung: all workers start again."""
+    resize_seconds: float = 60.0
+    """Seconds between looks whether the cluster has room for another number of workers."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.num_workers < 1 or self.cpus_per_worker < 1:
+        if self.min_workers < 1 or self.cpus_per_worker < 1:
             raise ValueError(
                 f"{self.num_workers} workers of {self.cpus_per_worker} CPUs cannot train; use at least 1 of each"
             )
         if any(amount <= 0 for amount in self.resources_per_worker.values()):
             raise ValueError(f"resources_per_worker {self.resources_per_worker} asks for none; use amounts above 0")
-        if self.num_loader_processes < 0 or self.max_restarts < 0:
-            raise ValueError(
-                f"num_loader_processes {self.num_loader_processes} and max_restarts {self.max_restarts} "
-                "must not be negative; use 0 or more"
-            )
+        for name in ("num_loader_processes", "max_restarts", "max_preemptions"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative; use 0 or more")
+        for name in ("hang_seconds", "resize_seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} {getattr(self, name)} is no time to wait; use a number above 0")
+
+    @property
+    def min_workers(self) -> int:
+        """Return the fewest workers that train."""
+        return self._bounds()[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Return the most workers that train."""
+        return self._bounds()[1]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Return whether the number of workers follows the cluster."""
+        return ":" in str(self.num_workers)
+
+    def _bounds(self) -> tuple[int, int]:
+        form = _WORKERS_FORM.fullmatch(str(self.num_workers))
+        low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)
+        if low > high:
+            raise ValueError(f"num_workers {self.num_workers} is no number of workers; use N, or MIN:MAX such as 1:4")
+        return low, high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +87,30 @@ class StorageConfig:
         default_factory=lambda: Path(os.environ.get("CAPTIONING_HOME", "runs"))
     )
     """Folder of the embedded tracker, artifacts and checkpoints (or CAPTIONING_HOME); every node must see it."""
+    checkpoints: str | None = None
+    """Where checkpoints lie instead of the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+    ledger: bool = False
+    """Write down which samples every worker trained on, in the run's folder ledger."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationConfig:
+    """How checkpoints are scored."""
+
+    where: Literal["workers", "beside"] = "workers"
+    """workers: training pauses while all workers compute the validation loss; beside: a task on free resources computes
+    it and writes captions, while training goes on."""
+    best_by: Literal["validation_loss_nats", "validation_cider_d"] = "validation_loss_nats"
+    """Score that tells the best checkpoints; only beside writes the captions that CIDEr-D takes."""
+    beam_size: int = 3
+    """Captions that are followed at once when they are written."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.beam_size < 1:
+            raise ValueError(f"beam size {self.beam_size} writes no captions; use 1 or more")
+        if self.where == "workers" and self.best_by != "validation_loss_nats":
+            raise ValueError(f"{self.best_by} needs captions; use --validation.where beside, which writes some")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +138,7 @@ class TrainRun:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -91,9 +147,9 @@ class TrainRun:
         """Check the name and the relations between parts."""
         if not _NAME_FORM.fullmatch(self.name):
             raise ValueError(f"name {self.name!r} cannot be a folder's; use letters, digits, points, dashes")
-        if self.training.batch_size < self.cluster.num_workers:
+        if self.training.batch_size < self.cluster.max_workers:
             raise ValueError(
-                f"a batch of {self.training.batch_size} images leaves some of {self.cluster.num_workers} workers "
+                f"a batch of {self.training.batch_size} images leaves some of {self.cluster.max_workers} workers "
                 "without any; use fewer workers or a larger --training.batch-size"
             )
 

@@ -9,7 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from captioning.checkpoint import CheckpointDescription, describe_checkpoint
-from cluster.runs import checkpoint_folder, load_record
+from cluster.runs import load_record, local_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ def _best_checkpoint(run_folder: Path) -> Path:
     record = load_record(run_folder)
     if not record or not record.best:
         raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
-    return checkpoint_folder(run_folder, record.best)
+    return local_checkpoint(run_folder, record, record.best)
 
 
 def one_line(error: Exception) -> str:

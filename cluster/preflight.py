@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from captioning.encoder import check_backbone
 from captioning.weights import weights_identity
@@ -41,12 +42,12 @@ def check_capacity(config: ClusterConfig) -> None:
         wanted["GPU"] = 1.0
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     capacity = sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in nodes)
-    if capacity < config.num_workers:
+    if capacity < config.min_workers:
         each = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
         has = {name: sum(node.get(name, 0.0) for node in nodes) for name in wanted}
         total = ", ".join(f"{amount:g} {name}" for name, amount in has.items())
         raise ValueError(
-            f"{config.num_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
+            f"{config.min_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
             f"enough for {capacity}; use --cluster.num-workers {max(capacity, 1)} or a larger cluster"
         )
 
@@ -87,18 +88,37 @@ def check_files_are_shared(files: Sequence[Path]) -> None:
 
 
 def _blind_nodes(file: Path) -> tuple[int, list[str]]:
-    """Return the number of nodes, and the addresses of those that do not see a file."""
+    """Return the number of nodes, and the addresses of those that do not see a file; one that goes is none of them."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = _live_nodes()
     if len(nodes) < 2:
         return len(nodes), []
     look = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
     asked = {}
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[look.options(scheduling_strategy=there).remote(file)] = node["NodeManagerAddress"]
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
-    seen = {answer for answer in answered if ray.get(answer)}
-    return len(nodes), [address for answer, address in asked.items() if answer not in seen]
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        asked[look.options(scheduling_strategy=there).remote(file)] = node
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
+    alive = _live_nodes()
+    blind = [nodes[asked[answer]] for answer in answered if _answer(answer) is False]
+    return len(nodes), blind + [nodes[asked[answer]] for answer in silent if asked[answer] in alive]
+
+
+def _live_nodes() -> dict[str, str]:
+    """Return the addresses of the nodes that live, by id."""
+    import ray
+
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def _answer(reference: Any) -> bool | None:  # noqa: ANN401  Ray's references have no type
+    """Return what a node answered; None if it died over it, or is about to go and takes no task."""
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        return ray.get(reference)
+    except RayError:
+        return None

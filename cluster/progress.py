@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cluster.coordinator import Progress
+from cluster.protocol import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,8 @@ class ProgressLog:
 
     def __init__(self, num_steps: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._num_steps, self._clock = num_steps, clock
-        self._num_events, self._attempt, self._shown_step = 0, 0, 0
+        self._attempt, self._shown_step = 0, 0
+        self.num_events = 0
         self._last_line = -_LINE_EVERY_SECONDS
         self._seen: deque[tuple[float, int]] = deque(maxlen=_SPEED_OVER_ROWS)
 
@@ -32,9 +33,12 @@ class ProgressLog:
         if progress.attempt != self._attempt:
             self._attempt = progress.attempt
             self._seen.clear()
-        for event in progress.events[self._num_events :]:
+        if progress.num_events < self.num_events:  # a coordinator that was killed begins anew
+            self.num_events = 0
+        num_new = progress.num_events - self.num_events
+        for event in progress.events[len(progress.events) - num_new :]:
             logger.info("%s", event)
-        self._num_events = len(progress.events)
+        self.num_events = progress.num_events
         row, now = progress.row, self._clock()
         if row is None:
             return

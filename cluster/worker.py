@@ -1,34 +1,36 @@
 """The loop that Ray Train runs on every rank."""
 
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from captioning.calibration import calibrate
-from captioning.checkpoint import CheckpointDescription, restore, save_checkpoint
-from captioning.model import CaptionModel
-from captioning.training import (
-    Flags,
-    StepResult,
-    TrainingState,
-    build_optimizer,
-    num_training_steps,
-    replicate,
-    train,
-    validation_loss,
-)
+from captioning.agreement import Flags
+from captioning.bad_samples import BadSampleError, describe
+from captioning.batches import CaptionBatch
+from captioning.checkpoint import CheckpointDescription
+from captioning.training import StepResult, num_training_steps, train, validation_loss
+from cluster.bad_batches import bad_batch_path, write_bad_batch
+from cluster.beside import announce
 from cluster.config import TrainRun
-from cluster.coordinator import Attempt
-from cluster.data import ShardSet, calibration_images, training_batches, validation_batches
-from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, checkpoint_folder
+from cluster.data import ShardSet, training_batches, validation_batches
+from cluster.ledger import Ledger
+from cluster.link import Link
+from cluster.resuming import begin_attempt, build_state
+from cluster.runs import VALIDATION_LOSS, store_of
+from cluster.saving import BackgroundWriter, Saver
 
-_LONGEST_REASON = 500
+_LOOK_EVERY_SECONDS = 5.0
+
+
+class NodeLeaves(Exception):  # noqa: N818  it is no error
+    """A node of this run is about to be taken away; the state is on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,48 +46,117 @@ class WorkerTask:
     """Digests, commit and run id, kept with every checkpoint."""
 
 
+def train_worker(loop_config: dict[str, WorkerTask]) -> None:
+    """Train this rank's share of every batch, from the last checkpoint that counts to the end."""
+    task = loop_config["task"]
+    rank = ray.train.get_context().get_world_rank()
+    link = Link(task.coordinator, rank, batch_size=task.run.training.batch_size)
+    try:
+        _Rank(task, link).train()
+    except NodeLeaves:
+        raise
+    except BadSampleError as error:
+        path = bad_batch_path(task.run.folder, error.step)
+        if rank == 0:
+            write_bad_batch(path, error.step, error.bad, error.losses)
+        link.fail(error, is_agreed=True, hint=f"; the whole batch is described in {path}")
+        raise
+    except Exception as error:
+        link.fail(error, is_agreed=isinstance(error, FloatingPointError))
+        raise
+    finally:
+        link.end()
+
+
 class _Rank:
     """This process: its place in the group, the model, and what it reads."""
 
-    def __init__(self, task: WorkerTask) -> None:
-        self.task, self.run = task, task.run
-        context = ray.train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+    def __init__(self, task: WorkerTask, link: Link) -> None:
+        self.task, self.run, self.link = task, task.run, link
+        self.rank, self.world_size = link.rank, ray.train.get_context().get_world_size()
         self.device = ray.train.torch.get_device()
         torch.set_num_threads(self.run.cluster.cpus_per_worker)
-        self.attempt = self._begin_attempt()
+        store = store_of(self.run.folder, self.run.storage.checkpoints)
+        self.attempt = begin_attempt(link, store, world_size=self.world_size, device=self.device)
+        link.start(self.attempt.number)
         self.shard_set = ShardSet(self.run.shards_folder())
         num_samples = self.shard_set.manifest.splits[self.run.train_split]
         self.num_steps = num_training_steps(self.run.training, num_samples)
         per_epoch = max(1, round(num_samples / self.run.training.batch_size))
         self.checkpoint_every = self.run.training.checkpoint_every_steps or per_epoch
-        torch.manual_seed(self.run.training.seed)
-        has_checkpoint = self.attempt.checkpoint is not None
-        vocabulary_size = len(self.shard_set.vocabulary)
-        model = CaptionModel(self.run.model, vocabulary_size=vocabulary_size, load_weights=not has_checkpoint)
-        model.to(self.device)
-        if not has_checkpoint:
-            images = calibration_images(
-                self.shard_set, self.run.train_split, model=self.run.model, config=self.run.training
+        self.num_epochs_a_step = self.run.training.batch_size / num_samples
+        self.state, self.replica = build_state(
+            self.run, self.shard_set, self.attempt.checkpoint, store=store, device=self.device
+        )
+        link.step = self.state.step
+        self.saver = Saver(
+            store, link, self.attempt.number, self.shard_set.vocabulary, task.config_text, BackgroundWriter()
+        )
+        self.is_scored_beside = self.run.validation.where == "beside"
+        self._looked_at = time.monotonic()
+
+    def train(self) -> None:
+        """Train to the end, or until the run is to stop.
+
+        Raises:
+            BadSampleError, FloatingPointError: on every rank alike, with the last checkpoint written to its end.
+        """
+        try:
+            self._train()
+        except (BadSampleError, FloatingPointError):
+            self.saver.writer.wait()
+            _meet()
+            raise
+
+    def _train(self) -> None:
+        self._score_where_it_stopped()
+        for result in self._results():
+            self.link.step = result.step
+            self.link.get_on()
+            self.saver.writer.check()
+            is_due = self._is_due(result.step)
+            leaves = result.flags.look and ray.train.get_preemption_info() is not None
+            at_once = result.flags.checkpoint or leaves
+            metrics = (
+                {VALIDATION_LOSS: self._validate()} if is_due and not at_once and not self.is_scored_beside else {}
             )
-            calibrate(model, images.to(self.device), self.run.model)
-        self.replica = replicate(model, self.device)
-        self.state = TrainingState(model, build_optimizer(model, self.run.optimizer))
-        if self.attempt.checkpoint:
-            folder = checkpoint_folder(self.run.folder, self.attempt.checkpoint)
-            restore(self.state, folder, self.shard_set.vocabulary)
-
-    def _begin_attempt(self) -> Attempt:
-        begun: list[Attempt | None] = [None]
+            self._tell_of_bad(result)
+            self._add_row(result, metrics)
+            if is_due or at_once:
+                self._save(metrics, awaits_score=is_due and self.is_scored_beside)
+            if leaves:
+                self._make_room()
+            if result.flags.stop:
+                break
+        self.saver.writer.wait()
         if self.rank == 0:
-            begun = [ray.get(self.task.coordinator.begin_attempt.remote())]
-        if dist.is_initialized():
-            dist.broadcast_object_list(begun, device=self.device)
-        if begun[0] is None:
-            raise RuntimeError("the coordinator named no attempt; this is a fault of the program, report it")
-        return begun[0]
+            self.link.note_stopped()
 
-    def results(self) -> Any:  # noqa: ANN401  an iterator of StepResult
+    def _is_due(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.num_steps
+
+    def _score_where_it_stopped(self) -> None:
+        """Validate a checkpoint that was written in haste at a step where a validation was due."""
+        checkpoint = self.attempt.checkpoint
+        if not checkpoint or not self._is_due(checkpoint.step) or VALIDATION_LOSS in checkpoint.metrics:
+            return
+        if self.is_scored_beside:
+            self._announce_again(checkpoint.step)
+            return
+        metrics = {VALIDATION_LOSS: self._validate()}
+        if self.rank == 0:
+            self.link.add_score(checkpoint.step, metrics)
+
+    def _announce_again(self, step: int) -> None:
+        """Have a checkpoint scored that counts already."""
+        committed: Future[None] | None = None
+        if self.rank == 0:
+            self.link.await_score(step)
+            committed = Future()
+            committed.set_result(None)
+        announce(step, committed)
+
+    def _results(self) -> Iterator[StepResult]:
         """Train, yielding after every step."""
         batches = training_batches(
             self.shard_set,
@@ -99,15 +170,44 @@ class _Rank:
         return train(
             self.state,
             self.replica,
-            batches,
+            self._noted(batches) if self.run.storage.ledger else batches,
             optimizer_config=self.run.optimizer,
             config=self.run.training,
             num_steps=self.num_steps,
             device=self.device,
-            ask=Flags,
+            ask=self._wishes,
         )
 
-    def validate(self) -> float:
+    def _noted(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  parts of batches
+        """Write each batch's samples to the ledger before they train, so that none can train unnoted."""
+        ledger = Ledger(
+            self.run.folder / "ledger", attempt=self.attempt.number, rank=self.rank, resumed_at=self.state.step
+        )
+        for step, parts in enumerate(batches, start=self.state.step + 1):
+            ledger.add(step, _keys_of(parts))
+            yield parts
+        ledger.close()
+
+    def _wishes(self) -> Flags:
+        """Ask all ranks for what the coordinator wants, and now and then to look whether a node is about to go."""
+        if self.rank != 0:
+            return Flags()
+        wishes = self.link.wishes()
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_SECONDS:
+            return wishes
+        self._looked_at = now
+        return wishes._replace(look=True)
+
+    def _make_room(self) -> None:
+        """End this attempt with its state on disk, because a node is about to go."""
+        self.saver.writer.wait()
+        if self.rank == 0:
+            self.link.leave("preemption")
+        _meet()
+        raise NodeLeaves
+
+    def _validate(self) -> float:
         """Return the validation loss in nats, over all ranks."""
         batches = validation_batches(
             self.shard_set,
@@ -117,35 +217,45 @@ class _Rank:
             ranks=(self.rank, self.world_size),
             num_loader_processes=self.run.cluster.num_loader_processes,
         )
-        return validation_loss(self.state.model, batches, config=self.run.training, device=self.device)
+        return validation_loss(
+            self.state.model, self._getting_on(batches), config=self.run.training, device=self.device
+        )
 
-    def add_row(self, result: StepResult, seconds: float, **metrics: float) -> None:
+    def _getting_on(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  any batches
+        for batch in batches:
+            self.link.get_on()
+            yield batch
+
+    def _add_row(self, result: StepResult, metrics: dict[str, float]) -> None:
         """Hand a step's metrics to the coordinator, without waiting for it."""
-        if self.rank == 0:
-            row = {
-                "train_loss_nats": result.loss_nats,
-                "gradient_norm": result.gradient_norm,
-                "learning_rate": result.learning_rate,
-                "images_per_second": result.num_images / seconds,
-                "epoch": result.step
-                * self.run.training.batch_size
-                / self.shard_set.manifest.splits[self.run.train_split],
-                **metrics,
-            }
-            self.task.coordinator.add_row.remote(self.attempt.number, result.step, row)
+        if self.rank != 0:
+            return
+        row = {
+            "train_loss_nats": result.loss_nats,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
+            "images_per_second": result.num_images / result.seconds,
+            "data_wait_share": result.data_wait_seconds / result.seconds,
+            "compute_share": 1 - result.data_wait_seconds / result.seconds,
+            "checkpoint_stall_seconds": self.saver.writer.stall_seconds,
+            "epoch": result.step * self.num_epochs_a_step,
+            **metrics,
+        }
+        self.link.add_row(result.step, row)
 
-    def checkpoint(self, validation_loss_nats: float) -> None:
-        """Write a checkpoint, make it count, and tell Ray; a barrier that every rank must reach."""
-        metrics = {VALIDATION_LOSS: validation_loss_nats}
-        if self.rank == 0:
-            self._write_checkpoint(metrics)
-            ray.get(self.task.coordinator.commit.remote(self.attempt.number, self.state.step, metrics))
-        # Ray is told that there is progress, and not where the checkpoint lies: which one counts is run.json's to say.
-        ray.train.report({"step": self.state.step, **metrics})
+    def _tell_of_bad(self, result: StepResult) -> None:
+        """Describe samples that were left out."""
+        if self.rank == 0 and result.bad:
+            path = bad_batch_path(self.run.folder, result.step)
+            write_bad_batch(path, result.step, result.bad, {})
+            self.link.tell(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
 
-    def _write_checkpoint(self, metrics: dict[str, float]) -> None:
-        checkpoint = CommittedCheckpoint(step=self.state.step, attempt=self.attempt.number, metrics=metrics)
-        folder = checkpoint_folder(self.run.folder, checkpoint)
+    def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
+        committed = self._write(metrics, awaits_score=awaits_score) if self.rank == 0 else None
+        if awaits_score:
+            announce(self.state.step, committed)
+
+    def _write(self, metrics: dict[str, float], *, awaits_score: bool) -> Future[None]:
         description = CheckpointDescription(
             step=self.state.step,
             model=self.run.model,
@@ -154,31 +264,17 @@ class _Rank:
             lineage=self.task.lineage,
             metrics=metrics,
         )
-        save_checkpoint(
-            folder, self.state, self.shard_set.vocabulary, description=description, config=self.task.config_text
-        )
+        return self.saver.save(self.state, description, awaits_score=awaits_score)
 
 
-def train_worker(loop_config: dict[str, WorkerTask]) -> None:
-    """Train this rank's share of every batch, from the last checkpoint that counts to the end."""
-    task = loop_config["task"]
-    try:
-        _train(_Rank(task))
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        rank = ray.train.get_context().get_world_rank()
-        ray.get(task.coordinator.add_failure.remote(rank, reason[:_LONGEST_REASON]))
-        raise
+def _meet() -> None:
+    """Wait for all ranks: the first one that raises ends the group, and with it what rank 0 writes."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
-def _train(rank: _Rank) -> None:
-    started = time.monotonic()
-    for result in rank.results():
-        seconds = time.monotonic() - started
-        if result.step % rank.checkpoint_every and result.step < rank.num_steps and not result.flags.checkpoint:
-            rank.add_row(result, seconds)
-        else:
-            validation_loss_nats = rank.validate()
-            rank.add_row(result, seconds, **{VALIDATION_LOSS: validation_loss_nats})
-            rank.checkpoint(validation_loss_nats)
-        started = time.monotonic()
+def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
+    """Return the keys of all samples of a share, those included that are left out."""
+    named = [(position, key) for part in parts for position, key in zip(part.positions(), part.keys, strict=True)]
+    bad = [(sample.position, sample.key) for part in parts for sample in part.bad]
+    return [key for _, key in sorted([*named, *bad])]

@@ -3,6 +3,7 @@
 Examples:
     captioning train --shards shards --name first                   # ResNet-152, LSTM, two CPU workers
     captioning train coco --shards shards --name big --cluster.num-workers 8
+    captioning train coco --shards shards --name big --cluster.num-workers 2:8    # as many as there is room for
     captioning train --config run.yaml --optimizer.learning-rate 5e-4
 """
 
@@ -56,7 +57,7 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
         "settings": plain(without_secrets(run)),
     }
     logger.info(
-        "would train %s for %d steps of %d images on %d workers, on %d samples, into %s",
+        "would train %s for %d steps of %d images on %s workers, on %d samples, into %s",
         run.name,
         plan["num_steps"],
         run.training.batch_size,

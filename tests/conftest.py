@@ -45,7 +45,7 @@ def tiny_run(tmp_path_factory, drawn_shards) -> Path:
     from captioning.training import TrainingState, build_optimizer
     from captioning.vocabulary import load_vocabulary
     from cluster.config import StorageConfig, TrackingConfig
-    from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord, checkpoint_folder
+    from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
     from cluster.tracking import connect, create_run, experiment_id
 
     storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
@@ -73,7 +73,7 @@ def tiny_run(tmp_path_factory, drawn_shards) -> Path:
             lineage={"run": "r", "mlflow_run_id": run_id, "shards_digest": "d" * 64, "git_commit": "c"},
             metrics=committed[-1].metrics,
         )
-        target = checkpoint_folder(folder, committed[-1])
+        target = folder / "checkpoints" / committed[-1].name
         save_checkpoint(target, state, vocabulary, description=description, config="name: r\n")
     RunRecord(name="r", identity={}, mlflow_run_id=run_id, checkpoints=tuple(committed)).save(folder)
     return folder

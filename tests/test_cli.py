@@ -83,6 +83,9 @@ def home(tmp_path_factory):
         (["models", "nobody"], "error: model nobody is not in the registry"),
         (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
         (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is none of MLflow's"),
+        (["check"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
+        (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
+        (["track", "replay", "nothing"], "error: nothing is no run: neither "),
         (["download", "coco2016", "x"], "coco2016"),
         (["convert", "a", "b", "--num-workers", "-1"], "error: -1 workers write nothing"),
     ],
@@ -91,6 +94,7 @@ def home(tmp_path_factory):
 def test_bad_input_is_one_line_and_code_2(arguments, message, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setenv("CAPTIONING_HOME", str(home))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     code = run_in_process(arguments)
     complaint = capsys.readouterr().err
     assert (code, len(complaint.splitlines()), message in complaint) == (2, 1, True), complaint

@@ -121,6 +121,11 @@ def test_a_dry_training_says_what_it_would_do(captioning, drawn_shards):
     assert json.loads(printed)["num_samples"] == 120
 
 
+def test_a_dry_training_may_be_elastic(captioning, drawn_shards):
+    _, _, told = captioning("train", "--shards", drawn_shards, "--cluster.num-workers", "1:4", "--dry-run")
+    assert "of 64 images on 1:4 workers, on 120 samples" in told
+
+
 def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
     _, _, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--dry-run")
     assert ((tmp_path / "out").exists(), "train-000000.tar with 120 images" in told) == (False, True)

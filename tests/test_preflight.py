@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster import preflight
 from cluster.config import ClusterConfig
 from cluster.preflight import check_capacity, check_files_are_shared, check_home_is_shared
 from cluster.session import cluster_session
@@ -134,3 +135,11 @@ def test_workers_are_counted_over_all_nodes(two_nodes):
 def test_workers_that_no_node_can_hold_are_refused(two_nodes, config, message):
     with pytest.raises(ValueError, match=message):
         check_capacity(config)
+
+
+def test_a_node_that_dies_over_the_question_is_not_asked_of(two_nodes, monkeypatch, tmp_path):
+    nodes = preflight._live_nodes()
+    gone = "e" * len(next(iter(nodes)))  # known alive a moment ago
+    answers = iter([nodes | {gone: "10.0.0.9"}, nodes])
+    monkeypatch.setattr(preflight, "_live_nodes", lambda: next(answers))
+    check_home_is_shared(tmp_path)

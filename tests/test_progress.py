@@ -2,9 +2,9 @@ import logging
 
 import pytest
 
-from cluster.coordinator import Progress
 from cluster.journal import Row
 from cluster.progress import ProgressLog
+from cluster.protocol import Progress
 
 
 class Clock:
@@ -65,9 +65,15 @@ def test_the_last_step_is_shown_at_once(log, clock, caplog):
 
 
 def test_events_are_shown_once_in_order(log, caplog):
-    log.show(Progress(1, None, ["first"]))
-    log.show(Progress(1, None, ["first", "second"]))
+    for events in (["first"], ["second"], ["second"]):  # the last one is shown again at the end
+        log.show(Progress(1, None, events, 1 if events == ["first"] else 2))
     assert lines(caplog) == ["first", "second"]
+
+
+def test_events_of_a_coordinator_that_began_anew_are_shown(log, caplog):
+    log.show(Progress(1, None, ["first", "second"], 2))
+    log.show(Progress(2, None, ["third"], 1))
+    assert lines(caplog) == ["first", "second", "third"]
 
 
 def test_a_new_attempt_starts_a_new_estimate(log, clock, caplog):

@@ -7,8 +7,7 @@ from safetensors.torch import load_file
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
-from cluster.coordinator import hold_run
-from cluster.runs import load_record
+from cluster.runs import hold_run, load_record
 from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trainer import build_trainer, config_text, fit
@@ -141,6 +140,13 @@ def test_one_worker_makes_the_same_batches_as_two(outcome, run, session, client)
 def test_other_settings_under_the_same_name_are_refused(outcome, run):
     with pytest.raises(ValueError, match=r"run undisturbed was started with other settings \(training\.seed 0 -> 1\)"):
         fit(replace(run, training=replace(run.training, seed=1)))
+
+
+@pytest.mark.cluster
+def test_checkpoints_elsewhere_than_before_are_refused(outcome, run):
+    elsewhere = replace(run, storage=replace(run.storage, checkpoints="memory://bucket"))
+    with pytest.raises(ValueError, match="run undisturbed has its checkpoints at its folder in the home folder"):
+        fit(elsewhere)
 
 
 @pytest.mark.cluster
