@@ -117,10 +117,36 @@ def survivor_of_a_killed_driver(start, home):
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # At once: workers may take some more steps before they notice, and what they commit counts.
+    # At once: workers take some more steps before they notice, and what they commit counts.
     before = json.loads((home / "training" / "driver-killed" / "run.json").read_text())
     psutil.wait_procs(family, timeout=60)
     return finish(start("driver-killed")), before, [member for member in family if member.is_running()]
+
+
+@pytest.fixture(scope="module")
+def survivor_of_a_stopped_driver(start, home):
+    """Return what a run says that was told to end and went on; and before, exit code, record and tracked status."""
+    process = start("driver-stopped")
+    wait_for_checkpoint(process, home, "driver-stopped")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    record = json.loads((home / "training" / "driver-stopped" / "run.json").read_text())
+    status, steps = tracked(record, home)
+    return finish(start("driver-stopped")), (process.returncode, record, status, steps)
+
+
+def test_a_driver_that_is_told_to_end_marks_the_run_and_saves_its_last_step(survivor_of_a_stopped_driver):
+    code, record, status, steps = survivor_of_a_stopped_driver[1]
+    latest = record["checkpoints"][-1]["step"]
+    assert (code, status, latest < NUM_STEPS, steps) == (143, "KILLED", True, Counter(range(1, latest + 1)))
+
+
+def test_a_stopped_driver_changes_no_bit_of_the_weights(survivor_of_a_stopped_driver, undisturbed):
+    assert weights_differ(survivor_of_a_stopped_driver[0], undisturbed) == []
+
+
+def test_after_a_stopped_driver_the_tracker_has_every_step_once(survivor_of_a_stopped_driver, home):
+    assert tracked(survivor_of_a_stopped_driver[0], home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
 
 
 def test_a_killed_worker_does_not_fail_the_run(survivor_of_a_killed_worker, home):

@@ -1,0 +1,220 @@
+"""What checkpoints and tracking cost training: seconds inside their calls, as shares of the wall time.
+
+Example:
+    python tests/benchmarks/overheads.py --steps 300 --checkpoint-every 50
+
+Trains on drawn scenes in this process, with the coordinator, its journal and an MLflow database beside it as in any
+run, a row a step. The peer is the way that people usually go: ``torch.save`` of the whole state in the loop, and
+``MlflowClient.log_batch`` in every step, measured over the same steps of the same model in the same process.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from rich.console import Console
+from rich.table import Table
+
+from captioning.checkpoint import CheckpointDescription
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer, train
+from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from cluster.conversion import convert, plan_conversion
+from cluster.data import ShardSet, training_batches
+from cluster.driver import start_coordinator
+from cluster.link import Link
+from cluster.protocol import CoordinatorSettings, Place
+from cluster.runs import store_of
+from cluster.saving import BackgroundWriter, Saver
+from cluster.session import cluster_session
+from cluster.starts import start_record
+from cluster.tracking import tracking_uri
+from shards.drawn import write_drawn
+from shards.images import ImageSpec
+
+_LOSS = "train_loss_nats"
+
+
+class Stopwatch:
+    """Adds up the seconds inside some calls."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the seconds of the block."""
+        started = time.perf_counter()
+        yield
+        self.seconds.append(time.perf_counter() - started)
+
+
+def parse() -> argparse.Namespace:
+    """Return the settings of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--checkpoint-every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--backbone", default="resnet18", help="any of torchvision, without weights, layer4 trained")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--image-size", type=int, default=64, help="pixels")
+    return parser.parse_args()
+
+
+def run_of(settings: argparse.Namespace, folder: Path, shards: Path) -> TrainRun:
+    """Return the run that is measured."""
+    return TrainRun(
+        name="overheads",
+        shards=shards,
+        model=ModelConfig(
+            backbone=settings.backbone, weights="none", trainable_from="layer4", image_size_px=settings.image_size
+        ),
+        optimizer=OptimizerConfig(warmup_steps=10),
+        training=TrainingConfig(num_epochs=1000, batch_size=settings.batch_size),
+        storage=StorageConfig(home=folder / "home"),
+    )
+
+
+def steps_of(run: TrainRun, shard_set: ShardSet, num_steps: int) -> tuple[TrainingState, Iterator]:
+    """Return a fresh state and its training steps."""
+    torch.manual_seed(0)
+    model = CaptionModel(run.model, vocabulary_size=len(shard_set.vocabulary))
+    state = TrainingState(model, build_optimizer(model, run.optimizer))
+    batches = training_batches(
+        shard_set, "train", model=run.model, config=run.training, ranks=(0, 1), steps=range(num_steps)
+    )
+    results = train(
+        state,
+        model,
+        batches,
+        optimizer_config=run.optimizer,
+        config=run.training,
+        num_steps=num_steps,
+        device=torch.device("cpu"),
+    )
+    return state, results
+
+
+def measure(
+    run: TrainRun,
+    shard_set: ShardSet,
+    settings: argparse.Namespace,
+    *,
+    log: Callable[[int, dict[str, float]], None],
+    save: Callable[[TrainingState], None],
+    finish: Callable[[], None],
+) -> dict[str, float]:
+    """Train with one way to log and to save; return shares of the wall time and the median costs in ms."""
+    logging_time, saving_time = Stopwatch(), Stopwatch()
+    state, results = steps_of(run, shard_set, settings.steps)
+    started = time.perf_counter()
+    for result in results:
+        row = {_LOSS: result.loss_nats, "gradient_norm": result.gradient_norm, "learning_rate": result.learning_rate}
+        with logging_time.running():
+            log(result.step, row)
+        if result.step % settings.checkpoint_every == 0:
+            with saving_time.running():
+                save(state)
+    with saving_time.running():
+        finish()
+    wall = time.perf_counter() - started
+    return {
+        "wall": wall,
+        "tracking": sum(logging_time.seconds) / wall,
+        "tracking_ms": statistics.median(logging_time.seconds) * 1e3,
+        "checkpoints": sum(saving_time.seconds[:-1]) / wall,
+        "checkpoints_ms": statistics.median(saving_time.seconds[:-1]) * 1e3,
+    }
+
+
+def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> dict[str, float]:
+    """Measure the journal and the background writer, with a coordinator as in any run."""
+    run.folder.mkdir(parents=True)
+    start_record(run, shard_set)
+    coordinator = start_coordinator(
+        run.folder, CoordinatorSettings(tracking_uri=tracking_uri(run.tracking, run.storage))
+    )
+    link = Link(coordinator, 0, batch_size=settings.batch_size)
+    attempt = link.begin([Place(0, "none", "here", 0, "")])
+    link.start(attempt.number)
+    saver = Saver(store_of(run.folder, None), link, attempt.number, shard_set.vocabulary, "{}", BackgroundWriter())
+
+    def save(state: TrainingState) -> None:
+        saver.save(
+            state,
+            CheckpointDescription(
+                step=state.step,
+                model=run.model,
+                vocabulary_digest=shard_set.vocabulary.digest,
+                max_caption_words=run.training.max_caption_words,
+            ),
+        )
+
+    found = measure(run, shard_set, settings, log=link.add_row, save=save, finish=saver.writer.wait)
+    link.end()
+    return found
+
+
+def usual(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Measure ``torch.save`` and a call of MLflow in the loop."""
+    client = MlflowClient(tracking_uri(TrackingConfig(), run.storage))
+    run_id = client.create_run(client.create_experiment("usual")).info.run_id
+
+    def log(step: int, row: dict[str, float]) -> None:
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in row.items()])
+
+    def save(state: TrainingState) -> None:
+        content = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
+        torch.save(content, folder / f"{state.step}.pt")
+
+    return measure(run, shard_set, settings, log=log, save=save, finish=lambda: None)
+
+
+def main() -> None:
+    """Print the table."""
+    settings = parse()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="overheads-") as name, cluster_session(ClusterConfig()):
+        folder = Path(name)
+        write_drawn(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=settings.image_size)
+        plan = plan_conversion(
+            folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+        )
+        convert(plan, num_workers=0)
+        run, shard_set = run_of(settings, folder, folder / "shards"), ShardSet(folder / "shards")
+        show(settings, ours(run, shard_set, settings), usual(run, shard_set, settings, folder))
+
+
+def show(settings: argparse.Namespace, ours: dict[str, float], usual: dict[str, float]) -> None:
+    """Print what was measured, with the ratio to the usual way."""
+    title = (
+        f"{settings.steps} steps of {settings.batch_size} images of {settings.image_size} px, {settings.backbone} with "
+        f"layer4 trained, one thread; a row a step, a checkpoint every {settings.checkpoint_every} steps"
+    )
+    table = Table("inside the calls of", "share of the wall time", "ms a call", "usual way", "ms a call", "ratio")
+    for what in ("tracking", "checkpoints"):
+        table.add_row(
+            what,
+            f"{ours[what]:.2%}",
+            f"{ours[f'{what}_ms']:.2f}",
+            f"{usual[what]:.2%}",
+            f"{usual[f'{what}_ms']:.2f}",
+            f"{ours[what] / usual[what]:.3f}",
+        )
+    console = Console(file=sys.stdout)
+    console.print(title)
+    console.print(table)
+    console.print(f"wall time: {ours['wall']:.1f} s, the usual way {usual['wall']:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Whether a disturbed run ended as an undisturbed one: weights, samples, the tracker, and what is left behind."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from harness import NAMESPACE, LocalCluster, wait_until
+from running import TrainingRun, tracked_runs
+from safetensors.torch import load_file
+
+from cluster.ledger import Account, read_ledger
+from cluster.runs import local_checkpoint
+
+_SETTLE_SECONDS = 60.0
+
+
+class Verdict(NamedTuple):
+    """What was compared, in words; each claim holds."""
+
+    claims: list[str]
+
+
+def assert_unharmed(
+    disturbed: TrainingRun,
+    undisturbed: TrainingRun,
+    *,
+    num_samples: int,
+    num_steps: int,
+    is_bitwise: bool = True,
+    tracking_uri: str | None = None,
+) -> Verdict:
+    """Compare a run that was disturbed with one that was not.
+
+    Args:
+        disturbed: run, finished.
+        undisturbed: run of the same settings, finished.
+        num_samples: of the training split.
+        num_steps: of the training.
+        is_bitwise: the number of workers never changed, so that not a bit of the weights may differ.
+        tracking_uri: of the tracker; the embedded one if not given.
+
+    Raises:
+        AssertionError: they differ; the message says in what.
+    """
+    claims = [_compare_samples(disturbed, undisturbed, num_samples, num_steps)]
+    if is_bitwise:
+        claims.append(_compare_weights(disturbed, undisturbed))
+    claims.append(_check_tracker(disturbed, num_steps, tracking_uri))
+    claims.append(_check_folder(disturbed))
+    return Verdict(claims)
+
+
+def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_samples: int, num_steps: int) -> str:
+    ours, theirs = (read_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
+    assert sorted(theirs.batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
+    assert num_lost(ours, theirs) == 0, f"{num_lost(ours, theirs)} samples were lost"
+    others = [step for step, keys in theirs.batches.items() if ours.batches[step] != keys]
+    assert ours.batches.keys() == theirs.batches.keys(), "steps were trained that are none"
+    assert not others, f"steps {others[:5]} trained on other samples"
+    num_epochs = sum(map(len, ours.batches.values())) // num_samples
+    for epoch in range(num_epochs):
+        times = set(ours.samples_of_epoch(epoch, num_samples).values())
+        assert times == {1}, f"samples of epoch {epoch} came {sorted(times)} times"
+    return f"each of {num_samples} samples once in each of {num_epochs} epochs, the same batches in {num_steps} steps"
+
+
+def num_lost(ours: Account, theirs: Account) -> int:
+    """Return the number of samples of the undisturbed run's steps that ours lack."""
+    return sum((Counter(keys) - Counter(ours.batches.get(step, []))).total() for step, keys in theirs.batches.items())
+
+
+def _compare_weights(disturbed: TrainingRun, undisturbed: TrainingRun) -> str:
+    ours, theirs = (_final_weights(run) for run in (disturbed, undisturbed))
+    assert ours.keys() == theirs.keys(), "the models have other tensors"
+    others = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    worst = max((float((ours[name] - theirs[name]).abs().max()) for name in others), default=0.0)
+    assert not others, f"{len(others)} of {len(ours)} tensors differ, by up to {worst:g}, first {others[0]}"
+    return f"all {len(ours)} tensors of the final weights equal to the bit"
+
+
+def _final_weights(run: TrainingRun) -> dict[str, torch.Tensor]:
+    latest = run.record.latest
+    assert latest is not None, f"run {run.name} has no checkpoint"
+    return load_file(local_checkpoint(run.folder, run.record, latest) / "model.safetensors")
+
+
+def _check_tracker(run: TrainingRun, num_steps: int, uri: str | None) -> str:
+    client, found = tracked_runs(run, uri)
+    assert len(found) == 1, f"{len(found)} MLflow runs have the name {run.name}"
+    assert found[0].info.status == "FINISHED", f"the MLflow run is {found[0].info.status}"
+    history = client.get_metric_history(found[0].info.run_id, "train_loss_nats")
+    steps = Counter(metric.step for metric in history)
+    wrong = {step: steps[step] for step in {*steps, *range(1, num_steps + 1)} if steps[step] != 1}
+    assert not wrong, f"steps in MLflow, and how often each: {dict(sorted(wrong.items())[:8])}"
+    return f"one MLflow run, FINISHED, with each of {num_steps} steps once"
+
+
+def _check_folder(run: TrainingRun) -> str:
+    wait_until(lambda: not _litter(run), lambda: f"{_litter(run)} are gone", seconds=_SETTLE_SECONDS)
+    return "no temporary file and no checkpoint that does not count"
+
+
+def _litter(run: TrainingRun) -> list[Path]:
+    counted = {checkpoint.name for checkpoint in run.record.checkpoints}
+    uncounted = [path for path in (run.folder / "checkpoints").iterdir() if path.name not in counted]
+    return [*uncounted, *run.folder.rglob("*.tmp"), *run.folder.rglob("*.unfinished")]
+
+
+def assert_nothing_is_left(cluster: LocalCluster, runs: list[TrainingRun]) -> str:
+    """Check that finished runs hold nothing of the cluster, and that no process of theirs lives.
+
+    Raises:
+        AssertionError: something is left.
+    """
+    import ray
+    from ray.util import list_named_actors
+
+    wait_until(lambda: not cluster.strays(), lambda: f"{cluster.strays()} have ended", seconds=_SETTLE_SECONDS)
+    drivers = [process.pid for run in runs for process in run.driver_processes()]
+    assert not drivers, f"drivers {drivers} live on"
+    actors = [one["name"] for one in list_named_actors(all_namespaces=True) if one["namespace"] == NAMESPACE]
+    assert not actors, f"named actors live on: {actors}"
+    free = wait_until(_is_all_free, lambda: "all CPUs of the cluster are free", seconds=_SETTLE_SECONDS)
+    return f"no process, actor or placement group left, {ray.cluster_resources()['CPU']:g} CPUs free" if free else ""
+
+
+def _is_all_free() -> bool:
+    import ray
+
+    return ray.available_resources().get("CPU") == ray.cluster_resources().get("CPU")
