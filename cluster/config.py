@@ -92,6 +92,14 @@ class StorageConfig:
     ledger: bool = False
     """Write down which samples every worker trained on, in the run's folder ledger."""
 
+    def __post_init__(self) -> None:
+        """Check that the address holds no credentials, for it is recorded."""
+        if self.checkpoints and without_credentials(self.checkpoints) != self.checkpoints:
+            raise ValueError(
+                f"the address of checkpoints at {without_credentials(self.checkpoints)} holds credentials, and it is "
+                "recorded with the run; give them by the environment or fsspec's configuration"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationConfig:

@@ -31,7 +31,9 @@ class Shipper:
         self._is_ending = threading.Event()
         self._shipping = threading.Lock()
         self._monitor: SystemMetricsMonitor | None = None
-        self._thread = threading.Thread(target=self._ship_until_the_end, args=(record,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._ship_until_the_end, args=(record,), daemon=True, name="captioning-shipper"
+        )
         self._thread.start()
 
     def finish(self, status: str, *, seconds: float) -> bool:
@@ -44,7 +46,9 @@ class Shipper:
         self._journal.flush()
         self._is_ending.set()
         is_tracked = threading.Event()
-        last = threading.Thread(target=self._ship_the_rest, args=(status, seconds, is_tracked), daemon=True)
+        last = threading.Thread(
+            target=self._ship_the_rest, args=(status, seconds, is_tracked), daemon=True, name="captioning-shipper-last"
+        )
         last.start()
         last.join(seconds)
         return is_tracked.is_set()

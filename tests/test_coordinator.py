@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 import uuid
 
@@ -147,6 +148,8 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
     attempt = coordinator.begin_attempt().number
     coordinator.beat(attempt, 0, 1, [row(1)])
     was_tracked = coordinator.finish("FINISHED")
+    # What still tries to reach the tracker would go on into other tests.
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
     kept = [row.step for _, rows in Journal(folder / "journal").unshipped() for row in rows]
     assert (was_tracked, kept, load_record(folder).is_finished) == (False, [1], True)
 

@@ -223,6 +223,11 @@ def test_a_validation_that_cannot_be_is_refused(settings, message):
         ValidationConfig(**settings)
 
 
+def test_credentials_in_the_address_of_checkpoints_are_refused():
+    with pytest.raises(ValueError, match="the address of checkpoints at ftp://host/folder holds credentials"):
+        StorageConfig(checkpoints="ftp://me:secret@host/folder")
+
+
 def test_a_run_without_shards_is_refused():
     with pytest.raises(ValueError, match="no shard set was given; use --shards"):
         TrainRun().shards_folder()

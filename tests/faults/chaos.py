@@ -28,7 +28,7 @@ logger = logging.getLogger("chaos")
 
 NUM_WORKERS, NUM_NODES = 2, 3
 _NUM_DRAWN, _BATCH_SIZE = 120, 15
-_STEPS_PER_KILL = 60
+_STEPS_PER_KILL = 30
 _LOST = "0"  # of all kinds together: a run that lost a sample gets no table, but an error
 FLAGS = {
     "model.backbone": "squeezenet1_1",

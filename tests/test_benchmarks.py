@@ -1,0 +1,32 @@
+"""The commands by which README's figures were made, on so little that they only show that they run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
+LITTLE = {
+    "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
+    "tests/faults/chaos.py": "--help",
+}
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_a_figure_runs(command):
+    script, *_ = shlex.split(command)
+    arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script])]
+    answer = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
+def test_every_figure_of_a_script_names_its_command():
+    assert {command.split()[0] for command in COMMANDS} == set(LITTLE)
