@@ -184,7 +184,7 @@ def test_the_validation_loss_does_not_depend_on_the_number_of_processes(groups, 
 @pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_what_one_process_asks_for_reaches_all_in_the_same_step(groups, size):
-    assert [seen["flags"] for seen in groups[size]] == [[(True, False), (False, True)]] * size
+    assert [seen["flags"] for seen in groups[size]] == [[Flags(checkpoint=True), Flags(stop=True)]] * size
 
 
 @pytest.mark.cluster
