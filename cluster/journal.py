@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.files import replace_file
+from shards.files import remove_torn, replace_file
 
 _SHIPPED_NAME = "shipped.json"
 _LATE = ".late"
@@ -46,6 +46,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_torn(folder, "*.jsonl")
         self._folder = folder
         self._pending: list[Row] = []
         self._pending_late: list[Row] = []

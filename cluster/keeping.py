@@ -9,7 +9,8 @@ from pathlib import Path
 from captioning.description import describe_checkpoint
 from cluster.cleaning import Cleaner
 from cluster.journal import Journal, Row
-from cluster.runs import CommittedCheckpoint, RunRecord, store_of
+from cluster.runs import RECORD_NAME, CommittedCheckpoint, RunRecord, store_of
+from shards.files import remove_torn
 
 
 class RecordKeeper:
@@ -24,6 +25,7 @@ class RecordKeeper:
     """
 
     def __init__(self, folder: Path, record: RunRecord, journal: Journal, *, keep_best: int, keep_last: int) -> None:
+        remove_torn(folder, RECORD_NAME)
         self._folder, self._journal = folder, journal
         self._keep_best, self._keep_last = keep_best, keep_last
         self._store = store_of(folder, record.checkpoints_at)

@@ -30,6 +30,17 @@ def replace_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def remove_torn(folder: Path, names: str) -> None:
+    """Remove what a process that was killed left of ``replacing`` files; only for who alone writes them.
+
+    Args:
+        folder: of the files.
+        names: of the files, as a pattern.
+    """
+    for path in folder.glob(f".{names}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from shards.files import replace_file, replacing
+from shards.files import remove_torn, replace_file, replacing
 
 
 def names(folder):
@@ -90,3 +90,11 @@ def test_a_killed_writer_leaves_the_old_content_and_a_hidden_file(tmp_path):
     left = [path for path in tmp_path.iterdir() if path.name != "file"]
     assert (killed.returncode, (tmp_path / "file").read_bytes()) == (-signal.SIGKILL, b"old")
     assert [(path.match(".file.*.tmp"), path.read_bytes()) for path in left] == [(True, b"half")]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    names = (".a.jsonl.1234abcd.tmp", ".run.json.1234abcd.tmp", "a.jsonl", ".b.jsonl")
+    for name in names:
+        (tmp_path / name).touch()
+    remove_torn(tmp_path, "*.jsonl")
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
