@@ -143,10 +143,9 @@ def train(
         clock: in seconds.
 
     Raises:
-        BadSampleError: there are bad samples, and ``config`` says to stop.
-        FloatingPointError: the loss or the gradient is not a finite number, and no sample is to blame.
-
-    Every process raises them alike, before the weights change.
+        BadSampleError: there are bad samples, and ``config`` says to stop; before the weights change, on every process
+            alike.
+        FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
     """
     source = GradientSource(
         state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
@@ -154,8 +153,7 @@ def train(
     stream, is_stopped = iter(batches), False
     while state.step < num_steps and not is_stopped:
         started = clock()
-        parts = next(stream, None)
-        if parts is None:
+        if (parts := next(stream, None)) is None:
             return
         waited = clock() - started
         rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
