@@ -21,10 +21,10 @@ from cluster.config import TrainRun
 from cluster.data import ShardSet, validation_batches
 from cluster.evaluation import evaluate_split
 from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, store_of
+from cluster.scoring import SCORE_NAMES
 
 _BATCH_SIZE = 32
 _LONGEST_TASK_SECONDS = 24 * 3600.0
-_SCORES = {"BLEU-4": "validation_bleu_4", "ROUGE-L": "validation_rouge_l", "CIDEr-D": "validation_cider_d"}
 
 
 def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationConfig | None:  # noqa: ANN401  Ray's handle
@@ -116,4 +116,4 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             beam_size=run.validation.beam_size,
             batch_size=_BATCH_SIZE,
         )
-    return {VALIDATION_LOSS: loss} | {_SCORES[name]: found.scores[name] for name in _SCORES}
+    return {VALIDATION_LOSS: loss} | {name: found.scores[key] for key, name in SCORE_NAMES.items()}

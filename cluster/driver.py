@@ -55,10 +55,18 @@ class Driver:
         run: to follow.
         coordinator: Ray's handle.
         num_steps: of the whole training.
+        is_wanted: asked all the time; once it says no, the run ends as if it were told to by a signal.
     """
 
-    def __init__(self, run: TrainRun, coordinator: Any, *, num_steps: int) -> None:  # noqa: ANN401  no type at Ray
-        self._run, self._coordinator = run, coordinator
+    def __init__(
+        self,
+        run: TrainRun,
+        coordinator: Any,  # noqa: ANN401  no type at Ray
+        *,
+        num_steps: int,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._run, self._coordinator, self._is_wanted = run, coordinator, is_wanted
         self._log = ProgressLog(num_steps)
         self._num_steps = num_steps
         self._progress = Progress(0, None, [])
@@ -110,7 +118,7 @@ class Driver:
         looked_at = stopping_since = 0.0
         while True:
             now = time.monotonic()
-            if self._told_to_end and not stopping_since:
+            if not stopping_since and (self._told_to_end or not self._is_wanted()):
                 stopping_since = now
                 self._ask("ask", "stop")
             if now - looked_at >= (_LOOK_EVERY_SECONDS if stopping_since else _FOLLOW_EVERY_SECONDS):

@@ -47,7 +47,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_torn(folder, "*.jsonl")
-        self._folder = folder
+        self.folder = folder
         self._pending: list[Row] = []
         self._pending_late: list[Row] = []
         self._writing = threading.Lock()
@@ -87,28 +87,27 @@ class Journal:
         if not rows:
             return
         lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
-        replace_file(self._folder / f"{self._next_segment:06d}{mark}.jsonl", lines.encode())
+        replace_file(self.folder / f"{self._next_segment:06d}{mark}.jsonl", lines.encode())
         self._next_segment += 1
-
-    def unshipped(self) -> Iterator[tuple[int, list[Row]]]:
-        """Yield (number, rows) of the segments that were not marked as shipped, in order."""
-        done = self._shipped()
-        for path in list_segments(self._folder):
-            if _number(path) > done:
-                yield _number(path), read_segment(path)
-
-    def mark_shipped(self, segment: int) -> None:
-        """Note that all segments up to this one have reached the tracker."""
-        replace_file(self._folder / _SHIPPED_NAME, json.dumps({"segment": segment}).encode())
-
-    def _shipped(self) -> int:
-        path = self._folder / _SHIPPED_NAME
-        return json.loads(path.read_bytes())["segment"] if path.is_file() else 0
 
 
 def list_segments(folder: Path) -> list[Path]:
     """Return a journal's segments, in order."""
     return sorted(folder.glob("[0-9]*.jsonl"))
+
+
+def unshipped(folder: Path) -> Iterator[tuple[int, list[Row]]]:
+    """Yield (number, rows) of a journal's segments that were not marked as shipped, in order."""
+    path = folder / _SHIPPED_NAME
+    done = json.loads(path.read_bytes())["segment"] if path.is_file() else 0
+    for segment in list_segments(folder):
+        if _number(segment) > done:
+            yield _number(segment), read_segment(segment)
+
+
+def mark_shipped(folder: Path, segment: int) -> None:
+    """Note that all segments of a journal up to this one have reached the tracker."""
+    replace_file(folder / _SHIPPED_NAME, json.dumps({"segment": segment}).encode())
 
 
 def read_segment(path: Path) -> list[Row]:

@@ -45,6 +45,10 @@ class Link:
         self._wish, self._fulfilled = ("go on", 0), 0
         self._is_over = threading.Event()
 
+    def place(self) -> Place:
+        """Return where this process runs."""
+        return here(self.rank)
+
     def begin(self, places: Sequence[Place]) -> Attempt:
         """Begin an attempt, on rank 0 alone."""
         return ray.get(self._coordinator.begin_attempt.remote(list(places)))

@@ -16,24 +16,25 @@ from captioning.model import CaptionModel
 from captioning.training import TrainingState, build_optimizer, replicate
 from cluster.config import TrainRun
 from cluster.data import ShardSet, calibration_images
-from cluster.link import Link, here
+from cluster.link import Link
 from cluster.protocol import Attempt, Place
 from cluster.runs import CommittedCheckpoint
+from cluster.solo import SoloLink
 from cluster.store import CheckpointStore
 
 
-def begin_attempt(link: Link, store: CheckpointStore, *, world_size: int, device: torch.device) -> Attempt:
+def begin_attempt(link: Link | SoloLink, store: CheckpointStore, *, world_size: int, device: torch.device) -> Attempt:
     """Agree with all ranks on the attempt and on the checkpoint that it resumes from; every rank must call it.
 
     Args:
-        link: to the coordinator.
+        link: to the coordinator, or of a single rank.
         store: of the checkpoints.
         world_size: number of ranks.
         device: that the process group exchanges objects by.
     """
-    places: list[Place] = [here(link.rank)] * world_size
+    places: list[Place] = [link.place()] * world_size
     if dist.is_initialized():
-        dist.all_gather_object(places, here(link.rank))
+        dist.all_gather_object(places, link.place())
     begun: list[Attempt | None] = [None]
     if link.rank == 0:
         begun = [_from_a_whole_one(link, link.begin(places), store)]
@@ -44,7 +45,7 @@ def begin_attempt(link: Link, store: CheckpointStore, *, world_size: int, device
     return begun[0]
 
 
-def _from_a_whole_one(link: Link, attempt: Attempt, store: CheckpointStore) -> Attempt:
+def _from_a_whole_one(link: Link | SoloLink, attempt: Attempt, store: CheckpointStore) -> Attempt:
     """Pass over checkpoints that are damaged."""
     while attempt.checkpoint:
         try:

@@ -10,6 +10,7 @@ from captioning.training import TrainingState
 from captioning.vocabulary import Vocabulary
 from cluster.link import Link
 from cluster.runs import CommittedCheckpoint
+from cluster.solo import SoloLink
 from cluster.store import CheckpointStore
 
 
@@ -82,7 +83,7 @@ class Saver:
     """
 
     store: CheckpointStore
-    link: Link
+    link: Link | SoloLink
     attempt: int
     vocabulary: Vocabulary
     config: str

@@ -84,7 +84,7 @@ class Shipper:
     def _ship(self, status: str = "RUNNING") -> bool:
         with self._shipping:
             try:
-                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal, status=status)
+                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.folder, status=status)
             except Exception as error:  # a broken tracker raises whatever its database or server does
                 logger.warning("the tracker does not take metrics, training goes on: %s", error)
                 return False

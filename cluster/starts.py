@@ -11,7 +11,6 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import TrainRun, without_credentials, without_secrets
 from cluster.data import ShardSet
-from cluster.journal import Journal
 from cluster.runs import RunRecord, check_identity, hold_run, identity_of, load_record
 from cluster.tracking import connect, create_run, experiment_id, git_state, set_tags, ship, tracking_uri
 from shards.files import replace_file
@@ -26,7 +25,7 @@ def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
     try:
         with hold_run(run.folder):
             client = connect(run.tracking, run.storage)
-            ship(client, record.mlflow_run_id, Journal(run.folder / "journal"), status="FINISHED")
+            ship(client, record.mlflow_run_id, run.folder / "journal", status="FINISHED")
     except (MlflowException, OSError) as error:
         logger.warning("the tracker may lack rows of this run: %s", error)
         return False

@@ -15,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
-from cluster.journal import Journal, Row
+from cluster.journal import Row, mark_shipped, unshipped
 
 logger = logging.getLogger(__name__)
 
@@ -134,22 +134,22 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) ->
     return count
 
 
-def ship(client: MlflowClient, run_id: str, journal: Journal, *, status: str = "RUNNING") -> int:
+def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUNNING") -> int:
     """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
 
     Args:
         client: of the tracker.
         run_id: of the MLflow run.
-        journal: whose rows to send.
+        journal: folder of the one whose rows to send.
         status: that the run has when all are sent.
 
     Returns:
         The number of rows sent.
     """
     count = 0
-    for segment, rows in journal.unshipped():
+    for segment, rows in unshipped(journal):
         log_metrics(client, run_id, metrics_of(rows))
-        journal.mark_shipped(segment)
+        mark_shipped(journal, segment)
         count += len(rows)
     if status != "RUNNING":
         client.set_terminated(run_id, status=status)

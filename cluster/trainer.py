@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
 from cluster.preflight import check_capacity, check_data, check_files_are_shared, check_home_is_shared
 from cluster.protocol import CoordinatorSettings
+from cluster.rank import WorkerTask
 from cluster.runs import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
 from cluster.session import cluster_session
 from cluster.starts import config_text, known_record, mark_killed, ship_the_rest, start_record
 from cluster.tracking import connect, git_state, tracking_uri
-from cluster.worker import WorkerTask, train_worker
+from cluster.worker import train_worker
 from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
@@ -81,8 +83,12 @@ def build_trainer(run: TrainRun, task: WorkerTask, *, start: str) -> TorchTraine
     )
 
 
-def fit(run: TrainRun) -> TrainOutcome:
+def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> TrainOutcome:
     """Train to the end, from the last checkpoint if the run has one.
+
+    Args:
+        run: what to train.
+        is_wanted: asked all the time; once it says no, the run stops after a checkpoint.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -107,7 +113,7 @@ def fit(run: TrainRun) -> TrainOutcome:
         check_files_are_shared([shard_set.folder / MANIFEST_NAME, *_weights_files(run)])
         record = start_record(run, shard_set)
         try:
-            return _fit_on_cluster(run, record, shard_set)
+            return _fit_on_cluster(run, record, shard_set, is_wanted)
         except (KeyboardInterrupt, SystemExit):
             mark_killed(run, record)  # also if it was told to end before anyone listened
             raise
@@ -117,7 +123,9 @@ def _weights_files(run: TrainRun) -> list[Path]:
     return [Path(run.model.weights)] if is_weights_file(run.model.weights) else []
 
 
-def _fit_on_cluster(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> TrainOutcome:
+def _fit_on_cluster(
+    run: TrainRun, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]
+) -> TrainOutcome:
     coordinator = start_coordinator(run.folder, _coordinator_settings(run))
     git = git_state(Path.cwd())
     lineage = {
@@ -129,7 +137,7 @@ def _fit_on_cluster(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> Tr
     }
     task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
     num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
-    driver = Driver(run, coordinator, num_steps=num_steps)
+    driver = Driver(run, coordinator, num_steps=num_steps, is_wanted=is_wanted)
     is_tracked = driver.train(lambda number: build_trainer(run, task, start=f"{record.num_starts}.{number}").fit())
     if not is_tracked:
         logger.warning(

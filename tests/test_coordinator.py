@@ -9,7 +9,7 @@ from cluster import coordinator as coordinating
 from cluster.attempts import Failure
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.coordinator import Coordinator
-from cluster.journal import Journal, Row
+from cluster.journal import Journal, Row, unshipped
 from cluster.protocol import CoordinatorSettings, Place
 from cluster.runs import VALIDATION_LOSS, RunRecord, hold_run, load_record
 from cluster.tracking import connect, create_run, experiment_id, tracking_uri
@@ -150,7 +150,7 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
     was_tracked = coordinator.finish("FINISHED")
     # What still tries to reach the tracker would go on into other tests.
     eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
-    kept = [row.step for _, rows in Journal(folder / "journal").unshipped() for row in rows]
+    kept = [row.step for _, rows in unshipped(folder / "journal") for row in rows]
     assert (was_tracked, kept, load_record(folder).is_finished) == (False, [1], True)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.journal import DamagedSegmentError, Journal, Row, read_segment
+from cluster.journal import DamagedSegmentError, Journal, Row, mark_shipped, read_segment, unshipped
 
 
 def row(step, timestamp_ms=0, **metrics):
@@ -12,14 +12,14 @@ def row(step, timestamp_ms=0, **metrics):
 
 
 def steps_on_disk(folder):
-    return [one.step for _, rows in Journal(folder).unshipped() for one in rows]
+    return [one.step for _, rows in unshipped(folder) for one in rows]
 
 
 def test_rows_come_back_with_their_timestamps(tmp_path):
     journal = Journal(tmp_path)
     journal.append(row(1, 1234, loss=0.5))
     journal.flush()
-    assert list(Journal(tmp_path).unshipped()) == [(1, [Row(1, 1234, {"loss": 0.5})])]
+    assert list(unshipped(tmp_path)) == [(1, [Row(1, 1234, {"loss": 0.5})])]
 
 
 def test_what_is_not_flushed_is_not_on_disk(tmp_path):
@@ -52,7 +52,7 @@ def test_what_was_shipped_is_not_offered_again(tmp_path):
     for step in (1, 2):
         journal.append(row(step))
         journal.flush()
-    journal.mark_shipped(1)
+    mark_shipped(journal.folder, 1)
     assert steps_on_disk(tmp_path) == [2]
 
 

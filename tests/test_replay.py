@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.journal import Journal, Row
+from cluster.journal import Journal, Row, unshipped
 from cluster.replay import find_run, replay
 from cluster.runs import RunRecord, hold_run, load_record
 from cluster.tracking import connect, create_run, experiment_id, log_metrics, metrics_of, ship
@@ -117,7 +117,7 @@ def test_a_second_replay_adds_nothing(client, run):
 def test_only_what_the_tracker_lacks_is_sent_however_its_pages_fall(client, run, there, page, monkeypatch):
     monkeypatch.setattr("cluster.replay._METRICS_PER_PAGE", page)
     monkeypatch.setattr("cluster.tracking._METRICS_PER_BATCH", 5)
-    rows = [row for _, found in Journal(run / "journal").unshipped() for row in found if row.step in there]
+    rows = [row for _, found in unshipped(run / "journal") for row in found if row.step in there]
     log_metrics(client, run_id_of(run), metrics_of(rows))
     sent = replay(run, client)
     steps = [step for key, step, *_ in history(client, run) if key == "loss"]
@@ -144,7 +144,7 @@ def test_a_value_that_is_no_number_is_stored_once(client, run):
 
 
 def test_a_replay_after_shipping_adds_nothing(client, run):
-    ship(client, run_id_of(run), Journal(run / "journal"))
+    ship(client, run_id_of(run), run / "journal")
     before = history(client, run)
     replay(run, client)
     assert (len(before), history(client, run)) == (120, before)
@@ -153,8 +153,8 @@ def test_a_replay_after_shipping_adds_nothing(client, run):
 def test_a_tracker_restored_from_an_older_copy_gets_what_it_lost(client, home, run, tmp_path):
     shutil.copy(home.home / "mlflow.db", tmp_path / "restored.db")
     journal = Journal(run / "journal")
-    ship(client, run_id_of(run), journal)
-    assert list(journal.unshipped()) == []
+    ship(client, run_id_of(run), journal.folder)
+    assert list(unshipped(journal.folder)) == []
     restored = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/restored.db"), home)
     before = history(restored, run)
     replay(run, restored)

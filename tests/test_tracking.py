@@ -80,26 +80,26 @@ def test_the_experiment_is_made_once(client, home):
 
 
 def test_journalled_rows_reach_the_tracker_with_their_steps(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 4)))
+    ship(client, run_id, journal_of(tmp_path, range(1, 4)).folder)
     assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
 
 
 def test_rows_sent_twice_are_stored_once(client, run_id, tmp_path):
     journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal)
+    ship(client, run_id, journal.folder)
     (tmp_path / "shipped.json").unlink()
-    assert ship(client, run_id, journal) == 3
+    assert ship(client, run_id, journal.folder) == 3
     assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
 
 
 def test_what_was_sent_is_not_sent_again(client, run_id, tmp_path):
     journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal)
-    assert ship(client, run_id, journal) == 0
+    ship(client, run_id, journal.folder)
+    assert ship(client, run_id, journal.folder) == 0
 
 
 def test_more_metrics_than_mlflow_takes_at_once_arrive(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 1202)))
+    ship(client, run_id, journal_of(tmp_path, range(1, 1202)).folder)
     assert len(history(client, run_id)) == 1201
 
 

@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from cluster.rank import WorkerTask
 from cluster.runs import hold_run, load_record
 from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trainer import build_trainer, config_text, fit
-from cluster.worker import WorkerTask
 
 MODEL = ModelConfig(
     backbone="squeezenet1_1", weights="none", trainable_from="features.12", image_size_px=64, embedding_size=16,

@@ -1,0 +1,304 @@
+"""One rank of a training run: its share of every batch, its validation, its checkpoints; whoever started it."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from captioning.agreement import Flags
+from captioning.bad_samples import BadSampleError, describe
+from captioning.batches import CaptionBatch
+from captioning.checkpoint import CheckpointDescription
+from captioning.training import StepResult, num_training_steps, train, validation_loss
+from cluster.bad_batches import bad_batch_path, write_bad_batch
+from cluster.config import TrainRun
+from cluster.data import ShardSet, training_batches, validation_batches
+from cluster.ledger import Ledger
+from cluster.link import Link
+from cluster.resuming import begin_attempt, build_state
+from cluster.runs import VALIDATION_LOSS, store_of
+from cluster.saving import BackgroundWriter, Saver
+from cluster.scoring import caption_scores
+from cluster.solo import SoloLink
+
+_LOOK_EVERY_SECONDS = 5.0
+
+
+class NodeLeaves(Exception):  # noqa: N818  it is no error
+    """A node of this run is about to be taken away; the state is on disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerTask:
+    """What every rank is told."""
+
+    run: TrainRun
+    coordinator: Any
+    """Ray's handle of the run's coordinator."""
+    config_text: str
+    """The resolved configuration, YAML."""
+    lineage: dict[str, str]
+    """Digests, commit and run id, kept with every checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Where a rank trains, and what those who started it offer; by default a process of its own."""
+
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    is_leaving: Callable[[], bool] = lambda: False
+    """Whether a node is about to be taken away; every rank asks at the same step."""
+    announce: Callable[[int, Future[None] | None], None] = lambda step, committed: None
+    """Has the checkpoint of a step scored beside training once it counts; every rank calls it."""
+
+
+class Rank:
+    """This process: its place in the group, the model, and what it reads.
+
+    Args:
+        task: what every rank is told.
+        link: to whoever decides what counts.
+        surroundings: of this process.
+    """
+
+    def __init__(self, task: WorkerTask, link: Link | SoloLink, surroundings: Surroundings) -> None:
+        self.task, self.run, self.link = task, task.run, link
+        self.rank, self.world_size, self.device = link.rank, surroundings.world_size, surroundings.device
+        self._surroundings = surroundings
+        torch.set_num_threads(self.run.cluster.cpus_per_worker)
+        store = store_of(self.run.folder, self.run.storage.checkpoints)
+        self.attempt = begin_attempt(link, store, world_size=self.world_size, device=self.device)
+        link.start(self.attempt.number)
+        self.shard_set = ShardSet(self.run.shards_folder())
+        num_samples = self.shard_set.manifest.splits[self.run.train_split]
+        self.num_steps = num_training_steps(self.run.training, num_samples)
+        per_epoch = max(1, round(num_samples / self.run.training.batch_size))
+        self.checkpoint_every = self.run.training.checkpoint_every_steps or per_epoch
+        self.num_epochs_a_step = self.run.training.batch_size / num_samples
+        self.state, self.replica = build_state(
+            self.run, self.shard_set, self.attempt.checkpoint, store=store, device=self.device
+        )
+        link.step = self.state.step
+        self.saver = Saver(
+            store, link, self.attempt.number, self.shard_set.vocabulary, task.config_text, BackgroundWriter()
+        )
+        self.is_scored_beside = self.run.validation.where == "beside"
+        self._looked_at = time.monotonic()
+
+    def train(self) -> None:
+        """Train to the end, or until the run is to stop.
+
+        Raises:
+            BadSampleError, FloatingPointError: on every rank alike, with the last checkpoint written to its end.
+        """
+        for _ in self.validations():
+            pass
+
+    def validations(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Train to the end, or until the run is to stop; yield step and scores after every validation here.
+
+        The checkpoint of a yielded step is under way; ``saver.writer.wait`` waits until it counts.
+
+        Raises:
+            BadSampleError, FloatingPointError: as ``train`` does.
+        """
+        try:
+            yield from self._validations()
+        except (BadSampleError, FloatingPointError):
+            self.saver.writer.wait()
+            _meet()
+            raise
+
+    def _validations(self) -> Iterator[tuple[int, dict[str, float]]]:
+        yield from self._score_where_it_stopped()
+        for result in self._results():
+            self.link.step = result.step
+            self.link.get_on()
+            self.saver.writer.check()
+            is_due = self._is_due(result.step)
+            leaves = result.flags.look and self._surroundings.is_leaving()
+            at_once = result.flags.checkpoint or leaves
+            metrics = self._validate() if is_due and not at_once and not self.is_scored_beside else {}
+            self._tell_of_bad(result)
+            self._add_row(result, metrics)
+            if is_due or at_once:
+                self._save(metrics, awaits_score=is_due and self.is_scored_beside)
+            if metrics:
+                yield result.step, metrics
+            if leaves:
+                self._make_room()
+            if result.flags.stop:
+                break
+        self.saver.writer.wait()
+        if self.rank == 0:
+            self.link.note_stopped()
+
+    def _is_due(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.num_steps
+
+    def _score_where_it_stopped(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Validate a checkpoint that was written in haste at a step where a validation was due."""
+        checkpoint = self.attempt.checkpoint
+        if not checkpoint or not self._is_due(checkpoint.step) or VALIDATION_LOSS in checkpoint.metrics:
+            return
+        if self.is_scored_beside:
+            self._announce_again(checkpoint.step)
+            return
+        metrics = self._validate()
+        if self.rank == 0:
+            self.link.add_score(checkpoint.step, metrics)
+        yield checkpoint.step, metrics
+
+    def _announce_again(self, step: int) -> None:
+        """Have a checkpoint scored that counts already."""
+        committed: Future[None] | None = None
+        if self.rank == 0:
+            self.link.await_score(step)
+            committed = Future()
+            committed.set_result(None)
+        self._surroundings.announce(step, committed)
+
+    def _results(self) -> Iterator[StepResult]:
+        """Train, yielding after every step."""
+        batches = training_batches(
+            self.shard_set,
+            self.run.train_split,
+            model=self.run.model,
+            config=self.run.training,
+            ranks=(self.rank, self.world_size),
+            steps=range(self.state.step, self.num_steps),
+            num_loader_processes=self.run.cluster.num_loader_processes,
+        )
+        return train(
+            self.state,
+            self.replica,
+            self._noted(batches) if self.run.storage.ledger else batches,
+            optimizer_config=self.run.optimizer,
+            config=self.run.training,
+            num_steps=self.num_steps,
+            device=self.device,
+            ask=self._wishes,
+        )
+
+    def _noted(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  parts of batches
+        """Write each batch's samples to the ledger before they train, so that none can train unnoted."""
+        ledger = Ledger(
+            self.run.folder / "ledger", attempt=self.attempt.number, rank=self.rank, resumed_at=self.state.step
+        )
+        for step, parts in enumerate(batches, start=self.state.step + 1):
+            ledger.add(step, _keys_of(parts))
+            yield parts
+        ledger.close()
+
+    def _wishes(self) -> Flags:
+        """Ask all ranks for what the coordinator wants, and now and then to look whether a node is about to go."""
+        if self.rank != 0:
+            return Flags()
+        wishes = self.link.wishes()
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_SECONDS:
+            return wishes
+        self._looked_at = now
+        return wishes._replace(look=True)
+
+    def _make_room(self) -> None:
+        """End this attempt with its state on disk, because a node is about to go."""
+        self.saver.writer.wait()
+        if self.rank == 0:
+            self.link.leave("preemption")
+        _meet()
+        raise NodeLeaves
+
+    def _validate(self) -> dict[str, float]:
+        """Return the validation loss in nats, and the scores of captions if checkpoints are chosen by them."""
+        scores = {VALIDATION_LOSS: self._validation_loss()}
+        if self.run.validation.best_by != VALIDATION_LOSS:
+            scores |= caption_scores(
+                self.state.model,
+                self._getting_on(self._validation_batches()),
+                self.shard_set,
+                self.run,
+                device=self.device,
+            )
+        return scores
+
+    def _validation_loss(self) -> float:
+        return validation_loss(
+            self.state.model,
+            self._getting_on(self._validation_batches()),
+            config=self.run.training,
+            device=self.device,
+        )
+
+    def _validation_batches(self) -> Iterable[CaptionBatch]:
+        return validation_batches(
+            self.shard_set,
+            self.run.validation_split,
+            model=self.run.model,
+            config=self.run.training,
+            ranks=(self.rank, self.world_size),
+            num_loader_processes=self.run.cluster.num_loader_processes,
+        )
+
+    def _getting_on(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  any batches
+        for batch in batches:
+            self.link.get_on()
+            yield batch
+
+    def _add_row(self, result: StepResult, metrics: dict[str, float]) -> None:
+        """Hand a step's metrics to the coordinator, without waiting for it."""
+        if self.rank != 0:
+            return
+        row = {
+            "train_loss_nats": result.loss_nats,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
+            "images_per_second": result.num_images / result.seconds,
+            "data_wait_share": result.data_wait_seconds / result.seconds,
+            "compute_share": 1 - result.data_wait_seconds / result.seconds,
+            "checkpoint_stall_seconds": self.saver.writer.stall_seconds,
+            "epoch": result.step * self.num_epochs_a_step,
+            **metrics,
+        }
+        self.link.add_row(result.step, row)
+
+    def _tell_of_bad(self, result: StepResult) -> None:
+        """Describe samples that were left out."""
+        if self.rank == 0 and result.bad:
+            path = bad_batch_path(self.run.folder, result.step)
+            write_bad_batch(path, result.step, result.bad, {})
+            self.link.tell(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
+
+    def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
+        committed = self._write(metrics, awaits_score=awaits_score) if self.rank == 0 else None
+        if awaits_score:
+            self._surroundings.announce(self.state.step, committed)
+
+    def _write(self, metrics: dict[str, float], *, awaits_score: bool) -> Future[None]:
+        description = CheckpointDescription(
+            step=self.state.step,
+            model=self.run.model,
+            vocabulary_digest=self.shard_set.vocabulary.digest,
+            max_caption_words=self.run.training.max_caption_words,
+            lineage=self.task.lineage,
+            metrics=metrics,
+        )
+        return self.saver.save(self.state, description, awaits_score=awaits_score)
+
+
+def _meet() -> None:
+    """Wait for all ranks: the first one that raises ends the group, and with it what rank 0 writes."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
+    """Return the keys of all samples of a share, those included that are left out."""
+    named = [(position, key) for part in parts for position, key in zip(part.positions(), part.keys, strict=True)]
+    bad = [(sample.position, sample.key) for part in parts for sample in part.bad]
+    return [key for _, key in sorted([*named, *bad])]

@@ -1,0 +1,180 @@
+"""What Ray Tune runs for every trial: an ordinary training run, told to Tune validation by validation.
+
+Tune is told what is on disk already, and no checkpoint is given to it: a trial that starts again, on whatever node,
+tells first what it had told before, and then goes on from its run's own record.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.exceptions import RayError
+
+from captioning.bad_samples import BadSampleError
+from cluster.bad_batches import bad_batch_path, write_bad_batch
+from cluster.config import TrainRun
+from cluster.journal import list_segments, read_segment
+from cluster.rank import Rank, Surroundings, WorkerTask
+from cluster.runs import load_record
+from cluster.search_config import TuneRun
+from cluster.solo import SoloLink
+from cluster.starts import config_text
+from cluster.trials import load_trial, trial_run
+
+_LOOK_EVERY_SECONDS = 0.5
+_LONGEST_REASON = 500
+_STOP_SECONDS = 60.0
+
+Validations = Iterator[tuple[int, Mapping[str, float]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialPlan:
+    """What all trials of a search are told."""
+
+    run: TuneRun
+    tracking_uri: str
+    num_samples: int
+    """Of the training split."""
+    lineage: dict[str, str]
+    """Digests and commit, kept with every checkpoint."""
+
+
+class TrialProcess(tune.Trainable):
+    """A trial's own process: trains itself with one worker, or follows Ray Train with more.
+
+    What no further attempt would mend ends the trial with a result that names it; anything else is raised, and Tune
+    starts the trial again.
+    """
+
+    def setup(self, config: dict[str, Any], *, plan: TrialPlan) -> None:
+        """Learn what to train; building the model is part of the first step, so that its failure is the trial's."""
+        self._plan, self._training = plan, None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Train another trial in the same process, which has loaded what takes long."""
+        self._end()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next validation."""
+        started = time.monotonic()
+        try:
+            found = next(self._training, None)
+        except (OSError, RayError):
+            raise
+        except Exception as error:
+            self._end()
+            return {"done": True, "failure": _reason(error, self._run)}
+        if found is None:
+            return {"done": True, "is_complete": True}
+        step, metrics = found
+        epoch = round(step * self._run.training.batch_size / self._plan.num_samples)
+        return {**metrics, "step": step, "epoch": epoch, "seconds": time.monotonic() - started}
+
+    def cleanup(self) -> None:
+        """Leave the trial's run to others."""
+        self._end()
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        trial = load_trial(self._plan.run.folder, config["number"])
+        self._run = trial_run(self._plan.run, trial, tracking_uri=self._plan.tracking_uri)
+        train = _train_alone if self._run.cluster.max_workers == 1 else _train_with_workers
+        self._training: Validations | None = train(self._run, self._plan)
+
+    def _end(self) -> None:
+        training, self._training = self._training, None
+        if training is not None:
+            training.close()  # type: ignore[attr-defined]  they are generators
+
+
+def _train_alone(run: TrainRun, plan: TrialPlan) -> Validations:
+    """Train in this process."""
+    link = SoloLink(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
+    try:
+        record = load_record(run.folder)
+        if record is None:
+            raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
+        lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
+        task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
+        known = record.latest.step if record.latest else 0
+        yield from _journalled(run, known)
+        if record.is_finished:
+            return
+        device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
+        rank = Rank(task, link, Surroundings(device=device))
+        for step, metrics in rank.validations():
+            rank.saver.writer.wait()  # Tune is never told what a killed process would not know
+            yield step, metrics
+        link.finish()
+    finally:
+        link.end()
+
+
+def _journalled(run: TrainRun, until: int) -> Validations:
+    """Yield the validations that a run has journalled, up to a step."""
+    found: dict[int, dict[str, float]] = {}
+    for segment in list_segments(run.folder / "journal"):
+        for row in read_segment(segment):
+            found.setdefault(row.step, {}).update(row.metrics)
+    for step in sorted(step for step, metrics in found.items() if step <= until and run.validation.best_by in metrics):
+        yield step, found[step]
+
+
+def _train_with_workers(run: TrainRun, plan: TrialPlan) -> Validations:
+    """Follow Ray Train, which runs in a thread of this process, by what the run's record says."""
+    from cluster.trainer import fit
+
+    outcome: list[BaseException] = []
+    is_wanted = threading.Event()
+    is_wanted.set()
+
+    def train() -> None:
+        try:
+            fit(run, is_wanted=is_wanted.is_set)
+        except BaseException as error:  # of a thread, which nobody else hears
+            outcome.append(error)
+
+    thread = threading.Thread(target=train, name="captioning-trial", daemon=True)
+    record = load_record(run.folder)
+    known = record.latest.step if record and record.latest else 0
+    yield from _journalled(run, known)
+    thread.start()
+    try:
+        while True:
+            is_over = not thread.is_alive()  # before looking, so that nothing it did last is missed
+            for step, metrics in _scored_since(run, known):
+                known = step
+                yield step, metrics
+            if is_over:
+                break
+            thread.join(_LOOK_EVERY_SECONDS)
+        if outcome:
+            raise outcome[0]
+    finally:
+        is_wanted.clear()
+        thread.join(_STOP_SECONDS)
+
+
+def _scored_since(run: TrainRun, known: int) -> Validations:
+    record = load_record(run.folder)
+    for checkpoint in record.checkpoints if record else ():
+        if checkpoint.step > known and run.validation.best_by in checkpoint.metrics:
+            yield checkpoint.step, checkpoint.metrics
+
+
+def _reason(error: Exception, run: TrainRun) -> str:
+    """Return why a trial failed, on one line, with the path of the file that says more if there is one."""
+    hint = ""
+    if isinstance(error, BadSampleError):
+        path: Path = bad_batch_path(run.folder, error.step)
+        write_bad_batch(path, error.step, error.bad, error.losses)
+        hint = f"; the whole batch is described in {path}"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON] + hint
