@@ -1,0 +1,131 @@
+"""What a search may give to one configuration key, and the text for it. Imports no torch, Ray or MLflow."""
+
+import ast
+import contextlib
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+Kind = Literal["uniform", "loguniform", "int", "logint", "choice"]
+
+_KINDS: tuple[str, ...] = get_args(Kind)
+_NAMED_VALUES = {"null": None, "true": True, "false": False}
+_MOST = 2**53  # the whole numbers up to here are floats as well, which samplers compute with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """The values that a search may give to one configuration key."""
+
+    key: str
+    """A section's field, such as optimizer.learning_rate."""
+    kind: Kind
+    """How values are drawn; both ends of a range belong to it."""
+    arguments: tuple[Any, ...]
+    """A range's ends, or the choices; a single one fixes the key."""
+
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """Return all values in their order; None if they are endless."""
+        if self.kind == "choice":
+            return self.arguments
+        low, high = self.arguments
+        if self.kind in ("int", "logint"):
+            return range(low, high + 1)
+        return (low,) if low == high else None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Return whether there is one value alone."""
+        return self.values is not None and len(self.values) == 1
+
+    @property
+    def is_log(self) -> bool:
+        """Return whether ratios count, not differences."""
+        return self.kind in ("loguniform", "logint")
+
+    def __str__(self) -> str:
+        """Return the text that a search file takes for it: the same for the same values."""
+        if self.kind != "choice":
+            return f"{self.kind}({self.arguments[0]!r}, {self.arguments[1]!r})"
+        choices = json.dumps(list(self.arguments), ensure_ascii=False)
+        return choices[1:-1] if self.is_fixed else f"choice({choices})"
+
+
+def parse_distribution(value: object) -> tuple[Kind, tuple[Any, ...]]:
+    """Return kind and arguments of what a search file says of a key; a value that is no distribution is one choice.
+
+    Nothing of it is evaluated.
+
+    Raises:
+        ValueError: an unknown distribution, or arguments that it does not take.
+    """
+    if not isinstance(value, str):
+        return "choice", (_scalar(value),)
+    try:
+        tree = ast.parse(value.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if value.startswith(tuple(f"{kind}(" for kind in _KINDS)):
+            raise ValueError("brackets, quotes or commas are not in their places; mend it") from None
+        return "choice", (value,)
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
+        return _distribution(tree.func.id, tree)
+    with contextlib.suppress(ValueError):  # of a text that only looks like an expression, such as 2017/weights.pth
+        return "choice", (_scalar(_literal(tree)),)  # a number, for YAML takes 1e-4 for a text
+    return "choice", (value,)
+
+
+def _distribution(name: str, call: ast.Call) -> tuple[Kind, tuple[Any, ...]]:
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name, _KINDS, n=1)
+        raise ValueError(f"there is no {name}(); use {near[0] if near else ', '.join(_KINDS)}")
+    if call.keywords:
+        raise ValueError(f"{name} takes no names; write the values alone")
+    arguments = [_literal(argument) for argument in call.args]
+    if name != "choice":
+        return cast(Kind, name), _ends(name, arguments)
+    if len(arguments) != 1 or not isinstance(arguments[0], (list, tuple)):
+        raise ValueError("choice takes one list; write choice([A, B])")
+    if not arguments[0]:
+        raise ValueError("there is nothing to choose from; write at least one value into the list")
+    return "choice", tuple(_scalar(choice) for choice in arguments[0])
+
+
+def _ends(name: str, arguments: Sequence[Any]) -> tuple[float, float]:
+    """Return the ends of a range: int of whole numbers, else float."""
+    if len(arguments) != 2 or any(type(end) not in (int, float) for end in arguments):
+        raise ValueError(f"{name} takes two numbers; write {name}(LOWEST, HIGHEST)")
+    low, high = (_scalar(end) for end in arguments)
+    if name in ("uniform", "loguniform"):
+        low, high = float(low), float(high)
+    elif type(low) is float or type(high) is float:
+        raise ValueError(f"{name} takes whole numbers; for others use {name.replace('int', 'uniform')}")
+    if low > high:
+        raise ValueError(f"there is nothing from {low} to {high}; write the lower end first")
+    if name.startswith("log") and low <= 0:
+        raise ValueError(f"{low} has no logarithm; start above 0, or use {name.removeprefix('log')}")
+    return low, high
+
+
+def _literal(node: ast.expr) -> Any:  # noqa: ANN401  any value that can be written down
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_literal(element) for element in node.elts]
+    if isinstance(node, ast.Name) and node.id in _NAMED_VALUES:
+        return _NAMED_VALUES[node.id]
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError("it takes numbers, true, false, null, and texts in quotes; write such") from None
+
+
+def _scalar(value: Any) -> Any:  # noqa: ANN401  any value that YAML or an expression holds
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise ValueError("a value is a number, a text, true, false or null; to try several, write choice([A, B])")
+    if isinstance(value, int) and abs(value) > _MOST:
+        raise ValueError(f"a whole number is out of range; use at most {_MOST}")
+    if isinstance(value, float) and not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{value} is not finite; use a number that is")
+    return value
