@@ -1,14 +1,11 @@
 """The driver's part of a training run: it starts Ray Train, follows the run, and ends it when told to."""
 
 import logging
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -21,6 +18,7 @@ from cluster.diagnosis import failure_text
 from cluster.progress import ProgressLog
 from cluster.protocol import NAMESPACE, CoordinatorSettings, Progress
 from cluster.runs import VALIDATION_LOSS
+from cluster.signals import listening
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class Driver:
         self._log = ProgressLog(num_steps)
         self._num_steps = num_steps
         self._progress = Progress(0, None, [])
-        self._told_to_end: int | None = None
+        self._told: list[int] = []
 
     def train(self, fit: Callable[[int], object]) -> bool:
         """Train to the end; return whether the tracker has everything.
@@ -85,7 +83,7 @@ class Driver:
         """
         status = "FAILED"
         try:
-            with self._listening():
+            with listening() as self._told:
                 status = self._train(fit)
         finally:
             is_tracked = self._finish(status)
@@ -97,6 +95,11 @@ class Driver:
         if status == "KILLED":
             self._leave()
         return is_tracked
+
+    @property
+    def _told_to_end(self) -> int | None:
+        """Return the signal to end, if one has come."""
+        return self._told[0] if self._told else None
 
     def _train(self, fit: Callable[[int], object]) -> str:
         number = 1
@@ -208,25 +211,6 @@ class Driver:
         if self._told_to_end == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + int(self._told_to_end or 0))
-
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Take signals to end as a wish to stop after a checkpoint; elsewhere than in the main thread, none arrive."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, _: FrameType | None) -> None:
-            if self._told_to_end:  # told twice: at once
-                os._exit(128 + number)
-            self._told_to_end = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # noqa: ANN401  Ray's handles have no type

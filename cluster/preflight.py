@@ -35,21 +35,35 @@ def check_capacity(config: ClusterConfig) -> None:
     Raises:
         ValueError: they cannot, now or ever.
     """
-    import ray
-
-    wanted = {"CPU": float(config.cpus_per_worker), **config.resources_per_worker}
-    if config.use_gpu:
-        wanted["GPU"] = 1.0
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    capacity = sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in nodes)
-    if capacity < config.min_workers:
+    nodes = _node_resources()
+    fitting = capacity(config)
+    if fitting < config.min_workers:
+        wanted = resources_per_worker(config)
         each = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
         has = {name: sum(node.get(name, 0.0) for node in nodes) for name in wanted}
         total = ", ".join(f"{amount:g} {name}" for name, amount in has.items())
         raise ValueError(
             f"{config.min_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
-            f"enough for {capacity}; use --cluster.num-workers {max(capacity, 1)} or a larger cluster"
+            f"enough for {fitting}; use --cluster.num-workers {max(fitting, 1)} or a larger cluster"
         )
+
+
+def capacity(config: ClusterConfig) -> int:
+    """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
+    wanted = resources_per_worker(config)
+    return sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in _node_resources())
+
+
+def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
+    """Return what Ray reserves for a worker."""
+    gpu = {"GPU": 1.0} if config.use_gpu else {}
+    return {"CPU": float(config.cpus_per_worker), **gpu, **config.resources_per_worker}
+
+
+def _node_resources() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def check_home_is_shared(home: Path) -> None:

@@ -16,8 +16,8 @@ class SearchConfig:
     """What is searched, and how."""
 
     space: Annotated[Path | None, tyro.conf.arg(name="search", prefix_name=False)] = None
-    """YAML file of the search space, such as 'optimizer.learning_rate: loguniform(1e-4, 1e-2)'; learning rate and hidden
-    size if not given."""
+    """YAML file of the search space, with lines such as 'optimizer.learning_rate: loguniform(1e-4, 1e-2)'; learning
+    rate and hidden size if not given."""
     num_trials: Annotated[int, tyro.conf.arg(prefix_name=False)] = 20
     """Trials in all; a finished search goes on with a larger number."""
     max_epochs: Annotated[int, tyro.conf.arg(prefix_name=False)] = 10
@@ -25,7 +25,7 @@ class SearchConfig:
     sampler: Annotated[Literal["random", "grid", "tpe"], tyro.conf.arg(prefix_name=False)] = "random"
     """random; grid: every combination in turn; tpe: Optuna's, which learns from the trials before."""
     scheduler: Annotated[Literal["asha", "none"], tyro.conf.arg(prefix_name=False)] = "asha"
-    """asha: stop a trial that is worse than most others were after as many epochs (arXiv 1810.05934); none: stop none."""
+    """asha: stop trials that are worse than most others were after as many epochs (arXiv 1810.05934); none: do not."""
     reduction_factor: Annotated[int, tyro.conf.arg(prefix_name=False)] = 4
     """One trial in so many goes on, after 1 epoch, and again after each time as many epochs."""
     metric: Annotated[str, tyro.conf.arg(prefix_name=False)] = "validation_loss_nats"

@@ -1,7 +1,6 @@
 """A search in MLflow: one parent run, one child a trial, followed from the driver without ever being waited for."""
 
 import logging
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path

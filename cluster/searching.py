@@ -37,6 +37,7 @@ class Search:
         run: the search.
         space: of it.
         trials: of earlier starts.
+        num_trials: in all.
         begin: called with every trial before it starts, now or again; returns it as it is to be kept.
         clock: seconds, monotonic.
     """
@@ -47,10 +48,11 @@ class Search:
         space: SearchSpace,
         trials: Sequence[Trial],
         *,
+        num_trials: int,
         begin: Callable[[Trial], Trial],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run, self._space, self._begin, self._clock = run, space, begin, clock
+        self._run, self._space, self._num_trials, self._begin, self._clock = run, space, num_trials, begin, clock
         self._trials = {trial.number: trial for trial in trials}
         self._waiting = [trial.number for trial in trials if not trial.has_ended]
         self._started, self._epochs_before = clock(), _epochs(trials)
@@ -66,9 +68,7 @@ class Search:
     def num_missing(self) -> int:
         """Return the trials that are still to be started or to go on."""
         with self._changing:
-            points = self._space.num_points if self._run.search.sampler == "grid" else None
-            wanted = min(self._run.search.num_trials, points or self._run.search.num_trials)
-            return len(self._waiting) + max(0, wanted - len(self._trials))
+            return len(self._waiting) + max(0, self._num_trials - len(self._trials))
 
     def next(self) -> Trial | None:
         """Return the trial to start: first those that an earlier start left, then new ones; None if there is none."""
@@ -76,7 +76,7 @@ class Search:
             if self._waiting:
                 return self._start(self._trials[self._waiting.pop(0)])
             number = max(self._trials, default=-1) + 1
-            if number >= self._run.search.num_trials:
+            if number >= self._num_trials:
                 return None
             search = self._run.search
             known = tried(self.trials, search.mode)
@@ -125,7 +125,7 @@ class Search:
         seconds = self._clock() - self._started
         return SearchProgress(
             trials=tuple(trials),
-            num_trials=self._run.search.num_trials,
+            num_trials=self._num_trials,
             max_epochs=self._run.search.max_epochs,
             best=best_trial(trials, self._run.search.mode),
             seconds=seconds,
@@ -139,7 +139,7 @@ class Search:
         ended = [trial.epochs for trial in trials if trial.has_ended]
         if not done or not ended:
             return None
-        wanted = self._run.search.num_trials * sum(ended) / len(ended)
+        wanted = self._num_trials * sum(ended) / len(ended)
         return max(0.0, wanted - _epochs(trials)) * seconds / done
 
     def _keep(self, trial: Trial) -> Trial:

@@ -115,6 +115,16 @@ def _tag_start(run: TrainRun, record: RunRecord) -> None:
         logger.warning("the tracker does not answer, training goes on: %s", str(error).splitlines()[0])
 
 
+def lineage_of(shard_set: ShardSet) -> dict[str, str]:
+    """Return what a checkpoint tells of the data and code that it comes from."""
+    git = git_state(Path.cwd())
+    return {
+        "shards_digest": shard_set.manifest.digest,
+        "git_commit": git["mlflow.source.git.commit"],
+        "git_dirty": git["git.dirty"],
+    }
+
+
 def mark_killed(run: TrainRun, record: RunRecord) -> None:
     """Tell the tracker that a start was told to end before it trained."""
     try:

@@ -18,13 +18,19 @@ from cluster.config import TrainRun
 from cluster.data import ShardSet
 from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
-from cluster.preflight import check_capacity, check_data, check_files_are_shared, check_home_is_shared
+from cluster.preflight import (
+    check_capacity,
+    check_data,
+    check_files_are_shared,
+    check_home_is_shared,
+    resources_per_worker,
+)
 from cluster.protocol import CoordinatorSettings
 from cluster.rank import WorkerTask
 from cluster.runs import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
 from cluster.session import cluster_session
-from cluster.starts import config_text, known_record, mark_killed, ship_the_rest, start_record
-from cluster.tracking import connect, git_state, tracking_uri
+from cluster.starts import config_text, known_record, lineage_of, mark_killed, ship_the_rest, start_record
+from cluster.tracking import connect, tracking_uri
 from cluster.worker import train_worker
 from shards.manifest import MANIFEST_NAME
 
@@ -66,11 +72,7 @@ def build_trainer(run: TrainRun, task: WorkerTask, *, start: str) -> TorchTraine
             num_workers=(cluster.min_workers, cluster.max_workers) if cluster.is_elastic else cluster.max_workers,
             elastic_resize_monitor_interval_s=cluster.resize_seconds,
             use_gpu=cluster.use_gpu,
-            resources_per_worker={
-                "CPU": cluster.cpus_per_worker,
-                **({"GPU": 1} if cluster.use_gpu else {}),
-                **cluster.resources_per_worker,
-            },
+            resources_per_worker=resources_per_worker(cluster),
         ),
         run_config=RunConfig(
             name=f"start-{start}",
@@ -127,14 +129,7 @@ def _fit_on_cluster(
     run: TrainRun, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]
 ) -> TrainOutcome:
     coordinator = start_coordinator(run.folder, _coordinator_settings(run))
-    git = git_state(Path.cwd())
-    lineage = {
-        "run": run.name,
-        "mlflow_run_id": record.mlflow_run_id,
-        "shards_digest": shard_set.manifest.digest,
-        "git_commit": git["mlflow.source.git.commit"],
-        "git_dirty": git["git.dirty"],
-    }
+    lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
     task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
     num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
     driver = Driver(run, coordinator, num_steps=num_steps, is_wanted=is_wanted)

@@ -6,7 +6,7 @@ tells first what it had told before, and then goes on from its run's own record.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ _LOOK_EVERY_SECONDS = 0.5
 _LONGEST_REASON = 500
 _STOP_SECONDS = 60.0
 
-Validations = Iterator[tuple[int, Mapping[str, float]]]
+Validation = tuple[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +52,10 @@ class TrialProcess(tune.Trainable):
     starts the trial again.
     """
 
-    def setup(self, config: dict[str, Any], *, plan: TrialPlan) -> None:
+    def setup(self, config: dict[str, Any], *, plan: TrialPlan) -> None:  # type: ignore[override]  with_parameters adds it
         """Learn what to train; building the model is part of the first step, so that its failure is the trial's."""
-        self._plan, self._training = plan, None
+        self._plan = plan
+        self._training: Generator[Validation] | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -67,7 +68,7 @@ class TrialProcess(tune.Trainable):
         """Train to the next validation."""
         started = time.monotonic()
         try:
-            found = next(self._training, None)
+            found = next(self._training, None) if self._training else None
         except (OSError, RayError):
             raise
         except Exception as error:
@@ -87,15 +88,15 @@ class TrialProcess(tune.Trainable):
         trial = load_trial(self._plan.run.folder, config["number"])
         self._run = trial_run(self._plan.run, trial, tracking_uri=self._plan.tracking_uri)
         train = _train_alone if self._run.cluster.max_workers == 1 else _train_with_workers
-        self._training: Validations | None = train(self._run, self._plan)
+        self._training = train(self._run, self._plan)
 
     def _end(self) -> None:
         training, self._training = self._training, None
-        if training is not None:
-            training.close()  # type: ignore[attr-defined]  they are generators
+        if training:
+            training.close()
 
 
-def _train_alone(run: TrainRun, plan: TrialPlan) -> Validations:
+def _train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
     """Train in this process."""
     link = SoloLink(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
@@ -118,7 +119,7 @@ def _train_alone(run: TrainRun, plan: TrialPlan) -> Validations:
         link.end()
 
 
-def _journalled(run: TrainRun, until: int) -> Validations:
+def _journalled(run: TrainRun, until: int) -> Generator[Validation]:
     """Yield the validations that a run has journalled, up to a step."""
     found: dict[int, dict[str, float]] = {}
     for segment in list_segments(run.folder / "journal"):
@@ -128,7 +129,7 @@ def _journalled(run: TrainRun, until: int) -> Validations:
         yield step, found[step]
 
 
-def _train_with_workers(run: TrainRun, plan: TrialPlan) -> Validations:
+def _train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
     """Follow Ray Train, which runs in a thread of this process, by what the run's record says."""
     from cluster.trainer import fit
 
@@ -163,7 +164,7 @@ def _train_with_workers(run: TrainRun, plan: TrialPlan) -> Validations:
         thread.join(_STOP_SECONDS)
 
 
-def _scored_since(run: TrainRun, known: int) -> Validations:
+def _scored_since(run: TrainRun, known: int) -> Generator[Validation]:
     record = load_record(run.folder)
     for checkpoint in record.checkpoints if record else ():
         if checkpoint.step > known and run.validation.best_by in checkpoint.metrics:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.config import TrainRun, TrackingConfig
+from cluster.config import TrackingConfig, TrainRun
 from cluster.sampling import Tried
 from cluster.search import at_point, space_differences
 from cluster.search_config import TuneRun

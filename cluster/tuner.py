@@ -6,30 +6,260 @@ trials that had ended are told to the scheduler as they were, and those that had
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ray.tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
-from cluster.config import ClusterConfig
+from cluster.config import TrainRun
 from cluster.data import ShardSet
-from cluster.preflight import capacity
-from cluster.runs import RunRecord, identity_of
-from cluster.search import DEFAULT_SEARCH, SearchSpace, parse_space, read_search
+from cluster.preflight import (
+    capacity,
+    check_capacity,
+    check_data,
+    check_files_are_shared,
+    check_home_is_shared,
+    resources_per_worker,
+)
+from cluster.runs import RunRecord, hold_run, identity_of, load_record
 from cluster.sampling import check_sampler
+from cluster.search import DEFAULT_SEARCH, SearchSpace, at_point, parse_space, read_search
 from cluster.search_config import TuneRun
-from cluster.searching import Search
+from cluster.search_files import write_search_files
+from cluster.search_tracking import SearchTracker
+from cluster.searching import Search, SearchProgress
+from cluster.session import cluster_session
+from cluster.starts import lineage_of
+from cluster.tracking import connect, create_run, experiment_id, git_state, tracking_uri
 from cluster.trial import TrialPlan, TrialProcess
-from cluster.trials import SearchRecord, Trial, check_same_search, load_search, trial_run
+from cluster.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
+from cluster.tune_driver import NextTrial, TellSearch, follow, scheduler_of
+from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
 
-# Where nothing else is reserved: Tune takes no trial of nothing.
-_FOLLOWER_BYTES = 2**20
+_FOLLOWER_BYTES = 2.0**20  # reserved by a trial whose workers reserve the rest; Tune takes none that reserves nothing
+_LAST_TRACKING_SECONDS = {"FINISHED": 60.0, "FAILED": 20.0, "KILLED": 1.5}
 _DECIDE = ("max_epochs", "sampler", "scheduler", "reduction_factor", "metric", "search_seed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchPlan:
+    """A search that is to be made."""
+
+    run: TuneRun
+    space: SearchSpace
+    shard_set: ShardSet
+
+    @property
+    def num_samples(self) -> int:
+        """Return the samples of the training split."""
+        return self.shard_set.manifest.splits[self.run.train_split]
+
+    @property
+    def base(self) -> TrainRun:
+        """Return what all trials have in common."""
+        return self.run.base()
+
+    @property
+    def num_trials(self) -> int:
+        """Return the trials in all; a grid may have fewer points than were asked for."""
+        points = self.space.num_points if self.run.search.sampler == "grid" else None
+        return min(self.run.search.num_trials, points or self.run.search.num_trials)
+
+    @property
+    def folder(self) -> Path:
+        """Return the search's own folder."""
+        return self.run.folder
+
+    def record(self) -> SearchRecord:
+        """Return the record of a search that has never started."""
+        searched = {parameter.key for parameter in self.space.parameters}
+        identity = identity_of(self.run, self.shard_set.manifest)
+        decide = {name: value for name, value in asdict(self.run.search).items() if name in _DECIDE}
+        return SearchRecord(
+            name=self.run.name,
+            key=uuid.uuid4().hex,
+            space=self.space.description(),
+            settings=decide,
+            identity={key: identity[key] for key in identity if key not in {*searched, "training.num_epochs"}},
+            started_ms=int(time.time() * 1000),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchOutcome:
+    """How a search ended."""
+
+    name: str
+    mlflow_run_id: str
+    best_trial: str
+    best_point: dict[str, Any]
+    score: float
+    num_trials: int
+    num_epochs: int
+    """That all trials took together."""
+    best_config: Path
+    page: Path
+    is_tracked: bool
+    """Whether the tracker has everything."""
+
+
+def plan_search(run: TuneRun) -> SearchPlan:
+    """Check a search against its configuration and data; nothing starts yet.
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: the search cannot work as it is described.
+    """
+    content = read_search(run.search.space) if run.search.space else DEFAULT_SEARCH
+    space = parse_space(content, run)
+    check_sampler(space, run.search.sampler, run.search.num_trials)
+    return SearchPlan(run=run, space=space, shard_set=check_data(run))
+
+
+def best_run(run: TuneRun, trial: Trial) -> TrainRun:
+    """Return the run that trains the best point at full length."""
+    return at_point(run.base(name=f"{run.name}-best"), trial.point)
+
+
+def tune(run: TuneRun, *, show: Callable[[SearchProgress], None] = lambda progress: None) -> SearchOutcome:
+    """Search to the end, from where an earlier start of the same search left it.
+
+    Args:
+        run: what to search.
+        show: called about once a second.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``plan_search`` does; or it is another search than that of its name.
+        ConnectionError: the cluster or, at the first start, the tracker does not answer.
+        BlockingIOError: the search has a live driver.
+        RuntimeError: no trial has a score.
+        KeyboardInterrupt, SystemExit: it was told to end.
+    """
+    plan = plan_search(run)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with hold_run(plan.folder):
+        record = load_search(plan.folder)
+        if record:
+            check_same_search(record, plan.record())
+        with cluster_session(run.cluster):
+            check_capacity(run.cluster)
+            check_home_is_shared(run.storage.home)
+            check_files_are_shared([plan.shard_set.folder / MANIFEST_NAME])
+            return _tune_on_cluster(plan, record or plan.record(), show)
+
+
+def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[SearchProgress], None]) -> SearchOutcome:
+    run = plan.run
+    client = connect(run.tracking, run.storage)
+    experiment = experiment_id(client, run.tracking, run.storage)
+    dataset = (plan.shard_set.folder.name, str(plan.shard_set.folder), plan.shard_set.manifest.digest)
+    if not record.mlflow_run_id:
+        record.save(plan.folder)  # its key finds the parent run again
+        run_id = create_run(
+            client,
+            experiment,
+            key=record.key,
+            name=run.name,
+            parameters={f"space.{key}": text for key, text in record.space.items()} | record.settings | record.identity,
+            tags={"run_folder": str(plan.folder), **git_state(Path.cwd())},
+            dataset=dataset,
+        )
+        record = replace(record, mlflow_run_id=run_id)
+    record = replace(record, num_starts=record.num_starts + 1, is_finished=False)
+    record.save(plan.folder)
+    search = Search(
+        run, plan.space, load_trials(plan.folder), num_trials=plan.num_trials, begin=lambda trial: _prepare(plan, trial)
+    )
+    tracker = SearchTracker(client, experiment, search, record, folder=plan.folder, dataset=dataset)
+    tracker.start()
+    status, files = "FAILED", {}
+    try:
+        if search.num_missing:
+            follow(lambda: _build_tuner(plan, search, record).fit(), search, show)
+        files = write_search_files(plan.folder, plan.space, search, record, best_run=lambda trial: best_run(run, trial))
+        status = "FINISHED" if search.progress().best else "FAILED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        is_tracked = tracker.finish(status, files, seconds=_LAST_TRACKING_SECONDS[status])
+    replace(record, is_finished=True).save(plan.folder)
+    return _outcome(plan, search, record, is_tracked=is_tracked)
+
+
+def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.tune.Tuner:
+    """Describe the search to Ray; nothing starts yet."""
+    run, cluster = plan.run, plan.run.cluster
+    is_alone = cluster.max_workers == 1
+    task = TrialPlan(
+        run=run,
+        tracking_uri=tracking_uri(run.tracking, run.storage),
+        num_samples=plan.num_samples,
+        lineage=lineage_of(plan.shard_set) | {"search": run.name},
+    )
+    resources = resources_per_worker(cluster) if is_alone else {"memory": _FOLLOWER_BYTES}
+    return ray.tune.Tuner(
+        ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, plan=task), resources),
+        tune_config=ray.tune.TuneConfig(
+            search_alg=NextTrial(search),
+            scheduler=scheduler_of(run.search, search.trials),
+            num_samples=search.num_missing,
+            # A group of workers is reserved as a whole, so that trials never wait for each other with half a group.
+            max_concurrent_trials=None if is_alone else max(1, capacity(cluster) // cluster.min_workers),
+            reuse_actors=is_alone,
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-{trial.trial_id}",
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"start-{record.num_starts}",
+            storage_path=str(plan.folder / "ray"),
+            callbacks=[TellSearch(search)],
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=ray.tune.FailureConfig(max_failures=run.search.max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def _prepare(plan: SearchPlan, trial: Trial) -> Trial:
+    """Write the record of a trial's run, unless it has one."""
+    run = trial_run(plan.run, trial, tracking_uri="")
+    if load_record(run.folder) is None:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        RunRecord(
+            name=run.name,
+            identity=identity_of(run, plan.shard_set.manifest),
+            key=trial.key,
+            best_by=run.validation.best_by,
+            checkpoints_at=run.storage.checkpoints,
+        ).save(run.folder)
+    return trial
+
+
+def _outcome(plan: SearchPlan, search: Search, record: SearchRecord, *, is_tracked: bool) -> SearchOutcome:
+    progress = search.progress()
+    best = progress.best
+    score = best.best(plan.run.search.mode) if best else None
+    if best is None or score is None:
+        reasons = [f"{trial.name}: {trial.reason}" for trial in progress.trials if trial.reason]
+        raise RuntimeError(
+            f"no trial of search {plan.run.name} has a score"
+            + (f"; the first that failed, {reasons[0]}" if reasons else "")
+        )
+    return SearchOutcome(
+        name=plan.run.name,
+        mlflow_run_id=record.mlflow_run_id,
+        best_trial=best.name,
+        best_point=best.point,
+        score=score,
+        num_trials=len(progress.trials),
+        num_epochs=progress.num_epochs_done,
+        best_config=plan.folder / "best.yaml",
+        page=plan.folder / "search.html",
+        is_tracked=is_tracked,
+    )

@@ -14,6 +14,7 @@ JOBS = {
     "download": "fetch COCO's official archives",
     "convert": "COCO folders -> a shard set",
     "train": "train a model on a Ray cluster; the same command again resumes",
+    "tune": "search the settings that train the best model, by many trials",
     "evaluate": "caption a split and score the captions",
     "caption": "caption images, folders or shard sets",
     "register": "register a checkpoint as the challenger",
