@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +84,7 @@ def _svg_uri(draw: Callable[[Theme], "Figure"], theme: Theme) -> str:
 
     content = io.BytesIO()
     # A fixed salt and no date make the same bytes every time.
-    with rc_context({"svg.hashsalt": "captioning"}):
+    with rc_context({"svg.hashsalt": "captioning"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in a name says as much
         draw(theme).savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return _data_uri(content.getvalue(), "image/svg+xml")
