@@ -1,13 +1,15 @@
 """One HTML page of pictures, captions, scores and curves that needs nothing beside it: no server, script or network."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from captioning.pages import ACCENT, Theme, chart, style_axes, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _JPEG_START = b"\xff\xd8\xff"
 _MOST_MARKED_POINTS = 40
@@ -88,36 +90,9 @@ def write_gallery(
         summary: name and value of each figure to show at the top.
         curves: one chart each.
     """
-    template = _environment().get_template("gallery.html.jinja")
-    page = template.render(title=title, summary=summary, charts=[_chart(curve) for curve in curves], items=items)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("captioning"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["jpeg_uri"] = lambda jpeg: _data_uri(jpeg, "image/jpeg")
-    return environment
-
-
-def _chart(curve: Curve) -> dict[str, str]:
-    return {
-        "description": _describe(curve),
-        "light": _data_uri(_draw(curve, ink="#40444c"), "image/svg+xml"),
-        "dark": _data_uri(_draw(curve, ink="#c3c8d2"), "image/svg+xml"),
-    }
-
-
-def _data_uri(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+    charts = [chart(_describe(curve), lambda theme, curve=curve: _draw(curve, theme)) for curve in curves]
+    values = {"title": title, "summary": summary, "charts": charts, "items": items}
+    write_page(path, "gallery.html.jinja", values)
 
 
 def _describe(curve: Curve) -> str:
@@ -126,23 +101,12 @@ def _describe(curve: Curve) -> str:
     return f"{curve.name}: {first:.4g} at step {first_step:g}, {last:.4g} at step {last_step:g}"
 
 
-def _draw(curve: Curve, *, ink: str) -> bytes:
-    # Imported here: 0.5 s that a page without curves should not cost.
-    from matplotlib import rc_context
+def _draw(curve: Curve, theme: Theme) -> "Figure":
     from matplotlib.figure import Figure
 
-    # A fixed salt and no date make the same bytes every time; a Figure of its own leaves pyplot's state alone.
-    with rc_context({"svg.hashsalt": "captioning"}):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        marker = "o" if len(curve.points) <= _MOST_MARKED_POINTS else ""
-        axes.plot(*zip(*curve.points, strict=True), color="#4c8dff", linewidth=1.8, marker=marker, markersize=4)
-        axes.set_title(curve.name, color=ink, fontsize=11, loc="left", parse_math=False)
-        axes.set_xlabel("step", color=ink)
-        axes.tick_params(colors=ink)
-        axes.grid(color=ink, alpha=0.18)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(ink)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    return content.getvalue()
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # of its own: pyplot's state stays as it is
+    axes = figure.add_subplot()
+    marker = "o" if len(curve.points) <= _MOST_MARKED_POINTS else ""
+    axes.plot(*zip(*curve.points, strict=True), color=ACCENT, linewidth=1.8, marker=marker, markersize=4)
+    style_axes(axes, theme, title=curve.name, x_label="step")
+    return figure

@@ -1,15 +1,12 @@
-import base64
 import io
 import math
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from page import HOSTILE, Page, decode
 from PIL import Image
 
 from captioning.report import Curve, GalleryItem, write_gallery
-
-HOSTILE = '<script>alert("1")</script> & \' onload="x'
 
 
 def jpeg(shade=128):
@@ -22,22 +19,6 @@ def item(**changes):
     return GalleryItem(**{"name": "dog.jpg", "jpeg": jpeg(), "captions": ["a dog runs"], **changes})
 
 
-class Page(HTMLParser):
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.texts = [], []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-
 @pytest.fixture
 def page_of(tmp_path):
     def write(*items, title="Captions", **options):
@@ -45,12 +26,6 @@ def page_of(tmp_path):
         return Page(tmp_path / "page.html")
 
     return write
-
-
-def decode(uri, media_type):
-    start = f"data:{media_type};base64,"
-    assert uri.startswith(start)
-    return base64.b64decode(uri.removeprefix(start), validate=True)
 
 
 def test_each_picture_is_in_the_page_byte_for_byte(page_of):
