@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioning.batches import Augmentation, BadSample, CaptionBatch, CaptionedJpeg, make_batch
+from captioning.batches import BadSample, CaptionBatch, CaptionedJpeg, make_batch
 from captioning.calibration import NUM_CALIBRATION_IMAGES
 from captioning.config import ModelConfig, TrainingConfig
+from captioning.pixels import Augmentation
 from captioning.vocabulary import Vocabulary, load_vocabulary
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
 from shards.order import SampleOrder, rank_share
