@@ -173,8 +173,9 @@ def batch_of(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSam
     caption = np.concatenate([np.arange(count) for count in num_captions])
     rows = np.repeat(np.arange(len(samples)), num_captions)
     position = np.array([sample.position for sample in samples])[rows]
+    image_of_caption, positions, captions = (torch.from_numpy(column) for column in (rows, position, caption))
     keys, shards = (tuple(getattr(sample, name) for sample in samples) for name in ("key", "shard"))
-    return CaptionBatch(images, *map(torch.from_numpy, (tokens, rows, position, caption)), keys, shards, bad)
+    return CaptionBatch(images, torch.from_numpy(tokens), image_of_caption, positions, captions, keys, shards, bad)
 
 
 def make_batch(

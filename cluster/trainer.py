@@ -24,6 +24,7 @@ from cluster.session import cluster_session
 from cluster.starts import config_text, known_record, mark_killed, ship_the_rest, start_record
 from cluster.tracking import connect, git_state, tracking_uri
 from cluster.worker import WorkerTask, train_worker
+from shards.features import FEATURES_NAME
 from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
@@ -104,13 +105,17 @@ def fit(run: TrainRun) -> TrainOutcome:
     with cluster_session(run.cluster):
         check_capacity(run.cluster)
         check_home_is_shared(run.storage.home)
-        check_files_are_shared([shard_set.folder / MANIFEST_NAME, *_weights_files(run)])
+        check_files_are_shared([shard_set.folder / MANIFEST_NAME, *_feature_files(run), *_weights_files(run)])
         record = start_record(run, shard_set)
         try:
             return _fit_on_cluster(run, record, shard_set)
         except (KeyboardInterrupt, SystemExit):
             mark_killed(run, record)  # also if it was told to end before anyone listened
             raise
+
+
+def _feature_files(run: TrainRun) -> list[Path]:
+    return [run.features / FEATURES_NAME] if run.features else []
 
 
 def _weights_files(run: TrainRun) -> list[Path]:
@@ -124,6 +129,7 @@ def _fit_on_cluster(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> Tr
         "run": run.name,
         "mlflow_run_id": record.mlflow_run_id,
         "shards_digest": shard_set.manifest.digest,
+        **({"features_digest": shard_set.features_digest} if shard_set.features_digest else {}),
         "git_commit": git["mlflow.source.git.commit"],
         "git_dirty": git["git.dirty"],
     }

@@ -62,6 +62,10 @@ class OpenShard:
                     self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset_data, member.size)
         self.keys = list(self._members)
 
+    def has(self, key: str, suffix: str) -> bool:
+        """Return whether the sample has a file with this suffix."""
+        return suffix in self._members[key]
+
     def span(self, key: str, *suffixes: str) -> tuple[int, int]:
         """Return offset and size of the sample's file with one of the suffixes.
 
@@ -118,6 +122,11 @@ class ShardReader:
             return Sample(key, path.name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
         except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
             raise DamagedSampleError(key, path, " ".join(str(error).split())) from error
+
+    def describe(self, number: int) -> tuple[str, bytes]:
+        """Return a sample's key and json as they are stored, empty if it has none; raises as ``find``."""
+        key, _, shard = self.find(number)
+        return key, shard.part(key, "json") if shard.has(key, "json") else b""
 
     def find(self, number: int) -> tuple[str, Path, OpenShard]:
         """Return a sample's key, the path of its shard, and the shard.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,13 +24,17 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
-class AnyShardPlan(Protocol):
-    """What a shard's file is to be called, and all that decides about its bytes as a digest."""
+class Named(Protocol):
+    """What has the name of a shard's file."""
 
     @property
     def name(self) -> str:
-        """Return the name of the file."""
+        """Return it."""
         ...
+
+
+class AnyShardPlan(Named, Protocol):
+    """What decides about one shard."""
 
     @property
     def split(self) -> str:
@@ -43,7 +47,7 @@ class AnyShardPlan(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return the sha256 of what the bytes follow from."""
+        """Return the sha256 of all that decides about the shard's bytes."""
         ...
 
 
@@ -115,7 +119,7 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
 
 
 def write_samples(
-    samples: Iterable[Mapping[str, str | bytes]],
+    samples: Iterable[dict[str, str | bytes]],
     plan: AnyShardPlan,
     folder: Path,
     *,
@@ -163,7 +167,7 @@ def finished_record(plan: AnyShardPlan, folder: Path) -> ShardRecord | None:
     return record if is_wanted and path.is_file() and sha256_of(path) == record.sha256 else None
 
 
-def remove_strangers(plans: Sequence[AnyShardPlan], folder: Path) -> None:
+def remove_strangers(plans: Sequence[Named], folder: Path) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
