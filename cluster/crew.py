@@ -15,6 +15,7 @@ from cluster.extractor import ExtractionWork, Extractor
 from cluster.features import ExtractionPlan
 from cluster.preflight import check_capacity
 from shards.features import FeatureShardPlan
+from shards.files import remove_torn
 from shards.manifest import ShardRecord
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class _Crew:
 
     def __init__(self, plan: ExtractionPlan, hire: Callable[[], Any]) -> None:
         self._waiting = deque(plan.missing)
-        self._num_shards = len(plan.missing)
+        self._num_shards, self._folder = len(plan.missing), plan.work.folder
         self._hire_one = hire
         self._tasks: dict[Any, _Task] = {}
         self._idle: list[Any] = []
@@ -127,6 +128,8 @@ class _Crew:
             )
         logger.warning("an actor was lost %s; another takes its place", what)
         if task.shard:
+            # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
+            remove_torn(self._folder, task.shard.name)
             self._waiting.appendleft(task.shard)
         self._hire()
 

@@ -82,7 +82,7 @@ def encoder_identity(model: ModelConfig, *, seed: int) -> FeatureEncoder:
     weights = weights_identity(model.weights)
     return FeatureEncoder(
         backbone=model.backbone,
-        weights=f"none, seed {seed}" if weights == "none" else weights,
+        weights=f"none (seed {seed})" if weights == "none" else weights,
         image_size_px=model.image_size_px,
     )
 
