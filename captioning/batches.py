@@ -1,24 +1,18 @@
 """Bytes and captions -> a batch of tensors.
 
-Shapes: B images, S pixels a side, N captions, T words with <bos> and <eos>, M targets.
+Shapes: B images, S pixels a side, R regions, C channels, N captions, T words with <bos> and <eos>, M targets.
 """
 
-import io
-import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from captioning.config import ModelConfig, TrainingConfig
-from captioning.hashing import fold, uniform
+from captioning.config import ModelConfig
+from captioning.pixels import Augmentation, decode_image
 from captioning.vocabulary import BOS, EOS, PAD, Vocabulary
-
-_AUGMENTATION_SITE = 0
-_ORIENTATION_TAG = 0x0112
 
 
 class CaptionedJpeg(NamedTuple):
@@ -47,6 +41,22 @@ class BadSample(NamedTuple):
     reason: str
 
 
+class EncodedSample(NamedTuple):
+    """One image of the training stream, without its pixels.
+
+    Attributes:
+        key: of the sample.
+        position: in the training stream.
+        shard: its name.
+        words: (L,) int32, its captions as ``encode_captions`` returns them; at least one.
+    """
+
+    key: str
+    position: int
+    shard: str
+    words: np.ndarray
+
+
 class CaptionBatch(NamedTuple):
     """Images with all of their captions.
 
@@ -54,7 +64,7 @@ class CaptionBatch(NamedTuple):
     computes with it as with any other, and adds exactly nothing to loss and gradient.
 
     Attributes:
-        images: (B, 3, S, S) uint8.
+        images: (B, 3, S, S) uint8; or what a frozen encoder made of them, (B, R, C) float16.
         tokens: (N, T) int64 word ids: <bos>, the words, <eos>, then <pad>.
         image_of_caption: (N,) int64, row of ``images``.
         position: (N,) int64, position of the caption's image in the training stream.
@@ -101,7 +111,7 @@ class CaptionBatch(NamedTuple):
         """Return the batch without the images at these positions; what is listed as bad stays as it is."""
         rows = [row for row, position in enumerate(self.positions()) if position not in positions]
         if not rows:
-            return blank_batch(self.images.shape[-1], device=self.images.device)._replace(bad=self.bad)
+            return _blank(torch.zeros_like(self.images[:1]))._replace(bad=self.bad)
         kept = torch.tensor(rows, device=self.images.device)
         captions = torch.isin(self.image_of_caption, kept)
         return self._replace(
@@ -130,79 +140,42 @@ def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionB
         size_px: S.
         device: the CPU if not given.
     """
-    zero = torch.zeros(1, dtype=torch.int64, device=device)
-    images = torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device)
-    return CaptionBatch(images, torch.tensor([[BOS, PAD]], device=device), zero, zero, zero, (), ())
+    return _blank(torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device))
 
 
-class Augmentation(NamedTuple):
-    """How a training image differs from what is stored.
-
-    Attributes:
-        seed: with the position in the stream, decides about crop and flip.
-        crop_area: smallest share of the largest square that is kept.
-        flip: whether half of the images are mirrored.
-    """
-
-    seed: int
-    crop_area: float
-    flip: bool
-
-    @classmethod
-    def of(cls, config: TrainingConfig) -> "Augmentation":
-        """Return the augmentation of a training run."""
-        return cls(config.seed, config.crop_area, config.flip)
+def _blank(image: Tensor) -> CaptionBatch:
+    zero = torch.zeros(1, dtype=torch.int64, device=image.device)
+    return CaptionBatch(image, torch.tensor([[BOS, PAD]], device=image.device), zero, zero, zero, (), ())
 
 
-def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None = None, position: int = 0) -> Tensor:
-    """Decode an image to a square: its centre, or a crop that its position in the stream decides.
+def encode_captions(captions: Sequence[str], vocabulary: Vocabulary, *, max_words: int) -> np.ndarray:
+    """Return (L,) int32 word ids: <bos>, at most ``max_words`` words and <eos> of every caption, one after another."""
+    encoded = (vocabulary.encode(caption)[:max_words] for caption in captions)
+    return np.fromiter((number for ids in encoded for number in (BOS, *ids, EOS)), np.int32)
+
+
+def batch_of(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSample, ...] = ()) -> CaptionBatch:
+    """Put images, or features of images, and their captions together, and pad the captions to one length.
 
     Args:
-        jpeg: any still image that Pillow reads; CMYK, greyscale and EXIF-rotated ones become upright RGB.
-        size_px: S.
-        augmentation: None takes the largest centred square.
-        position: in the training stream.
-
-    Returns:
-        (3, S, S) uint8.
-
-    Raises:
-        ValueError: it does not decode.
+        images: of the samples, as in the batch; none makes it blank.
+        samples: in the order of the images.
+        bad: samples that were left out.
     """
-    area, left, top, mirror = 1.0, 0.5, 0.5, 1.0
-    if augmentation:
-        key = fold(augmentation.seed, torch.arange(4), position, _AUGMENTATION_SITE)
-        draw, left, top, mirror = uniform(key).tolist()
-        area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
-    try:
-        with Image.open(io.BytesIO(jpeg)) as image:
-            # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
-            image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
-            upright = _upright_rgb(image)
-    except MemoryError:
-        raise  # the machine's fault, not the image's
-    except Image.UnidentifiedImageError:  # whose own words are an address in memory
-        raise ValueError(f"the image does not decode (it begins with {jpeg[:8]!r})") from None
-    except Exception as error:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"the image does not decode ({reason})") from error
-    side = min(upright.size) * area**0.5
-    x, y = (upright.width - side) * left, (upright.height - side) * top
-    square = upright.resize((size_px, size_px), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
-    if augmentation and augmentation.flip and mirror < 0.5:
-        square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as a viewer shows it, transparency over white."""
-    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if "A" in image.getbands() or "transparency" in image.info:
-        opaque = image.convert("RGBA")
-        image = Image.new("RGB", opaque.size, "white")
-        image.paste(opaque, mask=opaque.getchannel("A"))
-    return image.convert("RGB")
+    if not samples:
+        return _blank(images.new_zeros(1, *images.shape[1:]))._replace(bad=bad)
+    words = np.concatenate([sample.words for sample in samples])
+    ends = np.flatnonzero(words == EOS) + 1
+    lengths = np.diff(ends, prepend=0)
+    tokens = np.full((len(ends), lengths.max()), PAD, np.int64)
+    tokens[np.arange(lengths.max()) < lengths[:, None]] = words
+    num_captions = [int((sample.words == EOS).sum()) for sample in samples]
+    caption = np.concatenate([np.arange(count) for count in num_captions])
+    rows = np.repeat(np.arange(len(samples)), num_captions)
+    position = np.array([sample.position for sample in samples])[rows]
+    image_of_caption, positions, captions = (torch.from_numpy(column) for column in (rows, position, caption))
+    keys, shards = (tuple(getattr(sample, name) for sample in samples) for name in ("key", "shard"))
+    return CaptionBatch(images, torch.from_numpy(tokens), image_of_caption, positions, captions, keys, shards, bad)
 
 
 def make_batch(
@@ -223,18 +196,16 @@ def make_batch(
     good = [one for one in decoded if not isinstance(one, BadSample)]
     if not good:
         return blank_batch(model.image_size_px)._replace(bad=bad)
-    rows = [
-        (image, sample.position, number, [BOS, *vocabulary.encode(caption)[:max_caption_words], EOS])
-        for image, (sample, _) in enumerate(good)
-        for number, caption in enumerate(sample.captions)
+    encoded = [
+        EncodedSample(
+            sample.key,
+            sample.position,
+            sample.shard,
+            encode_captions(sample.captions, vocabulary, max_words=max_caption_words),
+        )
+        for sample, _ in good
     ]
-    tokens = torch.full((len(rows), max(len(ids) for *_, ids in rows)), PAD)
-    for row, (*_, ids) in enumerate(rows):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-    image_of_caption, position, caption = (torch.tensor([row[part] for row in rows]) for part in range(3))
-    images = torch.stack([image for _, image in good])
-    keys, shards = (tuple(getattr(sample, name) for sample, _ in good) for name in ("key", "shard"))
-    return CaptionBatch(images, tokens, image_of_caption, position, caption, keys, shards, bad)
+    return batch_of(torch.stack([image for _, image in good]), encoded, bad)
 
 
 def _decoded(

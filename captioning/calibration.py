@@ -23,12 +23,12 @@ def calibrate(model: CaptionModel, images: Tensor, config: ModelConfig) -> None:
 
     Args:
         model: on its device, as it was built.
-        images: (K, 3, S, S) uint8, on the model's device.
+        images: (K, 3, S, S) uint8, or the features of a frozen encoder, (K, R, C), on the model's device.
         config: of the model.
     """
     if config.weights == "none" and config.trainable_from:
         _standardize_layers(model, images)
-    features = torch.cat([model.encoder(chunk) for chunk in images.split(_CHUNK)])
+    features = torch.cat([model.look(chunk) for chunk in images.split(_CHUNK)])
     model.decoder.calibrate(features)
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioning.batches import decode_image
 from captioning.checkpoint import CheckpointDescription
 from captioning.decoding import beam_search
 from captioning.model import CaptionModel
+from captioning.pixels import decode_image
 from captioning.vocabulary import Vocabulary
 
 

@@ -32,16 +32,21 @@ class CaptionModel(nn.Module):
     def forward(self, batch: CaptionBatch, dropout_seed: int | None = None) -> Tensor:
         """Score the next word at every real position of every caption (teacher forcing).
 
-        The encoder sees each image once, however many captions it has; padding is never scored.
+        The encoder sees each image once, however many captions it has, and none whose features are given; padding is
+        never scored.
 
         Args:
-            batch: images and captions, on the model's device.
+            batch: images, or features of them, and captions, on the model's device.
             dropout_seed: of the dropout; None drops nothing.
 
         Returns:
             (M, V) logits for the M targets of ``batch.targets()``, in its order.
         """
         keys = None if dropout_seed is None else DropoutKeys.of(dropout_seed, batch.position, batch.caption)
-        features = self.encoder(batch.images)
+        features = self.look(batch.images)
         hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys)
         return self.decoder.score(hidden[batch.tokens[:, 1:] != PAD])
+
+    def look(self, images: Tensor) -> Tensor:
+        """Return (B, R, C) features of images, (B, 3, S, S) uint8; features, of any float type, stay what they are."""
+        return images.to(self.encoder.mean.dtype) if images.is_floating_point() else self.encoder(images)

@@ -137,6 +137,9 @@ class TrainRun:
     """Of the run; the same name again resumes it."""
     shards: Annotated[Path | None, tyro.conf.arg(prefix_name=False)] = None
     """Folder of the shard set."""
+    features: Annotated[Path | None, tyro.conf.arg(prefix_name=False)] = None
+    """Folder of a feature set of it (captioning extract): workers read features instead of images, its views take the
+    place of --training.crop-area and --training.flip, and the encoder computes nothing."""
     train_split: str = "train"
     """Split to train on."""
     validation_split: str = "val"
@@ -157,6 +160,11 @@ class TrainRun:
             raise ValueError(
                 f"a batch of {self.training.batch_size} images leaves some of {self.cluster.max_workers} workers "
                 "without any; use fewer workers or a larger --training.batch-size"
+            )
+        if self.features and self.model.trainable_from:
+            raise ValueError(
+                f"the encoder trains from {self.model.trainable_from} on, so that its features change with every step; "
+                "leave out --features, or --model.trainable-from"
             )
 
     @property

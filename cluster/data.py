@@ -7,13 +7,36 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioning.batches import Augmentation, BadSample, CaptionBatch, CaptionedJpeg, make_batch
+from captioning.batches import CaptionBatch
 from captioning.calibration import NUM_CALIBRATION_IMAGES
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.vocabulary import Vocabulary, load_vocabulary
+from cluster.sources import FeatureSource, ImageSource, Source
+from shards.feature_reader import FeatureReader
+from shards.features import FeatureManifest, load_features
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
 from shards.order import SampleOrder, rank_share
-from shards.reader import DamagedSampleError, ShardReader
+from shards.reader import ShardReader
+
+
+class FeatureSet:
+    """A finished feature set.
+
+    Args:
+        folder: of the feature set.
+
+    Raises:
+        FileNotFoundError: the folder is no finished feature set.
+        ValueError: the manifest is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: FeatureManifest = load_features(folder)
+
+    def reader(self, split: str) -> FeatureReader:
+        """Return a reader of a split, whose sample numbers are those of the shard set."""
+        return FeatureReader(self.folder, self.manifest, split)
 
 
 class ShardSet:
@@ -21,13 +44,14 @@ class ShardSet:
 
     Args:
         folder: of the shard set.
+        features: folder of a feature set of it; batches then hold features instead of images.
 
     Raises:
-        FileNotFoundError: the folder is no finished shard set.
-        ValueError: the manifest or the vocabulary is damaged.
+        FileNotFoundError: a folder is no finished shard set or feature set.
+        ValueError: a manifest or the vocabulary is damaged, or the features are of another shard set.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, features: Path | None = None) -> None:
         self.folder = folder
         self.manifest: Manifest = load_manifest(folder)
         self.vocabulary: Vocabulary = load_vocabulary(folder / VOCABULARY_NAME)
@@ -35,65 +59,55 @@ class ShardSet:
             raise ValueError(
                 f"{folder / VOCABULARY_NAME} differs from the vocabulary in the manifest; run captioning convert again"
             )
+        self.features = FeatureSet(features) if features else None
+        if self.features and self.features.manifest.shards_digest != self.manifest.digest:
+            raise ValueError(
+                f"{features} holds features of the shard set {self.features.manifest.shards_digest[:12]}, while "
+                f"{folder} is {self.manifest.digest[:12]}; give its own, or make some by captioning extract"
+            )
+
+    @property
+    def features_digest(self) -> str | None:
+        """Return the digest of the feature set, if there is one."""
+        return self.features.manifest.digest if self.features else None
 
     def reader(self, split: str) -> ShardReader:
         """Return a reader of a split, whose sample numbers count through its shards by name."""
         return ShardReader(self.folder, self.manifest.of_split(split))
 
+    def source(self, split: str, *, model: ModelConfig, config: TrainingConfig) -> Source:
+        """Return where the batches of a split come from."""
+        if self.features:
+            return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
+        return ImageSource(self.reader(split), self.vocabulary, model=model, config=config)
+
 
 class _TrainingShare(Dataset[list[CaptionBatch]]):
     """Step -> this rank's share of the step's batch, in parts."""
 
-    def __init__(
-        self,
-        reader: ShardReader,
-        vocabulary: Vocabulary,
-        model: ModelConfig,
-        config: TrainingConfig,
-        ranks: tuple[int, int],
-    ) -> None:
-        self._reader, self._vocabulary, self._model, self._config, self._ranks = (
-            reader,
-            vocabulary,
-            model,
-            config,
-            ranks,
-        )
-        self._order = SampleOrder(reader.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
+        self._source, self._config, self._ranks = source, config, ranks
+        self._order = SampleOrder(source.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
 
     def __getitem__(self, step: int) -> list[CaptionBatch]:
         size = self._config.batch_size
         share = rank_share(step * size, (step + 1) * size, *self._ranks)
-        numbers = self._order.at(share.start, share.stop)
-        samples = [_captioned_jpeg(self._reader, int(number), share.start + at) for at, number in enumerate(numbers)]
-        num_parts = min(self._config.accumulation, len(samples))
-        cuts = [len(samples) * part // num_parts for part in range(num_parts + 1)]
-        return [self._batch(samples[start:stop]) for start, stop in pairwise(cuts)]
-
-    def _batch(self, samples: Sequence[CaptionedJpeg | BadSample]) -> CaptionBatch:
-        return make_batch(
-            samples,
-            self._vocabulary,
-            model=self._model,
-            max_caption_words=self._config.max_caption_words,
-            augmentation=Augmentation.of(self._config),
-        )
+        numbers = self._order.at(share.start, share.stop).tolist()
+        num_parts = min(self._config.accumulation, len(share))
+        cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
+        return [
+            self._source.batch(numbers[start:stop], share[start:stop], is_training=True)
+            for start, stop in pairwise(cuts)
+        ]
 
 
 class _ValidationShare(Dataset[CaptionBatch]):
     """Number -> one batch of a rank's contiguous share of a split, as it is stored."""
 
-    def __init__(
-        self,
-        reader: ShardReader,
-        vocabulary: Vocabulary,
-        model: ModelConfig,
-        config: TrainingConfig,
-        ranks: tuple[int, int],
-    ) -> None:
-        self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
+    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
+        self._source, num_samples = source, sum(source.shard_sizes)
         rank, world_size = ranks
-        self._start, self._stop = len(reader) * rank // world_size, len(reader) * (rank + 1) // world_size
+        self._start, self._stop = num_samples * rank // world_size, num_samples * (rank + 1) // world_size
         self._size = max(1, config.batch_size // (world_size * config.accumulation))
 
     def __len__(self) -> int:
@@ -102,10 +116,7 @@ class _ValidationShare(Dataset[CaptionBatch]):
     def __getitem__(self, index: int) -> CaptionBatch:
         start = self._start + index * self._size
         numbers = range(start, min(start + self._size, self._stop))
-        samples = [_captioned_jpeg(self._reader, number, number) for number in numbers]
-        return make_batch(
-            samples, self._vocabulary, model=self._model, max_caption_words=self._config.max_caption_words
-        )
+        return self._source.batch(numbers, numbers, is_training=False)
 
 
 def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, config: TrainingConfig) -> Tensor:
@@ -114,20 +125,19 @@ def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, c
     Bad samples are left out; whether they stop the training is decided where they are trained on.
 
     Returns:
-        (K, 3, S, S) uint8, at most ``NUM_CALIBRATION_IMAGES``.
+        (K, 3, S, S) uint8, or (K, R, C) float16 features; at most ``NUM_CALIBRATION_IMAGES``.
 
     Raises:
         ValueError: all of them are bad.
     """
-    reader = shard_set.reader(split)
-    order = SampleOrder(reader.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
-    numbers = order.at(0, min(NUM_CALIBRATION_IMAGES, len(reader)))
-    samples = [_captioned_jpeg(reader, int(number), position) for position, number in enumerate(numbers)]
-    batch = make_batch(samples, shard_set.vocabulary, model=model, max_caption_words=config.max_caption_words)
+    source = shard_set.source(split, model=model, config=config)
+    order = SampleOrder(source.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+    numbers = order.at(0, min(NUM_CALIBRATION_IMAGES, order.num_samples)).tolist()
+    batch = source.batch(numbers, range(len(numbers)), is_training=False)
     if not batch.num_images:
         key, shard, _, reason = batch.bad[0]
         raise ValueError(
-            f"none of the first {len(samples)} images of {split} can be read, first {key} of {shard} ({reason}); "
+            f"none of the first {len(numbers)} images of {split} can be read, first {key} of {shard} ({reason}); "
             "run captioning convert again"
         )
     return batch.images
@@ -154,7 +164,7 @@ def training_batches(
         steps: to read for.
         num_loader_processes: that read ahead; 0 reads when asked.
     """
-    share = _TrainingShare(shard_set.reader(split), shard_set.vocabulary, model, config, ranks)
+    share = _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks)
     return _loader(share, list(steps), num_loader_processes)
 
 
@@ -168,17 +178,9 @@ def validation_batches(
     num_loader_processes: int = 0,
 ) -> Iterable[CaptionBatch]:
     """Read a rank's share of a split once, in order and without augmentation; the arguments of ``training_batches``."""
-    share = _ValidationShare(shard_set.reader(split), shard_set.vocabulary, model, config, ranks)
+    share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks)
     return _loader(share, list(range(len(share))), num_loader_processes)
 
 
 def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
     return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)
-
-
-def _captioned_jpeg(reader: ShardReader, number: int, position: int) -> CaptionedJpeg | BadSample:
-    try:
-        sample = reader.read(number)
-    except DamagedSampleError as error:
-        return BadSample(error.key, error.shard.name, position, error.reason)
-    return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions, sample.shard)

@@ -2,31 +2,54 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from captioning.encoder import check_backbone
 from captioning.weights import weights_identity
 from cluster.config import ClusterConfig, TrainRun
-from cluster.data import ShardSet
+from cluster.data import FeatureSet, ShardSet
+from cluster.features import encoder_identity
 from shards.manifest import verify_shards
 
 _PROBE_SECONDS = 30
 
 
 def check_data(run: TrainRun) -> ShardSet:
-    """Check that a training run's shards, splits, backbone and weights are there and whole.
+    """Check that a training run's shards, splits, features, backbone and weights are there, whole, and fit each other.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
         ValueError: something is damaged or unknown.
     """
-    shard_set = ShardSet(run.shards_folder())
+    shard_set = ShardSet(run.shards_folder(), run.features)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
     for split in (run.train_split, run.validation_split):
         verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    if shard_set.features:
+        _check_features(run, shard_set.features)
     return shard_set
+
+
+def _check_features(run: TrainRun, features: FeatureSet) -> None:
+    """Check that features are there for both splits, and what the run's own encoder would make."""
+    manifest = features.manifest
+    found, wanted = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
+    if changed := [name for name in found if found[name] != wanted[name]]:
+        differences = "; ".join(f"{name} {found[name]}, not {wanted[name]}" for name in changed)
+        raise ValueError(
+            f"{features.folder} holds features of another encoder than the run's ({differences}); "
+            "make some of this one by captioning extract, or change the run"
+        )
+    if run.model.pooling == "none" and manifest.settings.regions == "pooled":
+        raise ValueError(
+            f"{features.folder} holds the mean over the regions alone, while --model.pooling none reads every region; "
+            "use captioning extract with --regions grid"
+        )
+    for split in (run.train_split, run.validation_split):
+        verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")
 
 
 def check_capacity(config: ClusterConfig) -> None:

@@ -188,7 +188,7 @@ def remove_uncounted(store: CheckpointStore, record: RunRecord) -> None:
             store.remove(name)
 
 
-def identity_of(run: TrainRun, manifest: Manifest) -> dict[str, Any]:
+def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None = None) -> dict[str, Any]:
     """Return what decides about the trained weights, flat: model, optimizer, training and the digests of the data."""
     model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
     nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
@@ -201,6 +201,7 @@ def identity_of(run: TrainRun, manifest: Manifest) -> dict[str, Any]:
         "data.vocabulary": manifest.vocabulary_digest,
         "data.train_split": run.train_split,
         "data.validation_split": run.validation_split,
+        **({"data.features": features_digest} if features_digest else {}),
     }
 
 

@@ -40,7 +40,7 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
     """
     record = load_record(run.folder)
     if record:
-        check_identity(record, identity_of(run, shard_set.manifest))
+        check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
     if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:
         raise ValueError(
             f"run {run.name} has its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}; "
@@ -54,9 +54,8 @@ def start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = hold_run(run.folder)
     try:
-        record = known_record(run, shard_set) or RunRecord(
-            name=run.name, identity=identity_of(run, shard_set.manifest), key=uuid.uuid4().hex
-        )
+        identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
+        record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
         record = replace(record, best_by=run.validation.best_by, checkpoints_at=run.storage.checkpoints)
         record.save(run.folder)
         if not record.mlflow_run_id or _is_unknown(run, record):
@@ -120,6 +119,7 @@ def lineage_of(shard_set: ShardSet) -> dict[str, str]:
     git = git_state(Path.cwd())
     return {
         "shards_digest": shard_set.manifest.digest,
+        **({"features_digest": shard_set.features_digest} if shard_set.features_digest else {}),
         "git_commit": git["mlflow.source.git.commit"],
         "git_dirty": git["git.dirty"],
     }

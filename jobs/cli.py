@@ -13,6 +13,7 @@ JOBS = {
     "demo": "the whole path on drawn data, in a few minutes",
     "download": "fetch COCO's official archives",
     "convert": "COCO folders -> a shard set",
+    "extract": "a frozen encoder's features of a shard set, computed once",
     "train": "train a model on a Ray cluster; the same command again resumes",
     "tune": "search the settings that train the best model, by many trials",
     "evaluate": "caption a split and score the captions",

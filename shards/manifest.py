@@ -108,13 +108,14 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool = True) -> None:
+def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert") -> None:
     """Check that shards are there and unaltered.
 
     Args:
         folder: of the shard set.
         shards: what to check.
         read_all: also read every byte and compare its sha256; about 1 GB/s a core.
+        job: that makes such shards, for messages.
 
     Raises:
         FileNotFoundError: a shard is missing.
@@ -124,7 +125,7 @@ def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool
         faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
     missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
     altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
-    remedy = "run captioning convert again, which rebuilds just these"
+    remedy = f"run captioning {job} again, which rebuilds just these"
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
     if altered:

@@ -5,7 +5,7 @@ import mmap
 import re
 import tarfile
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class DamagedSampleError(ValueError):
         return f"sample {self.key} of {self.shard} is damaged ({self.reason}); run captioning convert again"
 
 
-class _OpenShard:
+class OpenShard:
     """A mapped tar file and where its samples lie in it."""
 
     def __init__(self, path: Path) -> None:
@@ -62,17 +62,25 @@ class _OpenShard:
                     self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset_data, member.size)
         self.keys = list(self._members)
 
-    def part(self, key: str, *suffixes: str) -> bytes:
-        """Return the content of the sample's file with one of the suffixes.
+    def has(self, key: str, suffix: str) -> bool:
+        """Return whether the sample has a file with this suffix."""
+        return suffix in self._members[key]
+
+    def span(self, key: str, *suffixes: str) -> tuple[int, int]:
+        """Return offset and size of the sample's file with one of the suffixes.
 
         Raises:
             ValueError: it has none.
         """
         for suffix in suffixes:
             if suffix in self._members[key]:
-                offset, size = self._members[key][suffix]
-                return self.content[offset : offset + size]
+                return self._members[key][suffix]
         raise ValueError(f"it has no {' or '.join(suffixes)}")
+
+    def part(self, key: str, *suffixes: str) -> bytes:
+        """Return the content of that file, or raise as ``span`` does."""
+        offset, size = self.span(key, *suffixes)
+        return self.content[offset : offset + size]
 
 
 class ShardReader:
@@ -83,10 +91,11 @@ class ShardReader:
     Args:
         folder: of the shard set.
         shards: their records; sample numbers count through them.
+        job: that makes such shards, for messages.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[ShardRecord]) -> None:
-        self._folder, self._shards = folder, list(shards)
+    def __init__(self, folder: Path, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
+        self._folder, self._shards, self._job = folder, list(shards), job
         self.shard_sizes = [shard.num_samples for shard in shards]
         self._first = np.concatenate(([0], np.cumsum(self.shard_sizes, dtype=np.int64)))
         self._shard = lru_cache(maxsize=_MAX_OPEN_SHARDS)(self._open)
@@ -97,7 +106,7 @@ class ShardReader:
 
     def __reduce__(self) -> tuple:
         """Leave the maps behind when sent to another process."""
-        return ShardReader, (self._folder, self._shards)
+        return partial(ShardReader, job=self._job), (self._folder, self._shards)
 
     def read(self, number: int) -> Sample:
         """Return the sample with this number.
@@ -107,36 +116,50 @@ class ShardReader:
             DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
+        key, path, shard = self.find(number)
+        try:
+            image_id, captions = parse_description(shard.part(key, "json"))
+            return Sample(key, path.name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
+        except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
+            raise DamagedSampleError(key, path, " ".join(str(error).split())) from error
+
+    def describe(self, number: int) -> tuple[str, bytes]:
+        """Return a sample's key and json as they are stored, empty if it has none; raises as ``find``."""
+        key, _, shard = self.find(number)
+        return key, shard.part(key, "json") if shard.has(key, "json") else b""
+
+    def find(self, number: int) -> tuple[str, Path, OpenShard]:
+        """Return a sample's key, the path of its shard, and the shard.
+
+        Raises:
+            IndexError, ValueError: as in ``read``.
+        """
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} does not exist; there are {len(self)}")
         index = int(np.searchsorted(self._first, number, side="right")) - 1
-        shard, name = self._shard(index), self._shards[index].name
-        key = shard.keys[number - int(self._first[index])]
-        try:
-            image_id, captions = _description(shard.part(key, "json"))
-            return Sample(key, name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
-        except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
-            raise DamagedSampleError(key, self._folder / name, " ".join(str(error).split())) from error
+        shard = self._shard(index)
+        return shard.keys[number - int(self._first[index])], self._folder / self._shards[index].name, shard
 
-    def _open(self, index: int) -> _OpenShard:
+    def _open(self, index: int) -> OpenShard:
         record = self._shards[index]
         path = self._folder / record.name
         try:
-            shard = _OpenShard(path)
+            shard = OpenShard(path)
         except (OSError, ValueError, tarfile.TarError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ValueError(f"{path} cannot be read ({reason}); run captioning convert again") from error
+            raise ValueError(f"{path} cannot be read ({reason}); run captioning {self._job} again") from error
         found = {"bytes": len(shard.content), "samples": len(shard.keys)}
         recorded = {"bytes": record.num_bytes, "samples": record.num_samples}
         for what in found:
             if found[what] != recorded[what]:
                 raise ValueError(
-                    f"{path} holds {found[what]} {what}, its record says {recorded[what]}; run captioning convert again"
+                    f"{path} holds {found[what]} {what}, its record says {recorded[what]}; "
+                    f"run captioning {self._job} again"
                 )
         return shard
 
 
-def _description(content: bytes) -> tuple[int, tuple[str, ...]]:
+def parse_description(content: bytes) -> tuple[int, tuple[str, ...]]:
     """Return image id and captions of a sample's JSON.
 
     Raises:

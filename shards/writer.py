@@ -3,9 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +22,33 @@ RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
+
+
+class Named(Protocol):
+    """What has the name of a shard's file."""
+
+    @property
+    def name(self) -> str:
+        """Return it."""
+        ...
+
+
+class AnyShardPlan(Named, Protocol):
+    """What decides about one shard."""
+
+    @property
+    def split(self) -> str:
+        """Return the split that it belongs to."""
+        ...
+
+    @property
+    def skip_bad(self) -> bool:
+        """Return whether what is faulty is set aside."""
+        ...
+
+    def digest(self) -> str:
+        """Return the sha256 of all that decides about the shard's bytes."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,17 +114,38 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
     """
     plan_digest = plan.digest()  # of the files as they are before the first is read
     set_aside: list[SetAside] = []
+    samples = (sample for image in plan.images if (sample := _sample(image, plan, set_aside)))
+    return write_samples(samples, plan, folder, plan_digest=plan_digest, set_aside=set_aside)
+
+
+def write_samples(
+    samples: Iterable[dict[str, str | bytes]],
+    plan: AnyShardPlan,
+    folder: Path,
+    *,
+    plan_digest: str,
+    set_aside: Sequence[SetAside],
+) -> ShardRecord:
+    """Write the samples of a shard, then its record, which says that the shard is finished.
+
+    Args:
+        samples: each with its ``__key__``, and a file's content by suffix.
+        plan: of the shard.
+        folder: of all shards.
+        plan_digest: the plan's, taken before the first sample.
+        set_aside: read at the end; what was found to be faulty until then.
+    """
     path, record_path = folder / plan.name, _record_path(folder, plan.name)
     record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, should we be killed
+    num_samples = 0
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
-        for image in plan.images:
-            sample = _sample(image, plan, set_aside)
-            if sample:
-                tar.write(sample)
+        for sample in samples:
+            tar.write(sample)
+            num_samples += 1
     record = ShardRecord(
         name=plan.name,
         split=plan.split,
-        num_samples=len(plan.images) - len(set_aside),
+        num_samples=num_samples,
         num_bytes=path.stat().st_size,
         sha256=sha256_of(path),
         plan_digest=plan_digest,
@@ -106,7 +155,7 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
     return record
 
 
-def finished_record(plan: ShardPlan, folder: Path) -> ShardRecord | None:
+def finished_record(plan: AnyShardPlan, folder: Path) -> ShardRecord | None:
     """Return the record of a shard that this very plan has already made and that is still whole, if there is one."""
     try:
         content = json.loads(_record_path(folder, plan.name).read_bytes())
@@ -118,7 +167,7 @@ def finished_record(plan: ShardPlan, folder: Path) -> ShardRecord | None:
     return record if is_wanted and path.is_file() and sha256_of(path) == record.sha256 else None
 
 
-def remove_strangers(plans: Sequence[ShardPlan], folder: Path) -> None:
+def remove_strangers(plans: Sequence[Named], folder: Path) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
     records = folder / RECORDS_FOLDER
     if not records.is_dir():

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from tiny import MODEL, TRAINING, VOCABULARY, batch, encoded, jpeg, sample
 
-from captioning.batches import Augmentation, BadSample, CaptionedJpeg, blank_batch, decode_image, make_batch
+from captioning.batches import BadSample, CaptionedJpeg, blank_batch, make_batch
 from captioning.config import TrainingConfig
+from captioning.pixels import Augmentation, decode_image
 from captioning.vocabulary import BOS, EOS, PAD
 
 CROP = Augmentation(seed=0, crop_area=0.25, flip=False)

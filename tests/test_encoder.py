@@ -12,8 +12,8 @@ from tiny import MODEL, batch
 from torch import nn
 
 from captioning.backbone import normalization
-from captioning.batches import decode_image
 from captioning.encoder import Encoder, check_backbone
+from captioning.pixels import decode_image
 from captioning.weights import weights_identity
 
 RESNET = replace(MODEL, backbone="resnet18")

@@ -2,10 +2,10 @@ import pytest
 import tiny
 import torch
 
-from captioning.batches import decode_image
 from captioning.checkpoint import CheckpointDescription
 from captioning.decoding import beam_search
 from captioning.evaluation import Captioner, coco_results
+from captioning.pixels import decode_image
 from captioning.vocabulary import EOS
 
 JPEGS = [tiny.jpeg(number) for number in range(5)]

@@ -9,9 +9,10 @@ import torch.distributed as dist
 from PIL import Image
 from torch.multiprocessing.spawn import spawn
 
-from captioning.batches import Augmentation, CaptionedJpeg, make_batch
+from captioning.batches import CaptionedJpeg, make_batch
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model import CaptionModel
+from captioning.pixels import Augmentation
 from captioning.training import Flags, TrainingState, build_optimizer, train
 from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
 

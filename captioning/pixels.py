@@ -1,0 +1,89 @@
+"""Bytes of an image -> a square of pixels, its centre or a crop that a position decides.
+
+Shapes: S pixels a side.
+"""
+
+import io
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from captioning.config import TrainingConfig
+from captioning.hashing import fold, uniform
+
+_AUGMENTATION_SITE = 0
+_ORIENTATION_TAG = 0x0112
+
+
+class Augmentation(NamedTuple):
+    """How a training image differs from what is stored.
+
+    Attributes:
+        seed: with the position in the stream, decides about crop and flip.
+        crop_area: smallest share of the largest square that is kept.
+        flip: whether half of the images are mirrored.
+    """
+
+    seed: int
+    crop_area: float
+    flip: bool
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> "Augmentation":
+        """Return the augmentation of a training run."""
+        return cls(config.seed, config.crop_area, config.flip)
+
+
+def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None = None, position: int = 0) -> Tensor:
+    """Decode an image to a square: its centre, or a crop that its position in the stream decides.
+
+    Args:
+        jpeg: any still image that Pillow reads; CMYK, greyscale and EXIF-rotated ones become upright RGB.
+        size_px: S.
+        augmentation: None takes the largest centred square.
+        position: in the training stream.
+
+    Returns:
+        (3, S, S) uint8.
+
+    Raises:
+        ValueError: it does not decode.
+    """
+    area, left, top, mirror = 1.0, 0.5, 0.5, 1.0
+    if augmentation:
+        key = fold(augmentation.seed, torch.arange(4), position, _AUGMENTATION_SITE)
+        draw, left, top, mirror = uniform(key).tolist()
+        area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:
+            # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
+            image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
+            upright = _upright_rgb(image)
+    except MemoryError:
+        raise  # the machine's fault, not the image's
+    except Image.UnidentifiedImageError:  # whose own words are an address in memory
+        raise ValueError(f"the image does not decode (it begins with {jpeg[:8]!r})") from None
+    except Exception as error:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"the image does not decode ({reason})") from error
+    side = min(upright.size) * area**0.5
+    x, y = (upright.width - side) * left, (upright.height - side) * top
+    square = upright.resize((size_px, size_px), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+    if augmentation and augmentation.flip and mirror < 0.5:
+        square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Return the image as a viewer shows it, transparency over white."""
+    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        image = Image.new("RGB", opaque.size, "white")
+        image.paste(opaque, mask=opaque.getchannel("A"))
+    return image.convert("RGB")

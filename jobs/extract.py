@@ -1,0 +1,159 @@
+"""Features of a shard set's images by a frozen encoder, computed once for captioning train --features.
+
+The same command again computes only what is missing.
+
+Examples:
+    captioning extract shards features                              # ResNet-152, pooled: what Show and Tell reads
+    captioning extract shards features --views 8                    # centre, mirrored, six crops
+    captioning extract shards features --regions grid --use-gpu --num-workers 4
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from captioning.config import ModelConfig
+from cluster.config import ClusterConfig
+from jobs.cli import run_job
+from jobs.output import write_json
+from jobs.parsing import parse
+from jobs.terminal import counting
+from shards.features import FeatureManifest, FeatureSettings
+
+if TYPE_CHECKING:
+    from cluster.features import ExtractionPlan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """The frozen encoder, as in captioning train."""
+
+    backbone: str = "resnet152"
+    """Any torchvision classifier by name, cut before its pooling."""
+    weights: str = "DEFAULT"
+    """DEFAULT (torchvision's own, downloaded), none, or a local .pth or .safetensors file."""
+    image_size_px: int = 224
+    """Side of the square that the encoder sees, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractJob:
+    """What to extract, and how."""
+
+    shards: tyro.conf.Positional[Path]
+    """Folder of the shard set."""
+    features: tyro.conf.Positional[Path]
+    """Folder of the feature set."""
+    model: EncoderConfig = field(default_factory=EncoderConfig)
+    settings: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
+    splits: tuple[str, ...] = ()
+    """Which splits; all that are there if not given."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with an image that does not decode: stop, or store it without features, which training treats as a bad
+    sample."""
+    batch_size: int = 32
+    """Images at once."""
+    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Ray actors, each with the encoder; 0 computes in this process, without Ray."""
+    use_gpu: bool = False
+    """Give every actor a GPU."""
+    cpus_per_worker: int = 1
+    """CPUs reserved for each actor, and the threads it computes with."""
+    address: str | None = None
+    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.num_workers < 0:
+            raise ValueError(f"{self.num_workers} workers compute nothing; use 1 or more, or 0 to compute without Ray")
+        for name in ("batch_size", "cpus_per_worker"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} computes nothing; use 1 or more")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and compute what is missing of the feature set."""
+    default = ExtractJob(shards=tyro.MISSING, features=tyro.MISSING)
+    invocation = parse(ExtractJob, arguments, default=default, job="extract", description=__doc__ or "")
+    job = invocation.settings
+    plan = _plan(job)
+    if invocation.dry_run:
+        manifest = plan.with_records(plan.finished)
+        for shard in plan.missing:
+            logger.info("would write %s of %d images", job.features / shard.name, shard.source.num_samples)
+    else:
+        manifest = _extract(plan, job)
+    if invocation.json:
+        write_json(
+            {
+                "features": job.features,
+                "digest": manifest.digest,
+                "splits": manifest.splits,
+                "num_views": manifest.settings.views,
+                "num_regions": manifest.num_regions,
+                "num_channels": manifest.num_channels,
+            }
+        )
+
+
+def _plan(job: ExtractJob) -> "ExtractionPlan":
+    from cluster.data import ShardSet
+    from cluster.features import plan_extraction
+
+    model = ModelConfig(backbone=job.model.backbone, weights=job.model.weights, image_size_px=job.model.image_size_px)
+    plan = plan_extraction(
+        ShardSet(job.shards),
+        job.features,
+        model=model,
+        settings=job.settings,
+        splits=job.splits,
+        batch_size=job.batch_size,
+        skip_bad=job.on_bad == "skip",
+    )
+    num_views, num_regions, num_channels = plan.manifest.shape
+    logger.info(
+        "%d views of %d regions of %d channels; %d images in %d shards are missing, about %d MiB",
+        num_views,
+        num_regions,
+        num_channels,
+        plan.num_missing_images,
+        len(plan.missing),
+        plan.num_missing_bytes >> 20,
+    )
+    return plan
+
+
+def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
+    import contextlib
+
+    from cluster.features import extract
+    from cluster.session import cluster_session
+
+    is_on_cluster = bool(plan.missing and job.num_workers)
+    session = cluster_session(ClusterConfig(address=job.address)) if is_on_cluster else contextlib.nullcontext()
+    with session, counting() as bars:
+        bar = bars.add_task("images", total=plan.num_missing_images)
+        manifest = extract(
+            plan,
+            num_workers=job.num_workers,
+            use_gpu=job.use_gpu,
+            cpus_per_worker=job.cpus_per_worker,
+            progress=lambda done: bars.update(bar, completed=done),
+        )
+    set_aside = [one for shard in manifest.shards for one in shard.set_aside]
+    for one in set_aside:
+        logger.warning("no features of %s: %s", one.key, one.reason)
+    kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
+    logger.info("%s: %s images, %d without, digest %s", job.features, kept, len(set_aside), manifest.digest[:12])
+    return manifest
+
+
+if __name__ == "__main__":
+    run_job(main)

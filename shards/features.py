@@ -1,0 +1,217 @@
+"""What a feature set holds: for each shard of a shard set one of the same name, with features instead of images.
+
+Beside each ``KEY.json``, the same as in the shard set, lies ``KEY.npy``: (K, R, C) float16, K views of the image with R
+regions of C channels each. A sample without one is an image that did not decode. The manifest is written last.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from shards.annotations import SetAside
+from shards.files import replace_file
+from shards.manifest import ShardRecord
+from shards.writer import write_samples
+
+FORMAT_VERSION = 1
+FEATURES_NAME = "features.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSettings:
+    """What is kept of an image."""
+
+    regions: Literal["pooled", "grid"] = "pooled"
+    """pooled: the mean over the image's regions, which is all that --model.pooling mean reads; grid: every region."""
+    views: int = 1
+    """Ways to see an image, of which training draws one at a time: its centre, its centre mirrored if --flip, then
+    crops."""
+    crop_area: float = 0.7
+    """Crops are squares of at least this share of the largest square."""
+    flip: bool = True
+    """Mirror the second view, and half of the crops; turn it off where captions say left and right."""
+    seed: int = 0
+    """Of the crops; and of the encoder, where it has no weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the encoder computes in; features are kept in float16."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.views < 1:
+            raise ValueError(f"{self.views} views show nothing; use 1 or more")
+        if not 0 < self.crop_area <= 1:
+            raise ValueError(f"crop area {self.crop_area} is no share of an image; use above 0 up to 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureEncoder:
+    """What made features of images."""
+
+    backbone: str
+    weights: str
+    """What they are, wherever they lie."""
+    image_size_px: int
+
+
+def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: FeatureSettings) -> str:
+    """Return the sha256 of what features follow from, so that they have a name before they are computed."""
+    content = asdict(settings)
+    if settings.views == 1:  # the centre, which nothing is drawn for
+        for name in ("crop_area", "flip", "seed"):
+            del content[name]
+    return _sha256([shards_digest, asdict(encoder), content])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureManifest:
+    """A feature set: its shards by name, and what they follow from."""
+
+    shards: tuple[ShardRecord, ...]
+    shards_digest: str
+    """Of the shard set."""
+    vocabulary_digest: str
+    """Of the shard set."""
+    encoder: FeatureEncoder
+    settings: FeatureSettings
+    num_regions: int
+    num_channels: int
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of what the features follow from; a function of inputs, not of how floats were rounded."""
+        return feature_digest(self.shards_digest, self.encoder, self.settings)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (K, R, C)."""
+        return self.settings.views, self.num_regions, self.num_channels
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Return the number of samples of each split."""
+        return {
+            split: sum(shard.num_samples for shard in self.shards if shard.split == split)
+            for split in sorted({shard.split for shard in self.shards})
+        }
+
+    def of_split(self, split: str) -> list[ShardRecord]:
+        """Return the shards of a split, by name.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        shards = sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
+        if not shards:
+            raise ValueError(
+                f"the feature set has no split {split}; it has {', '.join(self.splits) or 'none'}; "
+                f"add it by captioning extract with --splits {split}"
+            )
+        return shards
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest into its feature set, whole or not at all."""
+        content = {"digest": self.digest, **asdict(self)}
+        sealed = {"seal": _sha256(content), **content}
+        replace_file(folder / FEATURES_NAME, json.dumps(sealed, indent=1).encode() + b"\n")
+
+
+def load_features(folder: Path) -> FeatureManifest:
+    """Read the manifest of a finished feature set.
+
+    Raises:
+        FileNotFoundError: the folder holds no manifest.
+        ValueError: the manifest is damaged, altered or of another format version.
+    """
+    path = folder / FEATURES_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: {folder} is no finished feature set; run captioning extract")
+    remedy = f"delete {path} and run captioning extract again"
+    try:
+        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
+        seal = content.pop("seal", None)
+        is_sealed = seal == _sha256(content)
+        digest = content.pop("digest", None)
+        manifest = TypeAdapter(FeatureManifest).validate_python(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
+        raise ValueError(f"{path} is damaged ({where}{fault['msg']}); {remedy}") from None
+    if not is_sealed or digest != manifest.digest:
+        raise ValueError(f"{path} was altered: its content does not give its digest; {remedy}")
+    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
+    if outside:
+        raise ValueError(f"{path} names the shard {outside[0]}, which is not beside it; {remedy}")
+    return manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureShardPlan:
+    """What one shard of features will hold."""
+
+    source: ShardRecord
+    """The shard of the shard set."""
+    first: int
+    """Number of its first sample within the split."""
+    encoder: FeatureEncoder
+    settings: FeatureSettings
+    skip_bad: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the shard, the same as that of its source."""
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        """Return the split that it belongs to."""
+        return self.source.split
+
+    def digest(self) -> str:
+        """Return the sha256 of what the shard's features follow from."""
+        source = [self.name, self.split, self.source.sha256, self.first]
+        return _sha256([source, feature_digest("", self.encoder, self.settings)])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSample:
+    """One sample of a feature shard."""
+
+    key: str
+    description: bytes
+    """The content of its json."""
+    features: np.ndarray | None
+    """(K, R, C) float16."""
+    fault: str = ""
+    """Why it has no features."""
+
+
+def write_feature_shard(samples: Iterable[FeatureSample], plan: FeatureShardPlan, folder: Path) -> ShardRecord:
+    """Write one feature shard, then its record, which says that the shard is finished."""
+    set_aside: list[SetAside] = []
+    members = (_members(sample, set_aside) for sample in samples)
+    return write_samples(members, plan, folder, plan_digest=plan.digest(), set_aside=set_aside)
+
+
+def _members(sample: FeatureSample, set_aside: list[SetAside]) -> dict[str, str | bytes]:
+    members: dict[str, str | bytes] = {"__key__": sample.key, "json": sample.description}
+    if sample.features is None:
+        set_aside.append(SetAside(key=sample.key, reason=sample.fault))
+        return members
+    file = io.BytesIO()
+    np.save(file, sample.features, allow_pickle=False)
+    return members | {"npy": file.getvalue()}
+
+
+def _sha256(content: Sequence[Any] | dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
