@@ -74,7 +74,7 @@ def _row(trial: TrialSummary, rank: int | None, keys: Sequence[str], mode: Mode)
         "name": trial.name,
         "state": trial.state,
         "epochs": f"{trial.num_epochs:g}",
-        "best": "" if best is None else f"{best:.4g}",
+        "best": "" if best is None else f"{best:#.4g}",  # as many digits in each row
         "time": _duration(trial.seconds),
         "values": [_short_value(trial.point[key]) if key in trial.point else "" for key in keys],
         "reason": trial.reason,

@@ -98,7 +98,7 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
 def _tpe_point(
     space: SearchSpace, number: int, tried: Sequence[Tried], *, seed: int, mode: Literal["min", "max"]
 ) -> dict[str, Any]:
-    # Half a second that --help and the other samplers should not cost.
+    # 0.2 s that --help and the other samplers should not cost.
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
