@@ -1,6 +1,7 @@
 """Which point of a search space is tried next: a function of the trials before it, so that a search keeps no state."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -60,12 +61,13 @@ def suggest(
         mode: whether the lower or the higher score is the better one.
 
     Returns:
-        Key -> value, in the space's order and as JSON holds it; None when the grid is walked.
+        Key -> value, in the space's order and as JSON holds it; None when the grid is walked, or random has drawn every
+        point.
     """
     if sampler == "grid":
         return _grid_point(space, number)
     if sampler == "random":
-        return {parameter.key: _drawn(parameter, seed, number) for parameter in space.parameters}
+        return _random_point(space, number, seed)
     return _tpe_point(space, number, tried, seed=seed, mode=mode)
 
 
@@ -78,6 +80,25 @@ def _grid_point(space: SearchSpace, number: int) -> dict[str, Any] | None:
         number, index = divmod(number, len(values))
         point[parameter.key] = values[index]
     return None if number else dict(reversed(point.items()))
+
+
+def _random_point(space: SearchSpace, number: int, seed: int) -> dict[str, Any] | None:
+    """Return the point that is drawn as the number-th; of a space that ends, each is drawn once."""
+    if space.num_points is None:
+        return _drawn_point(space, seed, number)
+    if number >= space.num_points:
+        return None
+    seen: set[tuple[Any, ...]] = set()
+    for draw in itertools.count():
+        point = _drawn_point(space, seed, draw)
+        seen.add(tuple(point.values()))
+        if len(seen) > number:
+            return point
+    return None
+
+
+def _drawn_point(space: SearchSpace, seed: int, draw: int) -> dict[str, Any]:
+    return {parameter.key: _drawn(parameter, seed, draw) for parameter in space.parameters}
 
 
 def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401  any value

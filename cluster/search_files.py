@@ -1,9 +1,10 @@
 """What a search leaves for people: the best configuration, a table, and a page with plots."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from captioning.search_page import TrialSummary, trials_csv, write_search_page
+from captioning.search_page import trials_csv, write_search_page
+from captioning.trials import TrialSummary
 from cluster.config import TrainRun
 from cluster.search import SearchSpace
 from cluster.search_config import METRICS
@@ -36,8 +37,9 @@ def write_search_files(
     mode = METRICS[metric]
     best = best_trial(trials, mode)
     texts = {BEST_NAME: config_text(best_run(best))} if best else {}
-    summaries = [_summary(trial, record) for trial in trials]
-    texts[TABLE_NAME] = trials_csv(summaries, metric=metric, mode=mode)
+    searched = {parameter.key for parameter in space.searched}
+    summaries = [_summary(trial, searched, record) for trial in trials]
+    texts[TABLE_NAME] = trials_csv(summaries, mode=mode)
     for name, text in texts.items():
         replace_file(folder / name, text.encode())
     page = folder / PAGE_NAME
@@ -54,10 +56,10 @@ def write_search_files(
     return texts | {PAGE_NAME: page.read_text(encoding="utf-8")}
 
 
-def _summary(trial: Trial, record: SearchRecord) -> TrialSummary:
+def _summary(trial: Trial, searched: Collection[str], record: SearchRecord) -> TrialSummary:
     return TrialSummary(
         name=trial.name,
-        point=trial.point,
+        point={key: value for key, value in trial.point.items() if key in searched},
         curve=[(report.epoch, report.score) for report in trial.reports],
         reported=[(report.timestamp_ms - record.started_ms) / 1000 for report in trial.reports],
         state=trial.state,

@@ -192,9 +192,13 @@ def tried(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[Tried]:
 
 
 def best_trial(trials: Sequence[Trial], mode: Literal["min", "max"]) -> Trial | None:
-    """Return the trial with the best score, None if none has any."""
+    """Return the trial with the best score, None if none has any; one that failed would do so again."""
     sign = 1 if mode == "min" else -1
-    scored = [(sign * score, trial.number, trial) for trial in trials if (score := trial.best(mode)) is not None]
+    scored = [
+        (sign * score, trial.number, trial)
+        for trial in trials
+        if trial.state != "failed" and (score := trial.best(mode)) is not None
+    ]
     return min(scored)[2] if scored else None
 
 

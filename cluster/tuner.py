@@ -6,16 +6,13 @@ trials that had ended are told to the scheduler as they were, and those that had
 """
 
 import logging
-import time
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 
-from cluster.config import TrainRun
 from cluster.data import ShardSet
 from cluster.preflight import (
     capacity,
@@ -25,11 +22,11 @@ from cluster.preflight import (
     check_home_is_shared,
     resources_per_worker,
 )
-from cluster.runs import RunRecord, hold_run, identity_of, load_record
-from cluster.sampling import check_sampler
-from cluster.search import DEFAULT_SEARCH, SearchSpace, at_point, parse_space, read_search
+from cluster.runs import RunRecord, hold_run, load_record
 from cluster.search_config import TuneRun
+from cluster.search_features import extract_features
 from cluster.search_files import write_search_files
+from cluster.search_plan import SearchPlan, best_run, plan_search
 from cluster.search_tracking import SearchTracker
 from cluster.searching import Search, SearchProgress
 from cluster.session import cluster_session
@@ -44,51 +41,6 @@ logger = logging.getLogger(__name__)
 
 _FOLLOWER_BYTES = 2.0**20  # reserved by a trial whose workers reserve the rest; Tune takes none that reserves nothing
 _LAST_TRACKING_SECONDS = {"FINISHED": 60.0, "FAILED": 20.0, "KILLED": 1.5}
-_DECIDE = ("max_epochs", "sampler", "scheduler", "reduction_factor", "metric", "search_seed")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchPlan:
-    """A search that is to be made."""
-
-    run: TuneRun
-    space: SearchSpace
-    shard_set: ShardSet
-
-    @property
-    def num_samples(self) -> int:
-        """Return the samples of the training split."""
-        return self.shard_set.manifest.splits[self.run.train_split]
-
-    @property
-    def base(self) -> TrainRun:
-        """Return what all trials have in common."""
-        return self.run.base()
-
-    @property
-    def num_trials(self) -> int:
-        """Return the trials in all; a grid may have fewer points than were asked for."""
-        points = self.space.num_points if self.run.search.sampler == "grid" else None
-        return min(self.run.search.num_trials, points or self.run.search.num_trials)
-
-    @property
-    def folder(self) -> Path:
-        """Return the search's own folder."""
-        return self.run.folder
-
-    def record(self) -> SearchRecord:
-        """Return the record of a search that has never started."""
-        searched = {parameter.key for parameter in self.space.parameters}
-        identity = identity_of(self.run, self.shard_set.manifest)
-        decide = {name: value for name, value in asdict(self.run.search).items() if name in _DECIDE}
-        return SearchRecord(
-            name=self.run.name,
-            key=uuid.uuid4().hex,
-            space=self.space.description(),
-            settings=decide,
-            identity={key: identity[key] for key in identity if key not in {*searched, "training.num_epochs"}},
-            started_ms=int(time.time() * 1000),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,30 +61,18 @@ class SearchOutcome:
     """Whether the tracker has everything."""
 
 
-def plan_search(run: TuneRun) -> SearchPlan:
-    """Check a search against its configuration and data; nothing starts yet.
-
-    Raises:
-        FileNotFoundError: a folder or file is missing.
-        ValueError: the search cannot work as it is described.
-    """
-    content = read_search(run.search.space) if run.search.space else DEFAULT_SEARCH
-    space = parse_space(content, run)
-    check_sampler(space, run.search.sampler, run.search.num_trials)
-    return SearchPlan(run=run, space=space, shard_set=check_data(run))
-
-
-def best_run(run: TuneRun, trial: Trial) -> TrainRun:
-    """Return the run that trains the best point at full length."""
-    return at_point(run.base(name=f"{run.name}-best"), trial.point)
-
-
-def tune(run: TuneRun, *, show: Callable[[SearchProgress], None] = lambda progress: None) -> SearchOutcome:
+def tune(
+    run: TuneRun,
+    *,
+    show: Callable[[SearchProgress], None] = lambda progress: None,
+    show_extraction: Callable[[int, int], None] = lambda done, total: None,
+) -> SearchOutcome:
     """Search to the end, from where an earlier start of the same search left it.
 
     Args:
         run: what to search.
         show: called about once a second.
+        show_extraction: called with the number of images whose features are done, and of all.
 
     Raises:
         FileNotFoundError, ValueError: as ``plan_search`` does; or it is another search than that of its name.
@@ -151,6 +91,9 @@ def tune(run: TuneRun, *, show: Callable[[SearchProgress], None] = lambda progre
             check_capacity(run.cluster)
             check_home_is_shared(run.storage.home)
             check_files_are_shared([plan.shard_set.folder / MANIFEST_NAME])
+            if plan.extracts:
+                extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
+            check_data(plan.run)
             return _tune_on_cluster(plan, record or plan.record(), show)
 
 
@@ -201,7 +144,7 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
         run=run,
         tracking_uri=tracking_uri(run.tracking, run.storage),
         num_samples=plan.num_samples,
-        lineage=lineage_of(plan.shard_set) | {"search": run.name},
+        lineage=lineage_of(ShardSet(plan.shard_set.folder, run.features)) | {"search": run.name},
     )
     resources = resources_per_worker(cluster) if is_alone else {"memory": _FOLLOWER_BYTES}
     return ray.tune.Tuner(
@@ -233,7 +176,7 @@ def _prepare(plan: SearchPlan, trial: Trial) -> Trial:
         run.folder.mkdir(parents=True, exist_ok=True)
         RunRecord(
             name=run.name,
-            identity=identity_of(run, plan.shard_set.manifest),
+            identity=plan.identity_of(run),
             key=trial.key,
             best_by=run.validation.best_by,
             checkpoints_at=run.storage.checkpoints,

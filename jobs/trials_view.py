@@ -1,11 +1,11 @@
-"""A search's best trials in the terminal: a table that is kept up to date, or a line now and then."""
+"""A search in the terminal: a table of the best trials that is kept up to date, or a line now and then."""
 
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -23,21 +23,33 @@ _NUM_SHOWN = 10
 _LINE_EVERY_SECONDS = 10.0
 
 
+class View(Protocol):
+    """Shows a search."""
+
+    def show(self, progress: "SearchProgress") -> None:
+        """Show how far the trials are."""
+        ...
+
+    def show_extraction(self, num_done: int, num_images: int) -> None:
+        """Show how many images have features."""
+        ...
+
+
 @contextmanager
-def showing(search: SearchConfig) -> Iterator[Callable[["SearchProgress"], None]]:
-    """Give what shows a search's progress, on standard error."""
+def search_view(search: SearchConfig) -> Iterator[View]:
+    """Give what shows a search, on standard error."""
     if not sys.stderr.isatty():
-        yield _Lines(search).show
+        yield Lines(search)
         return
     with Live(console=Console(stderr=True), refresh_per_second=2) as live:
-        yield lambda progress: live.update(trials_table(progress, search))
+        yield _LiveTable(search, live)
 
 
 def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
     """Return the best trials and those that run, with what was spent and what is left below."""
     trials = sorted(progress.trials, key=lambda trial: _place(trial, search))[:_NUM_SHOWN]
     keys = list(trials[0].point) if trials else []
-    table = Table(title="Trials", title_justify="left", caption=_spent(progress), caption_justify="left")
+    table = Table(title="Trials", title_justify="left", caption=spent(progress), caption_justify="left")
     for column in ("trial", "state", "epoch", search.metric.replace("_", " "), *keys):
         table.add_column(column, justify="left" if column in ("trial", "state") else "right")
     for trial in trials:
@@ -49,13 +61,8 @@ def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
     return table
 
 
-def _place(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:
-    score = trial.best(search.mode)
-    sign = 1 if search.mode == "min" else -1
-    return score is None, 0.0 if score is None else sign * score, trial.number
-
-
-def _spent(progress: "SearchProgress") -> str:
+def spent(progress: "SearchProgress") -> str:
+    """Return how far a search is, in a line."""
     counts = [
         f"{count} {state}"
         for state in ("finished", "stopped", "failed", "running")
@@ -68,28 +75,57 @@ def _spent(progress: "SearchProgress") -> str:
     )
 
 
+class Lines:
+    """Logs a line when something has changed, not too often.
+
+    Args:
+        search: that is shown.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, search: SearchConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._search, self._clock = search, clock
+        self._last, self._shown = -_LINE_EVERY_SECONDS, ""
+
+    def show(self, progress: "SearchProgress") -> None:
+        """Log how far the trials are, and which is the best."""
+        best = progress.best
+        score = best.best(self._search.mode) if best else None
+        shown = f"; best {score:.4f} by {best.name}" if best and score is not None else ""
+        state = f"{[(trial.number, trial.epochs, trial.state) for trial in progress.trials]}"
+        self._log(state, f"{spent(progress)}{shown}")
+
+    def show_extraction(self, num_done: int, num_images: int) -> None:
+        """Log how many images have features."""
+        self._log(f"{num_done}", f"features of {num_done} of {num_images} images")
+
+    def _log(self, state: str, line: str) -> None:
+        now = self._clock()
+        if state != self._shown and now - self._last >= _LINE_EVERY_SECONDS:
+            self._shown, self._last = state, now
+            logger.info("%s", line)
+
+
+class _LiveTable:
+    def __init__(self, search: SearchConfig, live: Live) -> None:
+        self._search, self._live = search, live
+
+    def show(self, progress: "SearchProgress") -> None:
+        self._live.update(trials_table(progress, self._search))
+
+    def show_extraction(self, num_done: int, num_images: int) -> None:
+        self._live.update(f"features of {num_done} of {num_images} images")
+
+
+def _place(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:
+    score = trial.best(search.mode)
+    sign = 1 if search.mode == "min" else -1
+    return score is None, 0.0 if score is None else sign * score, trial.number
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
 def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-class _Lines:
-    """Logs a line when something has changed, not too often."""
-
-    def __init__(self, search: SearchConfig) -> None:
-        self._search, self._last, self._shown = search, -_LINE_EVERY_SECONDS, ""
-
-    def show(self, progress: "SearchProgress") -> None:
-        """Log how far the search is."""
-        now = time.monotonic()
-        state = f"{[(trial.number, trial.epochs, trial.state) for trial in progress.trials]}"
-        if state == self._shown or now - self._last < _LINE_EVERY_SECONDS:
-            return
-        self._shown, self._last = state, now
-        best = progress.best
-        score = best.best(self._search.mode) if best else None
-        shown = f"; best {score:.4f} by {best.name}" if best and score is not None else ""
-        logger.info("%s%s", _spent(progress), shown)

@@ -22,10 +22,11 @@ from jobs.cli import run_job
 from jobs.output import plain, write_json
 from jobs.parsing import parse
 from jobs.terminal import show_table
-from jobs.trials_view import showing
+from jobs.trials_view import search_view
 
 if TYPE_CHECKING:
-    from cluster.tuner import SearchOutcome, SearchPlan
+    from cluster.search_plan import SearchPlan
+    from cluster.tuner import SearchOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,14 @@ def main(arguments: Sequence[str]) -> None:
         presets=TUNE_PRESETS,
     )
     run = invocation.settings
-    from cluster.tuner import plan_search, tune
+    from cluster.search_plan import plan_search
+    from cluster.tuner import tune
 
     if invocation.dry_run:
         _describe(plan_search(run), as_json=invocation.json)
         return
-    with showing(run.search) as show:
-        outcome = tune(run, show=show)
+    with search_view(run.search) as view:
+        outcome = tune(run, show=view.show, show_extraction=view.show_extraction)
     _report(outcome)
     then = _train_best(run, outcome) if run.search.then == "train" else {}
     if invocation.json:
@@ -78,10 +80,10 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     from cluster.evaluation import evaluate_split
     from cluster.models import resolve_model
     from cluster.registry import log_evaluation, register
+    from cluster.search_plan import best_run
     from cluster.tracking import connect
     from cluster.trainer import fit
     from cluster.trials import load_trials
-    from cluster.tuner import best_run
 
     (best,) = [trial for trial in load_trials(run.folder) if trial.name == outcome.best_trial]
     wanted: TrainRun = best_run(run, best)

@@ -8,10 +8,11 @@ from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, StorageConfig
 from cluster.runs import load_record
 from cluster.search_config import SearchConfig, TuneRun
+from cluster.search_plan import plan_search
 from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trials import load_trials
-from cluster.tuner import plan_search, tune
+from cluster.tuner import tune
 
 MODEL = ModelConfig(
     backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.1
