@@ -90,10 +90,16 @@ def test_a_random_value_depends_on_nothing_but_seed_number_and_key():
     ],
 )
 def test_random_values_fill_their_scale(key, text, middle):
-    space = parse_space({key: text}, BASE)
+    space = parse_space({key: text, "optimizer.weight_decay": "uniform(0, 1)"}, BASE)  # endless: points may repeat
     values = [point_at(space, number)[key] for number in range(1000)]
     assert 450 < sum(value < middle for value in values) < 550
     assert len(set(values)) > 99
+
+
+def test_random_draws_every_point_of_a_space_that_ends_once():
+    space = parse_space({UNITS: "choice([8, 16, 32])", "training.flip": "choice([true, false])"}, BASE)
+    points = [point_at(space, number) for number in range(7)]
+    assert (len({tuple(point.values()) for point in points[:6]}), points[6]) == (6, None)
 
 
 def test_random_choices_and_whole_numbers_are_equally_frequent_up_to_both_ends():

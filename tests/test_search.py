@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig
-from cluster.config import TRAIN_PRESETS, ClusterConfig, TrainRun, ValidationConfig
+from cluster.config import TRAIN_PRESETS, ClusterConfig, TrainRun
 from cluster.search import DEFAULT_SEARCH, at_point, parse_space, read_search, space_differences
 
 BASE = TrainRun()
@@ -63,7 +63,7 @@ def test_the_default_search_suits_every_preset(preset):
         ({"cluster.num_workers": "int(1, 4)"}, "num_workers decides nothing about a model; leave it out"),
         ({"name": "choice(['a'])"}, "search key name decides nothing about a model"),
         ({"training.num_epochs": "int(1, 4)"}, "training.num_epochs cannot be searched: --max-epochs says .*; leave"),
-        ({"validation.best_by": "validation_cider_d"}, "cannot be searched: one score .* --validation.best-by"),
+        ({"validation.best_by": "validation_cider_d"}, "cannot be searched: one score .* --metric"),
         ({DROPOUT: "uniform(0, 1.5)"}, r"model.dropout, uniform\(0.0, 1.5\): dropout 1.5 is no share"),
         ({UNITS: "choice([8, 0, 16])"}, r"model.hidden_size, choice\(\[8, 0, 16\]\): hidden_size 0 is not positive"),
         ({"training.batch_size": 1}, "fixed search keys training.batch_size: a batch of 1 images leaves"),
@@ -76,9 +76,8 @@ def test_a_faulty_space_is_refused_before_anything_starts(content, message):
 
 
 def test_a_relation_between_keys_is_checked_against_the_base_and_what_is_fixed():
-    by_captions = replace(BASE, validation=ValidationConfig(where="beside", best_by="validation_cider_d"))
-    with pytest.raises(ValueError, match="validation_cider_d needs captions"):
-        parse_space({"validation.where": "choice(['beside', 'workers'])"}, by_captions)
+    with pytest.raises(ValueError, match="a batch of 4 images leaves some of 8 workers without any"):
+        parse_space({"training.batch_size": 4}, replace(BASE, cluster=ClusterConfig(num_workers=8)))
     space = {"training.batch_size": 8, UNITS: "int(1, 2)"}
     assert parse_space(space, replace(BASE, cluster=ClusterConfig(num_workers=8))).num_points == 2
 
