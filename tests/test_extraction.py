@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,10 +59,17 @@ def many_shards(tmp_path_factory):
     return root / "shards"
 
 
-def workers(method="write"):
-    """Return the processes of this process's actors that are at this."""
+def actors(form="ray::_Worker"):
+    """Return the processes of this process's actors whose title begins so."""
     family = psutil.Process().children(recursive=True)
-    return [one for one in family if one.is_running() and one.cmdline()[:1] == [f"ray::_Worker.{method}"]]
+    return [one for one in family if "".join(command_of(one)[:1]).startswith(form)]
+
+
+def command_of(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_actors(session, drawn_shards, tmp_path):
@@ -75,7 +83,7 @@ def test_a_lost_actor_costs_its_shard_alone(session, many_shards, tmp_path):
 
     def progress(count):
         counts.append(count)
-        if not killed and count and (found := workers()):
+        if not killed and count and (found := actors("ray::_Worker.write")):
             found[0].kill()
             killed.append(found[0].pid)
 
@@ -85,15 +93,23 @@ def test_a_lost_actor_costs_its_shard_alone(session, many_shards, tmp_path):
     assert content(tmp_path / "disturbed") == content(tmp_path / "quiet")
 
 
-def test_actors_that_die_again_and_again_end_it(session, many_shards, tmp_path, monkeypatch):
+def test_actors_that_die_again_and_again_end_it(session, drawn_shards, tmp_path, monkeypatch):
     monkeypatch.setattr(crew, "_MAX_LOST_IN_A_ROW", 2)
+    is_over = threading.Event()
 
-    def progress(_):
-        for one in [*workers("prepare"), *workers()]:
-            one.kill()
+    def kill_all():
+        while not is_over.wait(0.02):
+            for one in actors():
+                one.kill()
 
-    with pytest.raises(RuntimeError, match=r"2 actors were lost one after another, the last .* run the same command"):
-        extract(plan(many_shards, tmp_path), num_workers=1, progress=progress)
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(RuntimeError, match=r"2 actors were lost one after another, .* run the same command again"):
+            extract(plan(drawn_shards, tmp_path), num_workers=1)
+    finally:
+        is_over.set()
+        killer.join()
 
 
 def test_a_bad_image_is_told_in_one_line(session, drawn_shards, tmp_path):

@@ -1,0 +1,168 @@
+"""What an epoch on features costs, against the same steps on tensors that are in memory already.
+
+Example:
+    python tests/benchmarks/features.py --shards shards --batch-size 32
+
+Training on features runs through the real loader, from the shards on disk; its peer trains the same steps of the same
+model, in the same process, on the same batches, which were made beforehand. Beside them stands the epoch in which the
+encoder sees every image again, extrapolated from a few of its steps. Epochs of the two ways take turns, and the first
+of each, in which captions are tokenized, counts.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from captioning.calibration import calibrate
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer, train
+from cluster.conversion import convert, plan_conversion
+from cluster.data import ShardSet, calibration_images, training_batches
+from cluster.features import extract, plan_extraction
+from shards.drawn import write_drawn
+from shards.features import FeatureSettings
+from shards.images import ImageSpec
+
+_CPU = torch.device("cpu")
+
+
+def parse() -> argparse.Namespace:
+    """Return the settings of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, help="a shard set with a split train; drawn scenes if not given")
+    parser.add_argument("--num-images", type=int, default=1000, help="drawn scenes")
+    parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2", "resnet50"])
+    parser.add_argument("--weights", default="none", help="of the backbones; they do not change the time")
+    parser.add_argument("--regions", nargs="+", default=["pooled"], choices=["pooled", "grid"])
+    parser.add_argument("--image-size", type=int, default=224, help="pixels")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--live-steps", type=int, default=3)
+    return parser.parse_args()
+
+
+def drawn(settings: argparse.Namespace, folder: Path) -> Path:
+    """Draw scenes and return a shard set of them."""
+    size_px = settings.image_size
+    write_drawn(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
+    plan = plan_conversion(
+        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=1000, seed=0, minimum_word_count=1
+    )
+    convert(plan, num_workers=0)
+    return folder / "shards"
+
+
+class Trained:
+    """A model that trains step by step, on whatever batches.
+
+    Args:
+        shard_set: decides about the vocabulary, and what is calibrated by.
+        model: of the run.
+        training: of the run.
+    """
+
+    def __init__(self, shard_set: ShardSet, model: ModelConfig, training: TrainingConfig) -> None:
+        torch.manual_seed(training.seed)
+        built = CaptionModel(model, vocabulary_size=len(shard_set.vocabulary))
+        calibrate(built, calibration_images(shard_set, "train", model=model, config=training)[:32], model)
+        self._optimizer, self._training = OptimizerConfig(warmup_steps=10), training
+        self._state = TrainingState(built, build_optimizer(built, self._optimizer))
+
+    def seconds_of(self, batches: Iterable, num_steps: int) -> float:
+        """Train some steps more and return how long they took, reading included."""
+        started = time.perf_counter()
+        results = train(
+            self._state,
+            self._state.model,
+            batches,
+            optimizer_config=self._optimizer,
+            config=self._training,
+            num_steps=self._state.step + num_steps,
+            device=_CPU,
+        )
+        if len(list(results)) != num_steps:
+            raise RuntimeError("the batches ended before the epoch; report this fault")
+        return time.perf_counter() - started
+
+
+def measure(
+    settings: argparse.Namespace, shards: Path, folder: Path, *, backbone: str, regions: Literal["pooled", "grid"]
+) -> dict[str, float]:
+    """Return seconds of an epoch: on features, on tensors in memory, and live; and of the extraction."""
+    model = ModelConfig(backbone=backbone, weights=settings.weights, image_size_px=settings.image_size)
+    training = TrainingConfig(batch_size=settings.batch_size, num_epochs=settings.epochs)
+    started = time.perf_counter()
+    plan = plan_extraction(
+        ShardSet(shards), folder, model=model, settings=FeatureSettings(regions=regions), splits=("train",)
+    )
+    extract(plan, num_workers=0)
+    extraction = time.perf_counter() - started
+    live, featured = ShardSet(shards), ShardSet(shards, folder)
+    num_steps = live.manifest.splits["train"] // settings.batch_size
+
+    def batches(shard_set: ShardSet, count: int) -> Iterable:
+        shared = {"model": model, "config": training, "ranks": (0, 1)}
+        return training_batches(shard_set, "train", steps=range(count), **shared)
+
+    on_disk = iter(batches(featured, num_steps * settings.epochs))
+    in_memory = list(batches(featured, num_steps * settings.epochs))
+    ours, peer = Trained(featured, model, training), Trained(featured, model, training)
+    for one in (ours, peer):
+        one.seconds_of(in_memory[:2], 2)  # whatever happens once
+    features, tensors = [], []
+    for epoch in range(settings.epochs):
+        features.append(ours.seconds_of(islice(on_disk, num_steps), num_steps))
+        tensors.append(peer.seconds_of(in_memory[epoch * num_steps :][:num_steps], num_steps))
+    live_seconds = Trained(live, model, training).seconds_of(batches(live, settings.live_steps), settings.live_steps)
+    return {
+        "extraction": extraction,
+        "features": statistics.mean(features),
+        "first": features[0],
+        "tensors": statistics.mean(tensors),
+        "ratio": sum(features) / sum(tensors),
+        "live": live_seconds / settings.live_steps * num_steps,
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    settings = parse()
+    torch.set_num_threads(1)
+    console = Console(file=sys.stdout, width=120)
+    table = Table("encoder", "regions", "extraction", "epoch on features", "tensors in memory", "ratio", "live epoch")
+    with tempfile.TemporaryDirectory(prefix="features-") as name:
+        folder = Path(name)
+        shards = settings.shards or drawn(settings, folder)
+        num_images = ShardSet(shards).manifest.splits["train"]
+        for backbone in settings.backbones:
+            for regions in settings.regions:
+                found = measure(settings, shards, folder / backbone / regions, backbone=backbone, regions=regions)
+                table.add_row(
+                    backbone,
+                    regions,
+                    f"{found['extraction']:.1f} s",
+                    f"{found['features']:.2f} s (the first {found['first']:.2f} s)",
+                    f"{found['tensors']:.2f} s",
+                    f"{found['ratio']:.3f}",
+                    f"{found['live']:.0f} s, {found['live'] / found['features']:.0f} times as long",
+                )
+    console.print(
+        f"{num_images} images of {settings.image_size} px, batches of {settings.batch_size}, one thread, means over "
+        f"{settings.epochs} epochs; live extrapolated from {settings.live_steps} steps"
+    )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
