@@ -87,7 +87,7 @@ class TrialProcess(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         trial = load_trial(self._plan.run.folder, config["number"])
         self._run = trial_run(self._plan.run, trial, tracking_uri=self._plan.tracking_uri)
-        train = _train_alone if self._run.cluster.max_workers == 1 else _train_with_workers
+        train = train_alone if self._run.cluster.max_workers == 1 else train_with_workers
         self._training = train(self._run, self._plan)
 
     def _end(self) -> None:
@@ -96,7 +96,7 @@ class TrialProcess(tune.Trainable):
             training.close()
 
 
-def _train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
+def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
     """Train in this process."""
     link = SoloLink(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
@@ -129,7 +129,7 @@ def _journalled(run: TrainRun, until: int) -> Generator[Validation]:
         yield step, found[step]
 
 
-def _train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
+def train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
     """Follow Ray Train, which runs in a thread of this process, by what the run's record says."""
     from cluster.trainer import fit
 

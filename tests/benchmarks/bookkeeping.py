@@ -1,0 +1,154 @@
+"""What Ray Tune and the search's own records cost: the wall time of trials, against the time that they take themselves.
+
+Example:
+    python tests/benchmarks/bookkeeping.py --num-trials 4 --max-epochs 60 --nested
+
+Trials of one worker run two at once in Tune's actors; their peer is the same trials as plain processes, two at once,
+without Ray, in the same run. Trials of two workers nest Ray Train, one at a time, and are a row of their own.
+"""
+
+import argparse
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.environment import set_ray_defaults
+
+set_ray_defaults()  # before Ray is imported
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig  # noqa: E402
+from cluster.config import ClusterConfig, StorageConfig  # noqa: E402
+from cluster.conversion import convert, plan_conversion  # noqa: E402
+from cluster.search_config import SearchConfig, TuneRun  # noqa: E402
+from cluster.search_features import extract_features  # noqa: E402
+from cluster.search_plan import plan_search  # noqa: E402
+from cluster.session import cluster_session  # noqa: E402
+from cluster.trials import load_trials  # noqa: E402
+from cluster.tuner import tune  # noqa: E402
+from shards.drawn import write_drawn  # noqa: E402
+from shards.images import ImageSpec  # noqa: E402
+
+_PLAIN = """
+import sys, time
+from pathlib import Path
+from cluster.environment import set_ray_defaults
+set_ray_defaults()
+import pickle
+from cluster.runs import RunRecord
+from cluster.trial import train_alone
+run, plan = pickle.loads(Path(sys.argv[1]).read_bytes())
+run.folder.mkdir(parents=True)
+RunRecord(name=run.name, identity={}).save(run.folder)
+started = time.monotonic()
+for _ in train_alone(run, plan):
+    pass
+print(time.monotonic() - started)
+"""
+
+
+def parse() -> argparse.Namespace:
+    """Return the settings of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-trials", type=int, default=4)
+    parser.add_argument("--max-epochs", type=int, default=60, help="enough that a trial takes a minute")
+    parser.add_argument("--num-images", type=int, default=400, help="drawn scenes")
+    parser.add_argument("--nested", action="store_true", help="also trials of two workers, one at a time")
+    return parser.parse_args()
+
+
+def search_of(settings: argparse.Namespace, folder: Path) -> TuneRun:
+    """Draw scenes and return the search that is measured."""
+    write_drawn(folder / "scenes", num_train=settings.num_images, num_val=50, seed=0, size_px=64)
+    plan = plan_conversion(
+        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+    )
+    convert(plan, num_workers=0)
+    return TuneRun(
+        name="alone",
+        shards=folder / "shards",
+        model=ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=64, hidden_size=512),
+        optimizer=OptimizerConfig(warmup_steps=10),
+        training=TrainingConfig(batch_size=50),
+        cluster=ClusterConfig(num_workers=1),
+        storage=StorageConfig(home=folder / "home"),
+        search=SearchConfig(num_trials=settings.num_trials, max_epochs=settings.max_epochs, scheduler="none"),
+    )
+
+
+def extracted(run: TuneRun) -> TuneRun:
+    """Make the features, which are no bookkeeping, and return the search that reads them."""
+    plan = plan_search(run)
+    extract_features(plan.run, plan.space, plan.shard_set, progress=lambda done, total: None)
+    return plan.run
+
+
+def measure(run: TuneRun, *, at_once: int) -> tuple[float, list[float]]:
+    """Search; return the wall time times the trials at once, and the seconds that each trial took itself."""
+    started = time.monotonic()
+    tune(run)
+    return (time.monotonic() - started) * at_once, [trial.seconds for trial in load_trials(run.folder)]
+
+
+def measure_plain(run: TuneRun, folder: Path) -> tuple[float, list[float]]:
+    """Train the same trials as plain processes, two at once; return as ``measure`` does."""
+
+    from cluster.trial import TrialPlan
+    from cluster.trials import trial_run
+
+    elsewhere = replace(run, storage=StorageConfig(home=folder / "plain"))
+    plan = TrialPlan(run=elsewhere, tracking_uri="", num_samples=1, lineage={})
+    files = []
+    for trial in load_trials(run.folder):
+        files.append(folder / f"{trial.name}.pickle")
+        files[-1].write_bytes(pickle.dumps((trial_run(elsewhere, trial, tracking_uri=""), plan)))
+    started = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        seconds = list(pool.map(_plain_process, files))
+    return (time.monotonic() - started) * 2, seconds
+
+
+def _plain_process(file: Path) -> float:
+    command = [sys.executable, "-W", "ignore", "-c", _PLAIN, str(file)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def row(name: str, wall: float, seconds: Sequence[float]) -> list[str]:
+    """Return a row of the table."""
+    shown = f"{min(seconds):.0f} to {max(seconds):.0f}"
+    return [name, f"{len(seconds)}", shown, f"{sum(seconds):.0f}", f"{wall:.0f}", f"{wall / sum(seconds) - 1:+.1%}"]
+
+
+def main() -> None:
+    """Measure and print."""
+    settings = parse()
+    columns = ("trials", "number", "seconds of each", "of all", "wall time x trials at once", "over their own time")
+    table = Table(*columns, title="Bookkeeping", title_justify="left")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run = search_of(settings, folder)
+        with cluster_session(run.cluster):
+            run = extracted(run)
+            alone = measure(run, at_once=2)
+            nested = replace(run, name="nested", cluster=ClusterConfig(num_workers=2))
+            in_groups = measure(nested, at_once=1) if settings.nested else None
+        table.add_row(*row("one worker, two at once, in Tune's actors", *alone))
+        plain = measure_plain(run, folder)
+        table.add_row(*row("the same as plain processes, without Ray", *plain))
+        if in_groups:
+            table.add_row(*row("two workers under Ray Train, one at a time", *in_groups))
+    console = Console(width=140)
+    console.print(table)
+    console.print(f"wall time, Tune's over that of plain processes: {alone[0] / plain[0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
