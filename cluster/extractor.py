@@ -59,8 +59,9 @@ class Extractor:
     def __init__(self, work: ExtractionWork, *, use_gpu: bool = False, num_threads: int = 1) -> None:
         if use_gpu and not torch.cuda.is_available():
             raise ValueError("there is no GPU here; leave out --use-gpu, or use a cluster that has some")
-        torch.manual_seed(work.settings.seed)  # as a training run of this seed begins
-        self._encoder = Encoder(work.model).to("cuda" if use_gpu else "cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.settings.seed)  # as a training run of this seed begins
+            self._encoder = Encoder(work.model).to("cuda" if use_gpu else "cpu")
         self._work, self._num_threads = work, num_threads
         self.num_images_done = 0
 

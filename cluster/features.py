@@ -130,14 +130,19 @@ def plan_extraction(
         num_channels=built.num_channels,
     )
     _refuse_another(folder, manifest)
+    for split in splits:
+        shard_set.manifest.of_split(split)  # raises where there is none
+    wanted = set(splits or shard_set.manifest.splits)
     plans = [
         plan
         for split in shard_set.manifest.splits
-        for plan in _plans_of_split(shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad)
+        # What is there of other splits stays, whatever was set aside of it.
+        for plan in _plans_of_split(
+            shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in wanted
+        )
     ]
-    wanted = {record.name for split in splits for record in shard_set.manifest.of_split(split)}
     return ExtractionPlan(
-        shards=tuple(plan for plan in plans if not splits or plan.name in wanted),
+        shards=tuple(plan for plan in plans if plan.split in wanted),
         finished=tuple(record for plan in plans if (record := finished_record(plan, folder))),
         manifest=manifest,
         work=ExtractionWork(

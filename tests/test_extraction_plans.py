@@ -134,6 +134,13 @@ def test_an_image_that_does_not_decode_can_be_stored_without_features(broken, tm
     assert (manifest.splits, [one.key for one in manifest.shards[0].set_aside]) == ({"train": 120, "val": 30}, [key])
 
 
+def test_other_splits_stay_whatever_was_set_aside_of_them(broken, tmp_path):
+    shards, key = broken
+    extract(plan(shards, tmp_path / "out", skip_bad=True), num_workers=0)
+    manifest = extract(plan(shards, tmp_path / "out", splits=("val",)), num_workers=0)
+    assert (manifest.splits, [one.key for one in manifest.shards[0].set_aside]) == ({"train": 120, "val": 30}, [key])
+
+
 def test_features_beyond_float16_are_a_fault(drawn_shards, tmp_path):
     classifier = torchvision.models.squeezenet1_1(weights=None)
     large = {name: 30 * tensor for name, tensor in classifier.state_dict().items()}
