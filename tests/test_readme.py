@@ -54,7 +54,7 @@ def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder):
     codes = {}
     for command in WALK.strip().splitlines():
         # The official archives are 20 GB away; the plan to fetch them is made all the same.
-        added = {"download": "--dry-run", "train": SMALL}.get(command.split()[1], "")
+        added = {"download": "--dry-run", "train": SMALL, "tune": f"{SMALL} --num-trials 1 --max-epochs 1"}.get(command.split()[1], "")
         answer = run(f"{command} {added}", walk_folder)
         codes[command] = answer.returncode, answer.stderr[-500:] if answer.returncode else ""
     assert {command: code for command, code in codes.items() if code != (0, "")} == {}
