@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cluster.config import TrainRun
+from cluster.search import parse_space
 from shards.drawn import draw_scene, render, write_drawn
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -54,7 +57,9 @@ def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder):
     codes = {}
     for command in WALK.strip().splitlines():
         # The official archives are 20 GB away; the plan to fetch them is made all the same.
-        added = {"download": "--dry-run", "train": SMALL, "tune": f"{SMALL} --num-trials 1 --max-epochs 1"}.get(command.split()[1], "")
+        added = {"download": "--dry-run", "train": SMALL, "tune": f"{SMALL} --num-trials 1 --max-epochs 1"}.get(
+            command.split()[1], ""
+        )
         answer = run(f"{command} {added}", walk_folder)
         codes[command] = answer.returncode, answer.stderr[-500:] if answer.returncode else ""
     assert {command: code for command, code in codes.items() if code != (0, "")} == {}
@@ -101,3 +106,9 @@ def test_every_file_in_the_tree_is_there():
         if path.name not in named and path.name != "__init__.py"
     ]
     assert (missing, unnamed) == ([], [])
+
+
+def test_the_search_file_shown_is_understood():
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    space = parse_space(yaml.safe_load(shown), TrainRun())
+    assert [parameter.kind for parameter in space.parameters] == ["loguniform", "choice", "uniform"]
