@@ -1,5 +1,6 @@
 """MLflow runs, always by an explicit run id through ``MlflowClient``; nothing here sets a global of MLflow's."""
 
+import getpass
 import logging
 import os
 import socket
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
 _KEY_TAG = "run_key"
+# By which MLflow's pages open on runs and their charts, not on traces of agents.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _METRICS_PER_BATCH = 1000  # MLflow's own limit
 _DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
 
@@ -72,7 +75,7 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, storage: Storage
     is_embedded = client.tracking_uri.startswith("sqlite:")
     location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
     try:
-        return client.create_experiment(config.experiment, artifact_location=location)
+        return client.create_experiment(config.experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
     except MlflowException:  # another process made it in between
         found = client.get_experiment_by_name(config.experiment)
         if not found:
@@ -102,7 +105,11 @@ def create_run(
         dataset: name, source and digest of the shard set.
     """
     known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
-    run = known[0] if known else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **tags})
+    run = (
+        known[0]
+        if known
+        else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **_source_tags(), **tags})
+    )
     run_id = run.info.run_id  # what follows may have been done already, and changes nothing then
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     entity = Dataset(
@@ -113,6 +120,15 @@ def create_run(
     )
     client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
     return run_id
+
+
+def _source_tags() -> dict[str, str]:
+    """Return who made a run, as far as the machine knows, and with what."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

@@ -75,6 +75,26 @@ def test_artifacts_of_the_embedded_tracker_lie_in_the_home_folder(client, run_id
     assert client.get_run(run_id).info.artifact_uri.startswith((home.home / "artifacts").as_uri())
 
 
+def test_mlflows_pages_open_on_the_runs(client, run_id):
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_run_says_who_made_it_and_with_what(client, run_id):
+    tags = client.get_run(run_id).data.tags
+    assert (bool(tags["mlflow.user"]), tags["mlflow.source.name"]) == (True, "captioning")
+
+
+def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
+    def nobody():
+        raise KeyError("uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    experiment = experiment_id(client, TrackingConfig(), home)
+    made = create_run(client, experiment, key="nobody", name="r", parameters={}, tags={}, dataset=("s", "s", "d"))
+    assert client.get_run(made).data.tags["mlflow.user"] == "unknown"
+
+
 def test_the_experiment_is_made_once(client, home):
     assert experiment_id(client, TrackingConfig(), home) == experiment_id(client, TrackingConfig(), home)
 
