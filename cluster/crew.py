@@ -45,7 +45,8 @@ def extract_on_cluster(
         ValueError: an image does not decode, the weights do not fit, or there is no room for any actor.
         RuntimeError: actors die again and again.
     """
-    check_capacity(ClusterConfig(num_workers=1, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker))
+    least = ClusterConfig(num_workers=1, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
+    check_capacity(least, flag="--num-workers")
     actor_class: Any = ray.remote(_Worker)
     # The second thread answers how far the first is.
     placed = actor_class.options(num_cpus=cpus_per_worker, num_gpus=int(use_gpu), max_concurrency=2)
@@ -127,6 +128,7 @@ class _Crew:
                 "look at the cluster, then run the same command again to go on"
             )
         logger.warning("an actor was lost %s; another takes its place", what)
+        ray.kill(task.actor)  # it may only be out of reach
         if task.shard:
             # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
             remove_torn(self._folder, task.shard.name)

@@ -207,9 +207,8 @@ def extract(
     elif plan.missing:
         records += _extract_here(plan, use_gpu=use_gpu, progress=progress)
     manifest = plan.with_records(records)
-    verify_shards(
-        plan.work.folder, manifest.shards, read_all=False, job="extract"
-    )  # a node may have a folder of its own
+    # A node may have written to a folder of its own.
+    verify_shards(plan.work.folder, manifest.shards, read_all=False, job="extract")
     manifest.save(plan.work.folder)
     return manifest
 

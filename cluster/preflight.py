@@ -52,8 +52,12 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")
 
 
-def check_capacity(config: ClusterConfig) -> None:
+def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> None:
     """Check that the nodes that are there can hold all workers at once.
+
+    Args:
+        config: of the workers.
+        flag: that sets how many, for the message.
 
     Raises:
         ValueError: they cannot, now or ever.
@@ -67,7 +71,7 @@ def check_capacity(config: ClusterConfig) -> None:
         total = ", ".join(f"{amount:g} {name}" for name, amount in has.items())
         raise ValueError(
             f"{config.min_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
-            f"enough for {fitting}; use --cluster.num-workers {max(fitting, 1)} or a larger cluster"
+            f"enough for {fitting}; use {flag} {max(fitting, 1)} or a larger cluster"
         )
 
 

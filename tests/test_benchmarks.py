@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
 LITTLE = {
+    "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
+    "--batch-size 16 --epochs 1 --live-steps 1",
     "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
     "tests/faults/chaos.py": "--help",
 }
@@ -19,9 +21,9 @@ LITTLE = {
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_a_figure_runs(command):
+def test_a_command_of_a_figure_runs(command, drawn_shards):
     script, *_ = shlex.split(command)
-    arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script])]
+    arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script].format(shards=drawn_shards))]
     answer = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
     )

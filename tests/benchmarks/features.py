@@ -5,8 +5,8 @@ Example:
 
 Training on features runs through the real loader, from the shards on disk; its peer trains the same steps of the same
 model, in the same process, on the same batches, which were made beforehand. Beside them stands the epoch in which the
-encoder sees every image again, extrapolated from a few of its steps. Epochs of the two ways take turns, and the first
-of each, in which captions are tokenized, counts.
+encoder sees every image again, extrapolated from a few of its steps. The two ways take turns of a few steps, so that
+other load on the machine meets both; the first epoch, in which captions are tokenized, counts.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from shards.features import FeatureSettings
 from shards.images import ImageSpec
 
 _CPU = torch.device("cpu")
+_TURN_STEPS = 5
 
 
 def parse() -> argparse.Namespace:
@@ -115,15 +116,17 @@ def measure(
         shared = {"model": model, "config": training, "ranks": (0, 1)}
         return training_batches(shard_set, "train", steps=range(count), **shared)
 
-    on_disk = iter(batches(featured, num_steps * settings.epochs))
-    in_memory = list(batches(featured, num_steps * settings.epochs))
+    on_disk, beforehand = (iter(batches(featured, num_steps * settings.epochs)) for _ in range(2))
     ours, peer = Trained(featured, model, training), Trained(featured, model, training)
     for one in (ours, peer):
-        one.seconds_of(in_memory[:2], 2)  # whatever happens once
-    features, tensors = [], []
+        one.seconds_of(batches(featured, 2), 2)  # whatever happens once
+    features, tensors = [0.0] * settings.epochs, [0.0] * settings.epochs
     for epoch in range(settings.epochs):
-        features.append(ours.seconds_of(islice(on_disk, num_steps), num_steps))
-        tensors.append(peer.seconds_of(in_memory[epoch * num_steps :][:num_steps], num_steps))
+        in_memory = list(islice(beforehand, num_steps))
+        for start in range(0, num_steps, _TURN_STEPS):
+            turn = in_memory[start : start + _TURN_STEPS]
+            features[epoch] += ours.seconds_of(islice(on_disk, len(turn)), len(turn))
+            tensors[epoch] += peer.seconds_of(turn, len(turn))
     live_seconds = Trained(live, model, training).seconds_of(batches(live, settings.live_steps), settings.live_steps)
     return {
         "extraction": extraction,
