@@ -22,6 +22,7 @@ DEFAULT_SEARCH: Mapping[str, str] = {
 _SECTIONS = ("model", "optimizer", "training", "validation")
 _SET_ELSEWHERE = {
     "training.num_epochs": "--max-epochs says how long a trial trains at most; leave the key out",
+    "validation.where": "a trial's own workers compute its score; leave the key out",
     "validation.best_by": "one score compares all trials; give it as --metric",
 }
 

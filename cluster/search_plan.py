@@ -79,6 +79,10 @@ def plan_search(run: TuneRun) -> SearchPlan:
         FileNotFoundError: a folder or file is missing.
         ValueError: the search cannot work as it is described.
     """
+    if run.validation.where == "beside":
+        raise ValueError(
+            "trials are compared by what their own workers compute, not beside them; use --validation.where workers"
+        )
     content = read_search(run.search.space) if run.search.space else DEFAULT_SEARCH
     space = parse_space(content, run)
     check_sampler(space, run.search.sampler, run.search.num_trials)

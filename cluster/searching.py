@@ -56,7 +56,7 @@ class Search:
         self._trials = {trial.number: trial for trial in trials}
         self._waiting = [trial.number for trial in trials if not trial.has_ended]
         self._started, self._epochs_before = clock(), _epochs(trials)
-        self._changing = threading.RLock()
+        self._changing, self._is_closed = threading.RLock(), False
 
     @property
     def trials(self) -> list[Trial]:
@@ -73,6 +73,8 @@ class Search:
     def next(self) -> Trial | None:
         """Return the trial to start: first those that an earlier start left, then new ones; None if there is none."""
         with self._changing:
+            if self._is_closed:
+                return None
             if self._waiting:
                 return self._start(self._trials[self._waiting.pop(0)])
             number = max(self._trials, default=-1) + 1
@@ -119,6 +121,11 @@ class Search:
         with self._changing:
             self._keep(replace(self._trials[number], mlflow_run_id=mlflow_run_id))
 
+    def close(self) -> None:
+        """Take nothing more: what trials do while they are taken down is not how they ended."""
+        with self._changing:
+            self._is_closed = True
+
     def progress(self) -> SearchProgress:
         """Return how far the search is."""
         trials = self.trials
@@ -143,6 +150,8 @@ class Search:
         return max(0.0, wanted - _epochs(trials)) * seconds / done
 
     def _keep(self, trial: Trial) -> Trial:
+        if self._is_closed:
+            return trial
         trial.save(self._run.folder)
         self._trials[trial.number] = trial
         return trial

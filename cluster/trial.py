@@ -20,7 +20,7 @@ from cluster.bad_batches import bad_batch_path, write_bad_batch
 from cluster.config import TrainRun
 from cluster.journal import list_segments, read_segment
 from cluster.rank import Rank, Surroundings, WorkerTask
-from cluster.runs import load_record
+from cluster.runs import RunRecord, load_record
 from cluster.search_config import TuneRun
 from cluster.solo import SoloLink
 from cluster.starts import config_text
@@ -105,8 +105,7 @@ def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
-        known = record.latest.step if record.latest else 0
-        yield from _journalled(run, known)
+        yield from _journalled(run, until=_latest_step(record))
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
@@ -119,13 +118,14 @@ def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
         link.end()
 
 
-def _journalled(run: TrainRun, until: int) -> Generator[Validation]:
-    """Yield the validations that a run has journalled, up to a step."""
+def _journalled(run: TrainRun, *, after: int = 0, until: int) -> Generator[Validation]:
+    """Yield the validations that a run has journalled, after a step and up to another."""
     found: dict[int, dict[str, float]] = {}
     for segment in list_segments(run.folder / "journal"):
         for row in read_segment(segment):
             found.setdefault(row.step, {}).update(row.metrics)
-    for step in sorted(step for step, metrics in found.items() if step <= until and run.validation.best_by in metrics):
+    scored = [step for step, metrics in found.items() if after < step <= until and run.validation.best_by in metrics]
+    for step in sorted(scored):
         yield step, found[step]
 
 
@@ -145,15 +145,17 @@ def train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
 
     thread = threading.Thread(target=train, name="captioning-trial", daemon=True)
     record = load_record(run.folder)
-    known = record.latest.step if record and record.latest else 0
-    yield from _journalled(run, known)
+    told = 0
+    for step, metrics in _journalled(run, until=_latest_step(record)):
+        yield (told := step), metrics
     thread.start()
     try:
         while True:
             is_over = not thread.is_alive()  # before looking, so that nothing it did last is missed
-            for step, metrics in _scored_since(run, known):
-                known = step
-                yield step, metrics
+            before, record = record, load_record(run.folder)
+            if record != before:  # and then by the journal, for a record forgets what others have surpassed
+                for step, metrics in _journalled(run, after=told, until=_latest_step(record)):
+                    yield (told := step), metrics
             if is_over:
                 break
             thread.join(_LOOK_EVERY_SECONDS)
@@ -164,11 +166,8 @@ def train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
         thread.join(_STOP_SECONDS)
 
 
-def _scored_since(run: TrainRun, known: int) -> Generator[Validation]:
-    record = load_record(run.folder)
-    for checkpoint in record.checkpoints if record else ():
-        if checkpoint.step > known and run.validation.best_by in checkpoint.metrics:
-            yield checkpoint.step, checkpoint.metrics
+def _latest_step(record: RunRecord | None) -> int:
+    return record.latest.step if record and record.latest else 0
 
 
 def _reason(error: Exception, run: TrainRun) -> str:

@@ -152,6 +152,7 @@ def follow(fit: Callable[[], object], search: Search, show: Callable[[SearchProg
             thread.join(_SHOW_EVERY_SECONDS)
             show(search.progress())
             if told:
+                search.close()
                 logger.warning("stopped; the same command again goes on from the trials' last checkpoints")
                 raise KeyboardInterrupt if told[0] == signal.SIGINT else SystemExit(128 + told[0])
     if failures:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
+from mlflow import MlflowClient
 
 from cluster.data import ShardSet
 from cluster.preflight import (
@@ -99,14 +100,16 @@ def tune(
 
 def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[SearchProgress], None]) -> SearchOutcome:
     run = plan.run
-    client = connect(run.tracking, run.storage)
-    experiment = experiment_id(client, run.tracking, run.storage)
+
+    def reach() -> tuple[MlflowClient, str]:
+        client = connect(run.tracking, run.storage)
+        return client, experiment_id(client, run.tracking, run.storage)
+
     dataset = (plan.shard_set.folder.name, str(plan.shard_set.folder), plan.shard_set.manifest.digest)
     if not record.mlflow_run_id:
         record.save(plan.folder)  # its key finds the parent run again
         run_id = create_run(
-            client,
-            experiment,
+            *reach(),
             key=record.key,
             name=run.name,
             parameters={f"space.{key}": text for key, text in record.space.items()} | record.settings | record.identity,
@@ -117,9 +120,13 @@ def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[Sea
     record = replace(record, num_starts=record.num_starts + 1, is_finished=False)
     record.save(plan.folder)
     search = Search(
-        run, plan.space, load_trials(plan.folder), num_trials=plan.num_trials, begin=lambda trial: _prepare(plan, trial)
+        run,
+        plan.space,
+        load_trials(plan.folder),
+        num_trials=plan.num_trials,
+        begin=lambda trial: _prepare(plan, trial, tracker),
     )
-    tracker = SearchTracker(client, experiment, search, record, folder=plan.folder, dataset=dataset)
+    tracker = SearchTracker(reach, search, record, folder=plan.folder, dataset=dataset)
     tracker.start()
     status, files = "FAILED", {}
     try:
@@ -169,14 +176,17 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
     )
 
 
-def _prepare(plan: SearchPlan, trial: Trial) -> Trial:
-    """Write the record of a trial's run, unless it has one."""
+def _prepare(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Trial:
+    """Write the record of a trial's run, unless it has one; its checkpoints are to name its MLflow run."""
     run = trial_run(plan.run, trial, tracking_uri="")
+    identity = plan.identity_of(run)
+    trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.begin(trial, identity))
     if load_record(run.folder) is None:
         run.folder.mkdir(parents=True, exist_ok=True)
         RunRecord(
             name=run.name,
-            identity=plan.identity_of(run),
+            identity=identity,
+            mlflow_run_id=trial.mlflow_run_id,
             key=trial.key,
             best_by=run.validation.best_by,
             checkpoints_at=run.storage.checkpoints,

@@ -63,6 +63,7 @@ def test_the_default_search_suits_every_preset(preset):
         ({"cluster.num_workers": "int(1, 4)"}, "num_workers decides nothing about a model; leave it out"),
         ({"name": "choice(['a'])"}, "search key name decides nothing about a model"),
         ({"training.num_epochs": "int(1, 4)"}, "training.num_epochs cannot be searched: --max-epochs says .*; leave"),
+        ({"validation.where": "beside"}, "cannot be searched: a trial's own workers compute its score; leave"),
         ({"validation.best_by": "validation_cider_d"}, "cannot be searched: one score .* --metric"),
         ({DROPOUT: "uniform(0, 1.5)"}, r"model.dropout, uniform\(0.0, 1.5\): dropout 1.5 is no share"),
         ({UNITS: "choice([8, 0, 16])"}, r"model.hidden_size, choice\(\[8, 0, 16\]\): hidden_size 0 is not positive"),

@@ -149,3 +149,11 @@ def test_a_search_that_cannot_be_is_refused(settings, message):
 @pytest.mark.parametrize(("metric", "mode"), [("validation_loss_nats", "min"), ("validation_cider_d", "max")])
 def test_the_metric_says_which_score_is_best(metric, mode):
     assert SearchConfig(metric=metric).mode == mode
+
+
+def test_what_happens_while_a_search_is_taken_down_is_not_how_its_trials_ended(run):
+    found = search(run)
+    trial = found.next()
+    found.close()
+    found.end(0, "failed", "its process was lost")
+    assert (found.next(), load_trials(run.folder)) == (None, [trial])
