@@ -14,7 +14,7 @@ from cluster.config import ClusterConfig
 from cluster.extractor import ExtractionWork, Extractor
 from cluster.features import ExtractionPlan
 from cluster.preflight import check_capacity
-from shards.features import FeatureShardPlan
+from shards.feature_writer import FeatureShardPlan
 from shards.files import remove_torn
 from shards.manifest import ShardRecord
 

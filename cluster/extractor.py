@@ -14,7 +14,8 @@ from captioning.config import ModelConfig
 from captioning.encoder import Encoder
 from captioning.pixels import Augmentation
 from captioning.views import encode_views, view_image
-from shards.features import FeatureSample, FeatureSettings, FeatureShardPlan, write_feature_shard
+from shards.feature_writer import FeatureSample, FeatureShardPlan, write_feature_shard
+from shards.features import FeatureSettings
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
 

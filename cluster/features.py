@@ -10,12 +10,12 @@ from captioning.encoder import Encoder
 from captioning.weights import weights_identity
 from cluster.data import ShardSet
 from cluster.extractor import ExtractionWork, Extractor
+from shards.feature_writer import FeatureShardPlan
 from shards.features import (
     FEATURES_NAME,
     FeatureEncoder,
     FeatureManifest,
     FeatureSettings,
-    FeatureShardPlan,
     feature_digest,
     load_features,
 )

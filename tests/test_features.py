@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 from shards.feature_reader import FeatureReader
+from shards.feature_writer import FeatureSample, FeatureShardPlan, write_feature_shard
 from shards.features import (
     FeatureEncoder,
     FeatureManifest,
-    FeatureSample,
     FeatureSettings,
-    FeatureShardPlan,
     load_features,
-    write_feature_shard,
 )
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError
