@@ -1,6 +1,5 @@
 """How long a search takes, from one training step that is really done, here and now."""
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from captioning.training import num_training_steps, train
 from cluster.config import TrainRun
 from cluster.data import ShardSet, training_batches
+from cluster.halving import rungs_of
 from cluster.resuming import build_state
 from cluster.runs import store_of
 from cluster.search_config import SearchConfig
@@ -83,12 +83,9 @@ def measure_step(run: TrainRun, shard_set: ShardSet) -> float:
 
 
 def expected_epochs(search: SearchConfig, num_trials: int) -> int:
-    """Return the epochs of all trials, if one in ``reduction_factor`` goes on at each of the scheduler's looks."""
-    if search.scheduler == "none":
-        return num_trials * search.max_epochs
-    total, done, going_on = 0.0, 0, float(num_trials)
-    for look in (search.reduction_factor**power for power in range(math.ceil(math.log2(search.max_epochs + 1)) + 1)):
-        until = min(look, search.max_epochs)
+    """Return the epochs of all trials, if one in ``reduction_factor`` goes on wherever they are compared."""
+    total, done, going_on = 0, 0, num_trials
+    for until in rungs_of(search):
         total += going_on * (until - done)
-        done, going_on = until, max(1.0, going_on / search.reduction_factor)
-    return round(total)
+        done, going_on = until, max(1, going_on // search.reduction_factor)
+    return total

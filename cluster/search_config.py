@@ -25,7 +25,7 @@ class SearchConfig:
     sampler: Annotated[Literal["random", "grid", "tpe"], tyro.conf.arg(prefix_name=False)] = "random"
     """random; grid: every combination in turn; tpe: Optuna's, which learns from the trials before."""
     scheduler: Annotated[Literal["asha", "none"], tyro.conf.arg(prefix_name=False)] = "asha"
-    """asha: stop trials that are worse than most others were after as many epochs (arXiv 1810.05934); none: do not."""
+    """asha: only the best of the trials go on after 1 epoch, and again later (arXiv 1810.05934); none: all go on."""
     reduction_factor: Annotated[int, tyro.conf.arg(prefix_name=False)] = 4
     """One trial in so many goes on, after 1 epoch, and again after each time as many epochs."""
     metric: Annotated[str, tyro.conf.arg(prefix_name=False)] = "validation_loss_nats"

@@ -15,7 +15,7 @@ from cluster.runs import load_record
 from cluster.search_config import METRICS
 from cluster.searching import Search
 from cluster.tracking import create_run, log_metrics, set_tags, ship
-from cluster.trials import SearchRecord, Trial, searched
+from cluster.trials import SearchRecord, State, Trial, searched
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class SearchTracker:
     ) -> None:
         self._reach, self._search, self._record = reach, search, record
         self._folder, self._dataset = folder, dataset
-        self._statuses: dict[int, str] = {}
+        self._told: dict[int, tuple[State, int]] = {}
         self._num_scores, self._is_told_running = 0, False
         self._tracking, self._creating = threading.Lock(), threading.Lock()
         self._is_ending = threading.Event()
@@ -136,7 +136,9 @@ class SearchTracker:
             client.log_text(run_id, text, name)
 
     def _track_trial(self, client: MlflowClient, experiment: str, trial: Trial) -> None:
-        if self._statuses.get(trial.number) in ("FINISHED", "FAILED"):
+        now: tuple[State, int] = (trial.state, trial.until)
+        before = self._told.get(trial.number)
+        if trial.has_ended and before == now:
             return
         folder, status = self._folder / "training" / trial.name, _STATUS[trial.state]
         record = load_record(folder)
@@ -148,15 +150,15 @@ class SearchTracker:
                 run_id = self._create_child(client, experiment, trial, record.identity)
             self._search.name_run(trial.number, run_id)
         if not self._is_known(client, run_id, trial):
-            if status == "RUNNING" != self._statuses.get(trial.number) and not self._is_ending.is_set():
+            if not trial.has_ended and before != now and not self._is_ending.is_set():
                 client.update_run(run_id, status=status)
             set_tags(client, run_id, {"trial.state": trial.state, "trial.reason": trial.reason})
             ship(client, run_id, folder / "journal", status=status)
-        self._statuses[trial.number] = status
+        self._told[trial.number] = now
 
     def _is_known(self, client: MlflowClient, run_id: str, trial: Trial) -> bool:
         """Return whether the tracker has all of a trial that ended before this start; its end is not moved then."""
-        if trial.number in self._statuses or not trial.has_ended:
+        if trial.number in self._told or not trial.has_ended:
             return False
         known = client.get_run(run_id)
         return (known.info.status, known.data.tags.get("trial.state")) == (_STATUS[trial.state], trial.state)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.halving import Promotion, next_promotion, rungs_of
 from cluster.sampling import suggest
 from cluster.search import SearchSpace
 from cluster.search_config import TuneRun
@@ -65,27 +66,52 @@ class Search:
             return [self._trials[number] for number in sorted(self._trials)]
 
     @property
-    def num_missing(self) -> int:
-        """Return the trials that are still to be started or to go on."""
+    def is_over(self) -> bool:
+        """Return whether nothing is left to train, now or once the trials that run have reported."""
         with self._changing:
-            return len(self._waiting) + max(0, self._num_trials - len(self._trials))
+            runs = any(not trial.has_ended for trial in self._trials.values())
+            return self._is_closed or not (runs or self._promotion() or self._new_point() is not None)
 
     def next(self) -> Trial | None:
-        """Return the trial to start: first those that an earlier start left, then new ones; None if there is none."""
+        """Return what to train next; None if nothing is left, or that depends on what runs.
+
+        First come the trials that an earlier start left, then those that have earned to go on, then new ones.
+        """
         with self._changing:
             if self._is_closed:
                 return None
             if self._waiting:
                 return self._start(self._trials[self._waiting.pop(0)])
-            number = max(self._trials, default=-1) + 1
-            if number >= self._num_trials:
+            if promotion := self._promotion():
+                trial = self._trials[promotion.number]
+                return self._start(replace(trial, until=promotion.until, state="running"))
+            point = self._new_point()
+            if point is None:
                 return None
-            search = self._run.search
-            known = tried(self.trials, search.mode)
-            point = suggest(
-                self._space, number, known, sampler=search.sampler, seed=search.search_seed, mode=search.mode
-            )
-            return None if point is None else self._start(Trial(number=number, point=point, key=uuid.uuid4().hex))
+            first, *_ = rungs_of(self._run.search)
+            return self._start(Trial(number=self._new_number, point=point, key=uuid.uuid4().hex, until=first))
+
+    def _promotion(self) -> Promotion | None:
+        return next_promotion(self.trials, self._run.search)
+
+    @property
+    def _new_number(self) -> int:
+        return max(self._trials, default=-1) + 1
+
+    def _new_point(self) -> dict[str, Any] | None:
+        """Return the point that no trial has yet, if there is to be one more."""
+        search = self._run.search
+        if self._new_number >= self._num_trials:
+            return None
+        known = tried(self.trials, search.mode)
+        return suggest(
+            self._space,
+            self._new_number,
+            known,
+            sampler=search.sampler,
+            seed=search.search_seed,
+            mode=search.mode,
+        )
 
     def _start(self, trial: Trial) -> Trial:
         return self._keep(self._begin(trial))

@@ -1,7 +1,7 @@
 """What Ray Tune runs for every trial: an ordinary training run, told to Tune validation by validation.
 
 Tune is told what is on disk already, and no checkpoint is given to it: a trial that starts again, on whatever node,
-tells first what it had told before, and then goes on from its run's own record.
+tells first what of its journal was not heard, and then goes on from its run's own record.
 """
 
 import threading
@@ -78,7 +78,9 @@ class TrialProcess(tune.Trainable):
             return {"done": True, "is_complete": True}
         step, metrics = found
         epoch = round(step * self._run.training.batch_size / self._plan.num_samples)
-        return {**metrics, "step": step, "epoch": epoch, "seconds": time.monotonic() - started}
+        is_compared = self._until <= epoch and self._until < self._plan.run.search.max_epochs
+        result = {**metrics, "step": step, "epoch": epoch, "seconds": time.monotonic() - started}
+        return result | ({"done": True} if is_compared else {})
 
     def cleanup(self) -> None:
         """Leave the trial's run to others."""
@@ -88,7 +90,8 @@ class TrialProcess(tune.Trainable):
         trial = load_trial(self._plan.run.folder, config["number"])
         self._run = trial_run(self._plan.run, trial, tracking_uri=self._plan.tracking_uri)
         train = train_alone if self._run.cluster.max_workers == 1 else train_with_workers
-        self._training = train(self._run, self._plan)
+        self._until = config["until"]
+        self._training = train(self._run, self._plan, told=trial.reports[-1].step if trial.reports else 0)
 
     def _end(self) -> None:
         training, self._training = self._training, None
@@ -96,8 +99,8 @@ class TrialProcess(tune.Trainable):
             training.close()
 
 
-def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
-    """Train in this process."""
+def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
+    """Train in this process; validations up to the step ``told`` are known."""
     link = SoloLink(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
         record = load_record(run.folder)
@@ -105,7 +108,7 @@ def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
-        yield from _journalled(run, until=_latest_step(record))
+        yield from _journalled(run, after=told, until=_latest_step(record))
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
@@ -118,7 +121,7 @@ def train_alone(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
         link.end()
 
 
-def _journalled(run: TrainRun, *, after: int = 0, until: int) -> Generator[Validation]:
+def _journalled(run: TrainRun, *, after: int, until: int) -> Generator[Validation]:
     """Yield the validations that a run has journalled, after a step and up to another."""
     found: dict[int, dict[str, float]] = {}
     for segment in list_segments(run.folder / "journal"):
@@ -129,8 +132,8 @@ def _journalled(run: TrainRun, *, after: int = 0, until: int) -> Generator[Valid
         yield step, found[step]
 
 
-def train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
-    """Follow Ray Train, which runs in a thread of this process, by what the run's record says."""
+def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
+    """Follow Ray Train, which runs in a thread of this process, by what the run's record says; ``told`` as above."""
     from cluster.trainer import fit
 
     outcome: list[BaseException] = []
@@ -145,8 +148,7 @@ def train_with_workers(run: TrainRun, plan: TrialPlan) -> Generator[Validation]:
 
     thread = threading.Thread(target=train, name="captioning-trial", daemon=True)
     record = load_record(run.folder)
-    told = 0
-    for step, metrics in _journalled(run, until=_latest_step(record)):
+    for step, metrics in _journalled(run, after=told, until=_latest_step(record)):
         yield (told := step), metrics
     thread.start()
     try:

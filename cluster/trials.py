@@ -45,6 +45,8 @@ class Trial:
     point: dict[str, Any]
     key: str
     """Finds its MLflow run again."""
+    until: int
+    """Epoch to which it trains, unless it is chosen to go on."""
     state: State = "running"
     reason: str = ""
     """Why it failed."""

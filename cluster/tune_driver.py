@@ -3,19 +3,15 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.search_config import SearchConfig
 from cluster.searching import Search, SearchProgress
 from cluster.signals import listening
-from cluster.trials import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +20,7 @@ _LONGEST_REASON = 500
 
 
 class NextTrial(Searcher):
-    """Hands Tune the numbers of the trials to start.
+    """Hands Tune what to train next: a new trial, or one that goes on.
 
     Args:
         search: that knows them.
@@ -35,9 +31,11 @@ class NextTrial(Searcher):
         self._search = search
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401  a configuration, or a word for none
-        """Return the number of the next trial, or that there is none."""
+        """Return the next trial and how far it trains; None if that depends on those that run; or that all is done."""
         trial = self._search.next()
-        return Searcher.FINISHED if trial is None else {"number": trial.number}
+        if trial:
+            return {"number": trial.number, "until": trial.until}
+        return Searcher.FINISHED if self._search.is_over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the search hears of it."""
@@ -79,7 +77,7 @@ class TellSearch(Callback):
         self._search.report(trial.config["number"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Tell why the trial has ended: by itself, or because others are better."""
+        """Tell how the trial has ended: by itself, or where it is compared with others."""
         result: Mapping[str, Any] = trial.last_result or {}
         if "failure" in result:
             self._search.end(trial.config["number"], "failed", result["failure"])
@@ -94,35 +92,6 @@ class TellSearch(Callback):
     def __reduce__(self) -> tuple:
         """Leave the search behind, as above."""
         return Callback, ()
-
-
-def scheduler_of(config: SearchConfig, trials: Sequence[Trial]) -> TrialScheduler:
-    """Return the scheduler, which knows what earlier trials reported at which epoch.
-
-    Args:
-        config: of the search.
-        trials: of earlier starts; those that have not ended tell it themselves when they start again.
-    """
-    if config.scheduler == "none":
-        return FIFOScheduler()
-    scheduler = AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=config.metric,
-        mode=config.mode,
-        max_t=config.max_epochs,
-        reduction_factor=config.reduction_factor,
-        stop_last_trials=False,  # a trial ends by itself, after its last step
-    )
-    known: Any = {trial.number: SimpleNamespace(trial_id=trial.name) for trial in trials if trial.has_ended}
-    for one in known.values():
-        scheduler.on_trial_add(None, one)  # type: ignore[arg-type]  it reads nothing of the controller
-    reports = sorted(
-        (report.timestamp_ms, trial.number, report) for trial in trials if trial.has_ended for report in trial.reports
-    )
-    for _, number, report in reports:
-        result = {"epoch": report.epoch, config.metric: report.score}
-        scheduler.on_trial_result(None, known[number], result)  # type: ignore[arg-type]  likewise
-    return scheduler
 
 
 def follow(fit: Callable[[], object], search: Search, show: Callable[[SearchProgress], None]) -> None:

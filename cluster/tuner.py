@@ -1,8 +1,8 @@
 """A search under Ray Tune: described first, then started and followed to its end.
 
 Each start of a driver is a Tune run of its own, for Tune's snapshot is written now and then, and holds how many trials
-run at once on a cluster that may be another by now. What was tried and how far it came is in the search's own folder:
-trials that had ended are told to the scheduler as they were, and those that had not start first.
+run at once on a cluster that may be another by now. What was tried and how far it came is in the search's own folder,
+from which follows what is trained next; a trial that goes on is another of Tune's trials, which resumes the same run.
 """
 
 import logging
@@ -15,6 +15,7 @@ import ray.tune
 from mlflow import MlflowClient
 
 from cluster.data import ShardSet
+from cluster.halving import rungs_of
 from cluster.preflight import (
     capacity,
     check_capacity,
@@ -35,7 +36,7 @@ from cluster.starts import lineage_of
 from cluster.tracking import connect, create_run, experiment_id, git_state, tracking_uri
 from cluster.trial import TrialPlan, TrialProcess
 from cluster.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
-from cluster.tune_driver import NextTrial, TellSearch, follow, scheduler_of
+from cluster.tune_driver import NextTrial, TellSearch, follow
 from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[Sea
     tracker.start()
     status, files = "FAILED", {}
     try:
-        if search.num_missing:
+        if not search.is_over:
             follow(lambda: _build_tuner(plan, search, record).fit(), search, show)
         files = write_search_files(plan.folder, plan.space, search, record, best_run=lambda trial: best_run(run, trial))
         status = "FINISHED" if search.progress().best else "FAILED"
@@ -158,12 +159,11 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
         ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, plan=task), resources),
         tune_config=ray.tune.TuneConfig(
             search_alg=NextTrial(search),
-            scheduler=scheduler_of(run.search, search.trials),
-            num_samples=search.num_missing,
+            num_samples=plan.num_trials * len(rungs_of(run.search)),
             # A group of workers is reserved as a whole, so that trials never wait for each other with half a group.
             max_concurrent_trials=None if is_alone else max(1, capacity(cluster) // cluster.min_workers),
             reuse_actors=is_alone,
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-{trial.trial_id}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-until-{trial.config['until']}",
         ),
         run_config=ray.tune.RunConfig(
             name=f"start-{record.num_starts}",

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from webdataset.writer import TarWriter
 
 from shards.annotations import CaptionedImage, SetAside
 from shards.files import replace_file, replacing
@@ -137,9 +138,6 @@ def write_samples(
     path, record_path = folder / plan.name, _record_path(folder, plan.name)
     record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, should we be killed
     num_samples = 0
-    # webdataset imports torch: a second that --help should not cost.
-    from webdataset.writer import TarWriter
-
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
         for sample in samples:
             tar.write(sample)

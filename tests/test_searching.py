@@ -7,7 +7,6 @@ from cluster.search import parse_space
 from cluster.search_config import SearchConfig, TuneRun
 from cluster.searching import Search
 from cluster.trials import load_trials
-from cluster.tune_driver import scheduler_of
 
 SPACE = {"model.hidden_size": "choice([8, 16, 32])", "optimizer.learning_rate": "loguniform(1e-4, 1e-2)"}
 
@@ -49,14 +48,14 @@ def test_another_start_goes_on_with_the_trials_that_have_not_ended_and_then_with
     first.end(0, "finished")
     second = search(run)
     again, new, none = second.next(), second.next(), second.next()
-    assert (again, new.number, none, second.num_missing) == (before[1], 2, None, 0)
+    assert (again, new.number, none, second.is_over) == (before[1], 2, None, False)
 
 
 def test_a_search_of_more_trials_goes_on(run):
     first = search(run)
     for _ in range(3):
         first.end(first.next().number, "finished")
-    assert (first.num_missing, search(run, num_trials=5).num_missing) == (0, 2)
+    assert (first.is_over, search(run, num_trials=5).is_over) == (True, False)
 
 
 def test_a_grid_ends_with_its_points(run):
@@ -106,25 +105,6 @@ def test_progress_guesses_the_time_left_from_the_trials_that_ended(run):
 
 def test_nothing_is_guessed_from_nothing(run):
     assert search(run).progress().seconds_left is None
-
-
-def test_the_scheduler_knows_what_trials_of_earlier_starts_reported(run):
-    found = search(run)
-    for number, score in ((0, 1.0), (1, 1.1), (2, 3.0)):
-        found.next()
-        report(found, number, 1, score)
-        found.end(number, "stopped")
-    scheduler = scheduler_of(run.search, found.trials)
-    newcomer = type("Newcomer", (), {"trial_id": "new"})()
-    scheduler.on_trial_add(None, newcomer)
-    assert scheduler.on_trial_result(None, newcomer, {"epoch": 1, "validation_loss_nats": 2.0}) == "STOP"
-
-
-def test_the_scheduler_of_a_new_search_stops_nobody_at_first(run):
-    scheduler = scheduler_of(run.search, [])
-    newcomer = type("Newcomer", (), {"trial_id": "new"})()
-    scheduler.on_trial_add(None, newcomer)
-    assert scheduler.on_trial_result(None, newcomer, {"epoch": 1, "validation_loss_nats": 2.0}) == "CONTINUE"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,14 @@ RECORD = SearchRecord(
 
 def trial(number, *scores, state="running", **point):
     reports = tuple(Report(step, step, score, 1.5, 1000 * step) for step, score in enumerate(scores, start=1))
-    return Trial(number=number, point=point or {"model.hidden_size": 8}, key=f"k{number}", state=state, reports=reports)
+    return Trial(
+        number=number,
+        point=point or {"model.hidden_size": 8},
+        key=f"k{number}",
+        until=4,
+        state=state,
+        reports=reports,
+    )
 
 
 def test_trials_are_read_as_they_were_saved_by_number(tmp_path):

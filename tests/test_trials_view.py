@@ -14,7 +14,7 @@ SEARCH = SearchConfig()
 def trial(number, state, *scores):
     reports = tuple(Report(epoch * 8, epoch, score, 2.0, epoch) for epoch, score in enumerate(scores, start=1))
     point = {"optimizer.learning_rate": 0.00123456, "model.hidden_size": 256}
-    return Trial(number=number, point=point, key="k", state=state, reports=reports)
+    return Trial(number=number, point=point, key="k", until=4, state=state, reports=reports)
 
 
 def progress(*trials, seconds=75.0, seconds_left=None):
