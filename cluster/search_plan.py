@@ -95,5 +95,5 @@ def plan_search(run: TuneRun) -> SearchPlan:
 
 
 def best_run(run: TuneRun, trial: Trial) -> TrainRun:
-    """Return the run that trains the best point at full length."""
-    return at_point(run.base(name=f"{run.name}-best"), trial.point)
+    """Return the run that trains the best point at full length; another point is another run."""
+    return at_point(run.base(name=f"{run.name}-best-{trial.number:04d}"), trial.point)

@@ -41,8 +41,20 @@ def search_view(search: SearchConfig) -> Iterator[View]:
     if not sys.stderr.isatty():
         yield Lines(search)
         return
-    with Live(console=Console(stderr=True), refresh_per_second=2) as live:
+    with Live(console=Console(stderr=True), refresh_per_second=2) as live, _logging_above():
         yield _LiveTable(search, live)
+
+
+@contextmanager
+def _logging_above() -> Iterator[None]:
+    """Log by way of the standard error that a live table has put in place, so that lines stand above it."""
+    handlers = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
+    before = [one.setStream(sys.stderr) for one in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream or sys.stderr)
 
 
 def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:

@@ -25,6 +25,10 @@ from jobs.terminal import show_table
 from jobs.trials_view import search_view
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from cluster.models import ResolvedModel
     from cluster.search_plan import SearchPlan
     from cluster.tuner import SearchOutcome
 
@@ -80,13 +84,13 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     from cluster.evaluation import evaluate_split
     from cluster.models import resolve_model
     from cluster.registry import log_evaluation, register
-    from cluster.search_plan import best_run
+    from cluster.search_plan import best_run, plan_search
     from cluster.tracking import connect
     from cluster.trainer import fit
     from cluster.trials import load_trials
 
     (best,) = [trial for trial in load_trials(run.folder) if trial.name == outcome.best_trial]
-    wanted: TrainRun = best_run(run, best)
+    wanted: TrainRun = best_run(plan_search(run).run, best)  # as best.yaml has it, on features if trials read any
     logger.info("training the best at full length: %s", wanted.name)
     trained = fit(wanted)
     client = connect(run.tracking, run.storage)
@@ -100,10 +104,22 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
         batch_size=_BATCH_SIZE,
     )
     log_evaluation(model, evaluation, client)
-    version = register(model, run.name, client)
+    version = _registered(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger; next: captioning promote %s", version.version, run.name, run.name)
     return {"best_run": trained.name, "scores": evaluation.scores, "version": version.version}
+
+
+def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "ModelVersion | None":
+    """Return the version that an earlier start has made of the same checkpoint, if there is one."""
+    return next(
+        (
+            version
+            for version in client.search_model_versions(f"name = '{name}'")
+            if (version.run_id, version.tags.get("step")) == (model.mlflow_run_id, str(model.description.step))
+        ),
+        None,
+    )
 
 
 def _describe(plan: "SearchPlan", *, as_json: bool) -> None:

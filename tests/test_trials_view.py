@@ -1,4 +1,6 @@
+import io
 import logging
+import time
 
 import pytest
 from rich.console import Console
@@ -96,3 +98,16 @@ def test_an_extraction_is_told_in_lines_too(caplog):
 def test_where_nobody_looks_there_are_lines():
     with search_view(SEARCH) as view:
         assert isinstance(view, Lines)
+
+
+def test_log_lines_stand_above_the_live_table(some, monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(terminal)])
+    monkeypatch.setenv("TERM", "xterm")
+    with search_view(SEARCH) as view:
+        view.show(some)
+        time.sleep(0.7)  # it is drawn twice a second
+        logging.getLogger("cluster").warning("the tracker is down")
+    assert "\x1b[2Kthe tracker is down\n" in terminal.getvalue()  # the table's last line is erased first

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.config import ClusterConfig, StorageConfig
+from captioning.description import describe_checkpoint
+from cluster.config import ClusterConfig, StorageConfig, ValidationConfig
 from cluster.runs import load_record
 from cluster.search_config import SearchConfig, TuneRun
 from cluster.search_plan import plan_search
@@ -89,10 +90,17 @@ def test_a_trial_is_an_ordinary_run_that_is_finished(run, outcome):
     assert (record.is_finished, record.latest.step) == (True, NUM_EPOCHS * STEPS_PER_EPOCH)
 
 
+def test_a_trials_checkpoint_names_its_mlflow_run(run, runs, outcome):
+    _, children = runs
+    latest = load_record(run.folder / "training" / "trial-0002").latest
+    found = describe_checkpoint(run.folder / "training" / "trial-0002" / "checkpoints" / latest.name)
+    assert found.lineage["mlflow_run_id"] == children["trial-0002"].info.run_id
+
+
 def test_the_best_configuration_trains(run, outcome):
     content = yaml.safe_load(outcome.best_config.read_text())
     assert (content["optimizer"]["learning_rate"], content["training"]["num_epochs"], content["name"]) == (
-        1e-2, 10.0, "grid-best",
+        1e-2, 10.0, f"grid-best-{outcome.best_trial[-4:]}",
     )  # fmt: skip
 
 
@@ -163,11 +171,11 @@ def test_a_search_without_any_score_fails_with_the_first_reason(run, session, tm
 def test_trials_of_several_workers_run_under_ray_train(run, session):
     several = replace(
         run, name="nested", cluster=replace(run.cluster, num_workers=2),
-        search=replace(run.search, sampler="random", num_trials=1, max_epochs=1),
+        search=replace(run.search, sampler="random", num_trials=1, max_epochs=5),
     )  # fmt: skip
     tune(several)
     (trial,) = load_trials(several.folder)
-    assert (trial.state, [report.epoch for report in trial.reports]) == ("finished", [1])
+    assert (trial.state, [report.epoch for report in trial.reports]) == ("finished", [1, 2, 3, 4, 5])
 
 
 def test_cider_d_is_a_metric(run, session):
@@ -190,6 +198,11 @@ def test_a_grid_of_a_range_is_refused_before_anything_starts(run, tmp_path):
     (tmp_path / "search.yaml").write_text("optimizer.learning_rate: loguniform(1e-4, 1e-2)\n")
     with pytest.raises(ValueError, match=r"a grid has no steps for optimizer\.learning_rate"):
         plan_search(replace(run, search=replace(run.search, space=tmp_path / "search.yaml")))
+
+
+def test_scores_beside_the_workers_are_refused_before_anything_starts(run):
+    with pytest.raises(ValueError, match="by what their own workers compute, not beside them"):
+        plan_search(replace(run, validation=ValidationConfig(where="beside")))
 
 
 def test_the_record_of_a_search_is_json(run, outcome):
