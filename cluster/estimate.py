@@ -1,15 +1,18 @@
 """How long a search takes, from one training step that is really done, here and now."""
 
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
-from captioning.training import num_training_steps, train
+from captioning.batches import CaptionBatch
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer, num_training_steps, train
 from cluster.config import TrainRun
 from cluster.data import ShardSet, training_batches
 from cluster.halving import rungs_of
-from cluster.resuming import build_state
-from cluster.runs import store_of
 from cluster.search_config import SearchConfig
 
 _NUM_STEPS = 2  # the first is slower than those to come
@@ -26,12 +29,20 @@ class SearchEstimate:
     """Of one that is not stopped."""
     num_epochs: int
     """That all trials take together, if the scheduler stops as many as it means to."""
+    extraction_seconds: float
+    """For the features, once; 0 if there is nothing to extract."""
     seconds: float
     """For all trials, without their validations."""
 
 
 def estimate_search(
-    run: TrainRun, search: SearchConfig, shard_set: ShardSet, *, num_trials: int, trials_at_once: int
+    run: TrainRun,
+    search: SearchConfig,
+    shard_set: ShardSet,
+    *,
+    num_trials: int,
+    trials_at_once: int,
+    extracts: bool,
 ) -> SearchEstimate:
     """Measure a step and multiply.
 
@@ -41,45 +52,75 @@ def estimate_search(
         shard_set: of the run.
         num_trials: of the search.
         trials_at_once: that the cluster has room for.
+        extracts: whether the features that trials read are still to be made.
     """
+    splits = shard_set.manifest.splits
+    num_images = search.views * sum(splits[split] for split in {run.train_split, run.validation_split})
     training = replace(run.training, num_epochs=float(search.max_epochs))
-    num_steps = num_training_steps(training, shard_set.manifest.splits[run.train_split])
-    seconds = measure_step(run, shard_set)
+    num_steps = num_training_steps(training, splits[run.train_split])
+    measured = measure(run, shard_set, extracts=extracts)
     num_epochs = expected_epochs(search, num_trials)
     num_slots = max(1, min(trials_at_once, num_trials))
     # No trial is faster than itself, however many run beside it.
     longest = max(num_epochs / num_slots, search.max_epochs)
     return SearchEstimate(
         trials_at_once=trials_at_once,
-        seconds_per_step=seconds,
+        seconds_per_step=measured.seconds_per_step,
         steps_per_trial=num_steps,
         num_epochs=num_epochs,
-        seconds=seconds * num_steps / search.max_epochs * longest,
+        extraction_seconds=measured.seconds_per_image * num_images / max(1, trials_at_once),
+        seconds=measured.seconds_per_step * num_steps / search.max_epochs * longest,
     )
 
 
-def measure_step(run: TrainRun, shard_set: ShardSet) -> float:
-    """Return the seconds that a training step takes in this process, reading included."""
+class Measured(NamedTuple):
+    """What was measured in this process.
+
+    Attributes:
+        seconds_per_step: of training, the second of two steps.
+        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
+    """
+
+    seconds_per_step: float
+    seconds_per_image: float
+
+
+def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool) -> Measured:
+    """Take two training steps of a model that is thrown away.
+
+    Args:
+        run: base of all trials.
+        shard_set: of the images, or features, that are read.
+        extracts: whether trials read features that are not there yet; images are then read once, as extraction does,
+            and the steps are taken on what the encoder made of them.
+    """
     device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.cluster.cpus_per_worker)
-    state, replica = build_state(run, shard_set, None, store=store_of(run.folder, None), device=device)
-    steps = range(_NUM_STEPS)
-    batches = training_batches(
-        shard_set, run.train_split, model=run.model, config=run.training, ranks=(0, 1), steps=steps
+    model = CaptionModel(run.model, vocabulary_size=len(shard_set.vocabulary)).to(device)
+    state = TrainingState(model, build_optimizer(model, run.optimizer))
+    batches: Iterable[Sequence[CaptionBatch]] = training_batches(
+        shard_set, run.train_split, model=run.model, config=run.training, ranks=(0, 1), steps=range(_NUM_STEPS)
     )
-    taken = [
-        result.seconds
-        for result in train(
-            state,
-            replica,
-            batches,
-            optimizer_config=run.optimizer,
-            config=run.training,
-            num_steps=_NUM_STEPS,
-            device=device,
-        )
-    ]
-    return taken[-1]
+    started = time.perf_counter()
+    if extracts:
+        batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
+    looking = time.perf_counter() - started if extracts else 0.0
+    results = train(
+        state,
+        model,
+        batches,
+        optimizer_config=run.optimizer,
+        config=run.training,
+        num_steps=_NUM_STEPS,
+        device=device,
+    )
+    *_, last = [result.seconds for result in results]
+    return Measured(last, looking / (_NUM_STEPS * run.training.batch_size))
+
+
+@torch.no_grad()
+def _with_features(model: CaptionModel, part: CaptionBatch) -> CaptionBatch:
+    return part._replace(images=model.look(part.images).half())
 
 
 def expected_epochs(search: SearchConfig, num_trials: int) -> int:

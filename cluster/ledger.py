@@ -6,9 +6,11 @@ step. What an attempt did beyond the step at which the next one resumed was thro
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
+
+from captioning.batches import CaptionBatch
 
 
 class Ledger:
@@ -37,6 +39,23 @@ class Ledger:
     def _write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+def noted(
+    batches: Iterable[Sequence[CaptionBatch]], ledger: Ledger, *, first_step: int
+) -> Iterator[Sequence[CaptionBatch]]:
+    """Write each step's samples to the ledger before they train, so that none can train unnoted."""
+    for step, parts in enumerate(batches, start=first_step):
+        ledger.add(step, _keys_of(parts))
+        yield parts
+    ledger.close()
+
+
+def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
+    """Return the keys of all samples of a share, those included that are left out."""
+    named = [(position, key) for part in parts for position, key in zip(part.positions(), part.keys, strict=True)]
+    bad = [(sample.position, sample.key) for part in parts for sample in part.bad]
+    return [key for _, key in sorted([*named, *bad])]
 
 
 class Account(NamedTuple):

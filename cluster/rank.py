@@ -17,7 +17,7 @@ from captioning.training import StepResult, num_training_steps, train, validatio
 from cluster.bad_batches import bad_batch_path, write_bad_batch
 from cluster.config import TrainRun
 from cluster.data import ShardSet, training_batches, validation_batches
-from cluster.ledger import Ledger
+from cluster.ledger import Ledger, noted
 from cluster.link import Link
 from cluster.resuming import begin_attempt, build_state
 from cluster.runs import VALIDATION_LOSS, store_of
@@ -185,15 +185,11 @@ class Rank:
             ask=self._wishes,
         )
 
-    def _noted(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  parts of batches
-        """Write each batch's samples to the ledger before they train, so that none can train unnoted."""
+    def _noted(self, batches: Iterable[Sequence[CaptionBatch]]) -> Iterator[Sequence[CaptionBatch]]:
         ledger = Ledger(
             self.run.folder / "ledger", attempt=self.attempt.number, rank=self.rank, resumed_at=self.state.step
         )
-        for step, parts in enumerate(batches, start=self.state.step + 1):
-            ledger.add(step, _keys_of(parts))
-            yield parts
-        ledger.close()
+        return noted(batches, ledger, first_step=self.state.step + 1)
 
     def _wishes(self) -> Flags:
         """Ask all ranks for what the coordinator wants, and now and then to look whether a node is about to go."""
@@ -295,10 +291,3 @@ def _meet() -> None:
     """Wait for all ranks: the first one that raises ends the group, and with it what rank 0 writes."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
-    """Return the keys of all samples of a share, those included that are left out."""
-    named = [(position, key) for part in parts for position, key in zip(part.positions(), part.keys, strict=True)]
-    bad = [(sample.position, sample.key) for part in parts for sample in part.bad]
-    return [key for _, key in sorted([*named, *bad])]

@@ -15,6 +15,7 @@ from cluster.search import DEFAULT_SEARCH, SearchSpace, at_point, parse_space, r
 from cluster.search_config import TuneRun
 from cluster.search_features import check_given_features, digest_to_extract
 from cluster.trials import SearchRecord, Trial
+from shards.features import FEATURES_NAME
 
 _DECIDE = ("max_epochs", "sampler", "scheduler", "reduction_factor", "metric", "search_seed")
 
@@ -52,6 +53,16 @@ class SearchPlan:
     def folder(self) -> Path:
         """Return the search's own folder."""
         return self.run.folder
+
+    @property
+    def awaits_features(self) -> bool:
+        """Return whether trials read features that are still to be made."""
+        features = self.run.features
+        return self.extracts and features is not None and not (features / FEATURES_NAME).is_file()
+
+    def readable(self) -> ShardSet:
+        """Return what trials read, or the images as long as that is not there."""
+        return self.shard_set if self.awaits_features else ShardSet(self.shard_set.folder, self.run.features)
 
     def identity_of(self, run: TrainRun) -> dict[str, Any]:
         """Return what decides about the weights of a trial's run."""

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
@@ -53,6 +53,10 @@ class SearchTracker:
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="captioning-search-tracker")
 
+    @property
+    def _mode(self) -> Literal["min", "max"]:
+        return METRICS[self._record.settings["metric"]]
+
     def start(self) -> None:
         """Follow the search from now on."""
         self._thread.start()
@@ -96,7 +100,11 @@ class SearchTracker:
             self._end_all(client, status)
 
         def track(client: MlflowClient, experiment: str) -> None:
+            self._told.clear()  # a run under Ray Train that was stopped has said so itself, after it was noted here
             self._track(client, experiment, artifacts)
+            if best := self._search.progress().best:
+                found = f"best: {best.name} with {best.best(self._mode):.4g}, {searched(best.point)}"
+                set_tags(client, self._record.mlflow_run_id, {_NOTE_TAG: found})
 
         if status == "KILLED":  # first of all: whoever ends this process does not wait
             self._try(end_all, self._tracking)
@@ -181,8 +189,7 @@ class SearchTracker:
 
     def _scores(self) -> Sequence[Metric]:
         """Return the best score so far over the epochs spent; the same again for the same reports."""
-        metric = self._record.settings["metric"]
-        pick = min if METRICS[metric] == "min" else max
+        metric, pick = self._record.settings["metric"], min if self._mode == "min" else max
         reports = sorted(
             (report.timestamp_ms, trial.number, report, before)
             for trial in self._search.trials

@@ -116,12 +116,6 @@ class Search:
     def _start(self, trial: Trial) -> Trial:
         return self._keep(self._begin(trial))
 
-    def note_start(self, number: int) -> None:
-        """Note that a process begins with a trial, for the first time or again."""
-        with self._changing:
-            trial = self._trials[number]
-            self._keep(replace(trial, num_starts=trial.num_starts + 1))
-
     def report(self, number: int, result: Mapping[str, Any]) -> None:
         """Take a validation of a trial; what it tells again after a restart is known."""
         with self._changing:

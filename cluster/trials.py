@@ -51,7 +51,6 @@ class Trial:
     reason: str = ""
     """Why it failed."""
     reports: tuple[Report, ...] = ()
-    num_starts: int = 0
     mlflow_run_id: str = ""
 
     @property

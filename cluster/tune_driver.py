@@ -61,10 +61,6 @@ class TellSearch(Callback):
     def __init__(self, search: Search) -> None:
         self._search = search
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Count a start."""
-        self._search.note_start(trial.config["number"])
-
     def on_trial_result(
         self,
         iteration: int,

@@ -14,7 +14,6 @@ from typing import Any
 import ray.tune
 from mlflow import MlflowClient
 
-from cluster.data import ShardSet
 from cluster.halving import rungs_of
 from cluster.preflight import (
     capacity,
@@ -152,7 +151,7 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
         run=run,
         tracking_uri=tracking_uri(run.tracking, run.storage),
         num_samples=plan.num_samples,
-        lineage=lineage_of(ShardSet(plan.shard_set.folder, run.features)) | {"search": run.name},
+        lineage=lineage_of(plan.readable()) | {"search": run.name},
     )
     resources = resources_per_worker(cluster) if is_alone else {"memory": _FOLLOWER_BYTES}
     return ray.tune.Tuner(

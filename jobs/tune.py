@@ -133,15 +133,20 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
         check_capacity(run.cluster)
         at_once = capacity(run.cluster) // run.cluster.min_workers
     estimate = estimate_search(
-        plan.base, run.search, plan.shard_set, num_trials=plan.num_trials, trials_at_once=at_once
+        plan.base,
+        run.search,
+        plan.readable(),
+        num_trials=plan.num_trials,
+        trials_at_once=at_once,
+        extracts=plan.awaits_features,
     )
     show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
     logger.info(
-        "would try %d points, %d at once on this cluster, each for at most %d epochs of %d steps, into %s",
+        "would try %d points, %d at once on this cluster, each for at most %d steps in %d epochs, into %s",
         plan.num_trials,
         at_once,
+        estimate.steps_per_trial,
         run.search.max_epochs,
-        estimate.steps_per_trial // run.search.max_epochs,
         run.folder,
     )
     logger.info(
@@ -151,6 +156,8 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
         estimate.num_epochs,
         "none is stopped" if run.search.scheduler == "none" else f"one in {run.search.reduction_factor} goes on",
     )
+    if estimate.extraction_seconds:
+        logger.info("before them, about %s for features of all images", _duration(estimate.extraction_seconds))
     if as_json:
         write_json({"space": plan.space.description(), "num_trials": plan.num_trials, **plain(estimate)})
 

@@ -128,6 +128,11 @@ def test_the_parent_has_what_was_searched_and_the_best_score_over_epochs_spent(r
     )  # fmt: skip
 
 
+def test_the_parent_says_which_trial_is_the_best(runs, outcome):
+    parent, _ = runs
+    assert parent.data.tags["mlflow.note.content"].startswith(f"best: {outcome.best_trial} with ")
+
+
 def test_the_parent_has_the_searchs_files(run, runs):
     parent, _ = runs
     names = [one.path for one in connect(run.tracking, run.storage).list_artifacts(parent.info.run_id)]
@@ -176,6 +181,18 @@ def test_trials_of_several_workers_run_under_ray_train(run, session):
     tune(several)
     (trial,) = load_trials(several.folder)
     assert (trial.state, [report.epoch for report in trial.reports]) == ("finished", [1, 2, 3, 4, 5])
+
+
+def test_only_the_best_go_on_where_trials_are_compared(run, session):
+    halved = replace(run, name="halved", search=replace(run.search, scheduler="asha", reduction_factor=2))
+    outcome = tune(halved)
+    trials = load_trials(halved.folder)
+    epochs = sorted(trial.epochs for trial in trials)
+    states = {trial.state for trial in trials if trial.epochs < NUM_EPOCHS}
+    client = connect(run.tracking, run.storage)
+    statuses = {client.get_run(trial.mlflow_run_id).info.status for trial in trials}
+    assert (epochs[:2], epochs[-1], states, statuses) == ([1, 1], NUM_EPOCHS, {"stopped"}, {"FINISHED"})
+    assert outcome.num_epochs == sum(epochs)
 
 
 def test_cider_d_is_a_metric(run, session):
