@@ -23,6 +23,7 @@ JOBS = {
     "models": "list the registered models",
     "check": "look at a Ray cluster, and for what dead jobs left on it",
     "track": "send a run's journal to the tracker again",
+    "launch": "print what a cluster starts from: YAML for clouds and Kubernetes, a Dockerfile",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 _BAD_INPUT_ERRORS = (ValueError, OSError)

@@ -22,6 +22,8 @@ FREE_OF = {
     "cluster/config.py": {"ray", "mlflow", "torch"},
     "cluster/data.py": {"ray", "mlflow"},
     "cluster/distributions.py": {"ray", "mlflow", "torch"},
+    "cluster/launch/render.py": {"ray", "mlflow", "torch"},
+    "cluster/launch/settings.py": {"ray", "mlflow", "torch"},
     "cluster/sampling.py": {"ray", "mlflow", "torch"},
     "cluster/search.py": {"ray", "mlflow", "torch"},
     "cluster/serving.py": {"ray"},

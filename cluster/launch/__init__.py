@@ -1,0 +1,1 @@
+"""What a site starts from: documents for clouds and Kubernetes, rendered from one set of versions."""

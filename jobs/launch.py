@@ -1,0 +1,72 @@
+"""Print what a site starts from: a cluster on AWS, Google Cloud or Kubernetes, MLflow's server, and the image they run.
+
+Every document names the versions that are installed here. It is a start: keep it, and change what the site wants
+otherwise.
+
+Examples:
+    captioning launch dockerfile --image registry.example/captioning:1 > Dockerfile
+    captioning launch aws --image registry.example/captioning:1 --machine-image ami-0123456789abcdef0 > cluster.yaml
+    captioning launch kuberay-cluster --image registry.example/captioning:1 --nodes 0:8 > cluster.yaml
+    captioning launch kuberay-job --entrypoint 'captioning train coco --shards s3://bucket/shards' --out job.yaml
+    captioning launch mlflow --image registry.example/captioning:1 | kubectl apply -f -
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cluster.launch.render import KINDS, render
+from cluster.launch.settings import LaunchConfig, installed_versions
+from jobs.cli import run_job
+from jobs.output import write_json, write_line
+from jobs.parsing import parse
+from shards.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchJob:
+    """Which document, and where to."""
+
+    kind: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KIND")]
+    """Which document; the kinds are above."""
+    out: Path | None = None
+    """File to write, which must not be there with other content; standard output if not given."""
+    site: Annotated[LaunchConfig, tyro.conf.arg(name="")] = field(default_factory=LaunchConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and print the document, or write it."""
+    kinds = "\n".join(f"    {kind}: {what}" for kind, what in KINDS.items())
+    default = LaunchJob(kind=tyro.MISSING)
+    invocation = parse(LaunchJob, arguments, default=default, job="launch", description=f"{__doc__}\nKinds:\n{kinds}\n")
+    job, versions = invocation.settings, installed_versions()
+    document = render(job.kind, job.site, versions=versions)
+    if job.out:
+        _write(job.out, document, is_dry=invocation.dry_run)
+    if invocation.json:
+        write_json({"kind": job.kind, "versions": versions._asdict(), "out": job.out, "document": document})
+    elif not job.out:
+        write_line(document.rstrip("\n"))
+    if "/" not in job.site.image:
+        logger.warning(
+            "image %s is only where it was built; nodes that pull it need --image REGISTRY/NAME:TAG", job.site.image
+        )
+
+
+def _write(path: Path, document: str, *, is_dry: bool) -> None:
+    content = document.encode()
+    if path.exists() and path.read_bytes() != content:
+        raise FileExistsError(f"{path} exists, perhaps with changes of yours; remove it, or choose another --out")
+    logger.info("%s %s", "would write" if is_dry else "wrote", path)
+    if not is_dry:
+        replace_file(path, content)
+
+
+if __name__ == "__main__":
+    run_job(main)
