@@ -54,17 +54,12 @@ class TrialProcess(tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, plan: TrialPlan) -> None:  # type: ignore[override]  with_parameters adds it
         """Learn what to train; building the model is part of the first step, so that its failure is the trial's."""
-        self._plan, self._has_failed = plan, False
+        self._plan = plan
         self._training: Generator[Validation] | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Train another trial in the same process, which has loaded what takes long; not in one that failed.
-
-        A CUDA error would be that of every further trial.
-        """
-        if self._has_failed:
-            return False
+        """Train another trial in the same process, which has loaded what takes long."""
         self._end()
         self._begin(new_config)
         return True
@@ -77,7 +72,6 @@ class TrialProcess(tune.Trainable):
         except (OSError, RayError):
             raise
         except Exception as error:
-            self._has_failed = True
             self._end()
             return {"done": True, "failure": _reason(error, self._run)}
         if found is None:

@@ -161,7 +161,8 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
             num_samples=plan.num_trials * len(rungs_of(run.search)),
             # A group of workers is reserved as a whole, so that trials never wait for each other with half a group.
             max_concurrent_trials=None if is_alone else max(1, capacity(cluster) // cluster.min_workers),
-            reuse_actors=is_alone,
+            # After an error of CUDA, every further trial in the same process would have it.
+            reuse_actors=is_alone and not cluster.use_gpu,
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-until-{trial.config['until']}",
         ),
         run_config=ray.tune.RunConfig(

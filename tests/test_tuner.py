@@ -191,7 +191,8 @@ def test_only_the_best_go_on_where_trials_are_compared(run, session):
     states = {trial.state for trial in trials if trial.epochs < NUM_EPOCHS}
     client = connect(run.tracking, run.storage)
     statuses = {client.get_run(trial.mlflow_run_id).info.status for trial in trials}
-    assert (epochs[:2], epochs[-1], states, statuses) == ([1, 1], NUM_EPOCHS, {"stopped"}, {"FINISHED"})
+    # Who goes on depends on who is the first; one of four never does, and one comes to the end.
+    assert (epochs[0], epochs[-1], states, statuses) == (1, NUM_EPOCHS, {"stopped"}, {"FINISHED"})
     assert outcome.num_epochs == sum(epochs)
 
 
