@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Driver:
         run: to follow.
         coordinator: Ray's handle.
         num_steps: of the whole training.
+        about: what those who follow a submitted job are told of the run.
         is_wanted: asked all the time; once it says no, the run ends as if it were told to by a signal.
     """
 
@@ -62,10 +63,11 @@ class Driver:
         coordinator: Any,  # noqa: ANN401  no type at Ray
         *,
         num_steps: int,
+        about: Mapping[str, Any] | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._run, self._coordinator, self._is_wanted = run, coordinator, is_wanted
-        self._log = ProgressLog(num_steps)
+        self._log = ProgressLog(num_steps, about=about)
         self._num_steps = num_steps
         self._progress = Progress(0, None, [])
         self._told: list[int] = []

@@ -3,9 +3,12 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from cluster.protocol import Progress
+from cluster.job_progress import ProgressTeller
+from cluster.journal import Row
+from cluster.protocol import Place, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +21,20 @@ class ProgressLog:
 
     Args:
         num_steps: of the whole training.
+        about: what those who follow a submitted job are told of the run.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, num_steps: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        num_steps: int,
+        *,
+        about: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._num_steps, self._clock = num_steps, clock
+        self._teller = ProgressTeller({"kind": "training", **(about or {})}, clock=clock)
+        self._ranks: list[dict[str, Any]] = []
         self._attempt, self._shown_step = 0, 0
         self.num_events = 0
         self._last_line = -_LINE_EVERY_SECONDS
@@ -39,11 +51,16 @@ class ProgressLog:
         for event in progress.events[len(progress.events) - num_new :]:
             logger.info("%s", event)
         self.num_events = progress.num_events
+        ranks = [_address(place) for place in progress.places]
+        if ranks != self._ranks:
+            self._ranks = ranks
+            self._teller.tell({"ranks": ranks}, is_last=True)
         row, now = progress.row, self._clock()
         if row is None:
             return
         if not self._seen or self._seen[-1][1] != row.step:
             self._seen.append((now, row.step))
+        self._teller.tell(self._described(progress, row), is_last=is_last)
         is_due = now - self._last_line >= _LINE_EVERY_SECONDS or is_last
         if is_due and row.step != self._shown_step:
             self._last_line, self._shown_step = now, row.step
@@ -57,9 +74,28 @@ class ProgressLog:
                 self._time_left(row.step),
             )
 
+    def _described(self, progress: Progress, row: Row) -> dict[str, Any]:
+        """Return what a line for people says, and more, for those who follow a submitted job."""
+        names = ("epoch", "train_loss_nats", "images_per_second", "data_wait_share")
+        return {
+            "step": row.step,
+            "num_steps": self._num_steps,
+            **{name: row.metrics.get(name) for name in names},
+            "num_workers": len(progress.places),
+            "num_restarts": max(progress.attempt - 1, 0),
+            "seconds_left": self._seconds_left(row.step),
+        }
+
     def _time_left(self, step: int) -> str:
+        seconds = self._seconds_left(step)
+        return "" if seconds is None else f", {int(seconds // 60)} min {int(seconds % 60):02d} s left"
+
+    def _seconds_left(self, step: int) -> float | None:
         (first_time, first_step), (last_time, last_step) = self._seen[0], self._seen[-1]
         if last_step <= first_step or step >= self._num_steps:
-            return ""
-        seconds = (self._num_steps - step) * (last_time - first_time) / (last_step - first_step)
-        return f", {int(seconds // 60)} min {int(seconds % 60):02d} s left"
+            return None
+        return (self._num_steps - step) * (last_time - first_time) / (last_step - first_step)
+
+
+def _address(place: Place) -> dict[str, Any]:
+    return {"rank": place.rank, "host": place.host, "node_id": place.node_id, "pid": place.pid, "log": place.log}

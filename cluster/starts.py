@@ -11,8 +11,9 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import TrainRun, without_credentials, without_secrets
 from cluster.data import ShardSet
+from cluster.git import git_state
 from cluster.runs import RunRecord, check_identity, hold_run, identity_of, load_record
-from cluster.tracking import connect, create_run, experiment_id, git_state, set_tags, ship, tracking_uri
+from cluster.tracking import connect, create_run, experiment_id, set_tags, ship, tracking_uri
 from shards.files import replace_file
 
 CONFIG_NAME = "config.yaml"

@@ -4,7 +4,6 @@ import getpass
 import logging
 import os
 import socket
-import subprocess
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -170,18 +169,3 @@ def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUN
     if status != "RUNNING":
         client.set_terminated(run_id, status=status)
     return count
-
-
-def git_state(folder: Path) -> dict[str, str]:
-    """Return tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        is_dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return {"mlflow.source.git.commit": "unknown", "git.dirty": "unknown"}
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(is_dirty).lower()}
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

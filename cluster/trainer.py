@@ -14,7 +14,7 @@ from captioning.training import num_training_steps
 from captioning.weights import is_weights_file
 from cluster.beside import validation_config
 from cluster.callbacks import TellOfFailures, TellOfGroups
-from cluster.config import TrainRun
+from cluster.config import TrainRun, without_credentials
 from cluster.data import ShardSet
 from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
@@ -137,7 +137,9 @@ def _fit_on_cluster(
     lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
     task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
     num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
-    driver = Driver(run, coordinator, num_steps=num_steps, is_wanted=is_wanted)
+    tracker = without_credentials(tracking_uri(run.tracking, run.storage))
+    about = {"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker}
+    driver = Driver(run, coordinator, num_steps=num_steps, about=about, is_wanted=is_wanted)
     is_tracked = driver.train(lambda number: build_trainer(run, task, start=f"{record.num_starts}.{number}").fit())
     if not is_tracked:
         logger.warning(

@@ -14,6 +14,7 @@ from typing import Any
 import ray.tune
 from mlflow import MlflowClient
 
+from cluster.git import git_state
 from cluster.halving import rungs_of
 from cluster.preflight import (
     capacity,
@@ -32,7 +33,7 @@ from cluster.search_tracking import SearchTracker
 from cluster.searching import Search, SearchProgress
 from cluster.session import cluster_session
 from cluster.starts import lineage_of
-from cluster.tracking import connect, create_run, experiment_id, git_state, tracking_uri
+from cluster.tracking import connect, create_run, experiment_id, tracking_uri
 from cluster.trial import TrialPlan, TrialProcess
 from cluster.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
 from cluster.tune_driver import NextTrial, TellSearch, follow

@@ -22,6 +22,11 @@ JOBS = {
     "promote": "make the challenger the champion, if it scores higher",
     "models": "list the registered models",
     "check": "look at a Ray cluster, and for what dead jobs left on it",
+    "submit": "run one of these jobs on a cluster, by its job server",
+    "jobs": "list the jobs of a cluster",
+    "status": "how far a job is, once or live",
+    "logs": "what a job or one of its ranks has logged",
+    "stop": "end a job, after a checkpoint if it trains",
     "track": "send a run's journal to the tracker again",
     "launch": "print what a cluster starts from: YAML for clouds and Kubernetes, a Dockerfile",
 }

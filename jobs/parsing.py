@@ -5,7 +5,8 @@ import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -32,6 +33,28 @@ class Invocation(Generic[T]):
     """Print what would be done, and end."""
     json: bool = False
     """Print one JSON document on standard output."""
+
+
+_sought: ContextVar[list[Invocation[Any]] | None] = ContextVar("sought", default=None)
+
+
+def parsed_by(job: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> Invocation[Any]:
+    """Return what a job would be told, its paths as they were written; the job does nothing.
+
+    Args:
+        job: its ``main``.
+        arguments: after its name; ``--help`` and what tyro refuses end the process.
+    """
+    found: list[Invocation[Any]] = []
+    token = _sought.set(found)
+    try:
+        job(arguments)
+    except SystemExit:
+        if not found:
+            raise
+    finally:
+        _sought.reset(token)
+    return found[0]
 
 
 def parse(
@@ -75,6 +98,10 @@ def parse(
             description=description,
             config=(tyro.conf.HelptextFromCommentsOff,),
         )
+    sought = _sought.get()
+    if sought is not None:
+        sought.append(invocation)
+        sys.exit(0)
     invocation = dataclasses.replace(invocation, settings=_with_absolute_paths(invocation.settings))
     if invocation.print_config:
         write_line(yaml.safe_dump(plain(invocation.settings), sort_keys=False).rstrip())

@@ -1,4 +1,3 @@
-import subprocess
 import uuid
 
 import pytest
@@ -10,7 +9,6 @@ from cluster.tracking import (
     connect,
     create_run,
     experiment_id,
-    git_state,
     set_tags,
     ship,
     tracking_uri,
@@ -162,30 +160,3 @@ def test_credentials_are_left_out(uri, shown):
 def test_a_server_that_does_not_answer_is_named_without_credentials(home):
     with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
         connect(TrackingConfig(uri="http://me:secret@127.0.0.1:9"), home)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
-
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "first")
-    return tmp_path
-
-
-def test_a_clean_checkout_is_recorded(checkout):
-    state = git_state(checkout)
-    assert (len(state["mlflow.source.git.commit"]), state["git.dirty"]) == (40, "false")
-
-
-def test_a_changed_checkout_is_recorded_as_dirty(checkout):
-    (checkout / "file").write_text("two")
-    assert git_state(checkout)["git.dirty"] == "true"
-
-
-def test_outside_a_checkout_the_commit_is_unknown(tmp_path):
-    assert git_state(tmp_path) == {"mlflow.source.git.commit": "unknown", "git.dirty": "unknown"}

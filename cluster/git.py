@@ -1,0 +1,41 @@
+"""What git says of the code: commit, uncommitted changes, and which files are its own."""
+
+import os
+import subprocess
+from pathlib import Path
+
+COMMIT_VARIABLE, DIRTY_VARIABLE = "CAPTIONING_GIT_COMMIT", "CAPTIONING_GIT_DIRTY"
+"""Of a submitted job, whose code lies on the cluster without its checkout."""
+
+
+def git_state(folder: Path) -> dict[str, str]:
+    """Return tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes.
+
+    Without a checkout, what the job was submitted with counts.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        is_dirty = str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))).lower()
+    except (OSError, subprocess.CalledProcessError):
+        commit = os.environ.get(COMMIT_VARIABLE, "unknown")
+        is_dirty = os.environ.get(DIRTY_VARIABLE, "unknown")
+    return {"mlflow.source.git.commit": commit, "git.dirty": is_dirty}
+
+
+def checkout_around(folder: Path) -> Path | None:
+    """Return the top folder of the checkout around a folder; None if there is none."""
+    try:
+        return Path(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def listed_files(folder: Path, *options: str) -> list[str]:
+    """Return the files of a checkout's folder, relative to it: those git tracks, unless ``options`` say otherwise."""
+    names = _git(folder, "ls-files", "-z", *options, ".").split("\0")
+    return sorted({name for name in names if name})
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

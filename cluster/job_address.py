@@ -1,0 +1,91 @@
+"""The address of Ray's job server: its form, and who answers there. Imports nothing of Ray."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+_ANSWER_SECONDS = 5
+
+
+def server_address(address: str | None) -> str:
+    """Return the address of a job server, from RAY_API_SERVER_ADDRESS if none is given.
+
+    Raises:
+        ValueError: there is none, or it is none of HTTP.
+    """
+    address = address or os.environ.get(ADDRESS_VARIABLE)
+    if not address:
+        raise ValueError(f"no cluster was named; use --address http://HOST:8265, or set {ADDRESS_VARIABLE}")
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(
+            f"address {address.rpartition('@')[2]} is none of a job server's; "
+            "use that of Ray's dashboard, http://HOST:8265, without user and password"
+        )
+    return address.rstrip("/")
+
+
+def check_server(address: str) -> None:
+    """Check that a Ray of our version answers; Ray's own client waits for ever for a server that says nothing.
+
+    Raises:
+        ConnectionError: nothing answers.
+        ValueError: it is not Ray, or another version of it.
+        PermissionError: it wants a token, and none is set up here.
+    """
+    request = urllib.request.Request(f"{address}/api/version", headers={"Accept": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+            version = json.loads(answer.read())["ray_version"]
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise _not_ray(address) from error
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            raise no_token(address) from None
+        return  # Ray's own client sends the token
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({reason}); start it, or correct --address"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_ray(address) from error
+    ours = importlib.metadata.version("ray")
+    if version.split(".")[:2] != ours.split(".")[:2]:
+        raise ValueError(
+            f"the cluster at {address} runs Ray {version}, and this code is for {ours}; "
+            f"install ray=={ours} there, or the version of captioning that fits it here"
+        )
+
+
+def _not_ray(address: str) -> ValueError:
+    return ValueError(
+        f"what answers at {address} is not Ray's job server; use the dashboard's address, port 8265 mostly"
+    )
+
+
+def no_token(address: str) -> PermissionError:
+    """Return the refusal of a cluster that wants another token than ours."""
+    return PermissionError(
+        f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
+    )
+
+
+@contextlib.contextmanager
+def address_set(address: str) -> Iterator[None]:
+    """Keep Ray from preferring an address of the environment to the one that was given."""
+    before = os.environ.get(ADDRESS_VARIABLE)
+    os.environ[ADDRESS_VARIABLE] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ADDRESS_VARIABLE]
+        else:
+            os.environ[ADDRESS_VARIABLE] = before

@@ -1,0 +1,53 @@
+"""A submitted job's progress: lines in its log that ``captioning status`` reads and ``captioning logs`` leaves out."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+JOB_VARIABLE = "CAPTIONING_JOB"
+"""Set in the environment of a submitted job."""
+_MARK = "captioning-progress "
+_TELL_EVERY_SECONDS = 3.0
+
+
+class ProgressTeller:
+    """Writes progress into the log of a submitted job; does nothing in any other process.
+
+    Args:
+        about: what every line says.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, about: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._about, self._clock = dict(about), clock
+        self._is_on = JOB_VARIABLE in os.environ
+        self._last_time, self._last_line = float("-inf"), ""
+
+    def tell(self, progress: Mapping[str, Any], *, is_last: bool = False) -> None:
+        """Write how far the job is, if that is new and the last line is some seconds old."""
+        now = self._clock()
+        if not self._is_on or not (is_last or now - self._last_time >= _TELL_EVERY_SECONDS):
+            return
+        line = json.dumps({**self._about, **progress})
+        if line != self._last_line:
+            self._last_time, self._last_line = now, line
+            sys.stderr.write(f"{_MARK}{line}\n")
+            sys.stderr.flush()
+
+
+def read_progress(line: str) -> dict[str, Any] | None:
+    """Return the progress that a line of a job's log tells; None for any other line."""
+    _, mark, text = line.partition(_MARK)
+    try:
+        found = json.loads(text) if mark else None
+    except json.JSONDecodeError:  # two processes wrote at once
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_progress(line: str) -> bool:
+    """Return whether a line of a job's log is not for people."""
+    return line.startswith(_MARK)

@@ -1,0 +1,70 @@
+"""A submitted job, as its cluster knows it. Imports nothing of Ray."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+RUN = "python -m jobs.cli "
+"""What runs a job on the cluster, where pip and uv of a runtime environment need plain ``python``."""
+COMMIT_KEY = "captioning.git_commit"
+"""Under which the cluster keeps the commit of a job's code."""
+_OVER = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobState:
+    """A submitted job, as the cluster knows it."""
+
+    id: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    entrypoint: str
+    message: str = ""
+    started: float | None = None
+    """Seconds since 1970."""
+    ended: float | None = None
+    """As above."""
+    exit_code: int | None = None
+    """Of the job's own process, once it has one."""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether it neither runs nor waits."""
+        return self.status in _OVER
+
+    @property
+    def command(self) -> str:
+        """Return the job and its arguments."""
+        return self.entrypoint.removeprefix(RUN)
+
+    @property
+    def commit(self) -> str:
+        """Return the commit of its code; empty if it was not submitted by us."""
+        return self.metadata.get(COMMIT_KEY, "")
+
+    @property
+    def seconds(self) -> float:
+        """Return for how long it has run."""
+        return 0.0 if self.started is None else max(0.0, (self.ended or time.time()) - self.started)
+
+
+def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
+    """Return a job from what Ray's client says of it."""
+    return JobState(
+        id=job.submission_id,
+        status=job.status.value if hasattr(job.status, "value") else str(job.status),
+        entrypoint=job.entrypoint,
+        message=_reason(job.message or ""),
+        started=job.start_time / 1000 if job.start_time else None,
+        ended=job.end_time / 1000 if job.end_time else None,
+        exit_code=job.driver_exit_code,
+        metadata=dict(job.metadata or {}),
+    )
+
+
+def _reason(message: str) -> str:
+    """Return how a job ended in one line, without the end of its log but the last line of that."""
+    first, _, log = message.partition(", last available logs")
+    lines = [line for line in log.splitlines()[1:] if line.strip()]
+    return " ".join(f"{first}: {lines[-1]}".split()) if lines else " ".join(message.split())

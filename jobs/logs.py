@@ -1,0 +1,85 @@
+"""Show what a job has logged, or one of its ranks.
+
+Examples:
+    captioning logs big-1
+    captioning logs big-1 --follow
+    captioning logs big-1 --rank 3        # of the attempt that started last, from its node
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import tyro
+
+from cluster.job_progress import is_progress, read_progress
+from jobs.cli import run_job
+from jobs.output import result_stream, write_json
+from jobs.parsing import parse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogsJob:
+    """Which log to show."""
+
+    id: tyro.conf.Positional[str]
+    """Of the job."""
+    address: str | None = None
+    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    rank: int | None = None
+    """The log of this rank, instead of that of the job itself."""
+    follow: bool = False
+    """Go on until the job is over."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.rank is not None and self.follow:
+            raise ValueError("a rank's log cannot be followed; leave out --follow, or --rank")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and show the log."""
+    default = LogsJob(id=tyro.MISSING)
+    invocation = parse(LogsJob, arguments, default=default, job="logs", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.job_server import JobServer
+
+    server = JobServer(job.address)
+    if job.follow and not invocation.json:
+        server.follow(server.job(job.id).id, lambda line: show_line(line, result_stream()))
+        return
+    told = server.log(server.job(job.id).id)
+    lines = [line for line in told if not is_progress(line)]
+    if job.rank is not None:
+        lines = server.rank_log(rank_place(told, job))
+    if invocation.json:
+        write_json({"id": job.id, "rank": job.rank, "lines": lines})
+        return
+    for line in lines:
+        show_line(line, result_stream())
+
+
+def show_line(line: str, stream: TextIO) -> None:
+    """Show a line of a job's log, unless it is meant for ``captioning status``."""
+    if not is_progress(line):
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
+def rank_place(told: Sequence[str], job: LogsJob) -> dict[str, Any]:
+    """Return where a rank's log lies, as the job last told.
+
+    Raises:
+        ValueError: it has told of no such rank.
+    """
+    groups = [found["ranks"] for line in told if (found := read_progress(line)) and found.get("ranks")]
+    if not groups:
+        raise ValueError(f"job {job.id} has told of no ranks; it does not train, or not yet; leave out --rank")
+    ranks = {place["rank"]: place for place in groups[-1]}
+    if job.rank not in ranks:
+        raise ValueError(f"job {job.id} has no rank {job.rank}; its last group had ranks 0 to {len(ranks) - 1}")
+    return ranks[job.rank]
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,104 @@
+"""Say how far a job is: step, loss, images/s, waiting for data, workers, restarts, time left, and where to look.
+
+Examples:
+    captioning status big-1
+    captioning status big-1 --watch       # until it is over, or Ctrl-C, which does not end the job
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from rich.console import Console
+from rich.live import Live
+
+from cluster.job_progress import read_progress
+from jobs.cli import run_job
+from jobs.job_view import job_line, job_table, latest_progress
+from jobs.output import write_json
+from jobs.parsing import parse
+
+if TYPE_CHECKING:
+    from cluster.job_server import JobServer
+    from cluster.job_state import JobState
+
+_LOOK_EVERY_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusJob:
+    """Which job to look at."""
+
+    id: tyro.conf.Positional[str]
+    """Of the job."""
+    address: str | None = None
+    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    watch: bool = False
+    """Go on looking until it is over."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and show the job."""
+    default = StatusJob(id=tyro.MISSING)
+    invocation = parse(StatusJob, arguments, default=default, job="status", description=__doc__ or "")
+    wanted = invocation.settings
+    from cluster.job_server import JobServer
+
+    server = JobServer(wanted.address)
+    job = server.job(wanted.id)
+    if wanted.watch:
+        job, progress = _watch(server, job)
+    else:
+        progress = latest_progress(server.log(job.id))
+        Console(stderr=True).print(job_table(job, progress, address=server.address))
+    if invocation.json:
+        write_json({**asdict(job), "seconds": job.seconds, "progress": progress})
+
+
+def _watch(server: "JobServer", job: "JobState") -> tuple["JobState", dict[str, Any]]:
+    """Show a job until it is over: as a table that is kept up to date, or as lines."""
+    progress: dict[str, Any] = {}
+    # The log comes as it is written, in a thread of its own: it need not be read as a whole again and again.
+    follower = threading.Thread(
+        target=server.follow,
+        args=(job.id, lambda line: progress.update(read_progress(line) or {})),
+        daemon=True,
+        name="captioning-follower",
+    )
+    follower.start()
+    with _view(server.address) as show:
+        while not job.is_over:
+            show(job, progress)
+            time.sleep(_LOOK_EVERY_SECONDS)
+            job = server.job(job.id)
+        follower.join()
+        show(job, progress)
+    return job, progress
+
+
+@contextmanager
+def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]]:
+    """Give what shows a job on standard error: a table that is kept up to date in a terminal, else lines."""
+    console = Console(stderr=True)
+    if sys.stderr.isatty():
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda job, progress: live.update(job_table(job, progress, address=address), refresh=True)
+        return
+    last = float("-inf")
+
+    def show(job: "JobState", progress: dict[str, Any]) -> None:
+        nonlocal last
+        if job.is_over or time.monotonic() - last >= _LINE_EVERY_SECONDS:
+            last = time.monotonic()
+            console.print(job_line(job, progress, address=address), soft_wrap=True, highlight=False, markup=False)
+
+    yield show
+
+
+if __name__ == "__main__":
+    run_job(main)

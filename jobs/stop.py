@@ -1,0 +1,51 @@
+"""End a job. A training run or search ends after a checkpoint, and the same submission goes on from there.
+
+Examples:
+    captioning stop big-1
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from jobs.cli import run_job
+from jobs.output import write_json
+from jobs.parsing import parse
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopJob:
+    """Which job to end."""
+
+    id: tyro.conf.Positional[str]
+    """Of the job."""
+    address: str | None = None
+    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and end the job; one that is over already stays as it is."""
+    default = StopJob(id=tyro.MISSING)
+    invocation = parse(StopJob, arguments, default=default, job="stop", description=__doc__ or "")
+    wanted = invocation.settings
+    from cluster.job_server import JobServer
+
+    server = JobServer(wanted.address)
+    job = server.job(wanted.id)
+    if job.is_over:
+        logger.info("job %s is over already: %s", job.id, job.status)
+    elif invocation.dry_run:
+        logger.info("would stop job %s, which is %s", job.id, job.status)
+    else:
+        job = server.stop(job.id)
+        logger.info("job %s is over: %s", job.id, job.status)
+    if invocation.json:
+        write_json({"id": job.id, "status": job.status})
+
+
+if __name__ == "__main__":
+    run_job(main)

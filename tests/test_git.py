@@ -1,0 +1,49 @@
+import subprocess
+
+import pytest
+
+from cluster.git import checkout_around, git_state, listed_files
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "first")
+    return tmp_path
+
+
+def test_a_clean_checkout_is_recorded(checkout):
+    state = git_state(checkout)
+    assert (len(state["mlflow.source.git.commit"]), state["git.dirty"]) == (40, "false")
+
+
+def test_a_changed_checkout_is_recorded_as_dirty(checkout):
+    (checkout / "file").write_text("two")
+    assert git_state(checkout)["git.dirty"] == "true"
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path):
+    assert git_state(tmp_path) == {"mlflow.source.git.commit": "unknown", "git.dirty": "unknown"}
+
+
+def test_a_submitted_job_has_the_commit_that_it_was_submitted_with(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPTIONING_GIT_COMMIT", "c" * 40)
+    monkeypatch.setenv("CAPTIONING_GIT_DIRTY", "true")
+    assert git_state(tmp_path) == {"mlflow.source.git.commit": "c" * 40, "git.dirty": "true"}
+
+
+def test_a_checkout_is_found_from_inside(checkout, tmp_path_factory):
+    (checkout / "a").mkdir()
+    outside = tmp_path_factory.mktemp("outside")
+    assert (checkout_around(checkout / "a"), checkout_around(outside)) == (checkout, None)
+
+
+def test_the_files_of_a_checkout_are_those_git_tracks(checkout):
+    (checkout / "new").touch()
+    assert (listed_files(checkout), listed_files(checkout, "--others")) == (["file"], ["new"])
