@@ -10,7 +10,6 @@ other load on the machine meets both; the first epoch, in which captions are tok
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -80,9 +80,9 @@ class Trained:
         self._optimizer, self._training = OptimizerConfig(warmup_steps=10), training
         self._state = TrainingState(built, build_optimizer(built, self._optimizer))
 
-    def seconds_of(self, batches: Iterable, num_steps: int) -> float:
-        """Train some steps more and return how long they took, reading included."""
-        started = time.perf_counter()
+    def seconds_of(self, batches: Iterable, num_steps: int) -> np.ndarray:
+        """Train some steps more and return how long they took, reading included: on the clock, and of the CPU."""
+        started = now()
         results = train(
             self._state,
             self._state.model,
@@ -94,7 +94,12 @@ class Trained:
         )
         if len(list(results)) != num_steps:
             raise RuntimeError("the batches ended before the epoch; report this fault")
-        return time.perf_counter() - started
+        return now() - started
+
+
+def now() -> np.ndarray:
+    """Return the seconds on the clock, and those of the CPU that this process has used."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(
@@ -103,12 +108,12 @@ def measure(
     """Return seconds of an epoch: on features, on tensors in memory, and live; and of the extraction."""
     model = ModelConfig(backbone=backbone, weights=settings.weights, image_size_px=settings.image_size)
     training = TrainingConfig(batch_size=settings.batch_size, num_epochs=settings.epochs)
-    started = time.perf_counter()
+    started = now()
     plan = plan_extraction(
         ShardSet(shards), folder, model=model, settings=FeatureSettings(regions=regions), splits=("train",)
     )
     extract(plan, num_workers=0)
-    extraction = time.perf_counter() - started
+    extraction, _ = now() - started
     live, featured = ShardSet(shards), ShardSet(shards, folder)
     num_steps = live.manifest.splits["train"] // settings.batch_size
 
@@ -120,20 +125,21 @@ def measure(
     ours, peer = Trained(featured, model, training), Trained(featured, model, training)
     for one in (ours, peer):
         one.seconds_of(batches(featured, 2), 2)  # whatever happens once
-    features, tensors = [0.0] * settings.epochs, [0.0] * settings.epochs
+    features, tensors = np.zeros((settings.epochs, 2)), np.zeros((settings.epochs, 2))
     for epoch in range(settings.epochs):
         in_memory = list(islice(beforehand, num_steps))
         for start in range(0, num_steps, _TURN_STEPS):
             turn = in_memory[start : start + _TURN_STEPS]
             features[epoch] += ours.seconds_of(islice(on_disk, len(turn)), len(turn))
             tensors[epoch] += peer.seconds_of(turn, len(turn))
-    live_seconds = Trained(live, model, training).seconds_of(batches(live, settings.live_steps), settings.live_steps)
+    live_seconds, _ = Trained(live, model, training).seconds_of(batches(live, settings.live_steps), settings.live_steps)
     return {
         "extraction": extraction,
-        "features": statistics.mean(features),
-        "first": features[0],
-        "tensors": statistics.mean(tensors),
-        "ratio": sum(features) / sum(tensors),
+        "features": features[:, 0].mean(),
+        "first": features[0, 0],
+        "tensors": tensors[:, 0].mean(),
+        "ratio": features[:, 0].sum() / tensors[:, 0].sum(),
+        "cpu_ratio": features[:, 1].sum() / tensors[:, 1].sum(),
         "live": live_seconds / settings.live_steps * num_steps,
     }
 
@@ -143,7 +149,9 @@ def main() -> None:
     settings = parse()
     torch.set_num_threads(1)
     console = Console(file=sys.stdout, width=120)
-    table = Table("encoder", "regions", "extraction", "epoch on features", "tensors in memory", "ratio", "live epoch")
+    table = Table(
+        "encoder", "regions", "extraction", "epoch on features", "tensors in memory", "ratio", "of CPU", "live epoch"
+    )
     with tempfile.TemporaryDirectory(prefix="features-") as name:
         folder = Path(name)
         shards = settings.shards or drawn(settings, folder)
@@ -155,10 +163,11 @@ def main() -> None:
                     backbone,
                     regions,
                     f"{found['extraction']:.1f} s",
-                    f"{found['features']:.2f} s (the first {found['first']:.2f} s)",
-                    f"{found['tensors']:.2f} s",
+                    f"{found['features']:.1f} s (first {found['first']:.1f} s)",
+                    f"{found['tensors']:.1f} s",
                     f"{found['ratio']:.3f}",
-                    f"{found['live']:.0f} s, {found['live'] / found['features']:.0f} times as long",
+                    f"{found['cpu_ratio']:.3f}",
+                    f"{found['live']:.0f} s ({found['live'] / found['features']:.1f} times)",
                 )
     console.print(
         f"{num_images} images of {settings.image_size} px, batches of {settings.batch_size}, one thread, means over "
