@@ -79,8 +79,23 @@ def load_vocabulary(path: Path) -> Vocabulary:
         ValueError: it is damaged.
     """
     try:
-        return Vocabulary(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; run captioning convert") from None
+    return parse_vocabulary(content, str(path))
+
+
+def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
+    """Read the content of a vocabulary file.
+
+    Args:
+        content: of the file.
+        source: where it lies, for messages.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return Vocabulary(content.decode().removesuffix("\n").split("\n"))
     except ValueError as error:
-        raise ValueError(f"{path} is no vocabulary: {error}") from None
+        raise ValueError(f"{source} is no vocabulary: {error}") from None

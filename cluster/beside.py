@@ -98,7 +98,7 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
 
 def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float]:
     """Return the validation loss and the caption scores of a checkpoint."""
-    shard_set = ShardSet(run.shards_folder())
+    shard_set = ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory(prefix="score-") as scratch:
         store = store_of(run.folder, run.storage.checkpoints)

@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from cluster.location import OptionalLocation
+from shards.cache import DEFAULT_CACHE_GIB
+from shards.location import refuse_credentials, without_credentials
 
 _WORKERS_FORM = re.compile(r"(\d+)(?::(\d+))?")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -89,16 +92,16 @@ class StorageConfig:
     """Folder of the embedded tracker, artifacts and checkpoints (or CAPTIONING_HOME); every node must see it."""
     checkpoints: str | None = None
     """Where checkpoints lie instead of the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+    cache_gib: float = DEFAULT_CACHE_GIB
+    """What a node keeps of shards at URLs, in GiB, in its folder ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
     ledger: bool = False
     """Write down which samples every worker trained on, in the run's folder ledger."""
 
     def __post_init__(self) -> None:
-        """Check that the address holds no credentials, for it is recorded."""
-        if self.checkpoints and without_credentials(self.checkpoints) != self.checkpoints:
-            raise ValueError(
-                f"the address of checkpoints at {without_credentials(self.checkpoints)} holds credentials, and it is "
-                "recorded with the run; give them by the environment or fsspec's configuration"
-            )
+        """Check the addresses and the bounds."""
+        refuse_credentials(self.checkpoints, "checkpoints")
+        if not 0 < self.cache_gib < math.inf:
+            raise ValueError(f"{self.cache_gib} GiB of copies hold no shard; use a --cache-gib above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,10 +138,10 @@ class TrainRun:
 
     name: Annotated[str, tyro.conf.arg(prefix_name=False)] = "train"
     """Of the run; the same name again resumes it."""
-    shards: Annotated[Path | None, tyro.conf.arg(prefix_name=False)] = None
-    """Folder of the shard set."""
-    features: Annotated[Path | None, tyro.conf.arg(prefix_name=False)] = None
-    """Folder of a feature set of it (captioning extract): workers read features instead of images, its views take the
+    shards: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
+    """The shard set: a folder, or any URL that fsspec reaches, such as s3://bucket/folder."""
+    features: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
+    """A feature set of it (captioning extract): workers read features instead of images, its views take the
     place of --training.crop-area and --training.flip, and the encoder computes nothing."""
     train_split: str = "train"
     """Split to train on."""
@@ -153,7 +156,9 @@ class TrainRun:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        """Check the name and the relations between parts."""
+        """Check the name, the addresses and the relations between parts."""
+        refuse_credentials(self.shards, "shards")
+        refuse_credentials(self.features, "features")
         if not _NAME_FORM.fullmatch(self.name):
             raise ValueError(f"name {self.name!r} cannot be a folder's; use letters, digits, points, dashes")
         if self.training.batch_size < self.cluster.max_workers:
@@ -172,8 +177,8 @@ class TrainRun:
         """Return the run's own folder."""
         return self.storage.home / "training" / self.name
 
-    def shards_folder(self) -> Path:
-        """Return the folder of the shard set.
+    def shards_folder(self) -> Path | str:
+        """Return the folder or the URL of the shard set.
 
         Raises:
             ValueError: none was given.
@@ -181,11 +186,6 @@ class TrainRun:
         if self.shards is None:
             raise ValueError("no shard set was given; use --shards FOLDER (captioning convert makes one)")
         return self.shards
-
-
-def without_credentials(uri: str) -> str:
-    """Return an address without user and password, for logs, tags and records."""
-    return re.sub(r"//.*@", "//", uri)
 
 
 def without_secrets(run: TrainRun) -> TrainRun:

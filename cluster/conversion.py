@@ -8,9 +8,9 @@ from pathlib import Path
 
 from captioning.vocabulary import Vocabulary, build_vocabulary
 from shards.coco import Annotations, read_coco, read_karpathy
-from shards.files import replace_file
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
+from shards.storage import ShardFolder, has_file, open_folder, write_file
 from shards.writer import ShardPlan, finished_record, plan_shards, remove_strangers, write_shard
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ TRAINING_SPLIT = "train"
 class ConversionPlan:
     """A shard set that is to be made."""
 
-    folder: Path
+    folder: ShardFolder
     shards: tuple[ShardPlan, ...]
     finished: tuple[ShardRecord, ...]
     annotations: Annotations
@@ -54,7 +54,7 @@ class ConversionPlan:
 
 def plan_conversion(
     source: Path,
-    folder: Path,
+    location: ShardFolder | str,
     *,
     splits: Sequence[str] = (),
     karpathy: Path | None = None,
@@ -69,7 +69,9 @@ def plan_conversion(
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
         ValueError: the annotations are faulty, there is no training split, or the folder holds another shard set.
+        OSError: the URL does not answer.
     """
+    folder = open_folder(location)
     if karpathy:
         annotations = read_karpathy(source, karpathy, splits, skip_bad=skip_bad)
     else:
@@ -112,22 +114,23 @@ def convert(
     Raises:
         ValueError: an image does not decode, and the plan does not skip bad ones.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(plan.folder, Path):
+        plan.folder.mkdir(parents=True, exist_ok=True)
     remove_strangers(plan.shards, plan.folder)
     records = list(plan.finished)
     for record in _written(plan.missing, plan.folder, num_workers):
         records.append(record)
         progress(record)
-    replace_file(plan.folder / VOCABULARY_NAME, plan.vocabulary.content())
+    write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
     verify_shards(plan.folder, manifest.shards, read_all=False)  # a node may have written to a folder of its own
     manifest.save(plan.folder)
     return manifest
 
 
-def _refuse_another(folder: Path, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
+def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
     """Refuse to write over a finished shard set that was made of something else."""
-    if not (folder / MANIFEST_NAME).is_file():
+    if not has_file(folder, MANIFEST_NAME):
         return
     manifest = load_manifest(folder)
     present = {record.name: record.plan_digest for record in manifest.shards}
@@ -139,7 +142,7 @@ def _refuse_another(folder: Path, shards: Sequence[ShardPlan], vocabulary: Vocab
         )
 
 
-def _written(plans: Sequence[ShardPlan], folder: Path, num_workers: int) -> Iterator[ShardRecord]:
+def _written(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) -> Iterator[ShardRecord]:
     if not plans:
         return
     if num_workers == 0:
@@ -159,7 +162,7 @@ def _written(plans: Sequence[ShardPlan], folder: Path, num_workers: int) -> Iter
         running += [task.remote(plan, folder) for plan in islice(waiting, 1)]
 
 
-def _write_or_fault(plan: ShardPlan, folder: Path) -> ShardRecord | str:
+def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:
     """Write a shard; return the message of what is wrong with its images, for Ray would wrap an error in its own."""
     try:
         return write_shard(plan, folder)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -130,8 +131,9 @@ class _Crew:
         logger.warning("an actor was lost %s; another takes its place", what)
         ray.kill(task.actor)  # it may only be out of reach
         if task.shard:
-            # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
-            remove_torn(self._folder, task.shard.name)
+            if isinstance(self._folder, Path):
+                # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
+                remove_torn(self._folder, task.shard.name)
             self._waiting.appendleft(task.shard)
         self._hire()
 

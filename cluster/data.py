@@ -10,13 +10,15 @@ from torch.utils.data import DataLoader, Dataset
 from captioning.batches import CaptionBatch
 from captioning.calibration import NUM_CALIBRATION_IMAGES
 from captioning.config import ModelConfig, TrainingConfig
-from captioning.vocabulary import Vocabulary, load_vocabulary
+from captioning.vocabulary import Vocabulary, parse_vocabulary
 from cluster.sources import FeatureSource, ImageSource, Source
+from shards.cache import DEFAULT_CACHE_GIB
 from shards.feature_reader import FeatureReader
-from shards.features import FeatureManifest, load_features
-from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
+from shards.features import FEATURES_NAME, FeatureManifest, load_features
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, load_manifest
 from shards.order import SampleOrder, rank_share
 from shards.reader import ShardReader
+from shards.storage import ShardFolder, open_folder, read_file
 
 
 class FeatureSet:
@@ -30,7 +32,7 @@ class FeatureSet:
         ValueError: the manifest is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: ShardFolder) -> None:
         self.folder = folder
         self.manifest: FeatureManifest = load_features(folder)
 
@@ -43,23 +45,31 @@ class ShardSet:
     """A finished shard set: manifest, vocabulary and readers of its splits.
 
     Args:
-        folder: of the shard set.
-        features: folder of a feature set of it; batches then hold features instead of images.
+        location: folder or URL of the shard set.
+        features: that of a feature set of it; batches then hold features instead of images.
+        cache_gib: of copies of shards at URLs that this node keeps.
 
     Raises:
         FileNotFoundError: a folder is no finished shard set or feature set.
-        ValueError: a manifest or the vocabulary is damaged, or the features are of another shard set.
+        ValueError: a manifest or the vocabulary is damaged, the features are of another shard set, or a URL is none.
+        OSError: a URL does not answer.
     """
 
-    def __init__(self, folder: Path, features: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        location: ShardFolder | str,
+        features: ShardFolder | str | None = None,
+        *,
+        cache_gib: float = DEFAULT_CACHE_GIB,
+    ) -> None:
+        self.folder = folder = open_folder(location, cache_gib=cache_gib)
         self.manifest: Manifest = load_manifest(folder)
-        self.vocabulary: Vocabulary = load_vocabulary(folder / VOCABULARY_NAME)
+        self.vocabulary: Vocabulary = _vocabulary_of(folder)
         if self.vocabulary.digest != self.manifest.vocabulary_digest:
             raise ValueError(
-                f"{folder / VOCABULARY_NAME} differs from the vocabulary in the manifest; run captioning convert again"
+                f"{folder}/{VOCABULARY_NAME} differs from the vocabulary in the manifest; run captioning convert again"
             )
-        self.features = FeatureSet(features) if features else None
+        self.features = FeatureSet(open_folder(features, cache_gib=cache_gib)) if features else None
         if self.features and self.features.manifest.shards_digest != self.manifest.digest:
             raise ValueError(
                 f"{features} holds features of the shard set {self.features.manifest.shards_digest[:12]}, while "
@@ -71,6 +81,12 @@ class ShardSet:
         """Return the digest of the feature set, if there is one."""
         return self.features.manifest.digest if self.features else None
 
+    @property
+    def local_manifests(self) -> list[Path]:
+        """Return the manifests that lie in folders, which every node must see."""
+        places = [(self.folder, MANIFEST_NAME), *([(self.features.folder, FEATURES_NAME)] if self.features else [])]
+        return [folder / name for folder, name in places if isinstance(folder, Path)]
+
     def reader(self, split: str) -> ShardReader:
         """Return a reader of a split, whose sample numbers count through its shards by name."""
         return ShardReader(self.folder, self.manifest.of_split(split))
@@ -80,6 +96,14 @@ class ShardSet:
         if self.features:
             return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
         return ImageSource(self.reader(split), self.vocabulary, model=model, config=config)
+
+
+def _vocabulary_of(folder: ShardFolder) -> Vocabulary:
+    path = f"{folder}/{VOCABULARY_NAME}"
+    try:
+        return parse_vocabulary(read_file(folder, VOCABULARY_NAME), path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; run captioning convert") from None
 
 
 class _TrainingShare(Dataset[list[CaptionBatch]]):
@@ -93,6 +117,7 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
         size = self._config.batch_size
         share = rank_share(step * size, (step + 1) * size, *self._ranks)
         numbers = self._order.at(share.start, share.stop).tolist()
+        self._source.fetch_ahead(self._order.shards_ahead(share.start))
         num_parts = min(self._config.accumulation, len(share))
         cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
         return [

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +17,17 @@ from shards.feature_writer import FeatureSample, FeatureShardPlan, write_feature
 from shards.features import FeatureSettings
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
+from shards.storage import ShardFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractionWork:
     """What is to be done with every shard."""
 
-    source: Path
-    """Folder of the shard set."""
-    folder: Path
-    """Folder of the feature set."""
+    source: ShardFolder
+    """Of the shard set."""
+    folder: ShardFolder
+    """Of the feature set."""
     model: ModelConfig
     """Whose encoder."""
     settings: FeatureSettings
@@ -122,7 +122,7 @@ class Extractor:
                 features, fault = None, "its features are too large for float16, or no numbers"
             if features is None and not shard.skip_bad:
                 raise ValueError(
-                    f"sample {key} of {self._work.source / shard.name}: {fault}; run captioning convert again, or "
+                    f"sample {key} of {self._work.source}/{shard.name}: {fault}; run captioning convert again, or "
                     "store the sample without features by --on-bad skip"
                 )
             yield FeatureSample(key=key, description=description, features=features, fault=fault)

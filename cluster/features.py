@@ -20,6 +20,7 @@ from shards.features import (
     load_features,
 )
 from shards.manifest import MANIFEST_NAME, ShardRecord, verify_shards
+from shards.storage import ShardFolder, has_file, open_folder
 from shards.writer import finished_record, remove_strangers
 
 _TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
@@ -94,7 +95,7 @@ def digest_of_features(shard_set: ShardSet, *, model: ModelConfig, settings: Fea
 
 def plan_extraction(
     shard_set: ShardSet,
-    folder: Path,
+    location: ShardFolder | str,
     *,
     model: ModelConfig,
     settings: FeatureSettings,
@@ -106,7 +107,7 @@ def plan_extraction(
 
     Args:
         shard_set: of the images.
-        folder: of the feature set.
+        location: folder or URL of the feature set.
         model: which encoder.
         settings: what is kept of an image.
         splits: which; all if not given. Splits that the feature set has already stay.
@@ -118,7 +119,7 @@ def plan_extraction(
         ValueError: there is no such split, the encoder trains or does not fit the images, or the folder holds something
             else.
     """
-    encoder = encoder_identity(model, seed=settings.seed)
+    folder, encoder = open_folder(location), encoder_identity(model, seed=settings.seed)
     built = Encoder(model, load_weights=False)
     manifest = FeatureManifest(
         shards=(),
@@ -160,11 +161,11 @@ def _plans_of_split(
         first += record.num_samples
 
 
-def _refuse_another(folder: Path, manifest: FeatureManifest) -> None:
+def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:
     """Refuse to write over a shard set, or a finished feature set of something else."""
-    if (folder / MANIFEST_NAME).exists():
+    if has_file(folder, MANIFEST_NAME):
         raise ValueError(f"{folder} holds a shard set; choose another folder for its features")
-    if (folder / FEATURES_NAME).is_file() and load_features(folder).digest != manifest.digest:
+    if has_file(folder, FEATURES_NAME) and load_features(folder).digest != manifest.digest:
         raise ValueError(
             f"{folder} holds a finished feature set of other images, another encoder or other settings; "
             "choose another folder, or delete this one"
@@ -195,7 +196,8 @@ def extract(
         RuntimeError: actors die again and again.
     """
     verify_shards(plan.work.source, [shard.source for shard in plan.missing], read_all=False)
-    plan.work.folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(plan.work.folder, Path):
+        plan.work.folder.mkdir(parents=True, exist_ok=True)
     remove_strangers([*plan.shards, *plan.finished], plan.work.folder)
     records = list(plan.finished)
     if plan.missing and num_workers:

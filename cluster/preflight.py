@@ -1,5 +1,6 @@
 """What would make a job fail, asked before it starts."""
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +24,8 @@ def check_data(run: TrainRun) -> ShardSet:
         FileNotFoundError: a folder or file is missing.
         ValueError: something is damaged or unknown.
     """
-    shard_set = ShardSet(run.shards_folder(), run.features)
+    shard_set = ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
+    _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
     for split in (run.train_split, run.validation_split):
@@ -31,6 +33,22 @@ def check_data(run: TrainRun) -> ShardSet:
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set
+
+
+def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
+    """Check that copies of the shards that training reads at once, and of the next ones, fit under the limit."""
+    read = shard_set.features or shard_set
+    if isinstance(read.folder, Path):
+        return
+    largest = max(shard.num_bytes for shard in read.manifest.shards)
+    num_shards = min(2 * run.training.shuffle_window_shards, len(read.manifest.shards))
+    if num_shards * largest > run.storage.cache_gib * 2**30:
+        needed = math.ceil(100 * num_shards * largest / 2**30) / 100
+        raise ValueError(
+            f"two windows of the order, {num_shards} shards of up to {largest / 2**30:.3g} GiB, do not fit into "
+            f"{run.storage.cache_gib:g} GiB of copies; use --cache-gib {needed:g} or a smaller "
+            "--training.shuffle-window-shards"
+        )
 
 
 def _check_features(run: TrainRun, features: FeatureSet) -> None:

@@ -74,7 +74,7 @@ class Rank:
         store = store_of(self.run.folder, self.run.storage.checkpoints)
         self.attempt = begin_attempt(link, store, world_size=self.world_size, device=self.device)
         link.start(self.attempt.number)
-        self.shard_set = ShardSet(self.run.shards_folder(), self.run.features)
+        self.shard_set = ShardSet(self.run.shards_folder(), self.run.features, cache_gib=self.run.storage.cache_gib)
         num_samples = self.shard_set.manifest.splits[self.run.train_split]
         self.num_steps = num_training_steps(self.run.training, num_samples)
         per_epoch = max(1, round(num_samples / self.run.training.batch_size))

@@ -59,8 +59,8 @@ def extract_features(
         shard_set: of the images.
         progress: called with the number of images done, and of all.
     """
-    folder: Path | None = run.features
-    if folder is None:
+    folder = run.features
+    if not isinstance(folder, Path):
         return
     plan = plan_extraction(
         shard_set,

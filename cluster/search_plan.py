@@ -58,11 +58,13 @@ class SearchPlan:
     def awaits_features(self) -> bool:
         """Return whether trials read features that are still to be made."""
         features = self.run.features
-        return self.extracts and features is not None and not (features / FEATURES_NAME).is_file()
+        return self.extracts and isinstance(features, Path) and not (features / FEATURES_NAME).is_file()
 
     def readable(self) -> ShardSet:
         """Return what trials read, or the images as long as that is not there."""
-        return self.shard_set if self.awaits_features else ShardSet(self.shard_set.folder, self.run.features)
+        if self.awaits_features:
+            return self.shard_set
+        return ShardSet(self.shard_set.folder, self.run.features, cache_gib=self.run.storage.cache_gib)
 
     def identity_of(self, run: TrainRun) -> dict[str, Any]:
         """Return what decides about the weights of a trial's run."""

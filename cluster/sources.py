@@ -34,6 +34,10 @@ class Source(Protocol):
         """Return the number of samples of each shard."""
         ...
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background if they lie at a URL, by their indices in ``shard_sizes``."""
+        ...
+
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Read samples; bad ones are left out, and listed.
 
@@ -61,6 +65,10 @@ class ImageSource:
         self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
         self.shard_sizes = reader.shard_sizes
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background."""
+        self._reader.fetch_ahead(shards)
+
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Read and decode samples."""
         return make_batch(
@@ -75,7 +83,7 @@ class ImageSource:
         try:
             sample = self._reader.read(number)
         except DamagedSampleError as error:
-            return BadSample(error.key, error.shard.name, position, error.reason)
+            return BadSample(error.key, error.shard, position, error.reason)
         return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions, sample.shard)
 
 
@@ -99,6 +107,10 @@ class FeatureSource:
         self.shard_sizes = reader.shard_sizes
         self._remembered: dict[int, _Remembered] = {}
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background."""
+        self._reader.fetch_ahead(shards)
+
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Copy a view of each sample."""
         views = [0] * len(numbers)
@@ -112,7 +124,7 @@ class FeatureSource:
                 self._reader.copy_view(number, view, features[len(good)])
                 key, shard, words = self._captions(number)
             except DamagedSampleError as error:
-                bad.append(BadSample(error.key, error.shard.name, position, error.reason))
+                bad.append(BadSample(error.key, error.shard, position, error.reason))
             else:
                 good.append(EncodedSample(key, position, shard, words))
         return batch_of(torch.from_numpy(features[: len(good)]), good, tuple(bad))

@@ -1,18 +1,15 @@
 """Where a run's checkpoints lie: a folder that every node sees, or any place that fsspec reaches (s3://, gs://)."""
 
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote
 
 from captioning.description import DESCRIPTION_NAME
-from cluster.remote import RemoteFolder
 from shards.files import replace_file
-
-_SCHEME_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+from shards.location import local_folder
+from shards.remote import RemoteFolder
 
 
 class CheckpointStore:
@@ -136,14 +133,8 @@ class CheckpointStore:
 
 
 def _local_folder(location: str) -> Path | None:
-    """Return the folder of a path or a file:// URL; None for any other URL."""
-    if not _SCHEME_FORM.match(location):
-        folder = Path(location)
-    elif location.partition("://")[0] in ("file", "local"):
-        folder = Path(unquote(location.partition("://")[2].removeprefix("localhost")))
-    else:
-        return None
-    if not folder.is_absolute():
+    folder = local_folder(location)
+    if folder and not folder.is_absolute():
         raise ValueError(f"{location} is no absolute path; other nodes run in other folders: write it out from /")
     return folder
 

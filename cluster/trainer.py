@@ -32,8 +32,6 @@ from cluster.session import cluster_session
 from cluster.starts import config_text, known_record, lineage_of, mark_killed, ship_the_rest, start_record
 from cluster.tracking import connect, tracking_uri
 from cluster.worker import train_worker
-from shards.features import FEATURES_NAME
-from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -113,17 +111,13 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
     with cluster_session(run.cluster):
         check_capacity(run.cluster)
         check_home_is_shared(run.storage.home)
-        check_files_are_shared([shard_set.folder / MANIFEST_NAME, *_feature_files(run), *_weights_files(run)])
+        check_files_are_shared([*shard_set.local_manifests, *_weights_files(run)])
         record = start_record(run, shard_set)
         try:
             return _fit_on_cluster(run, record, shard_set, is_wanted)
         except (KeyboardInterrupt, SystemExit):
             mark_killed(run, record)  # also if it was told to end before anyone listened
             raise
-
-
-def _feature_files(run: TrainRun) -> list[Path]:
-    return [run.features / FEATURES_NAME] if run.features else []
 
 
 def _weights_files(run: TrainRun) -> list[Path]:

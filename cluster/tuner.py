@@ -37,7 +37,6 @@ from cluster.tracking import connect, create_run, experiment_id, tracking_uri
 from cluster.trial import TrialPlan, TrialProcess
 from cluster.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
 from cluster.tune_driver import NextTrial, TellSearch, follow
-from shards.manifest import MANIFEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def tune(
         with cluster_session(run.cluster):
             check_capacity(run.cluster)
             check_home_is_shared(run.storage.home)
-            check_files_are_shared([plan.shard_set.folder / MANIFEST_NAME])
+            check_files_are_shared(plan.shard_set.local_manifests)
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
             check_data(plan.run)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
+from cluster.location import Location
 from jobs.cli import run_job
 from jobs.output import write_json, write_line
 from jobs.parsing import parse
@@ -31,8 +32,8 @@ _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 class CaptionJob:
     """What to caption."""
 
-    inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Images, folders of images, or shard sets."""
+    inputs: tyro.conf.Positional[tuple[Location, ...]]
+    """Images, folders of images, or shard sets, these also at any URL that fsspec reaches."""
     model: str
     """The model."""
     html: Path | None = None
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     from cluster.tracking import connect
 
     for path in job.inputs:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give images, folders or shard sets")
     model = resolve_model(job.model, connect(job.tracking, job.storage))
     logger.info("%s is %s", job.model, model)
@@ -99,8 +100,8 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
 
     spec = ImageSpec(shorter_side_px=512)
     for path in job.inputs:
-        if (path / "manifest.json").is_file():
-            yield from _shard_set_pictures(path, job.split)
+        if isinstance(path, str) or (path / "manifest.json").is_file():
+            yield from _shard_set_pictures(path, job)
             continue
         files = (
             sorted(one for one in path.rglob("*") if one.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
@@ -114,13 +115,13 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
                 faults.append(f"{file}: {error}")
 
 
-def _shard_set_pictures(folder: Path, split: str) -> Iterator[_Picture]:
+def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Picture]:
     from cluster.data import ShardSet
 
-    reader = ShardSet(folder).reader(split)
+    reader = ShardSet(location, cache_gib=job.storage.cache_gib).reader(job.split)
     for number in range(len(reader)):
         sample = reader.read(number)
-        yield _Picture(f"{sample.key} of {folder}", sample.jpeg, sample.captions)
+        yield _Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)
 
 
 def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "WrittenCaption"]]:

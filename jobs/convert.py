@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cluster.config import ClusterConfig
+from cluster.location import Location
 from jobs.cli import run_job
 from jobs.output import write_json
 from jobs.parsing import parse
@@ -31,8 +32,8 @@ class ConvertJob:
 
     source: tyro.conf.Positional[Path]
     """Folder in COCO layout: images/ or <split>2017/, and annotations/captions_<split>*.json."""
-    shards: tyro.conf.Positional[Path]
-    """Folder of the shard set."""
+    shards: tyro.conf.Positional[Location]
+    """The shard set: a folder, or any URL that fsspec reaches."""
     splits: tuple[str, ...] = ()
     """Which splits; all that are there if not given."""
     karpathy: Path | None = None
@@ -92,7 +93,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     )
     if is_dry:
         for shard in plan.missing:
-            logger.info("would write %s with %d images", job.shards / shard.name, len(shard.images))
+            logger.info("would write %s/%s with %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
         with cluster_session(ClusterConfig(address=job.address)), counting() as bars:

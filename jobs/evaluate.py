@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
+from cluster.location import Location
 from jobs.cli import run_job
 from jobs.output import write_json
 from jobs.parsing import parse
@@ -30,8 +31,8 @@ class EvaluateJob:
 
     model: tyro.conf.Positional[str]
     """The model."""
-    shards: Path
-    """Folder of the shard set."""
+    shards: Location
+    """The shard set: a folder, or any URL that fsspec reaches."""
     split: str = "val"
     """Which split."""
     out: Path | None = None
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     from cluster.registry import log_evaluation
     from cluster.tracking import connect
 
-    shard_set = ShardSet(job.shards)
+    shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)

@@ -12,17 +12,18 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from captioning.config import ModelConfig
 from cluster.config import ClusterConfig
+from cluster.location import Location
 from jobs.cli import run_job
 from jobs.output import write_json
 from jobs.parsing import parse
 from jobs.terminal import counting
+from shards.cache import DEFAULT_CACHE_GIB
 from shards.features import FeatureManifest, FeatureSettings
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ class EncoderConfig:
 class ExtractJob:
     """What to extract, and how."""
 
-    shards: tyro.conf.Positional[Path]
-    """Folder of the shard set."""
-    features: tyro.conf.Positional[Path]
-    """Folder of the feature set."""
+    shards: tyro.conf.Positional[Location]
+    """The shard set: a folder, or any URL that fsspec reaches."""
+    features: tyro.conf.Positional[Location]
+    """The feature set: a folder, or any URL that fsspec reaches."""
     model: EncoderConfig = field(default_factory=EncoderConfig)
     settings: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     splits: tuple[str, ...] = ()
@@ -58,6 +59,8 @@ class ExtractJob:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that does not decode: stop, or store it without features, which training treats as a bad
     sample."""
+    cache_gib: float = DEFAULT_CACHE_GIB
+    """What a node keeps of shards at a URL, in GiB, in its folder ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
     batch_size: int = 32
     """Images at once."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -87,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
     if invocation.dry_run:
         manifest = plan.with_records(plan.finished)
         for shard in plan.missing:
-            logger.info("would write %s of %d images", job.features / shard.name, shard.source.num_samples)
+            logger.info("would write %s/%s of %d images", job.features, shard.name, shard.source.num_samples)
     else:
         manifest = _extract(plan, job)
     if invocation.json:
@@ -109,7 +112,7 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
 
     model = ModelConfig(backbone=job.model.backbone, weights=job.model.weights, image_size_px=job.model.image_size_px)
     plan = plan_extraction(
-        ShardSet(job.shards),
+        ShardSet(job.shards, cache_gib=job.cache_gib),
         job.features,
         model=model,
         settings=job.settings,

@@ -141,7 +141,7 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") ->
     from pydantic import TypeAdapter, ValidationError
 
     kind = type(base)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)  # which say how a location is read
     changes: dict[str, Any] = {}
     for name, value in content.items():
         if name not in hints:

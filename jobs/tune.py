@@ -97,7 +97,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     model = resolve_model(str(wanted.folder), client)
     evaluation = evaluate_split(
         model.folder,
-        ShardSet(run.shards_folder()),
+        ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib),
         run.validation_split,
         step=model.description.step,
         beam_size=_BEAM_SIZE,

@@ -1,13 +1,14 @@
 """Sample number -> features and captions, through memory-mapped tar files."""
 
 import io
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from shards.features import FeatureManifest
 from shards.reader import DamagedSampleError, OpenShard, ShardReader, parse_description
+from shards.storage import ShardFolder
 
 _MAGIC_LENGTH = 8  # of an .npy file: its name and version; the length of the header follows, in two bytes
 
@@ -32,7 +33,7 @@ class FeatureReader:
         ValueError: there is no such split.
     """
 
-    def __init__(self, folder: Path, manifest: FeatureManifest, split: str) -> None:
+    def __init__(self, folder: ShardFolder, manifest: FeatureManifest, split: str) -> None:
         self._reader = ShardReader(folder, manifest.of_split(split), job="extract")
         self.shard_sizes = self._reader.shard_sizes
         self.num_views, *shape = self._shape = manifest.shape
@@ -52,12 +53,16 @@ class FeatureReader:
             DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
-        key, path, shard = self._reader.find(number)
+        key, place, shard = self._reader.find(number)
         try:
             _, captions = parse_description(shard.part(key, "json"))
         except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
-            raise DamagedSampleError(key, path, " ".join(str(error).split())) from error
-        return DescribedSample(key, path.name, captions)
+            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
+        return DescribedSample(key, place.rpartition("/")[2], captions)
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Fetch shards in the background; as ``ShardReader`` does."""
+        self._reader.fetch_ahead(shards)
 
     def copy_view(self, number: int, view: int, target: np.ndarray) -> None:
         """Copy one view of a sample; the bytes of the others are not touched.
@@ -70,11 +75,11 @@ class FeatureReader:
         Raises:
             IndexError, DamagedSampleError, ValueError: as in ``describe``.
         """
-        key, path, shard = self._reader.find(number)
+        key, place, shard = self._reader.find(number)
         try:
             offset = self._first_value(shard, key) + view * self._num_view_bytes
         except ValueError as error:
-            raise DamagedSampleError(key, path, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
         target[...] = np.frombuffer(shard.content, "<f2", target.size, offset).reshape(target.shape)
 
     def _first_value(self, shard: OpenShard, key: str) -> int:

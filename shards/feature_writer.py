@@ -5,13 +5,13 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from shards.annotations import SetAside
 from shards.features import FeatureEncoder, FeatureSettings, feature_digest
 from shards.manifest import ShardRecord
+from shards.storage import ShardFolder
 from shards.writer import write_samples
 
 
@@ -57,7 +57,7 @@ class FeatureSample:
     """Why it has no features."""
 
 
-def write_feature_shard(samples: Iterable[FeatureSample], plan: FeatureShardPlan, folder: Path) -> ShardRecord:
+def write_feature_shard(samples: Iterable[FeatureSample], plan: FeatureShardPlan, folder: ShardFolder) -> ShardRecord:
     """Write one feature shard, then its record, which says that the shard is finished."""
     set_aside: list[SetAside] = []
     members = (_members(sample, set_aside) for sample in samples)

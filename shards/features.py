@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from shards.files import replace_file
 from shards.manifest import ShardRecord
+from shards.storage import ShardFolder, read_file, write_file
 
 FORMAT_VERSION = 1
 FEATURES_NAME = "features.json"
@@ -112,26 +112,30 @@ class FeatureManifest:
             )
         return shards
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: ShardFolder) -> None:
         """Write the manifest into its feature set, whole or not at all."""
         content = {"digest": self.digest, **asdict(self)}
         sealed = {"seal": _sha256(content), **content}
-        replace_file(folder / FEATURES_NAME, json.dumps(sealed, indent=1).encode() + b"\n")
+        write_file(folder, FEATURES_NAME, json.dumps(sealed, indent=1).encode() + b"\n")
 
 
-def load_features(folder: Path) -> FeatureManifest:
+def load_features(folder: ShardFolder) -> FeatureManifest:
     """Read the manifest of a finished feature set.
 
     Raises:
         FileNotFoundError: the folder holds no manifest.
         ValueError: the manifest is damaged, altered or of another format version.
     """
-    path = folder / FEATURES_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: {folder} is no finished feature set; run captioning extract")
+    path = f"{folder}/{FEATURES_NAME}"
+    try:
+        stored = read_file(folder, FEATURES_NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{path} does not exist: {folder} is no finished feature set; run captioning extract"
+        ) from None
     remedy = f"delete {path} and run captioning extract again"
     try:
-        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(stored)
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")

@@ -1,5 +1,6 @@
 """Files that are whole or absent, whatever is killed when."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ def remove_torn(folder: Path, names: str) -> None:
     """
     for path in folder.glob(f".{names}.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

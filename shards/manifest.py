@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from shards.annotations import SetAside
-from shards.files import replace_file
+from shards.files import sha256_of
 from shards.images import ImageSpec
+from shards.storage import ShardFolder, read_file, write_file
 
 FORMAT_VERSION = 1
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
@@ -72,25 +73,29 @@ class Manifest:
             raise ValueError(f"the shard set has no split {split}; it has {', '.join(self.splits) or 'none'}")
         return shards
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: ShardFolder) -> None:
         """Write the manifest into its shard set, whole or not at all."""
         content = {"digest": self.digest, **asdict(self)}
-        replace_file(folder / MANIFEST_NAME, json.dumps(content, indent=1).encode() + b"\n")
+        write_file(folder, MANIFEST_NAME, json.dumps(content, indent=1).encode() + b"\n")
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_manifest(folder: ShardFolder) -> Manifest:
     """Read the manifest of a finished shard set.
 
     Raises:
         FileNotFoundError: the folder holds no manifest.
         ValueError: the manifest is damaged or of another format version.
     """
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: {folder} is no finished shard set; run captioning convert")
+    path = f"{folder}/{MANIFEST_NAME}"
+    try:
+        stored = read_file(folder, MANIFEST_NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{path} does not exist: {folder} is no finished shard set; run captioning convert"
+        ) from None
     remedy = f"delete {path} and run captioning convert again"
     try:
-        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(stored)
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
@@ -108,21 +113,28 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert") -> None:
+def verify_shards(
+    folder: ShardFolder, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert"
+) -> None:
     """Check that shards are there and unaltered.
 
     Args:
         folder: of the shard set.
         shards: what to check.
-        read_all: also read every byte and compare its sha256; about 1 GB/s a core.
+        read_all: also read every byte and compare its sha256, about 1 GB/s a core; at a URL that is done for each shard
+            when it is fetched.
         job: that makes such shards, for messages.
 
     Raises:
         FileNotFoundError: a shard is missing.
         ValueError: a shard was altered.
     """
-    with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
+    if isinstance(folder, Path):
+        with ThreadPoolExecutor() as pool:
+            faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
+    else:
+        sizes = folder.sizes()
+        faults = [_fault_by_size(sizes.get(shard.name), shard) for shard in shards]
     missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
     altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
     remedy = f"run captioning {job} again, which rebuilds just these"
@@ -134,15 +146,20 @@ def verify_shards(folder: Path, shards: Sequence[ShardRecord], *, read_all: bool
         )
 
 
+def is_whole(folder: ShardFolder, shard: ShardRecord) -> bool:
+    """Return whether a shard is there and unaltered; at a URL, whether its size is right."""
+    if isinstance(folder, Path):
+        return not _fault_of(folder / shard.name, shard, read_all=True)
+    return not _fault_by_size(folder.sizes(shard.name).get(shard.name), shard)
+
+
 def _fault_of(path: Path, shard: ShardRecord, *, read_all: bool) -> str:
-    if not path.is_file():
-        return "missing"
-    if path.stat().st_size != shard.num_bytes:
-        return "altered"
+    if fault := _fault_by_size(path.stat().st_size if path.is_file() else None, shard):
+        return fault
     return "altered" if read_all and sha256_of(path) != shard.sha256 else ""
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's content, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _fault_by_size(num_bytes: int | None, shard: ShardRecord) -> str:
+    if num_bytes is None:
+        return "missing"
+    return "" if num_bytes == shard.num_bytes else "altered"

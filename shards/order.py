@@ -94,6 +94,16 @@ class SampleOrder:
             start += len(taken)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
+    def shards_ahead(self, position: int) -> list[int]:
+        """Return the shards of the window that holds a position, then those of the next window."""
+        epoch, offset = divmod(position, self.num_samples)
+        shards, window_ends = self._epoch_layout(epoch)
+        first = int(np.searchsorted(window_ends, offset, side="right")) * self._window_shards
+        ahead = shards[first : first + 2 * self._window_shards].tolist()
+        if first + self._window_shards >= len(shards):
+            ahead += self._epoch_layout(epoch + 1)[0][: self._window_shards].tolist()
+        return ahead
+
     def _from_epoch(self, epoch: int, offset: int, count: int) -> np.ndarray:
         """Take at most ``count`` sample numbers of one window, from ``offset`` of the epoch on."""
         window_ends = self._epoch_layout(epoch)[1]

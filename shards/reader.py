@@ -7,15 +7,17 @@ import tarfile
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from shards.manifest import ShardRecord
+from shards.storage import ShardFolder
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
 # Each holds a file descriptor, of which a process has 1,024; training reads from one window of shards at a time.
 _MAX_OPEN_SHARDS = 256
+_NUM_AHEAD = 2
 # As webdataset splits a name: the key runs to the first dot of the last part, and what has none is no sample's.
 _KEY_AND_SUFFIX = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 
@@ -35,27 +37,28 @@ class DamagedSampleError(ValueError):
 
     Attributes:
         key: of the sample.
-        shard: the path of its shard.
+        shard: the name of its shard.
         reason: what is wrong with it.
     """
 
-    def __init__(self, key: str, shard: Path, reason: str) -> None:
-        super().__init__(key, shard, reason)
-        self.key, self.shard, self.reason = key, shard, reason
+    def __init__(self, key: str, place: str, reason: str) -> None:
+        super().__init__(key, place, reason)
+        self.key, self.shard, self.reason = key, place.rpartition("/")[2], reason
+        self._place = place
 
     def __str__(self) -> str:
         """Name the sample and what to do."""
-        return f"sample {self.key} of {self.shard} is damaged ({self.reason}); run captioning convert again"
+        return f"sample {self.key} of {self._place} is damaged ({self.reason}); run captioning convert again"
 
 
 class OpenShard:
     """A mapped tar file and where its samples lie in it."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def __init__(self, file: BinaryIO) -> None:
+        # The map holds the file open, and with it the lock that says that a copy is in use.
+        self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._members: dict[str, dict[str, tuple[int, int]]] = {}
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 name = _KEY_AND_SUFFIX.fullmatch(member.name)
                 if member.isfile() and name:
@@ -94,11 +97,13 @@ class ShardReader:
         job: that makes such shards, for messages.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
+    def __init__(self, folder: ShardFolder, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
         self._folder, self._shards, self._job = folder, list(shards), job
         self.shard_sizes = [shard.num_samples for shard in shards]
         self._first = np.concatenate(([0], np.cumsum(self.shard_sizes, dtype=np.int64)))
-        self._shard = lru_cache(maxsize=_MAX_OPEN_SHARDS)(self._open)
+        max_open = _MAX_OPEN_SHARDS if isinstance(folder, Path) else min(_MAX_OPEN_SHARDS, folder.max_open(shards))
+        self._shard = lru_cache(maxsize=max_open)(self._open)
+        self._last_opened = -1
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -116,20 +121,29 @@ class ShardReader:
             DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
-        key, path, shard = self.find(number)
+        key, place, shard = self.find(number)
         try:
             image_id, captions = parse_description(shard.part(key, "json"))
-            return Sample(key, path.name, image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
+            return Sample(key, place.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
         except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
-            raise DamagedSampleError(key, path, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
 
     def describe(self, number: int) -> tuple[str, bytes]:
         """Return a sample's key and json as they are stored, empty if it has none; raises as ``find``."""
         key, _, shard = self.find(number)
         return key, shard.part(key, "json") if shard.has(key, "json") else b""
 
-    def find(self, number: int) -> tuple[str, Path, OpenShard]:
-        """Return a sample's key, the path of its shard, and the shard.
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background, in this order, if they lie at a URL.
+
+        Args:
+            shards: their indices, as they are counted by ``shard_sizes``.
+        """
+        if not isinstance(self._folder, Path):
+            self._folder.fetch_ahead([self._shards[index] for index in shards])
+
+    def find(self, number: int) -> tuple[str, str, OpenShard]:
+        """Return a sample's key, the path or URL of its shard, and the shard.
 
         Raises:
             IndexError, ValueError: as in ``read``.
@@ -138,13 +152,18 @@ class ShardReader:
             raise IndexError(f"sample {number} does not exist; there are {len(self)}")
         index = int(np.searchsorted(self._first, number, side="right")) - 1
         shard = self._shard(index)
-        return shard.keys[number - int(self._first[index])], self._folder / self._shards[index].name, shard
+        return shard.keys[number - int(self._first[index])], f"{self._folder}/{self._shards[index].name}", shard
 
     def _open(self, index: int) -> OpenShard:
         record = self._shards[index]
-        path = self._folder / record.name
+        path = f"{self._folder}/{record.name}"
+        if index == self._last_opened + 1:  # as in validation, where shards are read in their order
+            self.fetch_ahead(range(index + 1, min(index + 1 + _NUM_AHEAD, len(self._shards))))
+        self._last_opened = index
+        remote = None if isinstance(self._folder, Path) else self._folder.open(record)
         try:
-            shard = OpenShard(path)
+            with remote or Path(path).open("rb") as file:
+                shard = OpenShard(file)
         except (OSError, ValueError, tarfile.TarError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"{path} cannot be read ({reason}); run captioning {self._job} again") from error

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
@@ -13,10 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from webdataset.writer import TarWriter
 
 from shards.annotations import CaptionedImage, SetAside
-from shards.files import replace_file, replacing
+from shards.files import replace_file, replacing, sha256_of
 from shards.images import ImageSpec, codec_versions, store_image
-from shards.manifest import ShardRecord, sha256_of
+from shards.manifest import ShardRecord, is_whole
 from shards.order import shuffled
+from shards.storage import RemoteShards, ShardFolder, read_file
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
@@ -106,7 +108,7 @@ def plan_shards(
     ]
 
 
-def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
+def write_shard(plan: ShardPlan, folder: ShardFolder) -> ShardRecord:
     """Write one shard, then its record, which says that the shard is finished.
 
     Raises:
@@ -121,7 +123,7 @@ def write_shard(plan: ShardPlan, folder: Path) -> ShardRecord:
 def write_samples(
     samples: Iterable[dict[str, str | bytes]],
     plan: AnyShardPlan,
-    folder: Path,
+    folder: ShardFolder,
     *,
     plan_digest: str,
     set_aside: Sequence[SetAside],
@@ -131,11 +133,17 @@ def write_samples(
     Args:
         samples: each with its ``__key__``, and a file's content by suffix.
         plan: of the shard.
-        folder: of all shards.
+        folder: of all shards; for one at a URL the shard is made in a temporary folder first.
         plan_digest: the plan's, taken before the first sample.
         set_aside: read at the end; what was found to be faulty until then.
     """
-    path, record_path = folder / plan.name, _record_path(folder, plan.name)
+    if not isinstance(folder, Path):
+        with TemporaryDirectory(prefix="shard-") as scratch:
+            record = write_samples(samples, plan, Path(scratch), plan_digest=plan_digest, set_aside=set_aside)
+            for name in (plan.name, _record_name(plan.name)):
+                folder.put(name, Path(scratch) / name)
+        return record
+    path, record_path = folder / plan.name, folder / _record_name(plan.name)
     record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, should we be killed
     num_samples = 0
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
@@ -155,20 +163,25 @@ def write_samples(
     return record
 
 
-def finished_record(plan: AnyShardPlan, folder: Path) -> ShardRecord | None:
-    """Return the record of a shard that this very plan has already made and that is still whole, if there is one."""
+def finished_record(plan: AnyShardPlan, folder: ShardFolder) -> ShardRecord | None:
+    """Return the record of a shard that this very plan has already made and that is still whole, if there is one.
+
+    Of a shard at a URL, only the size is compared.
+    """
     try:
-        content = json.loads(_record_path(folder, plan.name).read_bytes())
+        content = json.loads(read_file(folder, _record_name(plan.name)))
         record = TypeAdapter(ShardRecord).validate_python(content)
     except (OSError, ValueError, ValidationError):
         return None
-    path = folder / plan.name
     is_wanted = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
-    return record if is_wanted and path.is_file() and sha256_of(path) == record.sha256 else None
+    return record if is_wanted and is_whole(folder, record) else None
 
 
-def remove_strangers(plans: Sequence[Named], folder: Path) -> None:
+def remove_strangers(plans: Sequence[Named], folder: ShardFolder) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
+    if not isinstance(folder, Path):
+        _remove_strangers_at(folder, {plan.name for plan in plans})
+        return
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
         return  # what lies in this folder is not of our making
@@ -179,8 +192,19 @@ def remove_strangers(plans: Sequence[Named], folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _record_path(folder: Path, shard_name: str) -> Path:
-    return folder / RECORDS_FOLDER / f"{shard_name}.json"
+def _remove_strangers_at(folder: RemoteShards, wanted: set[str]) -> None:
+    records = folder.sizes(RECORDS_FOLDER)
+    shards = [name for name in folder.sizes() if _SHARD_NAME.fullmatch(name)] if records else []
+    for name in shards:
+        if name not in wanted:
+            folder.remove(name)
+    for name in records:
+        if name.removesuffix(".json") not in wanted:
+            folder.remove(f"{RECORDS_FOLDER}/{name}")
+
+
+def _record_name(shard_name: str) -> str:
+    return f"{RECORDS_FOLDER}/{shard_name}.json"
 
 
 def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -> dict[str, str | bytes] | None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import fsspec
 import pytest
 
 from jobs.cli import run_job
@@ -38,6 +39,22 @@ def test_evaluating_gives_one_json_document(captioning, tiny_run, drawn_shards):
     assert (code, result["num_images"], result["step"], sorted(result["scores"])) == (
         0, 30, 5, ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr-D", "ROUGE-L"],
     )  # fmt: skip
+
+
+@pytest.fixture
+def shards_url(drawn_shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPTIONING_CACHE", str(tmp_path / "cache"))
+    system = fsspec.filesystem("memory")
+    system.put(str(drawn_shards), "/bucket/shards", recursive=True)
+    yield "memory://bucket/shards"
+    system.rm("/", recursive=True)
+
+
+def test_a_shard_set_at_a_url_is_scored_and_captioned_as_its_folder_is(captioning, tiny_run, drawn_shards, shards_url):
+    scores = [captioning("evaluate", tiny_run, "--shards", one, "--json")[:2] for one in (drawn_shards, shards_url)]
+    lines = [captioning("caption", one, "--model", tiny_run)[1] for one in (drawn_shards, shards_url)]
+    assert scores[0] == scores[1]
+    assert lines[0].replace(str(drawn_shards), shards_url) == lines[1]
 
 
 def test_results_are_in_coco_format_with_each_image_once(captioning, tiny_run, drawn_shards, tmp_path):

@@ -120,3 +120,19 @@ def test_a_batch_smaller_than_the_number_of_workers_is_refused():
 def test_an_unknown_rank_is_refused():
     with pytest.raises(ValueError, match="rank 4 does not exist among 4 workers"):
         rank_share(0, 8, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("start", "inside", "stop"),
+    [
+        (0, 0, 8),
+        (0, 3, 8),
+        (4, 4, 10),  # the next window is the last, and shorter
+        (8, 9, 14),  # the next window is the first of the next epoch
+        (10, 11, 18),
+    ],
+)
+def test_the_shards_ahead_are_those_of_a_window_and_the_next(start, inside, stop):
+    order = make_order([2] * 5)  # windows of four, four and two samples
+    ahead, read = order.shards_ahead(inside), {number // 2 for number in order.at(start, stop).tolist()}
+    assert (set(ahead), {number // 2 for number in order.at(inside, inside + 1)} <= set(ahead[:2])) == (read, True)

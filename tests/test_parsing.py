@@ -100,6 +100,17 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     )
 
 
+def test_urls_stay_and_file_urls_are_paths(file, tmp_path):
+    run = run_of("--shards", "s3://bucket/a b", "--features", (tmp_path / "a b").as_uri())
+    assert (run.shards, run.features) == ("s3://bucket/a b", tmp_path / "a b")
+
+
+def test_locations_in_a_file_are_read_as_flags_are(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = run_of("--config", file("{shards: s, features: 'gs://bucket/f'}"))
+    assert (run.shards, run.features) == (tmp_path / "s", "gs://bucket/f")
+
+
 def test_the_home_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path))
     code = "from cluster.config import TrainRun; print(TrainRun().storage.home)"

@@ -221,6 +221,18 @@ def test_credentials_in_the_address_of_checkpoints_are_refused():
         StorageConfig(checkpoints="ftp://me:secret@host/folder")
 
 
+@pytest.mark.parametrize("name", ["shards", "features"])
+def test_credentials_in_the_address_of_shards_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^the address of {name} at ftp://host/folder holds credentials"):
+        TrainRun(**{name: "ftp://me:secret@host/folder"})
+
+
+@pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
+def test_a_limit_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match=f"{size} GiB of copies hold no shard; use a --cache-gib above 0"):
+        StorageConfig(cache_gib=size)
+
+
 def test_a_run_without_shards_is_refused():
     with pytest.raises(ValueError, match="no shard set was given; use --shards"):
         TrainRun().shards_folder()

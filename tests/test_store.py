@@ -14,8 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
-from cluster.remote import RemoteFolder
 from cluster.store import CheckpointStore
+from shards.remote import RemoteFolder
 
 pytestmark = pytest.mark.cluster
 

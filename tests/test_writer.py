@@ -19,8 +19,8 @@ from pictures import decoded, encoded, noise, write_coco
 import shards.writer
 from shards.annotations import CaptionedImage
 from shards.coco import read_coco
+from shards.files import sha256_of
 from shards.images import ImageSpec, store_image
-from shards.manifest import sha256_of
 from shards.writer import ShardPlan, finished_record, plan_shards, remove_strangers, write_shard
 
 SPEC = ImageSpec(shorter_side_px=12)

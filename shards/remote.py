@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import fsspec
-
-from cluster.config import without_credentials
+from shards.location import without_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +38,8 @@ class RemoteFolder:
     def __init__(self, url: str, sleep: Callable[[float], None]) -> None:
         self._url, self._sleep = url, sleep
         self._opened: tuple[int, Any, str] | None = None
+        import fsspec  # a fifth of a second that --help should not cost
+
         try:
             fsspec.get_filesystem_class(url.partition("://")[0])
         except (ValueError, ImportError) as error:
@@ -57,17 +57,24 @@ class RemoteFolder:
 
     def list_entries(self, name: str = "") -> dict[str, bool]:
         """Return what is in the folder, or in one in it: names, and whether each is a folder; nothing if it is not."""
-        try:
-            entries = self._try(lambda system, root: system.ls(f"{root}/{name}".rstrip("/"), detail=True))
-        except FileNotFoundError:
-            return {}
-        found = {entry["name"]: entry["type"] == "directory" for entry in entries}
+        found = {entry["name"]: entry["type"] == "directory" for entry in self._entries(name)}
         # An empty object whose name ends in a slash is how some consoles show a folder.
         return {
             path.rstrip("/").rpartition("/")[2]: is_folder
             for path, is_folder in found.items()
             if is_folder or not path.endswith("/")
         }
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Return the files in the folder, or in one in it, and their sizes in bytes; nothing if it is not there."""
+        files = [entry for entry in self._entries(name) if entry["type"] == "file"]
+        return {entry["name"].rpartition("/")[2]: entry["size"] for entry in files}
+
+    def _entries(self, name: str = "") -> list[dict[str, Any]]:
+        try:
+            return self._try(lambda system, root: system.ls(f"{root}/{name}".rstrip("/"), detail=True))
+        except FileNotFoundError:
+            return []
 
     def put(self, name: str, content: Path | bytes) -> None:
         """Put one file: bytes, or a copy of a local file."""
@@ -123,6 +130,8 @@ class RemoteFolder:
     def _open(self) -> tuple[Any, str]:
         """Return the filesystem and the folder's path in it; a forked process needs connections of its own."""
         if self._opened is None or self._opened[0] != os.getpid():
+            import fsspec
+
             self._opened = (os.getpid(), *fsspec.url_to_fs(self._url, skip_instance_cache=True))
         _, system, path = self._opened
         system.invalidate_cache()  # of listings: others write there, too
