@@ -15,6 +15,8 @@ LITTLE = {
     "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
     "--batch-size 16 --epochs 1 --live-steps 1",
     "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
+    "tests/benchmarks/search.py": "--num-trials 2 --max-epochs 2 --seeds 0 --shards {shards} -- "
+    "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64",
     "tests/faults/chaos.py": "--help",
 }
 
