@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from captioning.config import ModelConfig
 from captioning.description import (
     CONFIG,
     DESCRIPTION_NAME,
@@ -53,6 +54,19 @@ def snapshot(state: TrainingState) -> TrainingSnapshot:
     for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
         torch.cuda.synchronize(device)  # the copies are only under way, and the next step overwrites what they read
     return taken
+
+
+def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
+    """Return about how many bytes a checkpoint has, without making the model: its weights, and AdamW's two moments.
+
+    Args:
+        config: of the model.
+        vocabulary_size: words known.
+    """
+    with torch.device("meta"):
+        model = CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
+    trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    return sum(tensor.nbytes for tensor in model.state_dict().values()) + 2 * trained
 
 
 def save_checkpoint(

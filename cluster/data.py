@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -14,8 +13,8 @@ from captioning.vocabulary import Vocabulary, parse_vocabulary
 from cluster.sources import FeatureSource, ImageSource, Source
 from shards.cache import DEFAULT_CACHE_GIB
 from shards.feature_reader import FeatureReader
-from shards.features import FEATURES_NAME, FeatureManifest, load_features
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, load_manifest
+from shards.features import FeatureManifest, load_features
+from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
 from shards.order import SampleOrder, rank_share
 from shards.reader import ShardReader
 from shards.storage import ShardFolder, open_folder, read_file
@@ -80,12 +79,6 @@ class ShardSet:
     def features_digest(self) -> str | None:
         """Return the digest of the feature set, if there is one."""
         return self.features.manifest.digest if self.features else None
-
-    @property
-    def local_manifests(self) -> list[Path]:
-        """Return the manifests that lie in folders, which every node must see."""
-        places = [(self.folder, MANIFEST_NAME), *([(self.features.folder, FEATURES_NAME)] if self.features else [])]
-        return [folder / name for folder, name in places if isinstance(folder, Path)]
 
     def reader(self, split: str) -> ShardReader:
         """Return a reader of a split, whose sample numbers count through its shards by name."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 _KILL_SECONDS = 10
+_ALIVE_SECONDS = 5
+_NO_LIMIT = 10_000
 
 
 class NodeShare(NamedTuple):
@@ -58,6 +60,60 @@ class Tables(NamedTuple):
     groups: list[Group]
 
 
+class NodeGroup(NamedTuple):
+    """Nodes of a kind that the autoscaler may start: what each has, and how many at most."""
+
+    name: str
+    resources: Mapping[str, float]
+    max_nodes: int
+
+
+def ask_version(address: str) -> str:
+    """Return the version of Ray at host:port; needs no session, and ends within some seconds whatever is there.
+
+    Raises:
+        PermissionError: it wants another token than this process has.
+        ConnectionError: something else is there, or nothing.
+    """
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+    from ray.exceptions import RayError
+
+    channel: Any = None
+    try:
+        channel = init_grpc_channel(address)
+        request = _messages("gcs_service").CheckAliveRequest()
+        return NodeInfoGcsServiceStub(channel).CheckAlive(request, timeout=_ALIVE_SECONDS).ray_version
+    except RayError as error:  # of tokens, for nothing was asked yet
+        raise PermissionError(" ".join(str(error).split())) from error
+    except Exception as error:  # gRPC's own, whose package is a dependency of Ray's and not of ours
+        code, reason = _rpc_error(error)
+        raise (PermissionError if code == "UNAUTHENTICATED" else ConnectionError)(reason) from error
+    finally:
+        if channel:
+            channel.close()
+
+
+def _rpc_error(error: Any) -> tuple[str, str]:  # noqa: ANN401  as above
+    """Return the name of the status and the reason, in one line, of an error of gRPC's."""
+    if not hasattr(error, "details"):
+        return "", f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return error.code().name, " ".join(str(error.details()).split())
+
+
+def autoscaled_groups() -> list[NodeGroup]:
+    """Return what the autoscaler may start, as it tells the control service; nothing without one."""
+    from ray._private.state import state
+
+    state._connect_and_get_accessor()
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    return [
+        NodeGroup(group.name, dict(group.resources), group.max_count if group.max_count >= 0 else _NO_LIMIT)
+        for group in groups
+    ]
+
+
 def list_nodes() -> list[NodeShare]:
     """Return the living nodes."""
     import ray
@@ -76,6 +132,13 @@ def list_nodes() -> list[NodeShare]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def free_resources() -> list[dict[str, float]]:
+    """Return what is free of each living node, by resource."""
+    from ray._private.state import available_resources_per_node
+
+    return list(available_resources_per_node().values())
 
 
 def read_tables() -> Tables:

@@ -1,20 +1,18 @@
-"""What would make a job fail, asked before it starts."""
+"""Whether a job's data is there and whole, and its workers fit into the cluster, asked before it starts."""
 
 import math
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from captioning.encoder import check_backbone
 from captioning.weights import weights_identity
 from cluster.config import ClusterConfig, TrainRun
 from cluster.data import FeatureSet, ShardSet
 from cluster.features import encoder_identity
+from cluster.gcs import NodeGroup, autoscaled_groups, free_resources
 from shards.manifest import verify_shards
-
-_PROBE_SECONDS = 30
 
 
 def check_data(run: TrainRun) -> ShardSet:
@@ -70,8 +68,16 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")
 
 
-def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> None:
-    """Check that the nodes that are there can hold all workers at once.
+class Room(NamedTuple):
+    """How many workers a cluster can hold at once: were nothing else on it, now, and with nodes still to be started."""
+
+    total: int
+    free: int
+    autoscaled: int
+
+
+def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Room:
+    """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
 
     Args:
         config: of the workers.
@@ -80,23 +86,55 @@ def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers"
     Raises:
         ValueError: they cannot, now or ever.
     """
-    nodes = _node_resources()
-    fitting = capacity(config)
-    if fitting < config.min_workers:
-        wanted = resources_per_worker(config)
-        each = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+    return fit_into(config, _node_resources(), free=free_resources(), groups=autoscaled_groups(), flag=flag)
+
+
+def fit_into(
+    config: ClusterConfig,
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    free: Sequence[Mapping[str, float]],
+    groups: Sequence[NodeGroup] = (),
+    flag: str = "--cluster.num-workers",
+) -> Room:
+    """Check likewise by what is known of a cluster, such as from outside, without a session.
+
+    Args:
+        config: of the workers.
+        nodes: resources of every node, by name.
+        free: what of them nobody uses.
+        groups: that the autoscaler may start.
+        flag: that sets how many, for the message.
+
+    Raises:
+        ValueError: there is no room for them, now or ever.
+    """
+    wanted = resources_per_worker(config)
+    fitting = _fitting(nodes, wanted)
+    # As many as are started at most, of which some may be among the nodes that are there.
+    started = sum(_fitting([group.resources], wanted) * group.max_nodes for group in groups)
+    if max(fitting, started) < config.min_workers:
         has = {name: sum(node.get(name, 0.0) for node in nodes) for name in wanted}
-        total = ", ".join(f"{amount:g} {name}" for name, amount in has.items())
+        autoscaler = f", and its autoscaler makes room for {started}" if groups else ""
         raise ValueError(
-            f"{config.min_workers} workers of {each} do not fit: the cluster's {len(nodes)} nodes have {total}, "
-            f"enough for {fitting}; use {flag} {max(fitting, 1)} or a larger cluster"
+            f"{config.min_workers} workers of {_shown(wanted)} do not fit: the cluster's {len(nodes)} nodes have "
+            f"{_shown(has)}, enough for {fitting}{autoscaler}; use {flag} {max(fitting, started, 1)} or a larger "
+            "cluster"
         )
+    return Room(fitting, _fitting(free, wanted), started)
 
 
 def capacity(config: ClusterConfig) -> int:
     """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    wanted = resources_per_worker(config)
-    return sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in _node_resources())
+    return _fitting(_node_resources(), resources_per_worker(config))
+
+
+def _fitting(nodes: Iterable[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
+    return sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in nodes)
+
+
+def _shown(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
@@ -109,75 +147,3 @@ def _node_resources() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def check_home_is_shared(home: Path) -> None:
-    """Check that every node sees the home folder, by a file that each reads.
-
-    Raises:
-        ValueError: a node does not see it.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    probe = home / f".probe-{uuid.uuid4().hex}"
-    probe.touch()
-    try:
-        num_nodes, blind = _blind_nodes(probe)
-    finally:
-        probe.unlink()
-    if blind:
-        raise ValueError(
-            f"home folder {home} is local: {len(blind)} of {num_nodes} nodes do not see it, first {blind[0]}; "
-            "use a --home on storage that all nodes mount"
-        )
-
-
-def check_files_are_shared(files: Sequence[Path]) -> None:
-    """Check that every node sees files that are there, such as a shard set's manifest.
-
-    Raises:
-        ValueError: a node does not see one.
-    """
-    for file in files:
-        num_nodes, blind = _blind_nodes(file)
-        if blind:
-            raise ValueError(
-                f"{file} is local: {len(blind)} of {num_nodes} nodes do not see it, first {blind[0]}; "
-                "put it on storage that all nodes mount"
-            )
-
-
-def _blind_nodes(file: Path) -> tuple[int, list[str]]:
-    """Return the number of nodes, and the addresses of those that do not see a file; one that goes is none of them."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = _live_nodes()
-    if len(nodes) < 2:
-        return len(nodes), []
-    look = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
-    asked = {}
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
-        asked[look.options(scheduling_strategy=there).remote(file)] = node
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
-    alive = _live_nodes()
-    blind = [nodes[asked[answer]] for answer in answered if _answer(answer) is False]
-    return len(nodes), blind + [nodes[asked[answer]] for answer in silent if asked[answer] in alive]
-
-
-def _live_nodes() -> dict[str, str]:
-    """Return the addresses of the nodes that live, by id."""
-    import ray
-
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-
-
-def _answer(reference: Any) -> bool | None:  # noqa: ANN401  Ray's references have no type
-    """Return what a node answered; None if it died over it, or is about to go and takes no task."""
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        return ray.get(reference)
-    except RayError:
-        return None

@@ -1,5 +1,6 @@
 """One rank of a training run: its share of every batch, its validation, its checkpoints; whoever started it."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,11 +20,14 @@ from cluster.config import TrainRun
 from cluster.data import ShardSet, training_batches, validation_batches
 from cluster.ledger import Ledger, noted
 from cluster.link import Link
+from cluster.metrics_export import MetricsExport
 from cluster.resuming import begin_attempt, build_state
 from cluster.runs import VALIDATION_LOSS, store_of
 from cluster.saving import BackgroundWriter, Saver
 from cluster.scoring import caption_scores
 from cluster.solo import SoloLink
+
+logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 5.0
 
@@ -89,6 +93,8 @@ class Rank:
         )
         self.is_scored_beside = self.run.validation.where == "beside"
         self._looked_at = time.monotonic()
+        self._export = MetricsExport(self.run.name, self.rank)
+        logger.info("begins attempt %d, one of %d ranks, on %s", self.attempt.number, self.world_size, self.device)
 
     def train(self) -> None:
         """Train to the end, or until the run is to stop.
@@ -126,6 +132,7 @@ class Rank:
             metrics = self._validate() if is_due and not at_once and not self.is_scored_beside else {}
             self._tell_of_bad(result)
             self._add_row(result, metrics)
+            self._export.note(result, stall_seconds=self.saver.writer.stall_seconds)
             if is_due or at_once:
                 self._save(metrics, awaits_score=is_due and self.is_scored_beside)
             if metrics:
@@ -135,6 +142,8 @@ class Rank:
             if result.flags.stop:
                 break
         self.saver.writer.wait()
+        self._export.end(stall_seconds=self.saver.writer.stall_seconds)
+        logger.info("ends")
         if self.rank == 0:
             self.link.note_stopped()
 
@@ -271,6 +280,7 @@ class Rank:
             self.link.tell(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
+        logger.info("checkpoint%s", "".join(f", {name} {value:.4f}" for name, value in metrics.items()))
         committed = self._write(metrics, awaits_score=awaits_score) if self.rank == 0 else None
         if awaits_score:
             self._surroundings.announce(self.state.step, committed)

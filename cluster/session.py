@@ -11,7 +11,7 @@ from cluster.environment import set_ray_defaults
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 4
 
 
 @contextmanager
@@ -23,11 +23,12 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     """
     set_ray_defaults()
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         yield
         return
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = named_address(config) or "local"
     _require_answer(address)
     try:
         ray.init(
@@ -36,9 +37,9 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise ConnectionError(
-            f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); "
+            f"no Ray cluster takes this process at {address} ({' '.join(str(error).split())}); "
             "start it, or correct --cluster.address"
         ) from error
     try:
@@ -47,14 +48,40 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def named_address(config: ClusterConfig) -> str | None:
+    """Return the address that the settings or RAY_ADDRESS name; None for the embedded cluster."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
+
+
 def _require_answer(address: str) -> None:
-    """Refuse an address where nothing listens, which Ray itself would try for a minute."""
+    """Refuse an address where nothing listens, or no Ray of this version, which Ray would try for a minute and more."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
+    import ray
+
+    from cluster.gcs import ask_version
+
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); start it, or correct --cluster.address"
         ) from error
+    try:
+        version = ask_version(address)
+    except PermissionError as error:
+        raise ConnectionError(
+            f"the Ray cluster at {address} wants a token ({error}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"what answers at {address} is no Ray cluster ({error}); give the port of its control service, "
+            "6379 unless another was chosen, and not the dashboard's, 8265"
+        ) from error
+    if version != ray.__version__:
+        raise ConnectionError(
+            f"the Ray cluster at {address} runs Ray {version}, and this process {ray.__version__}; "
+            "install the same version on both"
+        )

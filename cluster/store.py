@@ -131,6 +131,13 @@ class CheckpointStore:
         except FileNotFoundError:
             return None
 
+    def remove_file(self, name: str) -> None:
+        """Remove a small file, if there is one."""
+        if isinstance(self._place, Path):
+            (self._place / name).unlink(missing_ok=True)
+        else:
+            self._place.remove_file(name)
+
 
 def _local_folder(location: str) -> Path | None:
     folder = local_folder(location)

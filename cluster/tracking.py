@@ -20,6 +20,7 @@ from cluster.journal import Row, mark_shipped, unshipped
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
 _KEY_TAG = "run_key"
 # By which MLflow's pages open on runs and their charts, not on traces of agents.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -39,20 +40,34 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
         ConnectionError: nothing answers there.
         ValueError: the address is none of MLflow's.
     """
+    uri = check_tracker(config, storage)
+    if uri.startswith("sqlite:"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return the tracker's address, at which something answers if it is a server's.
+
+    Raises:
+        ConnectionError, ValueError: as ``connect`` does.
+    """
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
         _require_answer(uri, parts)
-    elif parts.scheme == "sqlite":
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    elif "+" not in parts.scheme and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks"):
+    elif (
+        parts.scheme != "sqlite"
+        and "+" not in parts.scheme
+        and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks")
+    ):
         raise ValueError(
             f"tracking address {without_credentials(uri)} is none of MLflow's; "
             "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
         )
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return uri
 
 
 def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:

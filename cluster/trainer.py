@@ -11,20 +11,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from captioning.training import num_training_steps
-from captioning.weights import is_weights_file
 from cluster.beside import validation_config
 from cluster.callbacks import TellOfFailures, TellOfGroups
+from cluster.checks import check_job
 from cluster.config import TrainRun, without_credentials
 from cluster.data import ShardSet
 from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
-from cluster.preflight import (
-    check_capacity,
-    check_data,
-    check_files_are_shared,
-    check_home_is_shared,
-    resources_per_worker,
-)
+from cluster.findings import require
+from cluster.preflight import check_data, resources_per_worker
 from cluster.protocol import CoordinatorSettings
 from cluster.rank import WorkerTask
 from cluster.runs import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
@@ -109,19 +104,13 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
     if not record or not record.mlflow_run_id:
         connect(run.tracking, run.storage)
     with cluster_session(run.cluster):
-        check_capacity(run.cluster)
-        check_home_is_shared(run.storage.home)
-        check_files_are_shared([*shard_set.local_manifests, *_weights_files(run)])
+        require(check_job(run, shard_set=shard_set, needs_tracker=not record or not record.mlflow_run_id))
         record = start_record(run, shard_set)
         try:
             return _fit_on_cluster(run, record, shard_set, is_wanted)
         except (KeyboardInterrupt, SystemExit):
             mark_killed(run, record)  # also if it was told to end before anyone listened
             raise
-
-
-def _weights_files(run: TrainRun) -> list[Path]:
-    return [Path(run.model.weights)] if is_weights_file(run.model.weights) else []
 
 
 def _fit_on_cluster(

@@ -20,6 +20,7 @@ from cluster.bad_batches import bad_batch_path, write_bad_batch
 from cluster.config import TrainRun
 from cluster.journal import list_segments, read_segment
 from cluster.rank import Rank, Surroundings, WorkerTask
+from cluster.rank_log import log_of_rank
 from cluster.runs import RunRecord, load_record
 from cluster.search_config import TuneRun
 from cluster.solo import SoloLink
@@ -112,10 +113,11 @@ def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[V
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
-        rank = Rank(task, link, Surroundings(device=device))
-        for step, metrics in rank.validations():
-            rank.saver.writer.wait()  # Tune is never told what a killed process would not know
-            yield step, metrics
+        with log_of_rank(run.name, link.rank, lambda: link.step):
+            rank = Rank(task, link, Surroundings(device=device))
+            for step, metrics in rank.validations():
+                rank.saver.writer.wait()  # Tune is never told what a killed process would not know
+                yield step, metrics
         link.finish()
     finally:
         link.end()

@@ -14,16 +14,11 @@ from typing import Any
 import ray.tune
 from mlflow import MlflowClient
 
+from cluster.checks import check_job
+from cluster.findings import require
 from cluster.git import git_state
 from cluster.halving import rungs_of
-from cluster.preflight import (
-    capacity,
-    check_capacity,
-    check_data,
-    check_files_are_shared,
-    check_home_is_shared,
-    resources_per_worker,
-)
+from cluster.preflight import capacity, check_data, resources_per_worker
 from cluster.runs import RunRecord, hold_run, load_record
 from cluster.search_config import TuneRun
 from cluster.search_features import extract_features
@@ -89,9 +84,8 @@ def tune(
         if record:
             check_same_search(record, plan.record())
         with cluster_session(run.cluster):
-            check_capacity(run.cluster)
-            check_home_is_shared(run.storage.home)
-            check_files_are_shared(plan.shard_set.local_manifests)
+            is_known = record is not None and bool(record.mlflow_run_id)
+            require(check_job(run, shard_set=plan.shard_set, needs_tracker=not is_known, num_runs=plan.num_trials))
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
             check_data(plan.run)

@@ -8,6 +8,7 @@ from cluster.bad_batches import bad_batch_path, write_bad_batch
 from cluster.beside import announce
 from cluster.link import Link
 from cluster.rank import NodeLeaves, Rank, Surroundings, WorkerTask
+from cluster.rank_log import log_of_rank
 
 
 def train_worker(loop_config: dict[str, WorkerTask]) -> None:
@@ -21,13 +22,18 @@ def train_worker(loop_config: dict[str, WorkerTask]) -> None:
         announce=announce,
     )
     link = Link(task.coordinator, rank, batch_size=task.run.training.batch_size)
+    with log_of_rank(task.run.name, rank, lambda: link.step):
+        _train(task, link, surroundings)
+
+
+def _train(task: WorkerTask, link: Link, surroundings: Surroundings) -> None:
     try:
         Rank(task, link, surroundings).train()
     except NodeLeaves:
         raise
     except BadSampleError as error:
         path = bad_batch_path(task.run.folder, error.step)
-        if rank == 0:
+        if link.rank == 0:
             write_bad_batch(path, error.step, error.bad, error.losses)
         link.fail(error, is_agreed=True, hint=f"; the whole batch is described in {path}")
         raise

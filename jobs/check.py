@@ -1,4 +1,7 @@
-"""Look at a Ray cluster: its nodes, what of them is free, and what dead jobs left on it.
+"""Check whether a job could run, with the arguments of train; and look at its cluster, for what dead jobs left there.
+
+Every node is asked whether it has the same versions, reads the shards, writes the storage, reaches the tracker, and
+uses its GPUs; train, tune and submit ask the same before they start. Without an address, this machine is checked.
 
 A leftover is a placement group whose job and maker are dead, or an actor of a dead job that only served that job. It
 may hold CPUs and GPUs that later jobs wait for. What a living job made is never removed, nor is a detached placement
@@ -6,22 +9,25 @@ group.
 
 Examples:
     captioning check --cluster.address 10.0.0.1:6379
+    captioning check coco --shards /mnt/shards --home /mnt/runs --cluster.address auto --cluster.num-workers 8
     captioning check --cluster.address auto --clean
 """
 
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from cluster.config import ClusterConfig
+import tyro
+
+from cluster.config import TRAIN_PRESETS, TrainRun
 from jobs.cli import run_job
 from jobs.output import write_json
 from jobs.parsing import parse
 from jobs.terminal import show_table
 
 if TYPE_CHECKING:
+    from cluster.findings import Check
     from cluster.gcs import NodeShare
     from cluster.leftovers import Remnant
 
@@ -29,58 +35,111 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckJob:
-    """Which cluster to look at."""
+class CheckRun(TrainRun):
+    """The training run that would start, and what to do about leftovers."""
 
-    clean: bool = False
+    clean: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
     """Remove the leftovers."""
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+
+_PRESETS = {
+    name: (what, CheckRun(**{one.name: getattr(run, one.name) for one in fields(TrainRun)}))
+    for name, (what, run) in TRAIN_PRESETS.items()
+}
+
+
+class _Seen(NamedTuple):
+    """What is on the cluster; the leftovers that are gone now, and those that would not go."""
+
+    nodes: list["NodeShare"]
+    remnants: list["Remnant"]
+    removed: list["Remnant"]
+    stuck: list["Remnant"]
+
+    @property
+    def leftovers(self) -> list["Remnant"]:
+        """Return what nothing needs, or needed."""
+        return [one for one in self.remnants if one.is_leftover]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse the command line and look."""
-    invocation = parse(CheckJob, arguments, default=CheckJob(), job="check", description=__doc__ or "")
+    invocation = parse(
+        CheckRun, arguments, default=_PRESETS["default"][1], job="check", description=__doc__ or "", presets=_PRESETS
+    )
     job = invocation.settings
-    address = job.cluster.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
+    from cluster.findings import unreachable
+    from cluster.session import cluster_session, named_address
+
+    address = named_address(job.cluster)
+    if job.clean and not address:
         raise ValueError("no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS")
+    seen = _Seen([], [], [], [])
+    try:
+        with cluster_session(job.cluster):
+            from cluster.checks import check_job
+
+            seen = _look(is_cleaning=job.clean and not invocation.dry_run)
+            checks = check_job(job)
+    except ConnectionError as error:
+        checks = unreachable(error)
+    _show(address or "this machine", seen, checks)
+    if invocation.json:
+        kept = [one for one in seen.remnants if not one.is_leftover]
+        write_json({
+            "address": address,
+            "nodes": [node._asdict() for node in seen.nodes],
+            "checks": checks,
+            "leftovers": seen.leftovers,
+            "kept": kept,
+            "removed": [one.id for one in seen.removed],
+        })  # fmt: skip
+    _conclude(seen, checks)
+
+
+def _look(*, is_cleaning: bool) -> _Seen:
     from cluster.gcs import list_nodes, read_tables
     from cluster.leftovers import find_remnants, remove
-    from cluster.session import cluster_session
 
-    with cluster_session(job.cluster):
-        nodes, remnants = list_nodes(), find_remnants(read_tables())
-        leftovers = [one for one in remnants if one.is_leftover]
-        is_cleaning = job.clean and not invocation.dry_run
-        stuck = remove(leftovers) if is_cleaning else []
-    removed = [one for one in leftovers if one not in stuck] if is_cleaning else []
-    _show(address, nodes, remnants)
-    for one in removed:
-        logger.info("removed %s", one)
-    if leftovers and not is_cleaning:
-        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(leftovers))
-    if invocation.json:
-        kept = [one for one in remnants if not one.is_leftover]
-        document = {"address": address, "nodes": [node._asdict() for node in nodes], "leftovers": leftovers}
-        write_json(document | {"kept": kept, "removed": [one.id for one in removed]})
-    if stuck:
-        raise RuntimeError(
-            f"{len(stuck)} of {len(leftovers)} leftovers are still there, first {stuck[0]}; "
-            "run the same command again, or restart the cluster"
-        )
+    seen = _Seen(list_nodes(), find_remnants(read_tables()), [], [])
+    if not is_cleaning:
+        return seen
+    stuck = remove(seen.leftovers)
+    return seen._replace(removed=[one for one in seen.leftovers if one not in stuck], stuck=stuck)
 
 
-def _show(address: str, nodes: Sequence["NodeShare"], remnants: Sequence["Remnant"]) -> None:
+def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
+    if not seen.nodes:
+        return
     shares = [
         (node.id[:8], node.address, f"{node.cpus_free:g}/{node.cpus:g}", f"{node.gpus_free:g}/{node.gpus:g}")
-        for node in nodes
+        for node in seen.nodes
     ]
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
-    if not remnants:
+    if seen.remnants:
+        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in seen.remnants]
+        show_table("Of dead jobs", ("what", ""), rows)
+    else:
         logger.info("dead jobs left nothing")
-        return
-    rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in remnants]
-    show_table("Of dead jobs", ("what", ""), rows)
+    for one in seen.removed:
+        logger.info("removed %s", one)
+    if len(seen.leftovers) > len(seen.removed) + len(seen.stuck):
+        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(seen.leftovers))
+    rows = [(check.name, check.verdict, check.found, check.remedy) for check in checks]
+    show_table("Checks", ("what", "verdict", "found", "remedy"), rows)
+
+
+def _conclude(seen: _Seen, checks: Sequence["Check"]) -> None:
+    """Raise what is amiss, in one line."""
+    if seen.stuck:
+        raise RuntimeError(
+            f"{len(seen.stuck)} of {len(seen.leftovers)} leftovers are still there, first {seen.stuck[0]}; "
+            "run the same command again, or restart the cluster"
+        )
+    failed = [check for check in checks if check.verdict == "failed"]
+    if failed:
+        count = f"{len(failed)} checks failed, first {failed[0].name}: " if len(failed) > 1 else ""
+        raise ValueError(f"{count}{failed[0]}")
 
 
 if __name__ == "__main__":

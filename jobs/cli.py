@@ -21,7 +21,7 @@ JOBS = {
     "register": "register a checkpoint as the challenger",
     "promote": "make the challenger the champion, if it scores higher",
     "models": "list the registered models",
-    "check": "look at a Ray cluster, and for what dead jobs left on it",
+    "check": "check whether a job could run; look for what dead jobs left on its cluster",
     "submit": "run one of these jobs on a cluster, by its job server",
     "jobs": "list the jobs of a cluster",
     "status": "how far a job is, once or live",

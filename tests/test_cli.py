@@ -83,7 +83,7 @@ def home(tmp_path_factory):
         (["models", "nobody"], "error: model nobody is not in the registry"),
         (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
         (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is none of MLflow's"),
-        (["check"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
+        (["check", "--clean"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
         (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
         (["track", "replay", "nothing"], "error: nothing is no run: neither "),
         (["download", "coco2016", "x"], "coco2016"),

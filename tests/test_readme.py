@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster import metrics_export
 from cluster.config import TrainRun
 from cluster.search import parse_space
 from shards.drawn import draw_scene, render, write_drawn
@@ -106,6 +107,11 @@ def test_every_file_in_the_tree_is_there():
         if path.name not in named and path.name != "__init__.py"
     ]
     assert (missing, unnamed) == ([], [])
+
+
+def test_every_metric_in_the_table_is_exported_and_none_is_missing():
+    exported = {*metrics_export.GAUGES, f"{metrics_export.BAD_SAMPLES}_total"}
+    assert set(re.findall(r"^\| `ray_(\w+)`", README, re.MULTILINE)) == exported
 
 
 def test_the_search_file_shown_is_understood():

@@ -68,13 +68,6 @@ def test_features_are_made_and_read_at_urls_as_in_folders(system, drawn_shards, 
     assert torch.equal(images(remote), images(local))
 
 
-def test_every_node_need_not_see_what_lies_at_a_url(system, drawn_shards):
-    assert (ShardSet(URL).local_manifests, ShardSet(drawn_shards).local_manifests) == (
-        [],
-        [drawn_shards / "manifest.json"],
-    )
-
-
 def test_the_data_are_checked_without_fetching_a_shard(run, cache):
     assert (check_data(run).folder.name, num_copies(cache)) == ("shards", 0)
 

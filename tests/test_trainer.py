@@ -1,6 +1,8 @@
 import json
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -69,6 +71,15 @@ def test_credentials_are_no_part_of_the_recorded_configuration(run):
 @pytest.mark.cluster
 def test_training_ends_at_its_last_step(outcome):
     assert (outcome.step, outcome.is_tracked) == (NUM_STEPS, True)
+
+
+@pytest.mark.cluster
+def test_every_rank_logs_run_rank_and_step(outcome):
+    import ray
+
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path()).glob("worker-*.err")
+    found = set(re.findall(r"INFO run undisturbed rank (\d) step (\d+): ends", "".join(map(Path.read_text, logs))))
+    assert found == {("0", f"{NUM_STEPS}"), ("1", f"{NUM_STEPS}")}
 
 
 @pytest.mark.cluster

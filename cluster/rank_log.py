@@ -1,0 +1,46 @@
+"""The log of a rank: lines on standard error that say of which run, rank and step they are."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_PACKAGES = ("captioning", "cluster", "shards")
+_FORM = "%(asctime)s %(levelname)s run %(run)s rank %(rank)d step %(step)d: %(message)s"
+
+
+class _Stamp(logging.Filter):
+    """Gives every record run, rank and step, which whoever else handles it finds there, such as Ray's own log."""
+
+    def __init__(self, run: str, rank: int, step: Callable[[], int]) -> None:
+        super().__init__()
+        self._run, self._rank, self._step = run, rank, step
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.run, record.rank, record.step = self._run, self._rank, self._step()
+        return True
+
+
+@contextmanager
+def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
+    """Log what this process does as a rank, from level INFO on.
+
+    Args:
+        run: name of the run.
+        rank: of this process.
+        step: tells the number of steps done.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Stamp(run, rank, step))
+    handler.setFormatter(logging.Formatter(_FORM))
+    loggers = [logging.getLogger(package) for package in _PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
