@@ -29,6 +29,8 @@ class SearchEstimate:
     """Of one that is not stopped."""
     num_epochs: int
     """That all trials take together, if the scheduler stops as many as it means to."""
+    num_views: int
+    """Of images, whose features are still to be extracted."""
     extraction_seconds: float
     """For the features, once; 0 if there is nothing to extract."""
     seconds: float
@@ -55,7 +57,8 @@ def estimate_search(
         extracts: whether the features that trials read are still to be made.
     """
     splits = shard_set.manifest.splits
-    num_images = search.views * sum(splits[split] for split in {run.train_split, run.validation_split})
+    num_images = sum(splits[split] for split in {run.train_split, run.validation_split})
+    num_views = search.views * num_images if extracts else 0
     training = replace(run.training, num_epochs=float(search.max_epochs))
     num_steps = num_training_steps(training, splits[run.train_split])
     measured = measure(run, shard_set, extracts=extracts)
@@ -68,7 +71,8 @@ def estimate_search(
         seconds_per_step=measured.seconds_per_step,
         steps_per_trial=num_steps,
         num_epochs=num_epochs,
-        extraction_seconds=measured.seconds_per_image * num_images / max(1, trials_at_once),
+        num_views=num_views,
+        extraction_seconds=measured.seconds_per_image * num_views / max(1, trials_at_once),
         seconds=measured.seconds_per_step * num_steps / search.max_epochs * longest,
     )
 
