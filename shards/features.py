@@ -8,13 +8,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from shards.manifest import ShardRecord
-from shards.storage import ShardFolder, read_file, write_file
+from shards.manifest import Document, ShardRecord, records_of_split, splits_of
+from shards.storage import ShardFolder, write_file
 
 FORMAT_VERSION = 1
 FEATURES_NAME = "features.json"
@@ -93,10 +90,7 @@ class FeatureManifest:
     @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
-        return {
-            split: sum(shard.num_samples for shard in self.shards if shard.split == split)
-            for split in sorted({shard.split for shard in self.shards})
-        }
+        return splits_of(self.shards)
 
     def of_split(self, split: str) -> list[ShardRecord]:
         """Return the shards of a split, by name.
@@ -104,7 +98,7 @@ class FeatureManifest:
         Raises:
             ValueError: there is no such split.
         """
-        shards = sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
+        shards = records_of_split(self.shards, split)
         if not shards:
             raise ValueError(
                 f"the feature set has no split {split}; it has {', '.join(self.splits) or 'none'}; "
@@ -126,32 +120,15 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
         FileNotFoundError: the folder holds no manifest.
         ValueError: the manifest is damaged, altered or of another format version.
     """
-    path = f"{folder}/{FEATURES_NAME}"
-    try:
-        stored = read_file(folder, FEATURES_NAME)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"{path} does not exist: {folder} is no finished feature set; run captioning extract"
-        ) from None
-    remedy = f"delete {path} and run captioning extract again"
-    try:
-        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(stored)
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
-        seal = content.pop("seal", None)
-        is_sealed = seal == _sha256(content)
-        digest = content.pop("digest", None)
-        manifest = TypeAdapter(FeatureManifest).validate_python(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
-        raise ValueError(f"{path} is damaged ({where}{fault['msg']}); {remedy}") from None
+    document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
+    content = document.read(FORMAT_VERSION)
+    seal = content.pop("seal", None)
+    is_sealed = seal == _sha256(content)
+    digest = content.pop("digest", None)
+    manifest = document.parse(FeatureManifest, content)
     if not is_sealed or digest != manifest.digest:
-        raise ValueError(f"{path} was altered: its content does not give its digest; {remedy}")
-    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
-    if outside:
-        raise ValueError(f"{path} names the shard {outside[0]}, which is not beside it; {remedy}")
+        raise ValueError(f"{document.path} was altered: its content does not give its digest; {document.remedy}")
+    document.refuse_outside(manifest.shards)
     return manifest
 
 

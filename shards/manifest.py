@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +14,8 @@ from shards.annotations import SetAside
 from shards.files import sha256_of
 from shards.images import ImageSpec
 from shards.storage import ShardFolder, read_file, write_file
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
@@ -57,10 +59,7 @@ class Manifest:
     @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
-        return {
-            split: sum(shard.num_samples for shard in self.shards if shard.split == split)
-            for split in sorted({shard.split for shard in self.shards})
-        }
+        return splits_of(self.shards)
 
     def of_split(self, split: str) -> list[ShardRecord]:
         """Return the shards of a split, by name.
@@ -68,7 +67,7 @@ class Manifest:
         Raises:
             ValueError: there is no such split.
         """
-        shards = sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
+        shards = records_of_split(self.shards, split)
         if not shards:
             raise ValueError(f"the shard set has no split {split}; it has {', '.join(self.splits) or 'none'}")
         return shards
@@ -86,31 +85,86 @@ def load_manifest(folder: ShardFolder) -> Manifest:
         FileNotFoundError: the folder holds no manifest.
         ValueError: the manifest is damaged or of another format version.
     """
-    path = f"{folder}/{MANIFEST_NAME}"
-    try:
-        stored = read_file(folder, MANIFEST_NAME)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"{path} does not exist: {folder} is no finished shard set; run captioning convert"
-        ) from None
-    remedy = f"delete {path} and run captioning convert again"
-    try:
-        content: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(stored)
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
-        digest = content.pop("digest", None)
-        manifest = TypeAdapter(Manifest).validate_python(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
-        raise ValueError(f"{path} is damaged ({where}{fault['msg']}); {remedy}") from None
+    document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
+    content = document.read(FORMAT_VERSION)
+    digest = content.pop("digest", None)
+    manifest = document.parse(Manifest, content)
     if digest != manifest.digest:
-        raise ValueError(f"{path} was altered: its records do not give its digest; {remedy}")
-    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
-    if outside:
-        raise ValueError(f"{path} names the shard {outside[0]}, which is not beside it; {remedy}")
+        raise ValueError(f"{document.path} was altered: its records do not give its digest; {document.remedy}")
+    document.refuse_outside(manifest.shards)
     return manifest
+
+
+def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
+    """Return the number of samples of each split."""
+    splits = sorted({shard.split for shard in shards})
+    return {split: sum(shard.num_samples for shard in shards if shard.split == split) for split in splits}
+
+
+def records_of_split(shards: Sequence[ShardRecord], split: str) -> list[ShardRecord]:
+    """Return the shards of a split, by name; none if there is no such split."""
+    return sorted((shard for shard in shards if shard.split == split), key=lambda shard: shard.name)
+
+
+class Document:
+    """A set's manifest as it is stored, in JSON.
+
+    Args:
+        folder: of the set.
+        name: of the file.
+        what: the set is.
+        job: that makes it.
+    """
+
+    def __init__(self, folder: ShardFolder, name: str, *, what: str, job: str) -> None:
+        self._folder, self._name, self._what, self._job = folder, name, what, job
+        self.path = f"{folder}/{name}"
+        self.remedy = f"delete {self.path} and run captioning {job} again"
+
+    def read(self, version: int) -> dict[str, Any]:
+        """Read the content.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is no JSON object, or of another format version.
+        """
+        try:
+            stored = read_file(self._folder, self._name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(
+                f"{self.path} does not exist: {self._folder} is no finished {self._what}; run captioning {self._job}"
+            ) from None
+        content = self._checked(dict[str, Any], lambda adapter: adapter.validate_json(stored))
+        found = content.get("format_version")
+        if found != version:
+            raise ValueError(f"{self.path} has format version {found}, this release reads {version}; {self.remedy}")
+        return content
+
+    def parse(self, kind: type[T], content: dict[str, Any]) -> T:
+        """Return the content as what it stands for.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        return self._checked(kind, lambda adapter: adapter.validate_python(content))
+
+    def refuse_outside(self, shards: Sequence[ShardRecord]) -> None:
+        """Check that all shards lie beside the manifest.
+
+        Raises:
+            ValueError: one does not.
+        """
+        outside = [shard.name for shard in shards if Path(shard.name).name != shard.name]
+        if outside:
+            raise ValueError(f"{self.path} names the shard {outside[0]}, which is not beside it; {self.remedy}")
+
+    def _checked(self, kind: type[T], validate: Callable[[TypeAdapter[T]], T]) -> T:
+        try:
+            return validate(TypeAdapter(kind))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
+            raise ValueError(f"{self.path} is damaged ({where}{fault['msg']}); {self.remedy}") from None
 
 
 def verify_shards(
