@@ -15,6 +15,16 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def session():
+    """Hold an embedded cluster that all tests of a module share."""
+    from cluster.config import ClusterConfig
+    from cluster.session import cluster_session
+
+    with cluster_session(ClusterConfig()):
+        yield
+
+
 @pytest.fixture(scope="session")
 def drawn_shards(tmp_path_factory) -> Path:
     """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px."""

@@ -16,13 +16,12 @@ from featured import ENCODER, SEED, content, damage, extracted, plan
 
 from captioning.config import TrainingConfig
 from cluster import crew
-from cluster.config import ClusterConfig, StorageConfig, TrainRun
+from cluster.config import StorageConfig, TrainRun
 from cluster.conversion import convert, plan_conversion
 from cluster.data import ShardSet
 from cluster.evaluation import evaluate_split
 from cluster.features import extract
 from cluster.runs import load_record
-from cluster.session import cluster_session
 from cluster.trainer import fit
 from shards.drawn import write_drawn
 from shards.images import ImageSpec
@@ -30,12 +29,6 @@ from shards.images import ImageSpec
 pytestmark = pytest.mark.cluster
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 FLAGS = ("--model.backbone", ENCODER.backbone, "--model.weights", "none", "--model.image-size-px", "64")
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import ray
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
 from cluster import gcs, leftovers
-from cluster.config import ClusterConfig
 from cluster.gcs import Actor, Group, Tables
 from cluster.leftovers import Remnant, find_abandoned, find_remnants, make_room, remove
-from cluster.session import cluster_session
 
 LIVING, DEAD = "01000000", "02000000"
 NOBODY = "f" * 32
@@ -115,12 +113,6 @@ DEAD_CONTROLLER = CONTROLLER._replace(id="d", is_alive=False)
 def test_what_dead_controllers_of_a_living_job_left_is_told_from_what_is_needed(groups, actors, found):
     tables = Tables(frozenset({DEAD}), actors, groups)
     assert [one.id for one in find_abandoned(tables, LIVING)] == found
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
 
 
 @pytest.mark.cluster

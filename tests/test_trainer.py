@@ -6,38 +6,19 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from short import NUM_STEPS, short_run
 
-from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from captioning.config import ModelConfig
+from cluster.config import ClusterConfig, TrackingConfig, TrainRun
 from cluster.rank import WorkerTask
 from cluster.runs import hold_run, load_record
-from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trainer import build_trainer, config_text, fit
-
-MODEL = ModelConfig(
-    backbone="squeezenet1_1", weights="none", trainable_from="features.12", image_size_px=64, embedding_size=16,
-    hidden_size=16, dropout=0.3,
-)  # fmt: skip
-NUM_STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def run(drawn_shards, tmp_path_factory):
-    return TrainRun(
-        name="undisturbed",
-        shards=drawn_shards,
-        model=MODEL,
-        optimizer=OptimizerConfig(warmup_steps=2),
-        training=TrainingConfig(num_epochs=1.5, batch_size=15, checkpoint_every_steps=5, keep_last=3),
-        storage=StorageConfig(home=tmp_path_factory.mktemp("home")),
-    )
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
+    return short_run(drawn_shards, tmp_path_factory.mktemp("home"), name="undisturbed")
 
 
 @pytest.fixture(scope="module")

@@ -8,39 +8,20 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from short import NUM_STEPS, short_run
 
-from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.config import ClusterConfig, StorageConfig, TrainRun, ValidationConfig
+from cluster.config import ClusterConfig, ValidationConfig
 from cluster.runs import CIDER_D, VALIDATION_LOSS, load_record
-from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trainer import fit
 from shards.manifest import load_manifest
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
-NUM_STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def run(drawn_shards, tmp_path_factory):
-    return TrainRun(
-        name="r",
-        shards=drawn_shards,
-        model=ModelConfig(
-            backbone="squeezenet1_1", weights="none", trainable_from="features.12", image_size_px=64,
-            embedding_size=16, hidden_size=16, dropout=0.3,
-        ),
-        optimizer=OptimizerConfig(warmup_steps=2),
-        training=TrainingConfig(num_epochs=1.5, batch_size=15, checkpoint_every_steps=5, keep_last=3),
-        cluster=ClusterConfig(num_workers=1),
-        storage=StorageConfig(home=tmp_path_factory.mktemp("home")),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
+    return short_run(drawn_shards, tmp_path_factory.mktemp("home"), name="r", cluster=ClusterConfig(num_workers=1))
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@ import json
 import pytest
 import yaml
 
-from cluster.config import ClusterConfig
 from cluster.runs import load_record
-from cluster.session import cluster_session
 from jobs import train, tune
 
 pytestmark = pytest.mark.cluster
@@ -27,12 +25,6 @@ def home(tmp_path_factory):
 def command(home, drawn_shards):
     files = ["--home", str(home), "--shards", str(drawn_shards), "--search", str(home / "search.yaml")]
     return [*SMALL.split(), *files, "--name", "s", "--then", "train", "--json"]
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
 
 
 @pytest.fixture(scope="module")

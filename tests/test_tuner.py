@@ -10,7 +10,6 @@ from cluster.config import ClusterConfig, StorageConfig, ValidationConfig
 from cluster.runs import load_record
 from cluster.search_config import SearchConfig, TuneRun
 from cluster.search_plan import plan_search
-from cluster.session import cluster_session
 from cluster.tracking import connect
 from cluster.trials import load_trials
 from cluster.tuner import tune
@@ -38,12 +37,6 @@ def run(drawn_shards, tmp_path_factory):
             space=home / "search.yaml", num_trials=9, max_epochs=NUM_EPOCHS, sampler="grid", scheduler="none"
         ),
     )
-
-
-@pytest.fixture(scope="module")
-def session():
-    with cluster_session(ClusterConfig()):
-        yield
 
 
 @pytest.fixture(scope="module")
