@@ -1,7 +1,7 @@
 """What Ray Tune and the search's own records cost: the wall time of trials, against the time that they take themselves.
 
 Example:
-    python tests/benchmarks/bookkeeping.py --num-trials 4 --max-epochs 60 --nested
+    python tests/benchmarks/bookkeeping.py --num-trials 4 --max-epochs 36 --nested 2
 
 Trials of one worker run two at once in Tune's actors; their peer is the same trials as plain processes, two at once,
 without Ray, in the same run. Trials of two workers nest Ray Train, one at a time, and are a row of their own.
@@ -59,9 +59,9 @@ def parse() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-trials", type=int, default=4)
-    parser.add_argument("--max-epochs", type=int, default=60, help="enough that a trial takes a minute")
+    parser.add_argument("--max-epochs", type=int, default=36, help="enough that a trial takes a minute")
     parser.add_argument("--num-images", type=int, default=400, help="drawn scenes")
-    parser.add_argument("--nested", action="store_true", help="also trials of two workers, one at a time")
+    parser.add_argument("--nested", type=int, default=0, help="trials of two workers, one at a time")
     return parser.parse_args()
 
 
@@ -138,7 +138,8 @@ def main() -> None:
         with cluster_session(run.cluster):
             run = extracted(run)
             alone = measure(run, at_once=2)
-            nested = replace(run, name="nested", cluster=ClusterConfig(num_workers=2))
+            fewer = replace(run.search, num_trials=max(1, settings.nested))
+            nested = replace(run, name="nested", cluster=ClusterConfig(num_workers=2), search=fewer)
             in_groups = measure(nested, at_once=1) if settings.nested else None
         table.add_row(*row("one worker, two at once, in Tune's actors", *alone))
         plain = measure_plain(run, folder)
