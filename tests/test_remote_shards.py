@@ -1,13 +1,12 @@
 """A shard set in a bucket, written and trained on by the workers of a cluster."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
+from buckets import s3_server
 from safetensors.torch import load_file
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
@@ -28,22 +27,11 @@ URL = "s3://bucket/sets/drawn"
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Run an S3 server, and name it and a folder of copies to all processes."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "CAPTIONING_CACHE": str(tmp_path_factory.mktemp("cache")),
-    }
-    with pytest.MonkeyPatch.context() as patch:
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
+        settings = {**variables, "CAPTIONING_CACHE": str(tmp_path_factory.mktemp("cache"))}
         for name, value in settings.items():
             patch.setenv(name, value)
         yield settings
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,3 @@
-import logging
 import os
 import pickle
 import shutil
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from buckets import s3_server
 from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 
 from cluster.store import CheckpointStore
 from shards.remote import RemoteFolder
@@ -34,25 +33,14 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def s3_server():
-    """Run an S3 server and return its address."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def s3_variables():
+    with s3_server() as variables:
+        yield variables
 
 
 @pytest.fixture
-def s3_environment(s3_server, monkeypatch):
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    settings = {
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in settings.items():
+def s3_environment(s3_variables, monkeypatch):
+    for name, value in s3_variables.items():
         monkeypatch.setenv(name, value)
 
 
