@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
 LITTLE = {
+    "tests/benchmarks/bookkeeping.py": "--num-trials 2 --max-epochs 1 --num-images 60 --nested 0",
     "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
     "--batch-size 16 --epochs 1 --live-steps 1",
     "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
