@@ -143,8 +143,7 @@ def train(
         clock: in seconds.
 
     Raises:
-        BadSampleError: there are bad samples, and ``config`` says to stop; before the weights change, on every process
-            alike.
+        BadSampleError: bad samples, and ``config`` says to stop; on all processes alike, before the weights change.
         FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
     """
     source = GradientSource(
