@@ -120,16 +120,7 @@ def plan_extraction(
             else.
     """
     folder, encoder = open_folder(location), encoder_identity(model, seed=settings.seed)
-    built = Encoder(model, load_weights=False)
-    manifest = FeatureManifest(
-        shards=(),
-        shards_digest=shard_set.manifest.digest,
-        vocabulary_digest=shard_set.manifest.vocabulary_digest,
-        encoder=encoder,
-        settings=settings,
-        num_regions=1 if settings.regions == "pooled" else built.num_regions,
-        num_channels=built.num_channels,
-    )
+    manifest = _manifest_of(shard_set, encoder, model=model, settings=settings)
     _refuse_another(folder, manifest)
     for split in splits:
         shard_set.manifest.of_split(split)  # raises where there is none
@@ -149,6 +140,22 @@ def plan_extraction(
         work=ExtractionWork(
             source=shard_set.folder, folder=folder, model=model, settings=settings, batch_size=batch_size
         ),
+    )
+
+
+def _manifest_of(
+    shard_set: ShardSet, encoder: FeatureEncoder, *, model: ModelConfig, settings: FeatureSettings
+) -> FeatureManifest:
+    """Return the manifest of a feature set, but for the records of its shards."""
+    built = Encoder(model, load_weights=False)
+    return FeatureManifest(
+        shards=(),
+        shards_digest=shard_set.manifest.digest,
+        vocabulary_digest=shard_set.manifest.vocabulary_digest,
+        encoder=encoder,
+        settings=settings,
+        num_regions=1 if settings.regions == "pooled" else built.num_regions,
+        num_channels=built.num_channels,
     )
 
 
