@@ -85,9 +85,10 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys):
     assert (code, complaint.count("\n"), complaint.startswith(message)) == (2, 1, True), complaint
 
 
-@pytest.fixture
-def served(tmp_path):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
     """Start the container's own command with its own variables, but for the port, the folder and the database."""
+    tmp_path = tmp_path_factory.mktemp("served")
     *_, deployment = yaml.safe_load_all(expected("mlflow", name="site"))
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -114,11 +115,15 @@ def served(tmp_path):
         server.wait(30)
 
 
-def status(port, host, path="/api/2.0/mlflow/experiments/search?max_results=1"):
-    """Return a request's answer by a host name, as an HTTP status; 0 without one."""
+def status(port, host, path="/api/2.0/mlflow/experiments/search?max_results=1", *, page=None):
+    """Return a request's answer by a host name, from a page if one is given, as an HTTP status; 0 without one."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request("GET", path, headers={"Host": host})
+        if page:
+            headers = {"Host": host, "Origin": page, "Content-Type": "application/json"}
+            connection.request("POST", path, '{"experiment_ids": ["0"]}', headers)
+        else:
+            connection.request("GET", path, headers={"Host": host})
         return connection.getresponse().status
     except OSError:
         return 0
@@ -130,3 +135,10 @@ def status(port, host, path="/api/2.0/mlflow/experiments/search?max_results=1"):
 def test_the_tracker_answers_under_its_services_names_and_no_others(served):
     names = ["site-mlflow:5000", "site-mlflow.default.svc:5000", "localhost:5000", "elsewhere.example"]
     assert [status(served, name) for name in names] == [200, 200, 200, 403]
+
+
+@pytest.mark.cluster
+def test_the_trackers_own_pages_may_search_and_no_others(served):
+    pages = ["http://site-mlflow:5000", "http://site-mlflow.default.svc:5000", "http://elsewhere.example"]
+    search = "/ajax-api/2.0/mlflow/runs/search"
+    assert [status(served, "site-mlflow:5000", search, page=page) for page in pages] == [200, 200, 403]
