@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
 _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
 
 
@@ -130,17 +131,25 @@ class JobServer:
             time.sleep(_LOOK_EVERY_SECONDS)
 
     async def _tail(self, job_id: str, lines: "_Lines") -> bool:
-        """Take pieces of a log as they come; return whether the connection held until the cluster ended it."""
+        """Take pieces of a log as they come; return whether the connection held until the cluster ended it.
+
+        The cluster ends it some seconds after the job: in a pause, the job is looked at, and the rest left to be asked.
+        """
         pieces = self._client.tail_job_logs(job_id)
         while True:
+            piece = asyncio.ensure_future(anext(pieces))
             try:
-                text = await anext(pieces)
+                while not (await asyncio.wait([piece], timeout=_PAUSE_SECONDS))[0]:
+                    if self.job(job_id).is_over:
+                        return False
+                lines.add(piece.result())
             except StopAsyncIteration:
                 return True
             except Exception as error:  # aiohttp raises many kinds
                 logger.debug("the connection to the log of job %s broke", job_id, exc_info=error)
                 return False
-            lines.add(text)
+            finally:
+                piece.cancel()
 
     def rank_log(self, place: Mapping[str, Any]) -> list[str]:
         """Return the lines of a rank's log so far, from its node.
