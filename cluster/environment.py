@@ -1,4 +1,4 @@
-"""Environment variables that Ray reads when it is imported; imports nothing of Ray."""
+"""Environment variables that Ray reads when it is imported, and MLflow; imports nothing of either."""
 
 import os
 
@@ -19,6 +19,9 @@ _DEFAULTS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{GROUP_START_SECONDS:g}",
+    # Lines and bars of MLflow's own between ours.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 

@@ -10,7 +10,7 @@ _FORM = "%(asctime)s %(levelname)s run %(run)s rank %(rank)d step %(step)d: %(me
 
 
 class _Stamp(logging.Filter):
-    """Gives every record run, rank and step, which whoever else handles it finds there, such as Ray's own log."""
+    """Gives every record run, rank and step."""
 
     def __init__(self, run: str, rank: int, step: Callable[[], int]) -> None:
         super().__init__()
@@ -34,13 +34,16 @@ def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
     handler.addFilter(_Stamp(run, rank, step))
     handler.setFormatter(logging.Formatter(_FORM))
     loggers = [logging.getLogger(package) for package in _PACKAGES]
-    levels = [logger.level for logger in loggers]
+    before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+        # In a submitted job, Ray logs what comes to the root as well: every line would be there twice.
+        logger.propagate = False
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
+            logger.propagate = propagate

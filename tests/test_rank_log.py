@@ -32,3 +32,14 @@ def test_other_libraries_are_not_logged(stamped):
     with log_of_rank("first", 0, lambda: 0):
         logging.getLogger("elsewhere").warning("noise")
     assert stamped() == []
+
+
+def test_a_line_is_there_once_where_the_process_has_a_log_of_its_own(capsys):
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        with log_of_rank("first", 0, lambda: 0):
+            logging.getLogger("cluster.rank").info("begins")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err.count("begins") == 1
