@@ -64,7 +64,8 @@ def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type
 
 
 def _reason(message: str) -> str:
-    """Return how a job ended in one line, without the end of its log but the last line of that."""
+    """Return how a job ended in one line: without the end of its log, but the last of its lines that tells an error."""
     first, _, log = message.partition(", last available logs")
     lines = [line for line in log.splitlines()[1:] if line.strip()]
-    return " ".join(f"{first}: {lines[-1]}".split()) if lines else " ".join(message.split())
+    told = [line for line in lines if line.startswith("error: ")] or lines
+    return " ".join(f"{first}: {told[-1]}".split()) if told else " ".join(message.split())

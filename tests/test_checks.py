@@ -7,9 +7,7 @@ import pytest
 from cluster.checks import judge
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.findings import NAMES, Check, failed, require, unreachable
-from cluster.gcs import NodeGroup
 from cluster.nodes import Answer
-from cluster.preflight import fit_into
 from cluster.probe import Report, versions
 
 
@@ -102,16 +100,3 @@ def test_without_a_cluster_nothing_else_is_asked():
 
 def test_an_error_without_a_remedy_keeps_its_text():
     assert failed("shards", ValueError("broken")) == Check(name="shards", verdict="failed", found="broken")
-
-
-def test_room_is_told_from_outside_by_what_is_known_of_the_nodes():
-    nodes, free = [{"CPU": 4.0}, {"CPU": 3.0, "GPU": 1.0}], [{"CPU": 1.0}, {}]
-    big = NodeGroup("big", {"CPU": 8.0}, 2)
-    assert fit_into(ClusterConfig(num_workers=2, cpus_per_worker=2), nodes, free=free, groups=[big]) == (3, 0, 8)
-
-
-def test_more_gpus_than_there_are_are_refused_from_outside():
-    with pytest.raises(
-        ValueError, match=r"2 workers of 1 CPU, 1 GPU do not fit: .* have 4 CPU, 1 GPU, enough for 1; use"
-    ):
-        fit_into(ClusterConfig(num_workers=2, use_gpu=True), [{"CPU": 4.0, "GPU": 1.0}], free=[{}])

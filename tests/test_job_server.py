@@ -71,6 +71,10 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
             "Job failed with exit code 2, last available logs (truncated):\nstarting\nerror: no shards\n\n",
             "Job failed with exit code 2: error: no shards",
         ),
+        (
+            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\na fault of the program\n",
+            "Job failed with exit code 1: error: KeyError: 1",
+        ),
     ],
 )
 def test_how_a_job_ended_is_told_by_the_last_line_of_its_log(message, reason):
