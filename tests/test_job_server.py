@@ -72,7 +72,7 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
             "Job failed with exit code 2: error: no shards",
         ),
         (
-            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\na fault of the program\n",
+            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\nthis is a fault\n",
             "Job failed with exit code 1: error: KeyError: 1",
         ),
     ],
