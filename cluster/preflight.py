@@ -1,6 +1,7 @@
 """Whether a job's data is there and whole, and its workers fit into the cluster, asked before it starts."""
 
 import math
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +31,21 @@ def check_data(run: TrainRun) -> ShardSet:
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set
+
+
+def check_home(home: Path) -> None:
+    """Make the home folder on this node.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"home folder {home} cannot be made on {socket.gethostname()} ({error.strerror}); "
+            "use a --home on storage that all nodes mount and may write"
+        ) from error
 
 
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:

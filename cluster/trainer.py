@@ -19,7 +19,7 @@ from cluster.data import ShardSet
 from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
 from cluster.findings import require
-from cluster.preflight import check_data
+from cluster.preflight import check_data, check_home
 from cluster.protocol import CoordinatorSettings
 from cluster.rank import WorkerTask
 from cluster.room import resources_per_worker
@@ -97,6 +97,7 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
         SystemExit: it was told to end, after a checkpoint.
     """
     shard_set = check_data(run)
+    check_home(run.storage.home)
     recover_record(run)
     record = known_record(run, shard_set)
     if record and record.is_finished:

@@ -8,6 +8,7 @@ from cluster.checks import judge
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.findings import NAMES, Check, failed, require, unreachable
 from cluster.nodes import Answer
+from cluster.preflight import check_home
 from cluster.probe import Report, versions
 
 
@@ -100,3 +101,11 @@ def test_without_a_cluster_nothing_else_is_asked():
 
 def test_an_error_without_a_remedy_keeps_its_text():
     assert failed("shards", ValueError("broken")) == Check(name="shards", verdict="failed", found="broken")
+
+
+def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
+    ):
+        check_home(tmp_path / "file" / "home")
