@@ -11,6 +11,7 @@ from cluster.findings import NAMES, Check, failed
 from cluster.nodes import Answer, ask_nodes, live_nodes
 from cluster.preflight import check_capacity, check_data
 from cluster.probe import Question, tracker_of, versions
+from cluster.room import judge_room
 from cluster.session import named_address
 from cluster.tracking import check_tracker, tracking_uri
 from shards.features import FEATURES_NAME
@@ -101,18 +102,9 @@ def _versions(answers: Sequence[Answer]) -> Check:
 
 def _resources(run: TrainRun) -> Check:
     try:
-        room = check_capacity(run.cluster)
+        return judge_room(run.cluster, check_capacity(run.cluster))
     except ValueError as error:
         return failed("resources", error)
-    found = f"{run.cluster.num_workers} workers are wanted, {room.free} fit now"
-    if room.free >= run.cluster.min_workers:
-        return Check(name="resources", verdict="ok", found=found)
-    if room.autoscaled >= run.cluster.min_workers:
-        found = f"{found}, and the autoscaler may start nodes for {room.autoscaled}"
-        return Check(name="resources", verdict="ok", found=found)
-    found = f"{found}, {room.total} once nothing else is on the cluster"
-    remedy = "wait for other jobs to end; captioning check --clean removes what dead ones left"
-    return Check(name="resources", verdict="warning", found=found, remedy=remedy)
 
 
 def _files_of(run: TrainRun) -> list[str]:

@@ -1,7 +1,8 @@
-"""How long a search takes, from one training step that is really done, here and now."""
+"""How long a run or a search takes, from one training step that is really done."""
 
+import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ class SearchEstimate:
 
     trials_at_once: int
     seconds_per_step: float
-    """Of the base configuration, on this machine."""
+    """Of the base configuration."""
+    host: str
+    """Where the step was measured."""
     steps_per_trial: int
     """Of one that is not stopped."""
     num_epochs: int
@@ -37,31 +40,45 @@ class SearchEstimate:
     """For all trials, without their validations."""
 
 
+class Measured(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        seconds_per_step: of training, the second of two steps, of a worker's share of the batch.
+        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
+        host: where.
+    """
+
+    seconds_per_step: float
+    seconds_per_image: float
+    host: str
+
+
 def estimate_search(
-    run: TrainRun,
     search: SearchConfig,
-    shard_set: ShardSet,
+    measured: Measured,
     *,
+    run: TrainRun,
+    splits: Mapping[str, int],
     num_trials: int,
     trials_at_once: int,
     extracts: bool,
 ) -> SearchEstimate:
-    """Measure a step and multiply.
+    """Multiply a step by those of all trials.
 
     Args:
-        run: base of all trials.
         search: says how long they are.
-        shard_set: of the run.
+        measured: of their base.
+        run: that base.
+        splits: samples of each split.
         num_trials: of the search.
         trials_at_once: that the cluster has room for.
         extracts: whether the features that trials read are still to be made.
     """
-    splits = shard_set.manifest.splits
     num_images = sum(splits[split] for split in {run.train_split, run.validation_split})
     num_views = search.views * num_images if extracts else 0
     training = replace(run.training, num_epochs=float(search.max_epochs))
     num_steps = num_training_steps(training, splits[run.train_split])
-    measured = measure(run, shard_set, extracts=extracts)
     num_epochs = expected_epochs(search, num_trials)
     num_slots = max(1, min(trials_at_once, num_trials))
     # No trial is faster than itself, however many run beside it.
@@ -69,6 +86,7 @@ def estimate_search(
     return SearchEstimate(
         trials_at_once=trials_at_once,
         seconds_per_step=measured.seconds_per_step,
+        host=measured.host,
         steps_per_trial=num_steps,
         num_epochs=num_epochs,
         num_views=num_views,
@@ -77,49 +95,45 @@ def estimate_search(
     )
 
 
-class Measured(NamedTuple):
-    """What was measured in this process.
-
-    Attributes:
-        seconds_per_step: of training, the second of two steps.
-        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
-    """
-
-    seconds_per_step: float
-    seconds_per_image: float
-
-
-def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool) -> Measured:
-    """Take two training steps of a model that is thrown away.
+def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> Measured:
+    """Take two training steps of a model that is thrown away, in this process.
 
     Args:
-        run: base of all trials.
+        run: what to train, or base of all trials.
         shard_set: of the images, or features, that are read.
         extracts: whether trials read features that are not there yet; images are then read once, as extraction does,
             and the steps are taken on what the encoder made of them.
+        num_workers: among whom a batch is shared; their waiting for each other is not measured.
     """
     device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.cluster.cpus_per_worker)
     model = CaptionModel(run.model, vocabulary_size=len(shard_set.vocabulary)).to(device)
     state = TrainingState(model, build_optimizer(model, run.optimizer))
     batches: Iterable[Sequence[CaptionBatch]] = training_batches(
-        shard_set, run.train_split, model=run.model, config=run.training, ranks=(0, 1), steps=range(_NUM_STEPS)
+        shard_set,
+        run.train_split,
+        model=run.model,
+        config=run.training,
+        ranks=(0, num_workers),
+        steps=range(_NUM_STEPS),
     )
     started = time.perf_counter()
     if extracts:
         batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
     looking = time.perf_counter() - started if extracts else 0.0
-    results = train(
-        state,
-        model,
-        batches,
-        optimizer_config=run.optimizer,
-        config=run.training,
-        num_steps=_NUM_STEPS,
-        device=device,
+    results = list(
+        train(
+            state,
+            model,
+            batches,
+            optimizer_config=run.optimizer,
+            config=run.training,
+            num_steps=_NUM_STEPS,
+            device=device,
+        )
     )
-    *_, last = [result.seconds for result in results]
-    return Measured(last, looking / (_NUM_STEPS * run.training.batch_size))
+    num_images = sum(result.num_images for result in results)
+    return Measured(results[-1].seconds, looking / max(1, num_images), socket.gethostname())
 
 
 @torch.no_grad()

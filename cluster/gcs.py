@@ -60,6 +60,14 @@ class Tables(NamedTuple):
     groups: list[Group]
 
 
+class NodeResources(NamedTuple):
+    """What a living node has, by the resource's name, and what of it nobody uses."""
+
+    address: str
+    total: Mapping[str, float]
+    free: Mapping[str, float]
+
+
 class NodeGroup(NamedTuple):
     """Nodes of a kind that the autoscaler may start: what each has, and how many at most."""
 
@@ -134,11 +142,17 @@ def list_nodes() -> list[NodeShare]:
     ]
 
 
-def free_resources() -> list[dict[str, float]]:
-    """Return what is free of each living node, by resource."""
+def node_resources() -> list[NodeResources]:
+    """Return the resources of every living node."""
+    import ray
     from ray._private.state import available_resources_per_node
 
-    return list(available_resources_per_node().values())
+    free = available_resources_per_node()
+    return [
+        NodeResources(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def read_tables() -> Tables:

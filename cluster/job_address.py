@@ -1,6 +1,7 @@
 """The address of Ray's job server: its form, and who answers there. Imports nothing of Ray."""
 
 import contextlib
+import http.client
 import importlib.metadata
 import json
 import os
@@ -54,7 +55,7 @@ def check_server(address: str) -> None:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({reason}); start it, or correct --address"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         raise _not_ray(address) from error
     ours = importlib.metadata.version("ray")
     if version.split(".")[:2] != ours.split(".")[:2]:

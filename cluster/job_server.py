@@ -10,10 +10,12 @@ from typing import Any
 from cluster.environment import set_ray_defaults
 from cluster.job_address import address_set, check_server, no_token, server_address
 from cluster.job_state import JobState, state_of
+from cluster.overview import Overview, overview_of
 
 logger = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 60.0
+_OVERVIEW_SECONDS = 2.0
 _LOOK_EVERY_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
@@ -65,6 +67,20 @@ class JobServer:
         near = difflib.get_close_matches(job_id, [job.id for job in self.jobs()], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "captioning jobs lists them"
         raise ValueError(f"the cluster at {self.address} knows no job {job_id}; {hint}")
+
+    def overview(self) -> Overview:
+        """Return what the cluster's dashboard tells of its nodes; of what it does not tell, nothing is known."""
+
+        def ask(path: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401  any document
+            answer = self._client._do_request("GET", path, params=parameters, timeout=_OVERVIEW_SECONDS)
+            return answer.json()["data"] if answer.status_code == 200 else None
+
+        try:
+            with self._plain_errors():
+                return overview_of(ask)
+        except (AttributeError, ConnectionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            logger.debug("the dashboard at %s tells nothing of its nodes", self.address, exc_info=error)
+            return Overview([], "", may_grow=True)
 
     def submit(
         self, job_id: str, *, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]

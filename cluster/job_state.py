@@ -8,6 +8,7 @@ RUN = "python -m jobs.cli "
 """What runs a job on the cluster, where pip and uv of a runtime environment need plain ``python``."""
 COMMIT_KEY = "captioning.git_commit"
 """Under which the cluster keeps the commit of a job's code."""
+_ERROR = "error: "
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -64,7 +65,10 @@ def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type
 
 
 def _reason(message: str) -> str:
-    """Return how a job ended in one line, without the end of its log but the last line of that."""
+    """Return how a job ended in one line: the error that it told last, or else the last line of its log."""
     first, _, log = message.partition(", last available logs")
-    lines = [line for line in log.splitlines()[1:] if line.strip()]
-    return " ".join(f"{first}: {lines[-1]}".split()) if lines else " ".join(message.split())
+    lines = [" ".join(line.split()) for line in log.splitlines()[1:] if line.strip()]
+    errors = [line for line in lines if line.startswith(_ERROR)]
+    if errors:
+        return errors[-1].removeprefix(_ERROR)
+    return f"{first}: {lines[-1]}" if lines else " ".join(message.split())

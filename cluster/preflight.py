@@ -1,17 +1,17 @@
 """Whether a job's data is there and whole, and its workers fit into the cluster, asked before it starts."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import socket
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 from captioning.encoder import check_backbone
 from captioning.weights import weights_identity
 from cluster.config import ClusterConfig, TrainRun
 from cluster.data import FeatureSet, ShardSet
 from cluster.features import encoder_identity
-from cluster.gcs import NodeGroup, autoscaled_groups, free_resources
+from cluster.gcs import autoscaled_groups, node_resources
+from cluster.room import Room, fit_into, room_on
 from shards.manifest import verify_shards
 
 
@@ -31,6 +31,21 @@ def check_data(run: TrainRun) -> ShardSet:
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set
+
+
+def check_home(home: Path) -> None:
+    """Make the home folder on this node.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"home folder {home} cannot be made on {socket.gethostname()} ({error.strerror}); "
+            "use a --home on storage that all nodes mount and may write"
+        ) from error
 
 
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
@@ -68,14 +83,6 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")
 
 
-class Room(NamedTuple):
-    """How many workers a cluster can hold at once: were nothing else on it, now, and with nodes still to be started."""
-
-    total: int
-    free: int
-    autoscaled: int
-
-
 def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Room:
     """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
 
@@ -86,64 +93,9 @@ def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers"
     Raises:
         ValueError: they cannot, now or ever.
     """
-    return fit_into(config, _node_resources(), free=free_resources(), groups=autoscaled_groups(), flag=flag)
-
-
-def fit_into(
-    config: ClusterConfig,
-    nodes: Sequence[Mapping[str, float]],
-    *,
-    free: Sequence[Mapping[str, float]],
-    groups: Sequence[NodeGroup] = (),
-    flag: str = "--cluster.num-workers",
-) -> Room:
-    """Check likewise by what is known of a cluster, such as from outside, without a session.
-
-    Args:
-        config: of the workers.
-        nodes: resources of every node, by name.
-        free: what of them nobody uses.
-        groups: that the autoscaler may start.
-        flag: that sets how many, for the message.
-
-    Raises:
-        ValueError: there is no room for them, now or ever.
-    """
-    wanted = resources_per_worker(config)
-    fitting = _fitting(nodes, wanted)
-    # As many as are started at most, of which some may be among the nodes that are there.
-    started = sum(_fitting([group.resources], wanted) * group.max_nodes for group in groups)
-    if max(fitting, started) < config.min_workers:
-        has = {name: sum(node.get(name, 0.0) for node in nodes) for name in wanted}
-        autoscaler = f", and its autoscaler makes room for {started}" if groups else ""
-        raise ValueError(
-            f"{config.min_workers} workers of {_shown(wanted)} do not fit: the cluster's {len(nodes)} nodes have "
-            f"{_shown(has)}, enough for {fitting}{autoscaler}; use {flag} {max(fitting, started, 1)} or a larger "
-            "cluster"
-        )
-    return Room(fitting, _fitting(free, wanted), started)
+    return fit_into(config, node_resources(), groups=autoscaled_groups(), flag=flag)
 
 
 def capacity(config: ClusterConfig) -> int:
     """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    return _fitting(_node_resources(), resources_per_worker(config))
-
-
-def _fitting(nodes: Iterable[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
-    return sum(int(min(node.get(name, 0.0) / amount for name, amount in wanted.items())) for node in nodes)
-
-
-def _shown(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
-
-
-def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
-    """Return what Ray reserves for a worker."""
-    gpu = {"GPU": 1.0} if config.use_gpu else {}
-    return {"CPU": float(config.cpus_per_worker), **gpu, **config.resources_per_worker}
-
-
-def _node_resources() -> list[dict[str, float]]:
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(node.total for node in room_on(node_resources(), config))

@@ -44,6 +44,11 @@ class JobRequest:
     """By which another job of the same name is told apart."""
 
     @property
+    def command(self) -> str:
+        """Return the job and its arguments."""
+        return self.entrypoint.removeprefix(RUN)
+
+    @property
     def metadata(self) -> dict[str, str]:
         """Return what the cluster keeps with the job."""
         return {

@@ -19,9 +19,10 @@ from cluster.data import ShardSet
 from cluster.driver import Driver, start_coordinator
 from cluster.environment import GROUP_START_SECONDS
 from cluster.findings import require
-from cluster.preflight import check_data, resources_per_worker
+from cluster.preflight import check_data, check_home
 from cluster.protocol import CoordinatorSettings
 from cluster.rank import WorkerTask
+from cluster.room import resources_per_worker
 from cluster.runs import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
 from cluster.session import cluster_session
 from cluster.starts import config_text, known_record, lineage_of, mark_killed, ship_the_rest, start_record
@@ -96,6 +97,7 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
         SystemExit: it was told to end, after a checkpoint.
     """
     shard_set = check_data(run)
+    check_home(run.storage.home)
     recover_record(run)
     record = known_record(run, shard_set)
     if record and record.is_finished:

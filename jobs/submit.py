@@ -23,29 +23,29 @@ import dataclasses
 import importlib
 import logging
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from cluster.config import TrainRun
-from jobs.cli import INTERRUPTED, JOBS, run_job
+from cluster.config import ClusterConfig, TrainRun
+from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, run_job
 from jobs.output import plain, write_json
 from jobs.parsing import Invocation, parse, parsed_by
+from jobs.travelling import found_here, travelling_files
 
 if TYPE_CHECKING:
     from cluster.job_server import JobServer
     from cluster.job_state import JobState
     from cluster.submission import JobRequest
+    from jobs.submit_view import Prospect
 
 logger = logging.getLogger(__name__)
 
 _NOT_ON_A_CLUSTER = ("submit", "jobs", "status", "logs", "stop")
-_URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,27 +86,44 @@ def main(arguments: Sequence[str]) -> None:
     if submission.job not in JOBS or submission.job in _NOT_ON_A_CLUSTER:
         known = ", ".join(name for name in JOBS if name not in _NOT_ON_A_CLUSTER)
         raise ValueError(f"{submission.job} is no job to submit; use one of {known}")
-    request = _request(submission, command)
+    told = parsed_by(importlib.import_module(f"jobs.{submission.job}").main, command[1:])
+    request = _request(submission, command, told)
     if invocation.dry_run:
-        _describe(submission, request, as_json=invocation.json)
+        _describe(submission, request, told, as_json=invocation.json)
         return
+    from cluster.findings import require
     from cluster.job_server import JobServer
 
     server = JobServer(submission.address)
     for what in request.archive.left_out:
         logger.info("left out: %s", what)
+    require(_prospect(server, request, told).checks)
     job = _run(server, request, submission, as_json=invocation.json)
-    if job is None:
-        return
+    if job:
+        _conclude(server, job, told, as_json=invocation.json)
+
+
+def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as_json: bool) -> None:
+    """Say how a job ended, and end as it did."""
+    from cluster.outside import is_member
     from cluster.submission import exit_code
 
     code = exit_code(job)
-    if invocation.json:
+    if as_json:
         write_json({"id": job.id, "status": job.status, "exit_code": code})
-    if code:
-        logger.error("error: job %s ended as %s: %s", job.id, job.status, job.message)
-        sys.exit(code)
-    logger.info("job %s is done", job.id)
+    if not code:
+        logger.info("job %s is done", job.id)
+        return
+    place = found_here(told, job.message) if code == BAD_INPUT else None
+    hint = (
+        ""
+        if not place or is_member(server.overview())
+        else (
+            f" ({place} is on this machine as well, which is no node of the cluster; give a place that its nodes see)"
+        )
+    )
+    logger.error("error: job %s ended as %s: %s%s", job.id, job.status, job.message, hint)
+    sys.exit(code)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -124,58 +141,60 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments), []
 
 
-def _request(submission: SubmitJob, command: Sequence[str]) -> "JobRequest":
+def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any]) -> "JobRequest":
     from cluster.archive import plan_archive
     from cluster.submission import build_request, carried_variables, read_runtime_env
 
-    told = parsed_by(importlib.import_module(f"jobs.{submission.job}").main, command[1:])
-    own_name = told.settings.name if isinstance(told.settings, TrainRun) else None
+    own_name = told.settings.name if isinstance(told.settings, TrainRun) else submission.job
+    # A job that only tells what it would do is another than the one that does it.
+    is_dry = {"dry_run": True} if told.dry_run else {}
     return build_request(
-        submission.name or own_name or submission.job,
+        submission.name or (f"{own_name}-dry-run" if is_dry else own_name),
         command,
-        settings=plain(told.settings),
-        archive=plan_archive(submission.working_dir, inputs=list(_inputs(told))),
+        settings=plain(told.settings) | is_dry,
+        archive=plan_archive(submission.working_dir, inputs=list(travelling_files(told))),
         runtime_env=read_runtime_env(submission.runtime_env) if submission.runtime_env else {},
         variables=carried_variables(submission.env, os.environ),
     )
 
 
-def _inputs(told: Invocation[Any]) -> Iterator[Path]:
-    """Yield the files that travel with a job.
+def _prospect(server: "JobServer", request: "JobRequest", told: Invocation[Any]) -> "Prospect":
+    """Ask the cluster where a request would come to, and whether it can work there."""
+    from cluster.outside import check_outside
+    from cluster.submission import place
+    from jobs.submit_view import Prospect
 
-    Raises:
-        ValueError: a path is relative, and no small file of this folder.
-    """
-    from cluster.archive import INPUT_LIMIT_MIB
-
-    for name, path in _paths(told):
-        if path.is_absolute() or _URL_FORM.match(f"{path}"):
-            continue
-        is_inside = ".." not in path.parts
-        if not (is_inside and path.is_file() and path.stat().st_size <= INPUT_LIMIT_MIB * 2**20):
-            how = "--home FOLDER or CAPTIONING_HOME" if name == "home" else f"such as /mnt/{path.name}"
-            raise ValueError(
-                f"{name} {path} is relative to a folder of this machine; name it as the cluster's nodes see it, {how} "
-                f"(only files in the current folder, up to {INPUT_LIMIT_MIB} MiB, travel with a job)"
-            )
-        yield path
+    placed, overview = place(request, server.jobs()), server.overview()
+    tracking = getattr(told.settings, "tracking", None)
+    checks = check_outside(
+        overview,
+        workers=_workers(told),
+        tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
+        has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
+    )
+    return Prospect(server.address, placed, overview, checks if placed.is_new else ())
 
 
-def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa: ANN401  any tree of settings
-    """Yield every path of a tree of settings with the name of its field."""
-    if dataclasses.is_dataclass(settings):
-        for one in dataclasses.fields(settings):
-            yield from _paths(getattr(settings, one.name), one.name)
-    elif isinstance(settings, tuple):
-        for value in settings:
-            yield from _paths(value, name)
-    elif isinstance(settings, Path) or _is_path(name, settings):
-        yield name, Path(settings)
+def _workers(told: Invocation[Any]) -> ClusterConfig | None:
+    """Return what a job needs at once, if it trains; ``check`` tells in its own table that there is too little."""
+    from jobs.check import CheckRun
+
+    settings = told.settings
+    return settings.cluster if isinstance(settings, TrainRun) and not isinstance(settings, CheckRun) else None
 
 
-def _is_path(name: str, value: Any) -> bool:  # noqa: ANN401  as above
-    """Return whether a text names a folder or file, as a model may and weights may."""
-    return isinstance(value, str) and (name == "model" or (name == "weights" and Path(value).is_file()))
+def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any], *, as_json: bool) -> None:
+    """Say what would be sent; ask the cluster for the rest, if one is named."""
+    from cluster.findings import require
+    from cluster.job_address import ADDRESS_VARIABLE
+    from cluster.job_server import JobServer
+    from jobs.submit_view import describe
+
+    address = submission.address or os.environ.get(ADDRESS_VARIABLE)
+    prospect = _prospect(JobServer(address), request, told) if address else None
+    describe(request, prospect, workers=_workers(told), as_json=as_json)
+    if prospect:
+        require(prospect.checks)
 
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":
@@ -208,38 +227,6 @@ def _follow(server: "JobServer", job_id: str) -> "JobState":
             *[job_id] * 4,
         )
         sys.exit(INTERRUPTED)
-
-
-def _describe(submission: SubmitJob, request: "JobRequest", *, as_json: bool) -> None:
-    """Say what would be sent; ask the cluster for the id, if one is named."""
-    from cluster.archive import archive_size
-    from cluster.job_address import ADDRESS_VARIABLE
-    from cluster.job_server import JobServer
-    from cluster.submission import place
-
-    address = submission.address or os.environ.get(ADDRESS_VARIABLE)
-    placed = place(request, JobServer(address).jobs()) if address else None
-    archive, num_bytes = request.archive, archive_size(request.archive)
-    job_id = placed.id if placed else f"{request.name}-<n>"
-    verb = "follow the live job" if placed and not placed.is_new else "submit job"
-    logger.info("would %s %s to %s", verb, job_id, address or "no cluster, for none was named")
-    logger.info("command: %s", request.entrypoint)
-    logger.info(
-        "code:    %d files of %s, %.1f MiB zipped, commit %s%s",
-        len(archive.files),
-        archive.folder,
-        num_bytes / 2**20,
-        archive.commit[:12],
-        " with uncommitted changes" if archive.is_dirty == "true" else "",
-    )
-    for what in archive.left_out:
-        logger.info("left out: %s", what)
-    logger.info("with:    %s", request.runtime_env)
-    if as_json:
-        files = [name for name, _ in archive.files]
-        code = {"folder": archive.folder, "files": files, "num_bytes": num_bytes, "left_out": archive.left_out}
-        sent = {"id": job_id, "entrypoint": request.entrypoint, "runtime_env": request.runtime_env}
-        write_json({"address": address, **sent, "metadata": request.metadata, "code": code})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Examples:
     captioning train coco --shards shards --name big --cluster.num-workers 8
     captioning train coco --shards shards --name big --cluster.num-workers 2:8    # as many as there is room for
     captioning train --config run.yaml --optimizer.learning-rate 5e-4
+    captioning train --shards shards --name first --dry-run         # where it would run, and how long it takes
 """
 
 import logging
@@ -12,8 +13,10 @@ from collections.abc import Sequence
 
 from cluster.config import TRAIN_PRESETS, TrainRun, without_secrets
 from jobs.cli import run_job
+from jobs.job_view import duration
 from jobs.output import plain, write_json
 from jobs.parsing import parse
+from jobs.rehearsal_view import show_rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -43,30 +46,46 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _describe(run: TrainRun, *, as_json: bool) -> None:
-    """Say what would be trained, after checking the data."""
+    """Say what would be trained, where, and how long it takes, after checking the data."""
     from captioning.training import num_training_steps
     from cluster.preflight import check_data
+    from cluster.rehearsal import rehearse
 
     shard_set = check_data(run)
     num_samples = shard_set.manifest.splits[run.train_split]
-    plan = {
-        "num_samples": num_samples,
-        "num_steps": num_training_steps(run.training, num_samples),
-        "vocabulary_size": len(shard_set.vocabulary),
-        "folder": str(run.folder),
-        "settings": plain(without_secrets(run)),
-    }
+    num_steps = num_training_steps(run.training, num_samples)
     logger.info(
         "would train %s for %d steps of %d images on %s workers, on %d samples, into %s",
         run.name,
-        plan["num_steps"],
+        num_steps,
         run.training.batch_size,
         run.cluster.num_workers,
         num_samples,
         run.folder,
     )
+    rehearsal = rehearse(run, shard_set)
+    show_rehearsal(rehearsal)
+    measured, estimate = rehearsal.measured, None
+    if measured:
+        estimate = {"seconds_per_step": measured.seconds_per_step, "seconds": measured.seconds_per_step * num_steps}
+        logger.info(
+            "about %s on %d workers: a step of one of them took %.2f s on %s; validations, checkpoints and waiting for "
+            "each other come to that",
+            duration(estimate["seconds"]),
+            rehearsal.num_workers,
+            measured.seconds_per_step,
+            measured.host,
+        )
     if as_json:
-        write_json(plan)
+        plan = {
+            "num_samples": num_samples,
+            "num_steps": num_steps,
+            "vocabulary_size": len(shard_set.vocabulary),
+            "folder": str(run.folder),
+            "settings": plain(without_secrets(run)),
+        }
+        nodes = [node._asdict() for node in rehearsal.nodes]
+        write_json(plan | {"nodes": nodes, "num_workers": rehearsal.num_workers, "estimate": estimate})
 
 
 if __name__ == "__main__":

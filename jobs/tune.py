@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 from cluster.config import TrainRun
 from cluster.search_config import TUNE_PRESETS, TuneRun
 from jobs.cli import run_job
+from jobs.job_view import duration
 from jobs.output import plain, write_json
 from jobs.parsing import parse
+from jobs.rehearsal_view import show_rehearsal
 from jobs.terminal import show_table
 from jobs.trials_view import search_view
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+    from cluster.estimate import SearchEstimate
     from cluster.models import ResolvedModel
     from cluster.search_plan import SearchPlan
     from cluster.tuner import SearchOutcome
@@ -123,48 +126,51 @@ def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "M
 
 
 def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
-    """Say what would be searched, how many trials run at once on this cluster, and how long it takes."""
+    """Say what would be searched, where, how many trials run at once, and how long it takes."""
     from cluster.estimate import estimate_search
-    from cluster.preflight import capacity, check_capacity
-    from cluster.session import cluster_session
+    from cluster.rehearsal import rehearse
 
     run = plan.run
-    with cluster_session(run.cluster):
-        check_capacity(run.cluster)
-        at_once = capacity(run.cluster) // run.cluster.min_workers
-    estimate = estimate_search(
-        plan.base,
+    show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
+    rehearsal = rehearse(plan.base, plan.readable(), extracts=plan.awaits_features)
+    show_rehearsal(rehearsal)
+    at_once = rehearsal.most // rehearsal.num_workers
+    logger.info(
+        "would try %d points, %d at once on this cluster, each for at most %d epochs, into %s",
+        plan.num_trials,
+        at_once,
+        run.search.max_epochs,
+        run.folder,
+    )
+    estimate = rehearsal.measured and estimate_search(
         run.search,
-        plan.readable(),
+        rehearsal.measured,
+        run=plan.base,
+        splits=plan.shard_set.manifest.splits,
         num_trials=plan.num_trials,
         trials_at_once=at_once,
         extracts=plan.awaits_features,
     )
-    show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
+    if estimate:
+        _show_estimate(estimate, run)
+    if as_json:
+        nodes = [node._asdict() for node in rehearsal.nodes]
+        told = {"space": plan.space.description(), "num_trials": plan.num_trials, "nodes": nodes}
+        write_json(told | {"trials_at_once": at_once} | (plain(estimate) if estimate else {}))
+
+
+def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:
     logger.info(
-        "would try %d points, %d at once on this cluster, each for at most %d steps in %d epochs, into %s",
-        plan.num_trials,
-        at_once,
-        estimate.steps_per_trial,
-        run.search.max_epochs,
-        run.folder,
-    )
-    logger.info(
-        "about %s: a step took %.2f s here, and all trials take %d epochs together if %s",
-        _duration(estimate.seconds),
+        "about %s: a step took %.2f s on %s, a trial has at most %d, and all trials take %d epochs together if %s",
+        duration(estimate.seconds),
         estimate.seconds_per_step,
+        estimate.host,
+        estimate.steps_per_trial,
         estimate.num_epochs,
         "none is stopped" if run.search.scheduler == "none" else f"one in {run.search.reduction_factor} goes on",
     )
     if estimate.extraction_seconds:
-        logger.info("before them, about %s for features of all images", _duration(estimate.extraction_seconds))
-    if as_json:
-        write_json({"space": plan.space.description(), "num_trials": plan.num_trials, **plain(estimate)})
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+        logger.info("before them, about %s for features of all images", duration(estimate.extraction_seconds))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import pytest
 from cluster.checks import judge
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.findings import NAMES, Check, failed, require, unreachable
-from cluster.gcs import NodeGroup
 from cluster.nodes import Answer
-from cluster.preflight import fit_into
+from cluster.preflight import check_home
 from cluster.probe import Report, versions
 
 
@@ -104,14 +103,9 @@ def test_an_error_without_a_remedy_keeps_its_text():
     assert failed("shards", ValueError("broken")) == Check(name="shards", verdict="failed", found="broken")
 
 
-def test_room_is_told_from_outside_by_what_is_known_of_the_nodes():
-    nodes, free = [{"CPU": 4.0}, {"CPU": 3.0, "GPU": 1.0}], [{"CPU": 1.0}, {}]
-    big = NodeGroup("big", {"CPU": 8.0}, 2)
-    assert fit_into(ClusterConfig(num_workers=2, cpus_per_worker=2), nodes, free=free, groups=[big]) == (3, 0, 8)
-
-
-def test_more_gpus_than_there_are_are_refused_from_outside():
+def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(
-        ValueError, match=r"2 workers of 1 CPU, 1 GPU do not fit: .* have 4 CPU, 1 GPU, enough for 1; use"
+        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
     ):
-        fit_into(ClusterConfig(num_workers=2, use_gpu=True), [{"CPU": 4.0, "GPU": 1.0}], free=[{}])
+        check_home(tmp_path / "file" / "home")

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from captioning.config import ModelConfig, TrainingConfig
 from cluster.config import TrainRun
 from cluster.data import ShardSet
-from cluster.estimate import estimate_search, expected_epochs, measure
+from cluster.estimate import Measured, estimate_search, expected_epochs, measure
 from cluster.search_config import SearchConfig
 
 
@@ -31,26 +33,36 @@ def test_epochs_are_those_of_the_trials_that_go_on(scheduler, num_trials, max_ep
 
 
 def test_a_step_on_images_is_really_taken(run, drawn_shards):
-    measured = measure(run, ShardSet(drawn_shards), extracts=False)
+    measured = measure(run, ShardSet(drawn_shards))
     assert (measured.seconds_per_step > 0, measured.seconds_per_image) == (True, 0.0)
+
+
+def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards):
+    many = replace(run, training=replace(run.training, batch_size=96))
+    alone, shared = (measure(many, ShardSet(drawn_shards), num_workers=count) for count in (1, 48))
+    assert shared.seconds_per_step < alone.seconds_per_step / 2
 
 
 def test_where_features_are_still_to_be_made_the_encoder_is_measured_apart(run, drawn_shards):
     measured = measure(run, ShardSet(drawn_shards), extracts=True)
-    assert min(measured) > 0
+    assert min(measured[:2]) > 0
+
+
+MEASURED = Measured(0.5, 0.02, "here")
+SPLITS = {"train": 120, "val": 30}
 
 
 @pytest.mark.parametrize(("at_once", "share"), [(1, 1.0), (2, 0.5), (100, 0.25)])
-def test_trials_side_by_side_take_less_but_never_less_than_one_trial(run, drawn_shards, at_once, share):
+def test_trials_side_by_side_take_less_but_never_less_than_one_trial(run, at_once, share):
     search = SearchConfig(num_trials=4, max_epochs=3, scheduler="none")
-    found = estimate_search(run, search, ShardSet(drawn_shards), num_trials=4, trials_at_once=at_once, extracts=False)
-    alone = found.seconds_per_step * found.steps_per_trial * 4
-    assert (found.steps_per_trial, found.num_epochs) == (45, 12)
-    assert found.seconds == pytest.approx(alone * share)
+    found = estimate_search(
+        search, MEASURED, run=run, splits=SPLITS, num_trials=4, trials_at_once=at_once, extracts=False
+    )
+    assert (found.steps_per_trial, found.num_epochs, found.seconds) == (45, 12, pytest.approx(45 * 0.5 * 4 * share))
 
 
 @pytest.mark.parametrize(("views", "extracts", "expected"), [(1, True, 150), (4, True, 600), (4, False, 0)])
-def test_every_view_of_every_image_is_extracted_once(run, drawn_shards, views, extracts, expected):
+def test_every_view_of_every_image_is_extracted_once(run, views, extracts, expected):
     search = SearchConfig(num_trials=1, max_epochs=1, views=views)
-    found = estimate_search(run, search, ShardSet(drawn_shards), num_trials=1, trials_at_once=1, extracts=extracts)
-    assert (found.num_views, found.extraction_seconds > 0) == (expected, extracts)
+    found = estimate_search(search, MEASURED, run=run, splits=SPLITS, num_trials=1, trials_at_once=1, extracts=extracts)
+    assert (found.num_views, found.extraction_seconds) == (expected, pytest.approx(0.02 * expected))

@@ -92,7 +92,8 @@ def test_training_refuses_what_was_not_extracted(captioning, drawn_shards, tmp_p
     )
 
 
-def test_training_knows_its_features(captioning, extracting, drawn_shards, tmp_path):
+@pytest.mark.cluster
+def test_training_knows_its_features(session, captioning, extracting, drawn_shards, tmp_path):
     extracting(drawn_shards)
     code, _, told = captioning("train", "--shards", drawn_shards, "--features", tmp_path / "features", "--dry-run")
     assert (code, "would train" in told) == (0, True)

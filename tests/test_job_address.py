@@ -1,6 +1,7 @@
 import contextlib
 import importlib.metadata
 import socket
+import threading
 
 import pytest
 from answering import answering
@@ -52,6 +53,18 @@ def test_what_is_not_ray_is_refused(serve, answer):
     address = serve({"/api/version": answer})
     with pytest.raises(ValueError, match=r"what answers at .* is not Ray's job server; use the dashboard's address"):
         check_server(address)
+
+
+def test_what_does_not_speak_http_is_no_ray():
+    def speak():
+        with server.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(b"\0\0\x12\4\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=speak, daemon=True).start()
+        with pytest.raises(ValueError, match=r"what answers at .* is not Ray's job server"):
+            check_server(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -69,11 +69,19 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
         ("Job finished\nsuccessfully.", "Job finished successfully."),
         (
             "Job failed with exit code 2, last available logs (truncated):\nstarting\nerror: no shards\n\n",
-            "Job failed with exit code 2: error: no shards",
+            "no shards",
+        ),
+        (
+            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\nthis is a fault\n",
+            "KeyError: 1",
+        ),
+        (
+            "Job failed with exit code 1, last available logs (truncated):\nTraceback:\nNo module named 'tyro'\n",
+            "Job failed with exit code 1: No module named 'tyro'",
         ),
     ],
 )
-def test_how_a_job_ended_is_told_by_the_last_line_of_its_log(message, reason):
+def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
     told = SimpleNamespace(
         submission_id="a-1",
         status="FAILED",

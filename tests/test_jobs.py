@@ -132,17 +132,6 @@ def test_a_dry_promotion_moves_nothing(captioning, tiny_run, drawn_shards):
     assert json.loads(captioning("models", "dry", "--json")[1])[0]["aliases"] == ["challenger"]
 
 
-def test_a_dry_training_says_what_it_would_do(captioning, drawn_shards):
-    arguments = ("train", "smoke", "--shards", drawn_shards, "--dry-run", "--json")
-    _, printed, _ = captioning(*arguments)
-    assert json.loads(printed)["num_samples"] == 120
-
-
-def test_a_dry_training_may_be_elastic(captioning, drawn_shards):
-    _, _, told = captioning("train", "--shards", drawn_shards, "--cluster.num-workers", "1:4", "--dry-run")
-    assert "of 64 images on 1:4 workers, on 120 samples" in told
-
-
 def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
     _, _, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--dry-run")
     assert ((tmp_path / "out").exists(), "train-000000.tar with 120 images" in told) == (False, True)

@@ -2,21 +2,16 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from job_head import ROOT, captioning, code_that, job_head
 
-from cluster.archive import PACKAGES, plan_archive
-from cluster.environment import set_ray_defaults
-from cluster.job_address import check_server
+from cluster.archive import plan_archive
 from cluster.job_server import JobServer
 from cluster.submission import build_request, submit
 from shards.drawn import write_drawn
@@ -24,7 +19,6 @@ from shards.manifest import load_manifest
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parent.parent
 # What runs on the cluster in place of our own command line, so that a job takes no longer than it must.
 SLEEPS = """
 import os, sys, time
@@ -35,42 +29,11 @@ time.sleep(600)
 FAILS = "import sys; sys.exit('error: it always fails')"
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def address():
-    """Start a head with a dashboard; return the address of that."""
-    set_ray_defaults()
-    scratch = tempfile.mkdtemp(prefix="r-")  # short: Ray's sockets lie deep below it
-    port, agent = free_port(), free_port()
-    binaries = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "RAY_DISABLE_IMPORT_WARNING": "1"}
-    options = ["--port", f"{free_port()}", "--dashboard-port", f"{port}", "--dashboard-agent-listen-port", f"{agent}"]
-    sizes = ["--num-cpus", "2", "--object-store-memory", "80000000", "--include-dashboard", "true"]
-    command = [binaries / "ray", "start", "--head", "--block", "--temp-dir", scratch, *options, *sizes]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
-    try:
-        yield answer_of(f"http://127.0.0.1:{port}")
-    finally:
-        head.terminate()
-        head.wait(60)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def answer_of(address):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            check_server(address)
-        except ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        else:
-            return address
+    """Return the address of a head's dashboard."""
+    with job_head() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +42,6 @@ def server(address):
     # The first job of all waits for a head that has just started, and is no measure of a submission.
     server.submit("first-1", entrypoint="true", runtime_env={}, metadata={})
     return server
-
-
-def code_that(text, folder):
-    """Return a folder with our packages' names, whose command line does something else."""
-    for name in PACKAGES:
-        (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").touch()
-    (folder / "jobs" / "cli.py").write_text(text)
-    return folder
-
-
-def captioning(address, *arguments):
-    """Run a command line, as a user would."""
-    environment = {**os.environ, "RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": f"{ROOT}"}
-    command = [sys.executable, "-W", "ignore", "-m", "jobs.cli", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    return SimpleNamespace(code=done.returncode, out=done.stdout, told=done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -201,4 +147,15 @@ def test_a_job_that_fails_is_submitted_again_as_often_as_wanted(address, tmp_pat
     ended = {"id": "failing-2", "status": "FAILED", "exit_code": 1}
     assert (answer.code, json.loads(answer.out)) == (1, ended), answer.told
     assert "job failing-1 failed, and is submitted again; retries left after that: 0" in answer.told
-    assert "failing-2 ended as FAILED: Job entrypoint command failed with exit code 1: error: it always" in answer.told
+    assert "failing-2 ended as FAILED: it always" in answer.told
+
+
+def test_what_a_job_names_and_needs_travels_with_it(address, tmp_path):
+    tells = "import os; print('has', os.environ['A'], open('search.yaml').read())"
+    code = code_that(tells, tmp_path / "code")
+    (tmp_path / "search.yaml").write_text("model.hidden_size: choice([8])")
+    (tmp_path / "env.yaml").write_text("env_vars: {A: b}")
+    own = ["--working-dir", code, "--runtime-env", "env.yaml"]
+    tune = ["tune", "--shards", "/s", "--home", "/h", "--search", "search.yaml", "--cluster.num-workers", "1"]
+    answer = captioning(address, "submit", *own, *tune, folder=tmp_path)
+    assert (answer.code, "has b model.hidden_size: choice([8])" in answer.told) == (0, True), answer.told

@@ -1,13 +1,19 @@
 """What ``captioning submit`` refuses and shows before anything is sent."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from answering import answering
+from job_head import code_that
 
-from jobs import convert
+from cluster.gcs import NodeResources
+from cluster.job_state import JobState
+from cluster.overview import Overview
+from jobs import convert, train
 from jobs.cli import JOBS, run_job
 from jobs.parsing import parsed_by
-from jobs.submit import main
+from jobs.submit import _conclude, main
 
 
 @pytest.fixture
@@ -81,6 +87,10 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
             ["--dry-run", "caption", "a.jpg", "--model", "models:/m@a", "--home", "/h"],
             "error: inputs a.jpg is relative",
         ),
+        (
+            ["train", "--shards", "/s", "--home", "/h", "--checkpoints", "runs/c"],
+            "error: checkpoints runs/c is relative to a folder of this machine; name it as the cluster's nodes see it",
+        ),
         (["train", "--name", "a/b"], "error: name 'a/b' cannot be a folder's"),
         (["trian"], "error: trian is no job to submit; use one of demo, download, convert"),
         (["submit", "train"], "error: submit is no job to submit"),
@@ -97,6 +107,62 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
 def test_bad_input_is_refused_before_anything_is_sent(submit, arguments, message):
     code, _, told = submit(*arguments)
     assert (code, told.splitlines()[-1].startswith(message)) == (2, True), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((404, "no"), "error: what answers at {address} is not Ray's job server; use the dashboard's address"),
+        ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code is for "),
+        (
+            (401, "no"),
+            "error: the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and ",
+        ),
+    ],
+    ids=["not Ray", "another version", "token"],
+)
+def test_a_server_that_is_none_of_ours_is_refused(submit, monkeypatch, answer, message):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with answering({"/api/version": answer}) as address:
+        code, _, told = submit("--address", address, *TRAIN)
+    assert (code, told.splitlines()[-1].startswith(message.format(address=address))) == (2, True), told
+
+
+def test_a_folder_that_is_no_checkout_and_has_no_code_is_refused(submit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, told = submit("--dry-run", *TRAIN)
+    expected = f"error: {tmp_path} has no code to run: it lacks captioning, cluster, jobs, shards; use --working-dir"
+    assert (code, told.startswith(expected)) == (2, True), told
+
+
+def test_code_outside_of_a_checkout_travels_without_a_commit(submit, tmp_path):
+    code, shown, _ = submit("--dry-run", "--json", "--working-dir", f"{code_that('', tmp_path / 'code')}", *TRAIN)
+    assert (code, json.loads(shown)["metadata"]["captioning.git_commit"]) == (0, "unknown")
+
+
+def test_a_dry_run_of_the_job_is_a_job_of_its_own(submit):
+    request = json.loads(submit("--dry-run", "--json", *TRAIN, "--dry-run")[1])
+    settings = json.loads(request["metadata"]["captioning.settings"])
+    assert (request["id"], settings["dry_run"]) == ("big-dry-run-<n>", "True")
+
+
+@pytest.mark.parametrize(
+    ("node", "hint"),
+    [
+        ("192.0.2.77", " ({place} is on this machine as well, which is no node of the cluster; give a place that its"),
+        ("127.0.0.1", ""),
+    ],
+    ids=["from outside", "on a node"],
+)
+def test_a_path_that_only_this_machine_sees_is_named(tmp_path, caplog, node, hint):
+    told = parsed_by(train.main, ["--shards", f"{tmp_path}"])
+    server = SimpleNamespace(overview=lambda: Overview([NodeResources(node, {}, {})], "", may_grow=False))
+    job = JobState(id="a-1", status="FAILED", entrypoint="", message=f"{tmp_path}/m.json is not there", exit_code=2)
+    with pytest.raises(SystemExit):
+        _conclude(server, job, told, as_json=False)
+    expected = f"error: job a-1 ended as FAILED: {tmp_path}/m.json is not there{hint.format(place=tmp_path)}"
+    assert caplog.messages[-1].startswith(expected)
+    assert caplog.messages[-1].endswith(")" if hint else "there")
 
 
 def test_a_misspelt_flag_of_the_job_is_refused_here(submit):
