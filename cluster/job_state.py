@@ -8,7 +8,7 @@ RUN = "python -m jobs.cli "
 """What runs a job on the cluster, where pip and uv of a runtime environment need plain ``python``."""
 COMMIT_KEY = "captioning.git_commit"
 """Under which the cluster keeps the commit of a job's code."""
-_ERROR = "error: "
+_ERROR, _FEW_LINES = "error: ", 2
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -65,10 +65,13 @@ def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type
 
 
 def _reason(message: str) -> str:
-    """Return how a job ended in one line: the error that it told last, or else the last line of its log."""
+    """Return how a job ended in one line: the error that it told last, or how Ray begins and ends what it says."""
     first, _, log = message.partition(", last available logs")
     lines = [" ".join(line.split()) for line in log.splitlines()[1:] if line.strip()]
     errors = [line for line in lines if line.startswith(_ERROR)]
     if errors:
         return errors[-1].removeprefix(_ERROR)
-    return f"{first}: {lines[-1]}" if lines else " ".join(message.split())
+    told = [" ".join(line.split()) for line in first.splitlines() if line.strip()]
+    if lines:
+        return f"{told[0]}: {lines[-1]}"
+    return " ".join(told if len(told) <= _FEW_LINES else (told[0], told[-1]))

@@ -66,12 +66,7 @@ def _tracking(uri: str, overview: Overview) -> Check:
         found = f"tracking address {shown} is relative to a folder of this machine"
         remedy = "name the file as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or use a server"
         return Check(name="tracking", verdict="failed", found=found, remedy=remedy)
-    if (
-        place
-        and _is_loopback(place[0])
-        and _answers(place)
-        and not any(_is_here(one.address) for one in overview.nodes)
-    ):
+    if place and not is_member(overview) and _is_loopback(place[0]) and _answers(place):
         found = f"MLflow at {shown} is on this machine, which is no node of the cluster"
         remedy = "give the address by which the nodes reach it as --tracking.uri or MLFLOW_TRACKING_URI"
         return Check(name="tracking", verdict="failed", found=found, remedy=remedy)

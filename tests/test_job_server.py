@@ -79,6 +79,10 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
             "Job failed with exit code 1, last available logs (truncated):\nTraceback:\nNo module named 'tyro'\n",
             "Job failed with exit code 1: No module named 'tyro'",
         ),
+        (
+            "runtime_env setup failed: Failed.\n[Node 10.0.0.1] Traceback:\n  File a\n    error: x is not found\n",
+            "runtime_env setup failed: Failed. error: x is not found",
+        ),
     ],
 )
 def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
