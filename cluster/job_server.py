@@ -83,7 +83,13 @@ class JobServer:
             return Overview([], "", may_grow=True)
 
     def submit(
-        self, job_id: str, *, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]
+        self,
+        job_id: str,
+        *,
+        entrypoint: str,
+        runtime_env: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        num_gpus: float = 0.0,
     ) -> bool:
         """Submit a job; return False if another one has taken the id.
 
@@ -97,6 +103,7 @@ class JobServer:
                     submission_id=job_id,
                     runtime_env=dict(runtime_env),
                     metadata=dict(metadata),
+                    entrypoint_num_gpus=num_gpus or None,
                 )
             except RuntimeError as error:
                 if "already exists" in str(error):

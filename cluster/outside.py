@@ -18,19 +18,27 @@ _CONNECT_SECONDS = 1.0
 
 
 def check_outside(
-    overview: Overview, *, workers: ClusterConfig | None = None, tracker: str | None = None, has_python: bool = False
+    overview: Overview,
+    *,
+    workers: ClusterConfig | None = None,
+    num_gpus: float = 0.0,
+    tracker: str | None = None,
+    has_python: bool = False,
 ) -> list[Check]:
     """Check a job against what the cluster's dashboard tells.
 
     Args:
         overview: that it gives.
         workers: that the job needs at once, if it trains.
+        num_gpus: that its own process needs, on one node.
         tracker: address of MLflow that it is given; None for the database in its home folder.
         has_python: whether its runtime environment brings a Python of its own.
     """
     checks = [] if has_python or not overview.python else [_python(overview.python)]
     if workers and overview.nodes:
         checks.append(_resources(workers, overview))
+    if num_gpus and overview.nodes:
+        checks.append(_own_gpus(num_gpus, overview))
     return [*checks, _tracking(tracker, overview)] if tracker else checks
 
 
@@ -57,6 +65,15 @@ def _resources(workers: ClusterConfig, overview: Overview) -> Check:
         return refusal
     remedy = "the job looks whether an autoscaler may start more, before anything else"
     return Check(name="resources", verdict="warning", found=refusal.found, remedy=remedy)
+
+
+def _own_gpus(wanted: float, overview: Overview) -> Check:
+    most = max(node.total.get("GPU", 0.0) for node in overview.nodes)
+    found = f"the job's own process wants {wanted:g} GPUs, and the node with most has {most:g}"
+    if most >= wanted:
+        return Check(name="gpu", verdict="ok", found=found)
+    remedy = f"use --num-gpus {most:g} or other nodes" if most else "leave out --num-gpus, or use other nodes"
+    return Check(name="gpu", verdict="warning" if overview.may_grow else "failed", found=found, remedy=remedy)
 
 
 def _tracking(uri: str, overview: Overview) -> Check:

@@ -42,6 +42,8 @@ class JobRequest:
     """Without the code, which is added when it is sent."""
     settings: dict[str, str]
     """By which another job of the same name is told apart."""
+    num_gpus: float = 0.0
+    """Of the job's own process."""
 
     @property
     def command(self) -> str:
@@ -75,6 +77,7 @@ def build_request(
     archive: SourceArchive,
     runtime_env: Mapping[str, Any],
     variables: Mapping[str, str],
+    num_gpus: float = 0.0,
 ) -> JobRequest:
     """Describe a job to a cluster; nothing is sent yet.
 
@@ -85,6 +88,7 @@ def build_request(
         archive: the code.
         runtime_env: of a file, checked.
         variables: that travel.
+        num_gpus: of the job's own process.
 
     Raises:
         ValueError: the name cannot be an id's, or an argument, setting or variable holds a secret.
@@ -107,6 +111,7 @@ def build_request(
         archive=archive,
         runtime_env={**runtime_env, "env_vars": {**env_vars, **git}},
         settings=told,
+        num_gpus=num_gpus,
     )
 
 
@@ -173,7 +178,11 @@ def submit(server: JobServer, request: JobRequest) -> Placed:
             variables = {**request.runtime_env["env_vars"], JOB_VARIABLE: placed.id}
             runtime_env = {**request.runtime_env, "env_vars": variables, "working_dir": str(code)}
             if server.submit(
-                placed.id, entrypoint=request.entrypoint, runtime_env=runtime_env, metadata=request.metadata
+                placed.id,
+                entrypoint=request.entrypoint,
+                runtime_env=runtime_env,
+                metadata=request.metadata,
+                num_gpus=request.num_gpus,
             ):
                 return placed
     raise RuntimeError(f"others take every id of {request.name} at this moment; run the same command again")

@@ -22,6 +22,7 @@ Examples:
 import dataclasses
 import importlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ class SubmitJob:
     """YAML file with pip, uv, conda, env_vars or image_uri: what the job needs beside what is installed there."""
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A variable of this environment to take along; may be given again."""
+    num_gpus: float = 0.0
+    """GPUs of the job's own process, for evaluate, caption and promote, which runs on a node that has them; training
+    reserves its workers' by --cluster.use-gpu."""
     retries: int = 0
     """Times that a job that failed is submitted again while it is followed."""
     wait: bool = True
@@ -71,6 +75,8 @@ class SubmitJob:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        if not 0 <= self.num_gpus < math.inf:
+            raise ValueError(f"{self.num_gpus} GPUs cannot be; use 0 or more")
         if self.retries < 0:
             raise ValueError(f"{self.retries} retries cannot be; use 0 or more")
         if self.retries and not self.wait:
@@ -145,7 +151,8 @@ def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any
     from cluster.archive import plan_archive
     from cluster.submission import build_request, carried_variables, read_runtime_env
 
-    own_name = told.settings.name if isinstance(told.settings, TrainRun) else submission.job
+    training = _training(told)
+    own_name = training.name if training else submission.job
     # A job that only tells what it would do is another than the one that does it.
     is_dry = {"dry_run": True} if told.dry_run else {}
     return build_request(
@@ -155,6 +162,7 @@ def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any
         archive=plan_archive(submission.working_dir, inputs=list(travelling_files(told))),
         runtime_env=read_runtime_env(submission.runtime_env) if submission.runtime_env else {},
         variables=carried_variables(submission.env, os.environ),
+        num_gpus=submission.num_gpus,
     )
 
 
@@ -169,18 +177,25 @@ def _prospect(server: "JobServer", request: "JobRequest", told: Invocation[Any])
     checks = check_outside(
         overview,
         workers=_workers(told),
+        num_gpus=request.num_gpus,
         tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
         has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
     )
     return Prospect(server.address, placed, overview, checks if placed.is_new else ())
 
 
-def _workers(told: Invocation[Any]) -> ClusterConfig | None:
-    """Return what a job needs at once, if it trains; ``check`` tells in its own table that there is too little."""
+def _training(told: Invocation[Any]) -> TrainRun | None:
+    """Return what a job trains, if it does; ``check`` takes the same and only looks."""
     from jobs.check import CheckRun
 
     settings = told.settings
-    return settings.cluster if isinstance(settings, TrainRun) and not isinstance(settings, CheckRun) else None
+    return settings if isinstance(settings, TrainRun) and not isinstance(settings, CheckRun) else None
+
+
+def _workers(told: Invocation[Any]) -> ClusterConfig | None:
+    """Return what a job needs at once, if it trains."""
+    training = _training(told)
+    return training.cluster if training else None
 
 
 def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any], *, as_json: bool) -> None:

@@ -20,15 +20,16 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def job_head(**variables):
-    """Start a head with two CPUs and these variables; yield the address of its dashboard, which answers."""
+def job_head(*, num_gpus=0, **variables):
+    """Start a head with two CPUs and GPUs by name alone; yield the address of its dashboard, which answers."""
     set_ray_defaults()
     scratch = tempfile.mkdtemp(prefix="r-")  # short: Ray's sockets lie deep below it
     port, agent = free_port(), free_port()
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_DISABLE_IMPORT_WARNING": "1"}
     options = ["--port", f"{free_port()}", "--dashboard-port", f"{port}", "--dashboard-agent-listen-port", f"{agent}"]
-    sizes = ["--num-cpus", "2", "--object-store-memory", "80000000", "--include-dashboard", "true"]
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--temp-dir", scratch]
+    sizes = ["--num-cpus", "2", "--num-gpus", f"{num_gpus}", "--object-store-memory", "80000000"]
+    ray = Path(sys.executable).with_name("ray")
+    command = [ray, "start", "--head", "--block", "--include-dashboard", "true", "--temp-dir", scratch]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | path | variables
     head = subprocess.Popen([*command, *options, *sizes], env=environment, start_new_session=True, **quiet)

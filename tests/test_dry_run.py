@@ -105,17 +105,17 @@ def fail(error):
 
 
 @pytest.mark.parametrize(
-    ("step", "why"),
+    ("step", "seconds", "why"),
     [
-        (step_that(time.sleep, 600), "two steps took more than 5 s"),
-        (step_that(os._exit, 1), "the process that took the steps is lost ("),
-        (step_that(fail(KeyError("x"))), "a step cannot be taken there: KeyError: 'x'"),
+        (step_that(time.sleep, 600), 5.0, "two steps took more than 5 s"),
+        (step_that(os._exit, 1), 300.0, "the process that took the steps is lost ("),
+        (step_that(fail(KeyError("x"))), 300.0, "a step cannot be taken there: KeyError: 'x'"),
     ],
     ids=["hangs", "dies", "fails"],
 )
-def test_why_no_step_was_measured_is_told(run, drawn_shards, monkeypatch, step, why):
+def test_why_no_step_was_measured_is_told(run, drawn_shards, monkeypatch, step, seconds, why):
     monkeypatch.setattr(rehearsal, "measure", step)
-    monkeypatch.setattr(rehearsal, "_MEASURE_SECONDS", 5.0)
+    monkeypatch.setattr(rehearsal, "_MEASURE_SECONDS", seconds)
     found = rehearsal.rehearse(run, ShardSet(drawn_shards))
     assert (found.measured, found.why_not[: len(why)]) == (None, why)
 

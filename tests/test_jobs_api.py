@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +31,7 @@ FAILS = "import sys; sys.exit('error: it always fails')"
 @pytest.fixture(scope="module")
 def address():
     """Return the address of a head's dashboard."""
-    with job_head() as address:
+    with job_head(num_gpus=1) as address:
         yield address
 
 
@@ -46,7 +45,7 @@ def server(address):
 
 @pytest.fixture(scope="module")
 def asleep(server, tmp_path_factory):
-    """Return a job that sleeps: its request, its id, and the seconds that submitting it took."""
+    """Return a job that sleeps: its request and its id."""
     request = build_request(
         "asleep",
         ["convert", "/a", "/b"],
@@ -55,13 +54,23 @@ def asleep(server, tmp_path_factory):
         runtime_env={},
         variables={},
     )
-    started = time.monotonic()
-    placed = submit(server, request)
-    return SimpleNamespace(request=request, id=placed.id, seconds=time.monotonic() - started)
+    return SimpleNamespace(request=request, id=submit(server, request).id)
 
 
-def test_submitting_takes_less_than_three_seconds(asleep):
-    assert (asleep.id, asleep.seconds < 3) == ("asleep-1", True), asleep.seconds
+def test_the_process_of_a_job_that_wants_a_gpu_has_one(server, tmp_path):
+    shows = "import os; print('sees GPU', os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    request = build_request(
+        "on-gpu",
+        ["evaluate", "/a"],
+        settings={},
+        archive=plan_archive(code_that(shows, tmp_path / "c")),
+        runtime_env={},
+        variables={},
+        num_gpus=1,
+    )
+    lines = []
+    assert server.follow(submit(server, request).id, lines.append).status == "SUCCEEDED"
+    assert "sees GPU 0" in lines
 
 
 def test_the_same_again_finds_the_live_job(server, asleep):

@@ -95,6 +95,23 @@ def test_of_a_cluster_whose_nodes_are_not_known_no_room_is_told():
     assert found(Overview([], "", may_grow=True), workers=ClusterConfig(num_workers=3)) == {}
 
 
+WITH_GPU = [*ELSEWHERE, NodeResources("192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "may_grow", "verdict", "remedy"),
+    [
+        (ELSEWHERE, False, "failed", "leave out --num-gpus, or use other nodes"),
+        (ELSEWHERE, True, "warning", "leave out --num-gpus, or use other nodes"),
+        (WITH_GPU, False, "failed", "use --num-gpus 2 or other nodes"),
+        ([*WITH_GPU, NodeResources("192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
+    ],
+)
+def test_gpus_of_the_jobs_own_process_must_be_on_one_node(nodes, may_grow, verdict, remedy):
+    check = found(Overview(nodes, "", may_grow), num_gpus=3.0)["gpu"]
+    assert (check.verdict, check.remedy) == (verdict, remedy)
+
+
 @pytest.fixture
 def tracker():
     with socket.create_server(("127.0.0.1", 0)) as server:
