@@ -109,7 +109,7 @@ def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[V
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
-        yield from _journalled(run, after=told, until=_latest_step(record))
+        yield from _journalled(run, after=told, until=record.latest_step)
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
@@ -171,7 +171,7 @@ def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Gene
 
 
 def _latest_step(record: RunRecord | None) -> int:
-    return record.latest.step if record and record.latest else 0
+    return record.latest_step if record else 0
 
 
 def _reason(error: Exception, run: TrainRun) -> str:
