@@ -21,6 +21,7 @@ from cluster.config import TrainRun
 from cluster.journal import list_segments, read_segment
 from cluster.rank import Rank, Surroundings, WorkerTask
 from cluster.rank_log import log_of_rank
+from cluster.reasons import one_line
 from cluster.runs import RunRecord, load_record
 from cluster.search_config import TuneRun
 from cluster.solo import SoloLink
@@ -181,4 +182,4 @@ def _reason(error: Exception, run: TrainRun) -> str:
         path: Path = bad_batch_path(run.folder, error.step)
         write_bad_batch(path, error.step, error.bad, error.losses)
         hint = f"; the whole batch is described in {path}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON] + hint
+    return one_line(error, longest=_LONGEST_REASON) + hint
