@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Coordinator:
-    """Answers ranks, Train's controller, tasks that score, and the driver, in this order below; one call at a time.
+    """Answers ranks, Train's controller, tasks that score, and the driver, in this order; Ray makes one call at a time.
 
     Args:
         folder: of the run; holds its ``run.json``.
@@ -208,11 +208,12 @@ class Coordinator:
 
     def progress(self, num_events_known: int = 0) -> Progress:
         """Return how far the run is, with the events after those that are known."""
+        events = self._events.copy()  # to which the watch's thread may add
         return Progress(
             self._keeper.record.attempt,
             self._row,
-            self._events[num_events_known if num_events_known <= len(self._events) else 0 :],
-            len(self._events),
+            events[num_events_known if num_events_known <= len(events) else 0 :],
+            len(events),
             self._num_steps_redone,
             self._current.verdict,
             self._is_stopped,
