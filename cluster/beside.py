@@ -20,6 +20,7 @@ from captioning.training import validation_loss
 from cluster.config import TrainRun
 from cluster.data import ShardSet, validation_batches
 from cluster.evaluation import evaluate_split
+from cluster.reasons import one_line
 from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, store_of
 from cluster.scoring import SCORE_NAMES
 
@@ -89,8 +90,7 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
     try:
         metrics = score_checkpoint(run, checkpoint)
     except Exception as error:  # a score that is missing must not end a run
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        ray.get(coordinator.give_up_score.remote(step, reason))
+        ray.get(coordinator.give_up_score.remote(step, one_line(error)))
         return {}
     ray.get(coordinator.add_score.remote(step, metrics))
     return metrics

@@ -17,6 +17,7 @@ from cluster.coordinator import Coordinator
 from cluster.diagnosis import failure_text
 from cluster.progress import ProgressLog
 from cluster.protocol import NAMESPACE, CoordinatorSettings, Progress
+from cluster.reasons import one_line
 from cluster.runs import VALIDATION_LOSS
 from cluster.signals import listening
 
@@ -26,6 +27,7 @@ _LOOK_EVERY_SECONDS, _FOLLOW_EVERY_SECONDS = 0.05, 0.5
 # Ray kills a stopped job 3 s after it told it to end; marking the run takes some of that.
 _STOP_SECONDS = 1.5
 _COORDINATOR_RETURNS_SECONDS = 60.0
+_LONGEST_REASON = 300
 # MLflow would try for minutes to reach a tracker that is down; the coordinator comes back to it anyway.
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -36,14 +38,15 @@ class _Fit(threading.Thread):
     def __init__(self, fit: Callable[[], object]) -> None:
         super().__init__(daemon=True, name="captioning-fit")
         self._fit = fit
-        self.error: Exception | None = None
+        self.error = ""
+        """What went wrong."""
 
     def run(self) -> None:
         """Train, and keep what went wrong for the driver."""
         try:
             self._fit()
         except Exception as error:  # the driver decides what comes of it
-            self.error = error
+            self.error = one_line(error, longest=_LONGEST_REASON)
 
 
 class Driver:
@@ -112,8 +115,7 @@ class Driver:
             ending = self._follow(fitting)
             if ending != "lost":
                 return ending
-            reason = " ".join(f"{type(fitting.error).__name__}: {fitting.error}".split())[:300]
-            self._ask("crash", f"Ray Train ended: {reason}")
+            self._ask("crash", f"Ray Train ended: {fitting.error}")
             if self._look().verdict:
                 return "FAILED"
             number += 1

@@ -1,44 +1,53 @@
-"""A run's record on disk, as its coordinator changes it: attempts, checkpoints that count, and their scores."""
+"""A run's record and journal on disk: attempts, checkpoints that count, and their scores; for one process at a time."""
 
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from captioning.description import describe_checkpoint
 from cluster.cleaning import Cleaner
 from cluster.journal import Journal, Row
-from cluster.runs import RECORD_NAME, CommittedCheckpoint, RunRecord, store_of
+from cluster.runs import RECORD_NAME, CommittedCheckpoint, RunRecord, load_record, store_of
 from shards.files import remove_torn
 
 
 class RecordKeeper:
-    """Keeps ``run.json``, and beside it only the checkpoints that it names.
+    """Keeps ``run.json`` and the journal, and beside them only the checkpoints that the record names.
 
     Args:
-        folder: of the run.
-        record: as it was found.
-        journal: of the run; on disk before a checkpoint counts.
+        folder: of the run; holds its ``run.json``.
+        lock: of the run, from ``hold_run``.
         keep_best: checkpoints of the best score to keep.
         keep_last: latest checkpoints to keep.
+
+    Raises:
+        ValueError: the folder holds no record.
     """
 
-    def __init__(self, folder: Path, record: RunRecord, journal: Journal, *, keep_best: int, keep_last: int) -> None:
+    def __init__(self, folder: Path, lock: TextIO, *, keep_best: int, keep_last: int) -> None:
+        record = load_record(folder)
+        if record is None:
+            lock.close()
+            raise ValueError(f"{folder} holds no run.json; whoever starts the run writes it first")
+        self.record = record
+        self.journal = Journal(folder / "journal")
+        """On disk before a checkpoint counts."""
         remove_torn(folder, RECORD_NAME)
-        self._folder, self._journal = folder, journal
+        self._folder, self._lock = folder, lock
         self._keep_best, self._keep_last = keep_best, keep_last
         self._store = store_of(folder, record.checkpoints_at)
         self._cleaner = Cleaner(folder, record)
         self._unscored: set[int] = set()
         self._pinned: set[int] = set()
-        self.record = record
 
-    def begin_attempt(self) -> int:
-        """Count a new attempt; return its number."""
+    def begin_attempt(self) -> RunRecord:
+        """Count a new attempt; return the record, which has its number."""
         self._change(replace(self.record, attempt=self.record.attempt + 1))
         self._cleaner.clean(self.record)
-        return self.record.attempt
+        return self.record
 
     def reject(self, checkpoint: CommittedCheckpoint) -> None:
         """Take a damaged checkpoint out of the record; its folder stays, for people to look at.
@@ -75,7 +84,7 @@ class RecordKeeper:
             metrics: scores that are known.
             awaits_score: whether a task is going to score it.
         """
-        self._journal.flush()
+        self.journal.flush()
         self._keep(CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=dict(metrics)))
         if awaits_score:
             self._unscored.add(step)
@@ -84,8 +93,8 @@ class RecordKeeper:
         """Attach a score that became known after its step had passed to the checkpoint of that step."""
         self._unscored.discard(step)
         self._pinned.discard(step)
-        self._journal.append_late(Row(step, int(time.time() * 1000), dict(metrics)))
-        self._journal.flush()  # once the record has the score, nobody computes it again
+        self.journal.append_late(Row(step, int(time.time() * 1000), dict(metrics)))
+        self.journal.flush()  # once the record has the score, nobody computes it again
         known = self._checkpoint_of(step)
         if known:
             self._keep(replace(known, metrics={**known.metrics, **metrics}))
@@ -113,8 +122,12 @@ class RecordKeeper:
 
     def finish(self) -> None:
         """Note that the run has come to its end."""
-        self._journal.flush()
+        self.journal.flush()
         self._change(replace(self.record, is_finished=True))
+
+    def close(self) -> None:
+        """Leave the run to others."""
+        self._lock.close()
 
     def _checkpoint_of(self, step: int) -> CommittedCheckpoint | None:
         return next((one for one in self.record.checkpoints if one.step == step), None)

@@ -19,6 +19,7 @@ from captioning.agreement import Flags
 from cluster.attempts import Ending, Failure
 from cluster.journal import Row
 from cluster.protocol import Attempt, Place
+from cluster.reasons import one_line
 from cluster.runs import CommittedCheckpoint
 
 _BEAT_SECONDS, _BEAT_SECONDS_OF_OTHERS = 0.25, 1.0
@@ -115,7 +116,7 @@ class Link:
             is_agreed: whether every rank fails alike.
             hint: where to find more.
         """
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON] + hint
+        reason = one_line(error, longest=_LONGEST_REASON) + hint
         lines = "".join(traceback.format_exception(error)).splitlines()[-_LOG_LINES:]
         failure = Failure(
             self.rank,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from cluster.reasons import one_line
 from cluster.store import CheckpointStore
 
 LOOK_SECONDS = 20.0
@@ -78,7 +79,7 @@ def look(question: Question) -> Report:
         try:
             found[subject] = subjects[subject](question)
         except Exception as error:  # every filesystem raises what its own library does
-            found[subject] = _reason(error)
+            found[subject] = one_line(error, longest=_LONGEST_REASON)
 
     threads = [threading.Thread(target=note, args=(subject,), daemon=True) for subject in subjects]
     for thread in threads:
@@ -142,10 +143,6 @@ def _look_at_gpu(question: Question) -> str:
 
 def go_on(seconds: float) -> None:
     """Do not wait before another attempt: a probe has little time."""
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
 
 
 def tracker_of(uri: str) -> tuple[str, int] | None:

@@ -45,6 +45,14 @@ class Answer(NamedTuple):
     order: Order
     number: int
 
+    def with_wish(self, order: Order) -> "Answer":
+        """Return the answer with one wish more; after the wish to stop there is none."""
+        return self if self.order == "stop" else Answer(order, self.number + 1)
+
+    def after_checkpoint(self) -> "Answer":
+        """Return the answer once a checkpoint counts, which need not be wished for any more."""
+        return Answer("go on", self.number) if self.order == "checkpoint" else self
+
 
 class Progress(NamedTuple):
     """How far a run is, for people and for the driver.

@@ -11,20 +11,19 @@ import torch
 import torch.distributed as dist
 
 from captioning.agreement import Flags
-from captioning.bad_samples import BadSampleError, describe
+from captioning.bad_samples import BadSampleError
 from captioning.batches import CaptionBatch
 from captioning.checkpoint import CheckpointDescription
-from captioning.training import StepResult, num_training_steps, train, validation_loss
-from cluster.bad_batches import bad_batch_path, write_bad_batch
+from captioning.training import StepResult, num_training_steps, train
 from cluster.config import TrainRun
-from cluster.data import ShardSet, training_batches, validation_batches
+from cluster.data import ShardSet, training_batches
 from cluster.ledger import Ledger, noted
 from cluster.link import Link
-from cluster.metrics_export import MetricsExport
+from cluster.reporting import StepReporter
 from cluster.resuming import begin_attempt, build_state
 from cluster.runs import VALIDATION_LOSS, store_of
 from cluster.saving import BackgroundWriter, Saver
-from cluster.scoring import caption_scores
+from cluster.scoring import Validator
 from cluster.solo import SoloLink
 
 logger = logging.getLogger(__name__)
@@ -83,7 +82,6 @@ class Rank:
         self.num_steps = num_training_steps(self.run.training, num_samples)
         per_epoch = max(1, round(num_samples / self.run.training.batch_size))
         self.checkpoint_every = self.run.training.checkpoint_every_steps or per_epoch
-        self.num_epochs_a_step = self.run.training.batch_size / num_samples
         self.state, self.replica = build_state(
             self.run, self.shard_set, self.attempt.checkpoint, store=store, device=self.device
         )
@@ -93,7 +91,14 @@ class Rank:
         )
         self.is_scored_beside = self.run.validation.where == "beside"
         self._looked_at = time.monotonic()
-        self._export = MetricsExport(self.run.name, self.rank)
+        self._reporter = StepReporter(self.run, link, num_samples=num_samples)
+        self._validator = Validator(
+            run=self.run,
+            shard_set=self.shard_set,
+            ranks=(self.rank, self.world_size),
+            device=self.device,
+            get_on=link.get_on,
+        )
         logger.info("begins attempt %d, one of %d ranks, on %s", self.attempt.number, self.world_size, self.device)
 
     def train(self) -> None:
@@ -129,10 +134,9 @@ class Rank:
             is_due = self._is_due(result.step)
             leaves = result.flags.look and self._surroundings.is_leaving()
             at_once = result.flags.checkpoint or leaves
-            metrics = self._validate() if is_due and not at_once and not self.is_scored_beside else {}
-            self._tell_of_bad(result)
-            self._add_row(result, metrics)
-            self._export.note(result, stall_seconds=self.saver.writer.stall_seconds)
+            is_validated = is_due and not at_once and not self.is_scored_beside
+            metrics = self._validator.score(self.state.model) if is_validated else {}
+            self._reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
             if is_due or at_once:
                 self._save(metrics, awaits_score=is_due and self.is_scored_beside)
             if metrics:
@@ -142,7 +146,7 @@ class Rank:
             if result.flags.stop:
                 break
         self.saver.writer.wait()
-        self._export.end(stall_seconds=self.saver.writer.stall_seconds)
+        self._reporter.end(stall_seconds=self.saver.writer.stall_seconds)
         logger.info("ends")
         if self.rank == 0:
             self.link.note_stopped()
@@ -158,7 +162,7 @@ class Rank:
         if self.is_scored_beside:
             self._announce_again(checkpoint.step)
             return
-        metrics = self._validate()
+        metrics = self._validator.score(self.state.model)
         if self.rank == 0:
             self.link.add_score(checkpoint.step, metrics)
         yield checkpoint.step, metrics
@@ -218,66 +222,6 @@ class Rank:
             self.link.leave("preemption")
         _meet()
         raise NodeLeaves
-
-    def _validate(self) -> dict[str, float]:
-        """Return the validation loss in nats, and the scores of captions if checkpoints are chosen by them."""
-        scores = {VALIDATION_LOSS: self._validation_loss()}
-        if self.run.validation.best_by != VALIDATION_LOSS:
-            scores |= caption_scores(
-                self.state.model,
-                self._getting_on(self._validation_batches()),
-                self.shard_set,
-                self.run,
-                device=self.device,
-            )
-        return scores
-
-    def _validation_loss(self) -> float:
-        return validation_loss(
-            self.state.model,
-            self._getting_on(self._validation_batches()),
-            config=self.run.training,
-            device=self.device,
-        )
-
-    def _validation_batches(self) -> Iterable[CaptionBatch]:
-        return validation_batches(
-            self.shard_set,
-            self.run.validation_split,
-            model=self.run.model,
-            config=self.run.training,
-            ranks=(self.rank, self.world_size),
-            num_loader_processes=self.run.cluster.num_loader_processes,
-        )
-
-    def _getting_on(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401  any batches
-        for batch in batches:
-            self.link.get_on()
-            yield batch
-
-    def _add_row(self, result: StepResult, metrics: dict[str, float]) -> None:
-        """Hand a step's metrics to the coordinator, without waiting for it."""
-        if self.rank != 0:
-            return
-        row = {
-            "train_loss_nats": result.loss_nats,
-            "gradient_norm": result.gradient_norm,
-            "learning_rate": result.learning_rate,
-            "images_per_second": result.num_images / result.seconds,
-            "data_wait_share": result.data_wait_seconds / result.seconds,
-            "compute_share": 1 - result.data_wait_seconds / result.seconds,
-            "checkpoint_stall_seconds": self.saver.writer.stall_seconds,
-            "epoch": result.step * self.num_epochs_a_step,
-            **metrics,
-        }
-        self.link.add_row(result.step, row)
-
-    def _tell_of_bad(self, result: StepResult) -> None:
-        """Describe samples that were left out."""
-        if self.rank == 0 and result.bad:
-            path = bad_batch_path(self.run.folder, result.step)
-            write_bad_batch(path, result.step, result.bad, {})
-            self.link.tell(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
         logger.info("checkpoint%s", "".join(f", {name} {value:.4f}" for name, value in metrics.items()))

@@ -68,6 +68,11 @@ class RunRecord:
         return max(self.checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
 
     @property
+    def latest_step(self) -> int:
+        """Return the step to resume at, 0 for the start."""
+        return self.latest.step if self.latest else 0
+
+    @property
     def best(self) -> CommittedCheckpoint | None:
         """Return the checkpoint with the best known score, or the latest if none is known."""
         return min(self._scored(self.checkpoints), key=self._place, default=self.latest)

@@ -1,6 +1,7 @@
-"""Scores of the captions that the ranks write about a validation split, while training pauses."""
+"""Scores of the validation split, which all ranks compute together while training pauses."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -9,10 +10,56 @@ from captioning.batches import CaptionBatch
 from captioning.decoding import beam_search
 from captioning.metrics import score_captions
 from captioning.model import CaptionModel
+from captioning.training import validation_loss
 from cluster.config import TrainRun
-from cluster.data import ShardSet
+from cluster.data import ShardSet, validation_batches
+from cluster.runs import VALIDATION_LOSS
 
 SCORE_NAMES = {"BLEU-4": "validation_bleu_4", "ROUGE-L": "validation_rouge_l", "CIDEr-D": "validation_cider_d"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validator:
+    """Scores a model on this rank's share of the validation split, together with all ranks."""
+
+    run: TrainRun
+    shard_set: ShardSet
+    ranks: tuple[int, int]
+    """Number of this rank, and how many there are."""
+    device: torch.device
+    """Of the model."""
+    get_on: Callable[[], None]
+    """Called with every batch."""
+
+    def score(self, model: CaptionModel) -> dict[str, float]:
+        """Return the validation loss in nats, and the scores of captions if checkpoints are chosen by them.
+
+        Every rank must call it.
+
+        Args:
+            model: the bare model.
+
+        Raises:
+            BadSampleError, FloatingPointError: on every rank alike, as ``validation_loss`` does.
+        """
+        loss = validation_loss(model, self._batches(), config=self.run.training, device=self.device)
+        if self.run.validation.best_by == VALIDATION_LOSS:
+            return {VALIDATION_LOSS: loss}
+        scores = caption_scores(model, self._batches(), self.shard_set, self.run, device=self.device)
+        return {VALIDATION_LOSS: loss} | scores
+
+    def _batches(self) -> Iterator[CaptionBatch]:
+        batches = validation_batches(
+            self.shard_set,
+            self.run.validation_split,
+            model=self.run.model,
+            config=self.run.training,
+            ranks=self.ranks,
+            num_loader_processes=self.run.cluster.num_loader_processes,
+        )
+        for batch in batches:
+            self.get_on()
+            yield batch
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 _SHIP_EVERY_SECONDS = 5.0
 _SYSTEM_METRICS_EVERY_SECONDS = 10
+# A tracker that does not answer is left to itself then.
+_LAST_SECONDS = {"FINISHED": 30.0, "FAILED": 10.0, "KILLED": 1.0}
 
 
 class Shipper:
@@ -36,13 +38,9 @@ class Shipper:
         )
         self._thread.start()
 
-    def finish(self, status: str, *, seconds: float) -> bool:
-        """Send what is left and end the MLflow run; return whether the tracker has everything.
-
-        Args:
-            status: FINISHED, FAILED or KILLED.
-            seconds: that may be spent; a tracker that does not answer is left to itself then.
-        """
+    def finish(self, status: str) -> bool:
+        """Send what is left and end the MLflow run: FINISHED, FAILED or KILLED; return whether all is there."""
+        seconds = _LAST_SECONDS[status]
         self._journal.flush()
         self._is_ending.set()
         is_tracked = threading.Event()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from captioning.agreement import Flags
-from cluster.journal import Journal, Row
+from cluster.journal import Row
 from cluster.keeping import RecordKeeper
 from cluster.protocol import Attempt, Place
 from cluster.runs import CommittedCheckpoint, hold_run, load_record
@@ -46,13 +46,8 @@ class SoloLink:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder, self.step = folder, 0
-        self._lock = _hold(folder, patience_seconds, sleep)
-        record = load_record(folder)
-        if record is None:
-            self._lock.close()
-            raise ValueError(f"{folder} holds no run.json; whoever starts the run writes it first")
-        self._journal = Journal(folder / "journal")
-        self._keeper = RecordKeeper(folder, record, self._journal, keep_best=keep_best, keep_last=keep_last)
+        lock = _hold(folder, patience_seconds, sleep)
+        self._keeper = RecordKeeper(folder, lock, keep_best=keep_best, keep_last=keep_last)
 
     def place(self) -> Place:
         """Return where this process runs."""
@@ -60,10 +55,10 @@ class SoloLink:
 
     def begin(self, places: Sequence[Place]) -> Attempt:
         """Begin an attempt, from the latest checkpoint that counts."""
-        number, latest = self._keeper.begin_attempt(), self._keeper.record.latest
-        if latest:
-            self.tell(f"attempt {number} resumes at step {latest.step}")
-        return Attempt(number, latest)
+        record = self._keeper.begin_attempt()
+        if record.latest:
+            self.tell(f"attempt {record.attempt} resumes at step {record.latest_step}")
+        return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Take a damaged checkpoint out of the record; return the attempt from the one before it."""
@@ -83,7 +78,7 @@ class SoloLink:
 
     def add_row(self, step: int, metrics: dict[str, float]) -> None:
         """Journal a step's metrics, unless the step is known."""
-        self._journal.append(Row(step, int(time.time() * 1000), metrics))
+        self._keeper.journal.append(Row(step, int(time.time() * 1000), metrics))
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
         """Make a checkpoint count, and all rows before it.
@@ -119,8 +114,8 @@ class SoloLink:
 
     def end(self) -> None:
         """Write the last rows, and leave the run to others."""
-        self._journal.flush()
-        self._lock.close()
+        self._keeper.journal.flush()
+        self._keeper.close()
 
 
 def _hold(folder: Path, patience_seconds: float, sleep: Callable[[float], None]) -> TextIO:

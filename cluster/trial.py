@@ -21,6 +21,7 @@ from cluster.config import TrainRun
 from cluster.journal import list_segments, read_segment
 from cluster.rank import Rank, Surroundings, WorkerTask
 from cluster.rank_log import log_of_rank
+from cluster.reasons import one_line
 from cluster.runs import RunRecord, load_record
 from cluster.search_config import TuneRun
 from cluster.solo import SoloLink
@@ -109,7 +110,7 @@ def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[V
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
-        yield from _journalled(run, after=told, until=_latest_step(record))
+        yield from _journalled(run, after=told, until=record.latest_step)
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
@@ -171,7 +172,7 @@ def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Gene
 
 
 def _latest_step(record: RunRecord | None) -> int:
-    return record.latest.step if record and record.latest else 0
+    return record.latest_step if record else 0
 
 
 def _reason(error: Exception, run: TrainRun) -> str:
@@ -181,4 +182,4 @@ def _reason(error: Exception, run: TrainRun) -> str:
         path: Path = bad_batch_path(run.folder, error.step)
         write_bad_batch(path, error.step, error.bad, error.losses)
         hint = f"; the whole batch is described in {path}"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON] + hint
+    return one_line(error, longest=_LONGEST_REASON) + hint

@@ -1,11 +1,10 @@
-import json
 import threading
 import time
 import uuid
 
 import pytest
 
-from cluster import coordinator as coordinating
+from cluster import shipping
 from cluster.attempts import Failure
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.coordinator import Coordinator
@@ -59,10 +58,6 @@ def eventually(condition, *, seconds=20):
         time.sleep(0.01)
 
 
-def write_checkpoint(folder, step, attempt):
-    (folder / "checkpoints" / f"step-{step:08d}-attempt-{attempt}").mkdir(parents=True)
-
-
 def metrics(loss):
     return {VALIDATION_LOSS: loss}
 
@@ -105,22 +100,6 @@ def test_the_journal_is_on_disk_before_a_checkpoint_counts(coordinator, folder):
     assert Journal(folder / "journal").last_step == 1
 
 
-def test_folders_of_checkpoints_that_no_longer_count_are_removed(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    for step, loss in ((1, 0.5), (2, 0.9), (3, 0.8)):
-        write_checkpoint(folder, step, attempt)
-        coordinator.commit(attempt, step, metrics(loss))
-    kept = ["step-00000001", "step-00000003"]
-    eventually(lambda: sorted(path.name[:13] for path in (folder / "checkpoints").iterdir()) == kept)
-
-
-def test_what_a_crash_left_behind_is_removed_at_the_next_attempt(coordinator, folder):
-    write_checkpoint(folder, 7, 1)
-    coordinator.begin_attempt()
-    coordinator.begin_attempt()
-    eventually(lambda: list((folder / "checkpoints").iterdir()) == [])
-
-
 def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
     coordinator = Coordinator(folder, settings(storage))
     attempt = coordinator.begin_attempt().number
@@ -143,7 +122,7 @@ def test_steps_that_are_computed_again_are_tracked_once(folder, storage, client)
 
 def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setitem(coordinating._LAST_SHIPPING_SECONDS, "FINISHED", 0.1)
+    monkeypatch.setitem(shipping._LAST_SECONDS, "FINISHED", 0.1)
     coordinator = Coordinator(folder, settings(storage, tracking_uri="http://127.0.0.1:9"))
     attempt = coordinator.begin_attempt().number
     coordinator.beat(attempt, 0, 1, [row(1)])
@@ -152,12 +131,6 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
     eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
     kept = [row.step for _, rows in unshipped(folder / "journal") for row in rows]
     assert (was_tracked, kept, load_record(folder).is_finished) == (False, [1], True)
-
-
-def test_failures_are_told_to_people(coordinator):
-    attempt = coordinator.begin_attempt().number
-    coordinator.fail(attempt, Failure(1, 4, 32, "ValueError: bad"))
-    assert coordinator.progress().events == ["rank 1 failed at step 4: ValueError: bad"]
 
 
 def test_steps_that_are_computed_again_are_counted(coordinator):
@@ -191,33 +164,6 @@ def test_after_a_verdict_no_attempt_begins(coordinator):
     coordinator.fail(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
     with pytest.raises(PermissionError, match="the run is over; there is no further attempt"):
         coordinator.begin_attempt()
-
-
-def test_the_same_failure_at_the_same_step_ends_the_run(coordinator):
-    for _ in range(2):
-        attempt = coordinator.begin_attempt().number
-        coordinator.fail(attempt, Failure(0, 4, 32, "KeyError: 'x'"))
-        coordinator.lose({1: ("gone", True)})
-    assert "2 times in a row at the same step" in coordinator.progress().verdict.why
-
-
-def test_ranks_that_fail_before_they_begin_end_the_run_too(coordinator):
-    for _ in range(2):
-        coordinator.expect_group(2)
-        coordinator.fail(None, Failure(0, 0, 0, "ImportError: no module"))
-        coordinator.lose({0: ("ImportError", False)})
-    assert coordinator.progress().verdict.failure.reason == "ImportError: no module"
-
-
-def test_a_preemption_is_no_crash(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, max_restarts=0))
-    for _ in range(3):
-        attempt = coordinator.begin_attempt().number
-        coordinator.leave(attempt, "preemption")
-        coordinator.lose({0: ("NodeLeaves", False), 1: ("NodeLeaves", False)})
-    verdict = coordinator.progress().verdict
-    coordinator.finish("FAILED")
-    assert verdict is None
 
 
 def test_a_resize_wants_a_checkpoint_and_has_room_after_it(coordinator):
@@ -255,21 +201,6 @@ def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, clien
     assert (load_record(folder).best.step, [metric.step for metric in history]) == (4, [4])
 
 
-def test_only_the_newest_checkpoint_is_scored(coordinator):
-    attempt = coordinator.begin_attempt().number
-    for step in (4, 8):
-        coordinator.commit(attempt, step, {}, awaits_score=True)
-    assert (coordinator.newest_unscored(4), coordinator.newest_unscored(8).step) == (None, 8)
-
-
-def test_a_checkpoint_stays_while_it_is_scored(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    coordinator.newest_unscored(4)
-    coordinator.commit(attempt, 8, {})
-    assert [checkpoint.step for checkpoint in load_record(folder).checkpoints] == [4, 8]
-
-
 def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     killed = []
     coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
@@ -283,27 +214,6 @@ def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     )
 
 
-def test_a_rank_that_hangs_before_it_begins_is_told_and_its_group_killed(folder, storage):
-    killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
-    places = [Place(rank=0, node_id="n", host="host", pid=4194305, log="")]
-    coordinator.expect_group(1)
-    coordinator.watch_start(places)
-    eventually(lambda: killed)
-    assert any("the start of the workers hangs: rank 0" in event for event in coordinator.progress().events)
-    coordinator.finish("FAILED")
-
-
-def test_the_next_group_is_not_judged_by_the_one_before(folder, storage):
-    killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
-    coordinator.expect_group(1)
-    coordinator.watch_start([Place(rank=0, node_id="n", host="host", pid=4194305, log="")])
-    coordinator.expect_group(1)
-    assert coordinator._watch.silent() is None
-    coordinator.finish("FAILED")
-
-
 def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
     ended = []
     given = settings(storage, start_seconds=0.1)
@@ -314,89 +224,11 @@ def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
     coordinator.finish("FAILED")
 
 
-def test_groups_that_fail_to_start_use_up_the_budget(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, max_restarts=1))
-    for _ in range(2):
-        coordinator.expect_group(2)
-        coordinator.fail_to_start("segmentation fault")
-    verdict = coordinator.progress().verdict
-    coordinator.finish("FAILED")
-    assert "it failed 2 times" in verdict.why
-
-
-def test_a_checkpoint_that_is_whole_is_not_rejected(folder, storage, tiny_run):
-    import shutil
-
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
-    first = coordinator.begin_attempt().number
-    coordinator.commit(first, 5, metrics(1.0))
-    coordinator.commit(first, 9, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    shutil.copytree(
-        tiny_run / "checkpoints" / attempt.checkpoint.name, folder / "checkpoints" / attempt.checkpoint.name
-    )
-    with pytest.raises(FileNotFoundError, match="is whole, but a worker's node does not see it so; mount the home"):
-        coordinator.reject(attempt.number, attempt.checkpoint, "it is no checkpoint")
-    coordinator.finish("FAILED")
-
-
-def test_the_last_checkpoint_is_not_rejected(coordinator):
-    coordinator.commit(coordinator.begin_attempt().number, 5, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    with pytest.raises(FileNotFoundError, match="is damaged, and there is no other to resume from; restore its folder"):
-        coordinator.reject(attempt.number, attempt.checkpoint, "it is no checkpoint")
-
-
-def test_what_was_rejected_stays_on_disk(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
-    first = coordinator.begin_attempt().number
-    for step in (5, 9):
-        write_checkpoint(folder, step, first)
-        coordinator.commit(first, step, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    coordinator.reject(attempt.number, attempt.checkpoint, "altered")
-    write_checkpoint(folder, 1, 0)
-    coordinator.begin_attempt()
-    eventually(lambda: len(list((folder / "checkpoints").iterdir())) == 2)
-    coordinator.finish("FAILED")
-    assert (folder / "checkpoints" / attempt.checkpoint.name).is_dir()
-
-
-def test_a_score_task_that_was_killed_is_tried_again(coordinator):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    assert [coordinator.newest_unscored(4).step for _ in range(2)] == [4, 4]
-
-
-def test_a_checkpoint_that_cannot_be_scored_is_not_kept_for_it(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    coordinator.newest_unscored(4)
-    coordinator.give_up_score(4, "out of memory")
-    coordinator.commit(attempt, 8, {})
-    assert [checkpoint.step for checkpoint in load_record(folder).checkpoints] == [8]
-
-
-def test_ranks_that_have_stopped_do_not_hang(folder, storage):
-    killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
-    attempt = coordinator.begin_attempt([Place(0, "n", "host", 2**22 + 1, "")])
-    coordinator.note_stopped(attempt.number)
-    is_silent = coordinator._watch.silent()
-    coordinator.finish("FINISHED")
-    assert (is_silent, killed) == (None, [])
-
-
 def test_a_run_has_one_live_driver(coordinator, folder):
     with pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
         hold_run(folder)
 
 
 def test_a_run_without_a_record_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run\.json; the driver writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run\.json; whoever starts the run writes it first"):
         Coordinator(tmp_path, CoordinatorSettings(tracking_uri="sqlite://"))
-
-
-def test_a_record_on_disk_is_whole_json(coordinator, folder):
-    coordinator.begin_attempt()
-    assert json.loads((folder / "run.json").read_text())["attempt"] == 1
