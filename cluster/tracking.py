@@ -137,12 +137,21 @@ def create_run(
 
 
 def _source_tags() -> dict[str, str]:
-    """Return who made a run, as far as the machine knows, and with what."""
+    """Return who made a run, and with what."""
+    return {"mlflow.user": current_user(), "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
+
+
+def current_user() -> str:
+    """Return who asks: the tracker's user if it wants one, else the machine's, as far as it knows."""
     try:
-        user = getpass.getuser()
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
-        user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
+        return "unknown"
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without line breaks."""
+    return " ".join(str(error).split())
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
