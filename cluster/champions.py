@@ -19,7 +19,6 @@ becomes the champion that its first entry replaces.
 
 import json
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from cluster.tracking import current_user, one_line
+from cluster.tracking import current_user, one_line, utc
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +217,9 @@ def _require_ledger(name: str, client: MlflowClient) -> None:
                 raise ValueError(f"the registered model {ledger} is no ledger of {name}; rename one of the two")
             return
         try:
-            about = f"Every change of {name}'s champion, a version each; written by captioning, to be changed by nobody."
+            about = (
+                f"Every change of {name}'s champion, a version each; written by captioning, to be changed by nobody."
+            )
             client.create_registered_model(ledger, tags={_LEDGER_TAG: name}, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -241,7 +242,6 @@ def _entries(name: str, client: MlflowClient) -> list[tuple[int, Change]]:
 
 def _change(entry: ModelVersion) -> Change:
     tags: dict[str, Any] = entry.tags
-    seconds = (entry.creation_timestamp or 0) / 1000
     return Change(
         version=tags["champion"],
         over=None if tags["over"] == "none" else tags["over"],
@@ -251,7 +251,7 @@ def _change(entry: ModelVersion) -> Change:
         source=tags["source"],
         by=tags["by"],
         entry=int(entry.version),
-        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
+        at=utc(entry.creation_timestamp),
         claim=tags["claim"],
     )
 

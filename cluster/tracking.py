@@ -4,6 +4,7 @@ import getpass
 import logging
 import os
 import socket
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -147,6 +148,11 @@ def current_user() -> str:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
         return "unknown"
+
+
+def utc(milliseconds: float | None) -> str:
+    """Return a moment of the tracker's as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
 
 
 def one_line(error: Exception) -> str:

@@ -136,14 +136,14 @@ def test_our_commands_mean_the_champion_of_the_ledger(client, source, name):
 
 def test_a_model_without_a_champion_is_told(client, source, name):
     add_version(name, client, source)
-    with pytest.raises(ValueError, match="has no champion yet; captioning promote .* makes one"):
+    with pytest.raises(ValueError, match=r"has no champion yet; captioning promote .* makes one"):
         resolve_model(f"models:/{name}@champion", client)
 
 
 def test_a_champion_that_is_gone_is_not_resolved(client, source, name):
     make_champion(name, client)
     client.delete_model_version(name, "1")
-    with pytest.raises(ValueError, match="was deleted from the registry; captioning rollback .* takes the one before"):
+    with pytest.raises(ValueError, match=r"was deleted from the registry; captioning rollback .* takes the one before"):
         resolve_model(f"models:/{name}@champion", client)
 
 
@@ -195,7 +195,7 @@ def test_a_rollback_that_is_tried_changes_nothing(client, name):
 
 def test_the_first_champion_has_none_before_it(client, name):
     make_champion(name, client)
-    with pytest.raises(ValueError, match="has no champion before version 1; captioning models .* lists versions"):
+    with pytest.raises(ValueError, match=r"has no champion before version 1; captioning models .* lists versions"):
         rollback(name, client)
 
 
