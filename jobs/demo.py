@@ -141,7 +141,8 @@ def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]
     from cluster.data import ShardSet
     from cluster.evaluation import evaluate_split
     from cluster.models import resolve_model
-    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote, register
+    from cluster.registering import register
+    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote
 
     model = resolve_model(str(job.run().folder), client)
     evaluation = evaluate_split(

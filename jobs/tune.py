@@ -83,7 +83,8 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     from cluster.data import ShardSet
     from cluster.evaluation import evaluate_split
     from cluster.models import resolve_model
-    from cluster.registry import log_evaluation, register
+    from cluster.registering import register
+    from cluster.registry import log_evaluation
     from cluster.search_plan import best_run, plan_search
     from cluster.tracking import connect
     from cluster.trainer import fit

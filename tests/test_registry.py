@@ -13,7 +13,8 @@ import pytest
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation import Evaluation, load_captioner
 from cluster.models import resolve_model
-from cluster.registry import GateRefusal, decide_promotion, list_versions, log_evaluation, promote, register
+from cluster.registering import register
+from cluster.registry import GateRefusal, decide_promotion, list_versions, log_evaluation, promote
 from cluster.runs import RunRecord
 from cluster.tracking import connect
 from shards.drawn import draw_scene, render
