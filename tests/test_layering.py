@@ -22,6 +22,7 @@ FREE_OF = {
     "cluster/config.py": {"ray", "mlflow", "torch"},
     "cluster/data.py": {"ray", "mlflow"},
     "cluster/distributions.py": {"ray", "mlflow", "torch"},
+    "cluster/gate_config.py": {"ray", "mlflow", "torch"},
     "cluster/launch/render.py": {"ray", "mlflow", "torch"},
     "cluster/launch/settings.py": {"ray", "mlflow", "torch"},
     "cluster/sampling.py": {"ray", "mlflow", "torch"},
@@ -57,7 +58,15 @@ def test_what_runs_without_the_cluster_imports_none_of_it(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cluster.coordinator", "cluster.config", "cluster.sampling", "cluster.search", "cluster.store"]
+    "name",
+    [
+        "cluster.coordinator",
+        "cluster.config",
+        "cluster.gate_config",
+        "cluster.sampling",
+        "cluster.search",
+        "cluster.store",
+    ],  # fmt: skip
 )
 def test_processes_that_compute_nothing_load_no_torch(name):
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
