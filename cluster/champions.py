@@ -32,7 +32,7 @@ from cluster.tracking import current_user, one_line, utc
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
+CHALLENGER, CHAMPION = "challenger", "champion"
 _LEDGER_TAG = "history_of"
 _PAGE_LENGTH = 1000
 _DESCRIPTION_LENGTH = 5000  # a column of MLflow's, where PostgreSQL refuses more

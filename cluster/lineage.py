@@ -12,12 +12,13 @@ from mlflow.exceptions import MlflowException
 from captioning.description import CONFIG
 from cluster.champions import Change, settle
 from cluster.models import ResolvedModel
+from cluster.registry import EVALUATION_TAG
 from cluster.tracking import one_line, utc
 from shards.features import load_features
 from shards.manifest import load_manifest
 from shards.storage import ShardFolder, open_folder
 
-_EVALUATION, _PACKAGE = "evaluation.", "package."
+_EVALUATION, _PACKAGE = f"{EVALUATION_TAG}.", "package."
 Section = dict[str, Any]
 
 

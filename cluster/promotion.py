@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from cluster.champions import Change, Standing, claim, settle
+from cluster.champions import CHALLENGER, Change, Standing, claim, settle
 from cluster.models import ResolvedModel, find_version, resolve_model
 
 if TYPE_CHECKING:  # it loads torch, which going back in a hurry does without
@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # it loads torch, which going back in a hurry does without
 
 logger = logging.getLogger(__name__)
 
-CHALLENGER = "challenger"
 Judge = Callable[[ResolvedModel, ResolvedModel | None], "Judgement"]
 """Compares a challenger with the champion, or with none."""
 

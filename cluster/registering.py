@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 
 import captioning
 from captioning.checkpoint import inference_files
+from cluster.champions import CHALLENGER
 from cluster.models import ResolvedModel, one_line
-from cluster.registry import CHALLENGER, EVALUATION_TAG
+from cluster.registry import EVALUATION_TAG
 
 _SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from cluster.gate_config import GateConfig
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.gate_config import GateConfig
 from cluster.location import OptionalLocation
 from jobs.cli import run_job
 from jobs.output import write_json
@@ -29,6 +29,7 @@ from jobs.terminal import counting, show_table
 
 if TYPE_CHECKING:
     from cluster.gate import Judgement
+
     from cluster.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
@@ -66,33 +67,40 @@ def main(arguments: Sequence[str]) -> None:
     invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
     job = invocation.settings
     from cluster.gate import COLUMNS
+
     from cluster.promotion import GateRefusal, promote
+    from cluster.registry import keep_scores
     from cluster.tracking import connect
 
+    client = connect(job.tracking, job.storage)
     outcome = promote(
         job.name,
-        connect(job.tracking, job.storage),
+        client,
         lambda challenger, champion: _judge(job, challenger, champion),
         version=job.version,
         forced_because=job.reason if job.force else None,
         is_dry_run=invocation.dry_run,
     )
+    if not invocation.dry_run:
+        keep_scores(outcome.judgement.evidence, client)
     change = outcome.change
     show_table(f"{job.name} version {change.version} on {job.split}", COLUMNS, outcome.judgement.rows())
     if invocation.json:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
-    why = "\n".join(f"  {reason}" for reason in outcome.judgement.reasons)
     if not outcome.is_promoted:
-        raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays:\n{why}")
+        why = "; ".join(check.reason for check in outcome.judgement.checks if not check.is_passed)
+        raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays: {why}")
     verb = "would become" if invocation.dry_run else "is"
     over = f"version {change.over}" if change.over else "none before"
-    logger.info("%s version %s %s the champion over %s, %s:\n%s", job.name, change.version, verb, over, change.kind, why)
+    logger.info("%s version %s %s the champion over %s", job.name, change.version, verb, over)
+    logger.info("%s: %s", change.kind, change.reason)
 
 
 def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
-    from cluster.data import ShardSet
     from cluster.evaluation_cache import CACHE_FOLDER
     from cluster.gate import judge
+
+    from cluster.data import ShardSet
     from cluster.lineage import shards_of
 
     logger.info("challenger: %s; champion: %s", challenger, champion or "none")
