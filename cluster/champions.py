@@ -105,19 +105,24 @@ def settle(name: str, client: MlflowClient, *, is_dry_run: bool = False, is_quie
     Raises:
         ValueError: there is no such model.
     """
+    has_failed = False
     while True:
         standing = read_standing(name, client)
         if standing.champion == standing.alias:
             return standing
         if fault := _loss_of(standing, client):
             return replace(standing, fault=fault, is_lost=True)
-        if not is_quiet:
+        if not is_quiet and not has_failed:
             _warn(standing, is_dry_run=is_dry_run)
         if is_dry_run:
             return standing
         try:
             client.set_registered_model_alias(name, CHAMPION, standing.champion or "")
         except MlflowException as error:
+            # Of two processes that set an alias which there was not, MLflow refuses one; it finds the alias set.
+            if error.error_code == "BAD_REQUEST" and not has_failed:
+                has_failed = True
+                continue
             fault = f"version {standing.champion} is the champion of {name}, and its alias cannot be moved there"
             return replace(standing, fault=f"{fault} ({one_line(error)}); the next command tries again")
 

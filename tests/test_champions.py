@@ -1,6 +1,9 @@
 import logging
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from registered import add_version, alias_of, change_to, make_champion
 
 from cluster.champions import claim, counting, is_ledger, ledger_name, read_standing, settle
@@ -160,3 +163,26 @@ def test_what_else_lies_in_a_ledger_is_left_out(client, name):
 def test_a_model_that_there_is_not_is_named(client, unknown):
     with pytest.raises(ValueError, match=f"model {unknown} cannot be read from the registry"):
         settle(unknown, client)
+
+
+class Refused(MlflowClient):
+    """A client whose first attempts to set an alias are refused, as MLflow refuses one of two at once."""
+
+    def __init__(self, client, codes):
+        super().__init__(client.tracking_uri, client.tracking_uri)
+        self._codes = list(codes)
+
+    def set_registered_model_alias(self, *arguments):
+        if self._codes:
+            raise MlflowException("UNIQUE constraint failed", error_code=self._codes.pop())
+        super().set_registered_model_alias(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("codes", "alias"), [([], "1"), ([BAD_REQUEST], "1"), ([BAD_REQUEST] * 2, None), ([PERMISSION_DENIED], None)]
+)
+def test_an_alias_that_another_process_sets_at_the_same_time_is_tried_again(client, name, codes, alias):
+    change = change_to(add_version(name, client))
+    claim(change, read_standing(name, client), client, page="")
+    standing = settle(name, Refused(client, codes))
+    assert (alias_of(name, client), "its alias cannot be moved there" in standing.fault) == (alias, alias is None)

@@ -1,5 +1,7 @@
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from registered import add_version, alias_of, judgement, make_champion, servable
 
 from cluster.champions import ledger_name, read_standing
@@ -238,3 +240,18 @@ def test_a_rollback_to_a_version_that_is_gone_is_refused(client, name):
     client.delete_model_version(name, "1")
     with pytest.raises(ValueError, match=r"/1 is not in the registry"):
         rollback(name, client, to=1)
+
+
+class Forbidden(MlflowClient):
+    """A client that may write entries, and move no alias."""
+
+    def set_registered_model_alias(self, *arguments):
+        raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+
+
+def test_a_change_whose_alias_cannot_be_moved_fails_and_counts(client, name):
+    for _ in range(2):
+        make_champion(name, client)
+    with pytest.raises(RuntimeError, match=r"version 1 is the champion of .*, and its alias cannot be moved there"):
+        rollback(name, Forbidden(client.tracking_uri, client.tracking_uri))
+    assert versions_of(name, client) == ["1", "2", "1"]
