@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     invocation = parse(RegisterJob, arguments, default=default, job="register", description=__doc__ or "")
     job = invocation.settings
     from cluster.models import resolve_model
-    from cluster.registry import register
+    from cluster.registering import register
     from cluster.tracking import connect
 
     client = connect(job.tracking, job.storage)
