@@ -14,8 +14,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from captioning.checkpoint import CheckpointDescription, describe_checkpoint
-from captioning.description import DESCRIPTION_NAME
+from captioning.description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
 from cluster.runs import load_record, local_checkpoint
 
 _CHECKPOINT = "artifacts/checkpoint"

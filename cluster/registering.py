@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 import captioning
-from captioning.checkpoint import inference_files
+from captioning.description import inference_files
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig
 from cluster.git import git_state
 from cluster.models import ResolvedModel, one_line

@@ -1,24 +1,24 @@
 """The registered model, as MLflow loads and serves it: images in, captions out.
 
-MLflow runs this file by itself where it serves a model (models from code), beside a copy of ``captioning``.
+MLflow runs this file by itself where it serves a model (models from code), beside a copy of ``captioning``; and once
+when the model is registered, which goes quicker without torch.
 """
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow.models
 import pandas
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import TypeAdapter
-from torch import Tensor
 
-from captioning.checkpoint import load_model
-from captioning.evaluation import Captioner
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig, take_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_ARTIFACT = "checkpoint"
 _BATCH_SIZE = 16
@@ -29,6 +29,11 @@ class CaptionService(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoint that was registered, and what it was registered to take for an image."""
+        import torch
+
+        from captioning.checkpoint import load_model
+        from captioning.evaluation import Captioner
+
         self._intake = TypeAdapter(IntakeConfig).validate_python(context.model_config["intake"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
@@ -68,16 +73,17 @@ class CaptionService(PythonModel):
         except (ValueError, OSError) as error:
             return str(error)
 
-    def _decode(self, taken: bytes | str) -> Tensor | str:
+    def _decode(self, taken: bytes | str) -> "Tensor | str":
         try:
             return taken if isinstance(taken, str) else self._captioner.decode(taken)
         except ValueError as error:
             return str(error)
 
-    def _caption(self, opened: Sequence[Tensor | str], params: Mapping[str, int]) -> list[dict[str, Any]]:
-        images = [one for one in opened if isinstance(one, Tensor)]
+    def _caption(self, opened: "Sequence[Tensor | str]", params: Mapping[str, int]) -> list[dict[str, Any]]:
+        import torch
+
         written = iter(())
-        if images:
+        if images := [one for one in opened if not isinstance(one, str)]:
             batch = torch.stack(images)
             written = iter(self._captioner.write_batch(batch, beam_size=params["beam"], max_words=params["max_length"]))
         answers: list[dict[str, Any]] = []
