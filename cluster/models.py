@@ -1,24 +1,15 @@
 """Which checkpoint a MODEL on the command line stands for."""
 
-import atexit
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from captioning.description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
+from captioning.description import CheckpointDescription, describe_checkpoint
 from cluster.runs import load_record, local_checkpoint
-
-_CHECKPOINT = "artifacts/checkpoint"
-_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
+from cluster.stored import stored_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +42,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
     """
     if model.startswith("models:/"):
         found = find_version(model, client)
-        folder = _stored_checkpoint(found, client)
+        folder = stored_checkpoint(found, client)
         return ResolvedModel(
             asked=model,
             folder=folder,
@@ -86,40 +77,6 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
         raise ValueError(
             f"{model} is not in the registry ({one_line(error)}); captioning models lists what is"
         ) from None
-
-
-def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepository:
-    """Return where a version's files lie, among which there is no pickle.
-
-    Raises:
-        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours.
-    """
-    what = f"{found.name} version {found.version}"
-    repository = get_artifact_repository(found.source or "", tracking_uri=client.tracking_uri)
-    files = sorted(_files(repository))
-    if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
-        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint anew")
-    if f"{_CHECKPOINT}/{DESCRIPTION_NAME}" not in files:
-        raise ValueError(f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use one that captioning register made")
-    return repository
-
-
-def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
-    for entry in repository.list_artifacts(folder):
-        if entry.is_dir:
-            yield from _files(repository, entry.path)
-        else:
-            yield entry.path
-
-
-def _stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
-    """Return the folder of a version's checkpoint; a copy goes with the process."""
-    repository = require_safe(found, client)
-    if isinstance(repository, LocalArtifactRepository):
-        return Path(repository.download_artifacts(_CHECKPOINT))
-    copy = tempfile.mkdtemp(prefix="captioning-")
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
-    return Path(repository.download_artifacts(_CHECKPOINT, dst_path=copy))
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:

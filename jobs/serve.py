@@ -53,7 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     job = invocation.settings
     if not job.model.startswith("models:/"):
         raise ValueError(f"{job.model} is not registered; use models:/NAME@alias or models:/NAME/VERSION")
-    from cluster.models import find_version, require_safe
+    from cluster.models import find_version
+    from cluster.stored import require_safe
     from cluster.tracking import connect
 
     client = connect(job.tracking, job.storage)
