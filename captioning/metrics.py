@@ -12,8 +12,16 @@ The scorers are the official ones, from pycocoevalcap; the words come from ``tok
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
+
+import numpy as np
 
 from captioning.tokenizer import tokenize
+
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+_BLEU_ORDER = 4
+# What the official scorer adds, against division by zero, above and below.
+_TINY, _SMALL = 1e-15, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +31,9 @@ class ImageScores:
     bleu_4: float
     rouge_l: float
     cider_d: float
+    bleu_counts: tuple[int, ...]
+    """What BLEU adds up over images: 1- to 4-grams that a reference has, all 1- to 4-grams, words, words of the closest
+    reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +51,8 @@ class CaptionScores:
 
     def as_dict(self) -> dict[str, float]:
         """Return the corpus scores by the names that papers use."""
-        return {
-            "BLEU-1": self.bleu_1,
-            "BLEU-2": self.bleu_2,
-            "BLEU-3": self.bleu_3,
-            "BLEU-4": self.bleu_4,
-            "ROUGE-L": self.rouge_l,
-            "CIDEr-D": self.cider_d,
-        }
+        scores = (self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider_d)
+        return dict(zip(METRICS, scores, strict=True))
 
 
 def score_captions(candidates: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> CaptionScores:
@@ -79,17 +84,61 @@ def score_captions(candidates: Mapping[int, str], references: Mapping[int, Seque
     )
 
 
+def summands(images: Mapping[int, ImageScores]) -> np.ndarray:
+    """Return what the corpus scores are made of, so that sums over any images give the scores of these.
+
+    Args:
+        images: of a corpus.
+
+    Returns:
+        (N, 12) float64, a row an image by ascending id: the BLEU counts, ROUGE-L, CIDEr-D.
+    """
+    rows = [(*image.bleu_counts, image.rouge_l, image.cider_d) for _, image in sorted(images.items())]
+    return np.array(rows, dtype=np.float64)
+
+
+def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
+    """Return corpus scores by metric.
+
+    CIDEr-D keeps the rarity of words of the corpus that the images come from.
+
+    Args:
+        sums: (..., 12) float64, of rows of ``summands``.
+        num_images: rows in each sum.
+
+    Returns:
+        (...) float64 for each of ``METRICS``.
+    """
+    right, of, (length, reference_length) = sums[..., :4], sums[..., 4:8], np.moveaxis(sums[..., 8:10], -1, 0)
+    precisions = np.cumprod((right + _TINY) / (of + _SMALL), axis=-1)
+    brevity = np.exp(np.minimum(0.0, 1 - (reference_length + _SMALL) / (length + _TINY)))
+    bleu = [precisions[..., n] ** (1 / (n + 1)) * brevity for n in range(_BLEU_ORDER)]
+    return dict(zip(METRICS, (*bleu, sums[..., 10] / num_images, sums[..., 11] / num_images), strict=True))
+
+
 def _score(truths: dict[int, list[str]], results: dict[int, list[str]]) -> tuple[list[float], list[ImageScores]]:
     # Imported here: 0.1 s that reading a config should not cost.
-    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    bleu, (*_, bleu_4) = Bleu(4).compute_score(truths, results, verbose=0)  # Above 0 it prints.
+    scorer = BleuScorer(n=_BLEU_ORDER)
+    for image_id, (candidate,) in results.items():
+        scorer += (candidate, truths[image_id])
+    bleu, (*_, bleu_4) = scorer.compute_score(option="closest", verbose=0)  # Above 0 it prints.
     _, rouge_l = Rouge().compute_score(truths, results)
     _, cider_d = Cider().compute_score(truths, results)
-    per_image = zip(bleu_4, rouge_l, cider_d, strict=True)
-    return bleu, [ImageScores(bleu_4=float(b), rouge_l=float(r), cider_d=float(c)) for b, r, c in per_image]
+    per_image = zip(bleu_4, rouge_l, cider_d, map(_bleu_counts, scorer.ctest), strict=True)
+    return bleu, [
+        ImageScores(bleu_4=float(b), rouge_l=float(r), cider_d=float(c), bleu_counts=counts)
+        for b, r, c, counts in per_image
+    ]
+
+
+def _bleu_counts(found: Mapping[str, Any]) -> tuple[int, ...]:
+    length = found["testlen"]
+    closest = min(found["reflen"], key=lambda words: (abs(words - length), words))
+    return *found["correct"], *found["guess"], length, closest
 
 
 def _joined_words(caption: str) -> str:

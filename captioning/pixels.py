@@ -63,7 +63,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
         with Image.open(io.BytesIO(jpeg), formats=IMAGE_FORMATS) as image:
             # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
             image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
-            upright = _upright_rgb(image)
+            upright = upright_rgb(image)
     except MemoryError:
         raise  # the machine's fault, not the image's
     except Image.UnidentifiedImageError:  # whose own words are an address in memory
@@ -79,7 +79,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
     return torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
     """Return the image as a viewer shows it, transparency over white."""
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
         image = ImageOps.exif_transpose(image)

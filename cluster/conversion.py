@@ -49,6 +49,7 @@ class ConversionPlan:
             vocabulary_digest=self.vocabulary.digest,
             minimum_word_count=self.minimum_word_count,
             set_aside=self.annotations.set_aside,
+            annotations=self.annotations.files,
         )
 
 

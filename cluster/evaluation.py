@@ -1,15 +1,17 @@
-"""A model's scores on a split of a shard set, each image once."""
+"""What a model writes about a split of a shard set, each image once, and how it scores."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from captioning.behaviour import Variant, choose_images, vary
+from captioning.bootstrap import CONFIDENCE, score_intervals
 from captioning.checkpoint import load_model
 from captioning.evaluation import Captioner, coco_results
-from captioning.metrics import score_captions
+from captioning.metrics import ImageScores, score_captions
 from cluster.data import ShardSet
 from shards.files import replace_file
 from shards.manifest import verify_shards
@@ -26,6 +28,10 @@ class Evaluation:
     step: int
     scores: dict[str, float]
     captions: dict[int, str]
+    images: dict[int, ImageScores] = field(default_factory=dict)
+    """Scores of each caption, to be paired with another model's."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each score, at ``captioning.bootstrap.CONFIDENCE``."""
 
     def summary(self) -> dict[str, object]:
         """Return all but the captions, as it is kept with a run or a model version."""
@@ -36,6 +42,8 @@ class Evaluation:
             "step": self.step,
             "num_images": len(self.captions),
             "scores": self.scores,
+            "intervals": self.intervals,
+            "confidence": CONFIDENCE,
         }
 
     def save_results(self, path: Path) -> None:
@@ -83,12 +91,57 @@ def evaluate_split(
     for done, (sample, caption) in enumerate(zip(samples, written, strict=True), start=1):
         captions[sample.image_id] = caption.captions[0]
         progress(done)
-    references = {sample.image_id: sample.captions for sample in samples}
+    scored = score_captions(captions, {sample.image_id: sample.captions for sample in samples})
     return Evaluation(
         split=split,
         shards_digest=shard_set.manifest.digest,
         beam_size=beam_size,
         step=step,
-        scores=score_captions(captions, references).as_dict(),
+        scores=scored.as_dict(),
         captions=captions,
+        images=scored.images,
+        intervals=score_intervals(scored.images),
     )
+
+
+def caption_variants(
+    checkpoint: Path,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    num_images: int,
+    seed: int,
+    beam_size: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[Variant, dict[int, str]]:
+    """Caption variants of some images of a split.
+
+    Args:
+        checkpoint: folder.
+        shard_set: to read.
+        split: of it.
+        num_images: that are drawn; all if the split has no more.
+        seed: of the draw.
+        beam_size: of the search.
+        batch_size: images at once.
+        progress: called with the number of captions written.
+
+    Returns:
+        Captions by image id, for each variant.
+
+    Raises:
+        ValueError: there is no such split, or a shard is altered.
+        FileNotFoundError: a shard is missing.
+    """
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    reader: ShardReader = shard_set.reader(split)
+    chosen = choose_images(len(reader), num_images, seed=seed)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    cases = [(variant, number) for variant in Variant for number in chosen]
+    written = captioner.write(vary(reader.read(number).jpeg, variant) for variant, number in cases)
+    captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
+    for done, ((variant, number), caption) in enumerate(zip(cases, written, strict=True), start=1):
+        captions[variant][reader.read(number).image_id] = caption.captions[0]
+        progress(done)
+    return captions

@@ -1,5 +1,6 @@
 """Which checkpoint a MODEL on the command line stands for."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from captioning.description import CheckpointDescription, describe_checkpoint
+from cluster.champions import CHAMPION, settle
 from cluster.runs import load_record, local_checkpoint
 from cluster.stored import stored_checkpoint
+from cluster.tracking import one_line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +73,8 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
         ValueError: it is not in the registry.
     """
     name, _, alias = model.removeprefix("models:/").partition("@")
+    if alias == CHAMPION:
+        return _find_champion(name, client)
     try:
         if alias:
             return client.get_model_version_by_alias(name, alias)
@@ -77,6 +84,17 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
         raise ValueError(
             f"{model} is not in the registry ({one_line(error)}); captioning models lists what is"
         ) from None
+
+
+def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
+    standing = settle(name, client)
+    if standing.champion is None:
+        raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
+    if standing.is_lost:
+        raise ValueError(f"{standing.fault}; captioning rollback {name} takes the one before")
+    if standing.fault:
+        logger.warning("%s", standing.fault)
+    return client.get_model_version(name, standing.champion)
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:
@@ -94,8 +112,3 @@ def _best_checkpoint(run_folder: Path) -> Path:
     if not record or not record.best:
         raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
     return local_checkpoint(run_folder, record, record.best)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's text without line breaks."""
-    return " ".join(str(error).split())

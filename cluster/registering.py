@@ -1,7 +1,6 @@
 """A checkpoint becomes a version of a model in MLflow's registry, which serves by itself."""
 
 import base64
-import getpass
 import io
 import shutil
 import tempfile
@@ -22,9 +21,11 @@ from PIL import Image
 import captioning
 from captioning.description import inference_files
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig
+from cluster.champions import CHALLENGER
 from cluster.git import git_state
-from cluster.models import ResolvedModel, one_line
-from cluster.registry import CHALLENGER, EVALUATION_TAG
+from cluster.models import ResolvedModel
+from cluster.registry import EVALUATION_TAG
+from cluster.tracking import current_user, one_line
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -94,7 +95,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
         **model.description.lineage,
         **{f"metric.{metric}": f"{value:.6f}" for metric, value in model.description.metrics.items()},
         **{f"package.{package}": package_version(package) for package in _SERVED_PACKAGES},
-        "registered_by": getpass.getuser(),
+        "registered_by": current_user(),
         # Of the code that serves, which need not be the one that trained.
         "registered_git_commit": served["mlflow.source.git.commit"],
         "registered_git_dirty": served["git.dirty"],

@@ -1,29 +1,26 @@
-"""Models by name in MLflow's registry: scores, promoting, listing."""
+"""Models by name in MLflow's registry: their scores, and a list of them."""
 
-import getpass
 import json
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.evaluation import Evaluation
-from cluster.models import ResolvedModel, find_version, one_line
+from cluster.champions import Standing, is_ledger, settle
+from cluster.models import ResolvedModel
+from cluster.tracking import one_line, utc
+
+if TYPE_CHECKING:  # it loads torch, which listing does without
+    from cluster.evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 GATE_METRIC = "CIDEr-D"
 EVALUATION_TAG = "evaluation"
-
-
-class GateRefusal(Exception):  # noqa: N818  a decision, not an error
-    """A promotion that the gate refuses, and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +32,15 @@ class VersionSummary:
     aliases: tuple[str, ...]
     run: str
     step: str
+    registered_at: str
+    """UTC, ISO 8601."""
     scores: dict[str, dict[str, Any]]
     """Evaluation by split."""
-    promoted: str
+    changes: tuple[int, ...]
+    """Entries of the history that made it champion."""
 
 
-def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowClient) -> None:
+def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:
     """Keep an evaluation with the model's version, if it has one, and with the run that trained it, if it is known."""
     summary = json.dumps(evaluation.summary())
     if model.name and model.version:
@@ -58,128 +58,70 @@ def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowC
         logger.warning("the scores are not in MLflow: %s", one_line(error))
 
 
+def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
+    """Keep the scores that a gate found with the versions that it judged."""
+    for judged in (evidence["challenger"], evidence["champion"]):
+        if not judged or not judged["name"]:
+            continue
+        summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images")}
+        summary |= {name: judged[name] for name in ("step", "scores", "intervals")}
+        summary["beam_size"] = evidence["settings"]["beam_size"]
+        tag = f"{EVALUATION_TAG}.{evidence['split']}"
+        client.set_model_version_tag(judged["name"], judged["version"], tag, json.dumps(summary))
+
+
 def _run_tag(split: str, step: int) -> str:
     return f"{EVALUATION_TAG}.{split}.step-{step}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Promotion:
-    """A decision to make a version the champion."""
+def list_versions(
+    client: MlflowClient, name: str | None = None, *, is_dry_run: bool = False
+) -> Sequence[VersionSummary]:
+    """Return the registered versions, the newest of each name first, after the aliases were brought in line.
 
-    name: str
-    version: str
-    over: str
-    """The champion so far, or none."""
-    reason: str
-
-
-def decide_promotion(name: str, client: MlflowClient, *, split: str) -> Promotion:
-    """Compare the challenger with the champion on the same split of the same shard set.
-
-    Raises:
-        ValueError: there is no challenger, or a version was not evaluated on the split.
-        GateRefusal: the challenger does not score higher.
-    """
-    challenger = find_version(f"models:/{name}@{CHALLENGER}", client)
-    champion = _alias_or_none(name, CHAMPION, client)
-    if champion and champion.version == challenger.version:
-        raise GateRefusal(f"{name} version {champion.version} is the champion already")
-    new = _evaluation_of(challenger, split)
-    after = new["scores"][GATE_METRIC]
-    version = str(challenger.version)
-    if not champion:
-        return Promotion(
-            name=name, version=version, over="none", reason=f"the first, with {GATE_METRIC} {after:.4f} on {split}"
-        )
-    old = _evaluation_of(champion, split)
-    _require_same_data(challenger, champion, new, old)
-    before = old["scores"][GATE_METRIC]
-    compared = f"{GATE_METRIC} {after:.4f} against {before:.4f} of version {champion.version} on {split}"
-    if not after > before:  # nor if either is no number
-        raise GateRefusal(f"{name} version {version} is not better: {compared}; the champion stays")
-    return Promotion(name=name, version=version, over=str(champion.version), reason=f"better: {compared}")
-
-
-def promote(decision: Promotion, client: MlflowClient) -> None:
-    """Note who promotes, when, over what and why with the version; then move the alias."""
-    record = {
-        "promoted_by": getpass.getuser(),
-        "promoted_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "promoted_over": decision.over,
-        "promoted_because": decision.reason,
-    }
-    for tag, value in record.items():
-        client.set_model_version_tag(decision.name, decision.version, tag, value)
-    client.set_registered_model_alias(decision.name, CHAMPION, decision.version)
-
-
-def _alias_or_none(name: str, alias: str, client: MlflowClient) -> ModelVersion | None:
-    return (
-        client.get_model_version_by_alias(name, alias) if alias in client.get_registered_model(name).aliases else None
-    )
-
-
-def _evaluation_of(found: ModelVersion, split: str) -> dict[str, Any]:
-    text = found.tags.get(f"{EVALUATION_TAG}.{split}")
-    if not text:
-        raise ValueError(
-            f"{found.name} version {found.version} was not evaluated on {split}; "
-            f"run captioning evaluate models:/{found.name}/{found.version} --split {split} first"
-        )
-    return json.loads(text)
-
-
-def _require_same_data(
-    challenger: ModelVersion, champion: ModelVersion, new: dict[str, Any], old: dict[str, Any]
-) -> None:
-    settings = ("beam_size", "num_images")
-    if [new[setting] for setting in settings] != [old[setting] for setting in settings]:
-        raise ValueError(
-            f"versions {challenger.version} and {champion.version} of {champion.name} were evaluated with different "
-            f"settings (beam {new['beam_size']} and {old['beam_size']}, {new['num_images']} and {old['num_images']} "
-            "images); evaluate both alike"
-        )
-    if new["shards_digest"] != old["shards_digest"]:
-        raise ValueError(
-            f"versions {challenger.version} and {champion.version} of {champion.name} were evaluated on different "
-            f"shard sets ({new['shards_digest'][:12]}, {old['shards_digest'][:12]}); evaluate both on the same one"
-        )
-
-
-def list_versions(client: MlflowClient, name: str | None = None) -> Sequence[VersionSummary]:
-    """Return the registered versions, the newest of each name first.
+    Args:
+        client: of the registry.
+        name: of one model; all if not given.
+        is_dry_run: leave the aliases as they are.
 
     Raises:
         ValueError: there is no model of this name.
     """
-    names = [name] if name else sorted(model.name for model in client.search_registered_models())
     found: list[VersionSummary] = []
-    for one in names:
-        try:
-            versions = client.search_model_versions(f"name = '{one}'")
-        except MlflowException as error:
-            raise ValueError(f"{one!r} cannot be a model's name ({one_line(error)})") from None
+    for one in [name] if name else _model_names(client):
+        standing = settle(one, client, is_dry_run=is_dry_run)
+        if standing.fault:
+            logger.warning("%s", standing.fault)
+        versions = client.search_model_versions(f"name = '{one}'")
         if name and not versions:
-            raise ValueError(f"model {one} is not in the registry; captioning register MODEL {one} puts one there")
+            raise ValueError(f"model {one} has no versions; captioning register MODEL {one} makes one")
+        aliases = client.get_registered_model(one).aliases  # which a search leaves out
         newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
-        # A search leaves the aliases out.
-        found += [_summarize(client.get_model_version(one, str(version.version))) for version in newest_first]
+        found += [_summarize(version, aliases, standing) for version in newest_first]
     return found
 
 
-def _summarize(found: ModelVersion) -> VersionSummary:
-    prefix = f"{EVALUATION_TAG}."
-    promoted = ""
-    if "promoted_by" in found.tags:
-        promoted = f"{found.tags['promoted_by']} {found.tags['promoted_at']}, {found.tags['promoted_because']}"
+def _model_names(client: MlflowClient) -> list[str]:
+    names: list[str] = []
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        names += [model.name for model in page if not is_ledger(model)]
+        token = page.token
+        if not token:
+            return sorted(names)
+
+
+def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: Standing) -> VersionSummary:
+    prefix, version = f"{EVALUATION_TAG}.", str(found.version)
+    tags = found.tags
     return VersionSummary(
         name=found.name,
-        version=str(found.version),
-        aliases=tuple(found.aliases),
-        run=found.tags.get("run", ""),
-        step=found.tags.get("step", ""),
-        scores={
-            tag.removeprefix(prefix): json.loads(value) for tag, value in found.tags.items() if tag.startswith(prefix)
-        },
-        promoted=promoted,
+        version=version,
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == version)),
+        run=tags.get("run", ""),
+        step=tags.get("step", ""),
+        registered_at=utc(found.creation_timestamp),
+        scores={tag.removeprefix(prefix): json.loads(value) for tag, value in tags.items() if tag.startswith(prefix)},
+        changes=tuple(change.entry for change in standing.changes if change.version == version),
     )

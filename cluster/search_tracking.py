@@ -10,11 +10,10 @@ from typing import Any, Literal
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from cluster.models import one_line
 from cluster.runs import load_record
 from cluster.search_config import METRICS
 from cluster.searching import Search
-from cluster.tracking import create_run, log_metrics, set_tags, ship
+from cluster.tracking import create_run, log_metrics, one_line, set_tags, ship
 from cluster.trials import SearchRecord, State, Trial, searched
 
 logger = logging.getLogger(__name__)

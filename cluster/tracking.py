@@ -4,6 +4,7 @@ import getpass
 import logging
 import os
 import socket
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -137,12 +138,26 @@ def create_run(
 
 
 def _source_tags() -> dict[str, str]:
-    """Return who made a run, as far as the machine knows, and with what."""
+    """Return who made a run, and with what."""
+    return {"mlflow.user": current_user(), "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
+
+
+def current_user() -> str:
+    """Return who asks: the tracker's user if it wants one, else the machine's, as far as it knows."""
     try:
-        user = getpass.getuser()
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
-        user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
+        return "unknown"
+
+
+def utc(milliseconds: float | None) -> str:
+    """Return a moment of the tracker's as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without line breaks."""
+    return " ".join(str(error).split())
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

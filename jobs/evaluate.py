@@ -50,8 +50,9 @@ def main(arguments: Sequence[str]) -> None:
     default = EvaluateJob(model=tyro.MISSING, shards=tyro.MISSING)
     invocation = parse(EvaluateJob, arguments, default=default, job="evaluate", description=__doc__ or "")
     job = invocation.settings
+    from captioning.bootstrap import CONFIDENCE
     from cluster.data import ShardSet
-    from cluster.evaluation import evaluate_split
+    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
     from cluster.models import resolve_model
     from cluster.registry import log_evaluation
     from cluster.tracking import connect
@@ -68,20 +69,23 @@ def main(arguments: Sequence[str]) -> None:
         return
     with counting() as bars:
         bar = bars.add_task("images", total=num_images)
-        evaluation = evaluate_split(
-            model.folder,
+        evaluation = cached_evaluation(
+            model,
             shard_set,
             job.split,
-            step=model.description.step,
             beam_size=job.beam_size,
             batch_size=job.batch_size,
+            cache=job.storage.home / CACHE_FOLDER,
             progress=lambda done: bars.update(bar, completed=done),
         )
     if job.out:
         evaluation.save_results(job.out)
     log_evaluation(model, evaluation, client)
-    rows = [(name, f"{score:.4f}") for name, score in evaluation.scores.items()]
-    show_table(f"{num_images} images of {job.split}", ("score", "value"), rows)
+    rows = [
+        (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
+        for name, score in evaluation.scores.items()
+    ]
+    show_table(f"{num_images} images of {job.split}", ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 

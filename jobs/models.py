@@ -1,4 +1,4 @@
-"""List the registered models, their aliases and scores.
+"""List the registered models: versions, aliases, scores and age.
 
 Examples:
     captioning models
@@ -7,12 +7,14 @@ Examples:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated
 
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
+from jobs.job_view import duration
 from jobs.output import write_json
 from jobs.parsing import parse
 from jobs.terminal import show_table
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     from cluster.registry import GATE_METRIC, list_versions
     from cluster.tracking import connect
 
-    versions = list_versions(connect(job.tracking, job.storage), job.name)
+    versions = list_versions(connect(job.tracking, job.storage), job.name, is_dry_run=invocation.dry_run)
     if invocation.json:
         write_json(versions)
         return
@@ -47,11 +49,16 @@ def main(arguments: Sequence[str]) -> None:
             one.run,
             one.step,
             ", ".join(f"{split} {found['scores'][GATE_METRIC]:.3f}" for split, found in one.scores.items()),
-            one.promoted,
+            _age(one.registered_at),
         )
         for one in versions
     ]
-    show_table("Models", ("name", "version", "aliases", "run", "step", GATE_METRIC, "promoted"), rows)
+    show_table("Models", ("name", "version", "aliases", "run", "step", GATE_METRIC, "age"), rows)
+
+
+def _age(moment: str) -> str:
+    age = datetime.now(tz=UTC) - datetime.fromisoformat(moment)
+    return f"{age.days} days" if age.days > 1 else duration(age.total_seconds())
 
 
 if __name__ == "__main__":

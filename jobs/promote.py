@@ -1,20 +1,36 @@
-"""Make the challenger of a model its champion, if it scores higher on the same split. Exit code 3: it does not.
+"""Make the challenger of a model its champion, if it is better. Exit code 3: it is not, and nothing has changed.
+
+Challenger and champion caption the same images. The challenger has to score higher by more than --min-gain in the share
+--confidence of resamples of these images, to reach every floor, and to behave no worse: no empty captions, no more
+repetition, captions that stay the same where an image is re-encoded or slightly cropped. Whoever is refused may be
+promoted by --force all the same, and the history says so.
 
 Examples:
-    captioning promote captioner --split val
+    captioning promote captioner --shards shards
+    captioning promote captioner --version 3 --min-gain 0.01 --confidence 0.99 --floors BLEU-4 0.2
+    captioning promote captioner --dry-run
+    captioning promote captioner --force --reason "the champion was trained on photographs that we have to forget"
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from cluster.gate_config import GateConfig
 
 from cluster.config import StorageConfig, TrackingConfig
+from cluster.location import OptionalLocation
 from jobs.cli import run_job
 from jobs.output import write_json
 from jobs.parsing import parse
+from jobs.terminal import counting, show_table
+
+if TYPE_CHECKING:
+    from cluster.gate import Judgement
+
+    from cluster.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
 
@@ -25,28 +41,87 @@ class PromoteJob:
 
     name: tyro.conf.Positional[str]
     """The model's name in the registry."""
+    version: int | None = None
+    """Version to promote; the challenger if not given."""
+    shards: OptionalLocation = None
+    """Shard set to compare on; the one that the version was trained on if not given."""
     split: str = "val"
-    """Split whose CIDEr-D decides."""
+    """Of the shard set."""
+    force: bool = False
+    """Promote it whatever the gate says; needs --reason."""
+    reason: str = ""
+    """Why it is forced, for the history."""
+    gate: Annotated[GateConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=GateConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def __post_init__(self) -> None:
+        """Check that who forces says why."""
+        if self.force != bool(self.reason.strip()):
+            raise ValueError("--force and --reason go together: say why the gate is passed by, for the history")
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and move the alias, or say why not."""
+    """Parse the command line and change the champion, or say why not."""
     default = PromoteJob(name=tyro.MISSING)
     invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
     job = invocation.settings
-    from cluster.registry import decide_promotion, promote
+    from cluster.gate import COLUMNS
+
+    from cluster.promotion import GateRefusal, promote
+    from cluster.registry import keep_scores
     from cluster.tracking import connect
 
     client = connect(job.tracking, job.storage)
-    decision = decide_promotion(job.name, client, split=job.split)
-    verb = "would become" if invocation.dry_run else "is"
+    outcome = promote(
+        job.name,
+        client,
+        lambda challenger, champion: _judge(job, challenger, champion),
+        version=job.version,
+        forced_because=job.reason if job.force else None,
+        is_dry_run=invocation.dry_run,
+    )
     if not invocation.dry_run:
-        promote(decision, client)
-    logger.info("%s version %s %s the champion; %s", decision.name, decision.version, verb, decision.reason)
+        keep_scores(outcome.judgement.evidence, client)
+    change = outcome.change
+    show_table(f"{job.name} version {change.version} on {job.split}", COLUMNS, outcome.judgement.rows())
     if invocation.json:
-        write_json(decision)
+        write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
+    if not outcome.is_promoted:
+        why = "; ".join(check.reason for check in outcome.judgement.checks if not check.is_passed)
+        raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays: {why}")
+    verb = "would become" if invocation.dry_run else "is"
+    over = f"version {change.over}" if change.over else "none before"
+    logger.info("%s version %s %s the champion over %s", job.name, change.version, verb, over)
+    logger.info("%s: %s", change.kind, change.reason)
+
+
+def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
+    from cluster.evaluation_cache import CACHE_FOLDER
+    from cluster.gate import judge
+
+    from cluster.data import ShardSet
+    from cluster.lineage import shards_of
+
+    logger.info("challenger: %s; champion: %s", challenger, champion or "none")
+    shard_set = ShardSet(job.shards or shards_of(challenger), cache_gib=job.storage.cache_gib)
+    with counting() as bars:
+        tasks = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        return judge(
+            challenger,
+            champion,
+            shard_set,
+            job.split,
+            job.gate,
+            cache=job.storage.home / CACHE_FOLDER,
+            progress=show,
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Annotations:
 
     splits: dict[str, tuple[CaptionedImage, ...]]
     set_aside: tuple[SetAside, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 of each annotation file, by name."""
 
 
 def key_of(image_id: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pycocotools.coco import COCO
 
 from shards.annotations import Annotations, CaptionedImage, SetAside, fault_of, key_of, well_formed
+from shards.files import sha256_of
 
 _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
@@ -42,13 +43,15 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
     """
     found: dict[str, tuple[CaptionedImage, ...]] = {}
     set_aside: list[SetAside] = []
-    for split, file in _annotation_files(source, splits).items():
+    files = _annotation_files(source, splits)
+    for split, file in files.items():
         content = _read_json(file, ("images", "annotations"), form="a COCO captions file")
         rows = _coco_rows(content, set_aside)
         folders = [source / "images", source / file.stem.removeprefix("captions_")]
         usable = _usable(rows, folders, set_aside)
         found[split] = _accept(usable, str(file), set_aside, skip_bad=skip_bad)
-    return Annotations(splits=found, set_aside=tuple(set_aside))
+    digests = {file.name: sha256_of(file) for file in files.values()}
+    return Annotations(splits=found, set_aside=tuple(set_aside), files=digests)
 
 
 def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
@@ -74,7 +77,7 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
     for split in sorted(set(splits) or rows):
         usable = _usable(rows[split], [source, source / "images"], set_aside)
         found[split] = _accept(usable, f"{file}, split {split}", set_aside, skip_bad=skip_bad)
-    return Annotations(splits=found, set_aside=tuple(set_aside))
+    return Annotations(splits=found, set_aside=tuple(set_aside), files={file.name: sha256_of(file)})
 
 
 def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,8 @@ class Manifest:
     vocabulary_digest: str
     minimum_word_count: int
     set_aside: tuple[SetAside, ...] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
+    """sha256 of each annotation file, by name; none if an earlier release wrote the manifest."""
     format_version: int = FORMAT_VERSION
 
     @property

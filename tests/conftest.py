@@ -16,6 +16,17 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="module")
+def one_thread():
+    """Let torch compute with one thread: on a busy machine, several wait for each other longer than they compute."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def session():
     """Hold an embedded cluster that all tests of a module share."""
     from cluster.config import ClusterConfig

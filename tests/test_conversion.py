@@ -12,6 +12,7 @@ from cluster.config import ClusterConfig
 from cluster.conversion import convert, plan_conversion
 from cluster.session import cluster_session
 from shards.drawn import write_drawn
+from shards.files import sha256_of
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.writer import write_shard
@@ -40,6 +41,11 @@ def converted(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     convert(plan(scenes, folder), num_workers=0)
     return folder
+
+
+def test_the_manifest_names_the_annotation_files_and_their_checksums(scenes, converted):
+    files = sorted((scenes / "annotations").iterdir())
+    assert load_manifest(converted).annotations == {file.name: sha256_of(file) for file in files}
 
 
 def test_the_vocabulary_comes_from_training_captions_alone(scenes, tmp_path):

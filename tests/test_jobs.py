@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import fsspec
 import pytest
@@ -41,6 +42,20 @@ def test_evaluating_gives_one_json_document(captioning, tiny_run, drawn_shards):
     )  # fmt: skip
 
 
+def test_every_score_has_its_interval(captioning, tiny_run, drawn_shards):
+    _, printed, table = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")
+    result = json.loads(printed)
+    assert (result["intervals"].keys(), result["confidence"], "95 % interval" in table) == (
+        result["scores"].keys(), 0.95, True,
+    )  # fmt: skip
+
+
+def test_what_was_evaluated_before_is_not_computed_again(captioning, tiny_run, drawn_shards):
+    first = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")[1]
+    _, again, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")
+    assert (again == first, "on val: from" in told) == (True, True)
+
+
 @pytest.fixture
 def shards_url(drawn_shards, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPTIONING_CACHE", str(tmp_path / "cache"))
@@ -51,7 +66,10 @@ def shards_url(drawn_shards, tmp_path, monkeypatch):
 
 
 def test_a_shard_set_at_a_url_is_scored_and_captioned_as_its_folder_is(captioning, tiny_run, drawn_shards, shards_url):
-    scores = [captioning("evaluate", tiny_run, "--shards", one, "--json")[:2] for one in (drawn_shards, shards_url)]
+    scores = []
+    for one in (drawn_shards, shards_url):
+        shutil.rmtree(tiny_run.parent.parent / "evaluations", ignore_errors=True)  # or the second is known already
+        scores.append(captioning("evaluate", tiny_run, "--shards", one, "--json")[:2])
     lines = [captioning("caption", one, "--model", tiny_run)[1] for one in (drawn_shards, shards_url)]
     assert scores[0] == scores[1]
     assert lines[0].replace(str(drawn_shards), shards_url) == lines[1]

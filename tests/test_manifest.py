@@ -66,6 +66,12 @@ def test_a_manifest_comes_back_as_it_was_saved(shard_set):
     assert load_manifest(folder) == manifest
 
 
+def test_a_manifest_of_before_annotations_were_noted_is_read(shard_set):
+    folder, manifest = shard_set
+    rewrite(folder, lambda content: content.pop("annotations"))
+    assert load_manifest(folder) == manifest
+
+
 def test_saving_again_gives_the_same_bytes(shard_set):
     folder, _ = shard_set
     before = (folder / MANIFEST_NAME).read_bytes()

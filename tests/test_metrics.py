@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from captioning.metrics import score_captions
+from captioning.metrics import score_captions, scores_of_sums, summands
 
 ELSEWHERE = {
     2: ["an old ship sails past"]
@@ -107,6 +107,22 @@ def test_rouge_l_and_cider_d_of_a_corpus_are_means_over_images():
     scores = score_captions({1: "a dog runs", 2: "red bird"}, {1: ["a dog sits"], 2: ["a red bird flies"]})
     one, two = scores.images.values()
     assert (scores.rouge_l, scores.cider_d) == ((one.rouge_l + two.rouge_l) / 2, (one.cider_d + two.cider_d) / 2)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        {1: "a dog runs on the grass", 2: "a red bird flies", 3: "two cats sit"},
+        {1: "a dog", 2: "a bird", 3: "cats"},  # shorter than the references: the brevity penalty
+        {1: "", 2: "", 3: ""},
+        {1: "a dog", 2: "", 3: "two cats sit on a red mat by the door"},
+    ],
+)
+def test_sums_over_images_make_the_scores_of_the_corpus(candidates):
+    references = {1: ["a dog runs on grass", "the dog runs"], 2: ["a red bird flies by"], 3: ["two cats sit on a mat"]}
+    scores = score_captions(candidates, references)
+    made = scores_of_sums(summands(scores.images).sum(axis=0), 3)
+    assert {metric: float(score) for metric, score in made.items()} == pytest.approx(scores.as_dict(), abs=1e-12)
 
 
 def test_case_and_punctuation_change_no_score():

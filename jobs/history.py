@@ -1,0 +1,60 @@
+"""List every change of a model's champion: when, by whom, from which version to which, and why.
+
+MLflow's page of the registered model NAME.history shows the same, with the gate's table of each; --json has all of its
+evidence.
+
+Examples:
+    captioning history captioner
+    captioning history captioner --json
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig
+from jobs.cli import run_job
+from jobs.output import write_json
+from jobs.parsing import parse
+from jobs.terminal import show_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryJob:
+    """Whose history to list."""
+
+    name: tyro.conf.Positional[str]
+    """The model's name in the registry."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and list the changes."""
+    default = HistoryJob(name=tyro.MISSING)
+    invocation = parse(HistoryJob, arguments, default=default, job="history", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.champions import settle
+    from cluster.tracking import connect
+
+    standing = settle(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
+    if standing.fault:
+        logger.warning("%s", standing.fault)
+    if invocation.json:
+        write_json({"name": job.name, "champion": standing.champion, "changes": standing.changes})
+        return
+    rows = [
+        (str(one.entry), one.at, f"{one.over or 'none'} -> {one.version}", one.kind, one.by, one.reason)
+        for one in standing.changes
+    ]
+    title = f"{job.name}, whose champion is {standing.champion or 'none'}"
+    show_table(title, ("entry", "when", "champion", "how", "by", "why"), rows)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,99 @@
+"""Show where a model comes from: version, run, configuration, code, scores, and the checksums of its data.
+
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
+--json also has the whole configuration, and the checksum of every shard.
+
+Examples:
+    captioning lineage models:/captioner@champion
+    captioning lineage models:/captioner/3 --json
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from cluster.config import StorageConfig, TrackingConfig
+from jobs.cli import run_job
+from jobs.output import write_json
+from jobs.parsing import parse
+from jobs.terminal import show_table
+
+if TYPE_CHECKING:
+    from cluster.lineage import Lineage
+
+logger = logging.getLogger(__name__)
+
+_NUM_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineageJob:
+    """Whose lineage to show."""
+
+    model: tyro.conf.Positional[str]
+    """The model."""
+    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse the command line and show the chain."""
+    default = LineageJob(model=tyro.MISSING)
+    invocation = parse(LineageJob, arguments, default=default, job="lineage", description=__doc__ or "")
+    job = invocation.settings
+    from cluster.lineage import trace
+    from cluster.models import resolve_model
+    from cluster.tracking import connect
+
+    client = connect(job.tracking, job.storage)
+    lineage = trace(resolve_model(job.model, client), client)
+    if invocation.json:
+        write_json(lineage)
+        return
+    show_table(lineage.model, ("what", "is"), list(_rows(lineage)))
+
+
+def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
+    if lineage.registered:
+        yield "registered", f"by {lineage.registered['by']}, {lineage.registered['at']}"
+    for change in lineage.promotions:
+        over = f"over version {change.over}" if change.over else "as the first"
+        yield "champion", f"{change.kind} {over} by {change.by}, {change.at}: {change.reason}"
+    yield "run", _joined(lineage.run)
+    yield "code", f"{lineage.code['commit']}, uncommitted changes: {lineage.code['dirty']}"
+    for split, evaluation in lineage.scores.items():
+        scores = ", ".join(f"{name} {score:.4f}" for name, score in evaluation["scores"].items())
+        yield f"scores on {split}", f"{scores} (shard set {evaluation['shards_digest'][:12]})"
+    yield "packages", _joined(lineage.packages)
+    for section in ("model", "optimizer", "training"):
+        if section in lineage.configuration:
+            yield section, _joined(lineage.configuration[section])
+    yield from ((f"file {name}", digest) for name, digest in lineage.checkpoint.items())
+    yield from _data_rows("shard set", lineage.shards)
+    if lineage.features:
+        yield from _data_rows("feature set", lineage.features)
+
+
+def _data_rows(what: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield what, f"{data['digest']} at {data['location']}"
+    if "fault" in data:
+        yield f"{what} now", data["fault"]
+        return
+    if "encoder" in data:
+        yield f"{what} by", _joined(data["encoder"])
+    yield from ((f"annotations {name}", digest) for name, digest in data.get("annotations", {}).items())
+    files = list(data["files"].items())
+    yield from ((f"shard {name}", digest) for name, digest in files[:_NUM_SHOWN])
+    if len(files) > _NUM_SHOWN:
+        yield f"{len(files) - _NUM_SHOWN} more shards", "with --json"
+
+
+def _joined(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+if __name__ == "__main__":
+    run_job(main)

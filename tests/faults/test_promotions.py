@@ -1,0 +1,103 @@
+"""Changes of a champion at the same time, and changes whose process is killed: one line of champions, none lost."""
+
+import pytest
+from cutting import cutting
+from mlflow import MlflowClient
+from promoting import STARTING, change_often, promote_version
+from registered import alias_of, servable
+from tracker import Tracker
+
+from cluster.champions import read_standing, settle
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory):
+    server = Tracker(tmp_path_factory.mktemp("tracker"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(tracker):
+    return MlflowClient(tracker.uri, tracker.uri)
+
+
+@pytest.fixture(scope="module")
+def run(client, tiny_run, tmp_path_factory):
+    """Return a run whose artifacts are a checkpoint as a registered model holds it."""
+    folder = tmp_path_factory.mktemp("model")
+    servable(tiny_run / "checkpoints" / "step-00000005-attempt-1", folder)
+    run = client.create_run("0")
+    client.log_artifacts(run.info.run_id, str(folder), "model")
+    return run
+
+
+@pytest.fixture
+def name(request, client, run):
+    """Return a model's name of the test's own, of which there are eight versions."""
+    name = request.node.name.replace("[", "-").replace("]", "")
+    client.create_registered_model(name)
+    for _ in range(8):
+        client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    return name
+
+
+def is_one_line(changes):
+    return all(change.over == before.version for before, change in zip(changes, changes[1:], strict=False))
+
+
+def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
+    pipes = [STARTING.Pipe(duplex=False) for _ in range(4)]
+    processes = [
+        STARTING.Process(target=change_often, args=(tracker.uri, name, [2 * number + 1, 2 * number + 2], number, told))
+        for number, (_, told) in enumerate(pipes)
+    ]
+    for process, (_, told) in zip(processes, pipes, strict=True):
+        process.start()
+        told.close()  # so that a process that fails ends the test
+    made = [entry for heard, _ in pipes for entry in heard.recv()]
+    for process in processes:
+        process.join()
+    standing = read_standing(name, client)
+    assert sorted(made) == [change.entry for change in standing.changes]
+    assert (is_one_line(standing.changes), standing.alias) == (True, standing.champion)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_new(tracker, client, name, moment):
+    promote_version(tracker.uri, name, 1)
+    outcomes = []
+    with cutting(tracker.uri) as (address, cutter):
+        while True:
+            old, num_changes = alias_of(name, client), len(read_standing(name, client).changes)
+            new = "2" if old == "1" else "1"
+            process = STARTING.Process(target=promote_version, args=(address, name, int(new)))
+            cutter.arm(len(outcomes) + 1, moment, process.kill)
+            process.start()
+            process.join()
+            if process.exitcode == 0:
+                break
+            alias, standing = alias_of(name, client), settle(name, client)
+            is_changed = len(standing.changes) > num_changes
+            assert (alias in (old, new), standing.champion) == (True, new if is_changed else old)
+            assert (alias_of(name, client), is_one_line(standing.changes)) == (standing.champion, True)
+            outcomes.append((is_changed, alias == new))
+    # Neither before the claim, both at the end, and in between the ledger alone.
+    assert set(outcomes) == {(False, False), (True, False), (True, True)}
+    assert outcomes == sorted(outcomes)
+
+
+def test_an_answer_that_is_lost_changes_the_champion_once(tracker, client, name):
+    promote_version(tracker.uri, name, 1)
+    with cutting(tracker.uri) as (address, cutter):
+        for number in range(1, 100):
+            before = read_standing(name, client)
+            cutter.arm(number, "after", lambda: None)
+            promote_version(address, name, 2 if before.champion == "1" else 1)
+            after = read_standing(name, client)
+            assert (len(after.changes) - len(before.changes), after.alias) == (1, after.champion)
+            if cutter.count < number:
+                break
+    assert cutter.count < number
