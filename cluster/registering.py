@@ -21,7 +21,7 @@ from PIL import Image
 import captioning
 from captioning.description import inference_files
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig
-from cluster.champions import CHALLENGER
+from cluster.champions import CHALLENGER, is_ledger
 from cluster.git import git_state
 from cluster.models import ResolvedModel
 from cluster.registry import EVALUATION_TAG
@@ -168,3 +168,5 @@ def _create_name(name: str, client: MlflowClient) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ValueError(f"{name!r} cannot be a model's name ({one_line(error)})") from None
+        if is_ledger(client.get_registered_model(name)):
+            raise ValueError(f"{name} is another model's history; choose another name") from None
