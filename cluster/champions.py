@@ -186,7 +186,7 @@ def claim(change: Change, standing: Standing, client: MlflowClient, *, page: str
     }
     source = f"models:/{standing.name}/{change.version}"
     try:
-        _require_ledger(standing.name, client)
+        require_ledger(standing.name, client)
         client.create_model_version(
             ledger_name(standing.name),
             source,
@@ -203,8 +203,12 @@ def claim(change: Change, standing: Standing, client: MlflowClient, *, page: str
     return counted.get(token)
 
 
-def _require_ledger(name: str, client: MlflowClient) -> None:
-    """Make the ledger unless it is there; somebody else may make it at the same time."""
+def require_ledger(name: str, client: MlflowClient) -> None:
+    """Make the ledger unless it is there; somebody else may make it at the same time.
+
+    Raises:
+        ValueError: the ledger's name is another model's.
+    """
     ledger = ledger_name(name)
     for is_last in (False, True):
         try:

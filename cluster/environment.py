@@ -1,4 +1,4 @@
-"""Environment variables that Ray reads when it is imported; imports nothing of Ray."""
+"""Environment variables that Ray and MLflow read when they are imported; imports nothing of either."""
 
 import os
 
@@ -19,6 +19,7 @@ _DEFAULTS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{GROUP_START_SECONDS:g}",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # progress is for jobs to show
 }
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 import captioning
 from captioning.description import inference_files
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig
-from cluster.champions import CHALLENGER, is_ledger
+from cluster.champions import CHALLENGER, is_ledger, require_ledger
 from cluster.git import git_state
 from cluster.models import ResolvedModel
 from cluster.registry import EVALUATION_TAG
@@ -170,3 +170,5 @@ def _create_name(name: str, client: MlflowClient) -> None:
             raise ValueError(f"{name!r} cannot be a model's name ({one_line(error)})") from None
         if is_ledger(client.get_registered_model(name)):
             raise ValueError(f"{name} is another model's history; choose another name") from None
+    # Now, and by whoever owns the model: a tracker's users may make any name, and the ledger's maker may write it.
+    require_ledger(name, client)
