@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from captioning.description import CONFIG
-from cluster.champions import Change, settle
+from cluster.champion_ledger import Change
+from cluster.champions import settle
 from cluster.models import ResolvedModel
 from cluster.registry import EVALUATION_TAG
 from cluster.tracking import one_line, utc

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from cluster.champions import CHALLENGER, Change, Standing, claim, settle
+from cluster.champion_ledger import Change, claim
+from cluster.champions import CHALLENGER, Standing, settle
 from cluster.models import ResolvedModel, find_version, resolve_model
 
 if TYPE_CHECKING:  # it loads torch, which going back in a hurry does without
@@ -144,7 +145,7 @@ def _champion(standing: Standing, client: MlflowClient, *, is_forced: bool) -> R
 
 def _take(change: Change, standing: Standing, client: MlflowClient) -> Change | None:
     """Claim the change and move the alias; return the change as it counts, or None if another was quicker."""
-    counted = claim(change, standing, client, page=_page(change))
+    counted = claim(standing.name, change, client, after=standing.last, page=_page(change))
     if counted:
         after = settle(standing.name, client, is_quiet=True)
         if after.fault:

@@ -21,7 +21,8 @@ from PIL import Image
 import captioning
 from captioning.description import inference_files
 from captioning.intake import BEAMS, LENGTHS, IntakeConfig
-from cluster.champions import CHALLENGER, is_ledger, require_ledger
+from cluster.champion_ledger import is_ledger, require_ledger
+from cluster.champions import CHALLENGER
 from cluster.git import git_state
 from cluster.models import ResolvedModel
 from cluster.registry import EVALUATION_TAG

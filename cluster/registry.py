@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.champions import Standing, is_ledger, settle
+from cluster.champion_ledger import is_ledger
+from cluster.champions import Standing, settle
 from cluster.models import ResolvedModel
 from cluster.tracking import one_line, utc
 

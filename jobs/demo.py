@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cluster.config import TRAIN_PRESETS, ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from cluster.gate_config import GateConfig
 from jobs.cli import run_job
 from jobs.convert import ConvertJob, run_conversion
 from jobs.output import write_json
@@ -139,29 +140,29 @@ def _train(run: TrainRun) -> None:
 def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
     """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
     from cluster.data import ShardSet
-    from cluster.evaluation import evaluate_split
+    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
+    from cluster.gate import judge
     from cluster.models import resolve_model
+    from cluster.promotion import promote
     from cluster.registering import register
-    from cluster.registry import GateRefusal, decide_promotion, log_evaluation, promote
+    from cluster.registry import log_evaluation
 
+    gate, cache = GateConfig(batch_size=50), job.storage.home / CACHE_FOLDER
+    shard_set = ShardSet(job.folder / "shards")
     model = resolve_model(str(job.run().folder), client)
-    evaluation = evaluate_split(
-        model.folder,
-        ShardSet(job.folder / "shards"),
-        "val",
-        step=model.description.step,
-        beam_size=3,
-        batch_size=50,
+    evaluation = cached_evaluation(
+        model, shard_set, "val", beam_size=gate.beam_size, batch_size=gate.batch_size, cache=cache
     )
     log_evaluation(model, evaluation, client)
-    register(model, _MODEL_NAME, client)
-    try:
-        decision = decide_promotion(_MODEL_NAME, client, split="val")
-        promote(decision, client)
-        verdict = f"version {decision.version} is the champion; {decision.reason}"
-    except GateRefusal as refusal:
-        verdict = str(refusal)
-    return evaluation.scores, verdict
+    version = int(register(model, _MODEL_NAME, client).version)
+    outcome = promote(
+        _MODEL_NAME,
+        client,
+        lambda challenger, champion: judge(challenger, champion, shard_set, "val", gate, cache=cache),
+        version=version,
+    )
+    verdict = "is the champion" if outcome.is_promoted else "is refused"
+    return evaluation.scores, f"version {version} {verdict}: {outcome.change.reason}"
 
 
 def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:

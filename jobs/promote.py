@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from cluster.gate_config import GateConfig
 
 from cluster.config import StorageConfig, TrackingConfig
+from cluster.gate_config import GateConfig
 from cluster.location import OptionalLocation
 from jobs.cli import run_job
 from jobs.output import write_json
@@ -29,7 +29,6 @@ from jobs.terminal import counting, show_table
 
 if TYPE_CHECKING:
     from cluster.gate import Judgement
-
     from cluster.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,6 @@ def main(arguments: Sequence[str]) -> None:
     invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
     job = invocation.settings
     from cluster.gate import COLUMNS
-
     from cluster.promotion import GateRefusal, promote
     from cluster.registry import keep_scores
     from cluster.tracking import connect
@@ -97,10 +95,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
+    from cluster.data import ShardSet
     from cluster.evaluation_cache import CACHE_FOLDER
     from cluster.gate import judge
-
-    from cluster.data import ShardSet
     from cluster.lineage import shards_of
 
     logger.info("challenger: %s; champion: %s", challenger, champion or "none")

@@ -81,7 +81,7 @@ def _report(outcome: "SearchOutcome") -> None:
 def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     """Train the best at full length, evaluate it on the validation split and register it."""
     from cluster.data import ShardSet
-    from cluster.evaluation import evaluate_split
+    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
     from cluster.models import resolve_model
     from cluster.registering import register
     from cluster.registry import log_evaluation
@@ -96,13 +96,13 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     trained = fit(wanted)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
-    evaluation = evaluate_split(
-        model.folder,
+    evaluation = cached_evaluation(
+        model,
         ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib),
         run.validation_split,
-        step=model.description.step,
         beam_size=_BEAM_SIZE,
         batch_size=_BATCH_SIZE,
+        cache=run.storage.home / CACHE_FOLDER,
     )
     log_evaluation(model, evaluation, client)
     version = _registered(model, run.name, client) or register(model, run.name, client)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from mlflow.exceptions import MlflowException
 
 from captioning.description import inference_files
-from cluster.champions import Change, claim, read_standing, settle
+from cluster.champion_ledger import Change, claim
+from cluster.champions import read_standing, settle
 
 
 def servable(checkpoint, folder):
@@ -27,15 +28,20 @@ def add_version(name, client, source="nowhere"):
     return str(version)
 
 
-def change_to(version, *, over=None, kind="promoted", **fields):
-    return Change(version=version, over=over, kind=kind, reason="because", source="nowhere", **fields)
+def change_to(version, *, over=None, kind="promoted", source="nowhere", **fields):
+    return Change(version=version, over=over, kind=kind, reason="because", source=source, **fields)
+
+
+def claim_after(standing, change, client):
+    return claim(standing.name, change, client, after=standing.last, page="")
 
 
 def make_champion(name, client, version=None, **fields):
     """Change the champion without a gate."""
     version = version or add_version(name, client)
     standing = read_standing(name, client)
-    counted = claim(change_to(version, over=standing.champion, **fields), standing, client, page="")
+    source = client.get_model_version(name, version).source
+    counted = claim_after(standing, change_to(version, over=standing.champion, source=source, **fields), client)
     settle(name, client, is_quiet=True)
     return counted
 

@@ -1,9 +1,13 @@
 import logging
 
 import pytest
-from registered import add_version, alias_of, change_to, make_champion
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
+from registered import add_version, alias_of, change_to, claim_after, make_champion
 
-from cluster.champions import claim, counting, is_ledger, ledger_name, read_standing, settle
+from cluster.champion_ledger import counting, is_ledger, ledger_name
+from cluster.champions import read_standing, settle
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.tracking import connect
 
@@ -55,7 +59,7 @@ def test_a_change_is_on_record_with_all_that_decided_it(client, name, monkeypatc
 def test_of_two_changes_decided_at_once_the_first_counts(client, name):
     first, second = add_version(name, client), add_version(name, client)
     standing = read_standing(name, client)
-    outcomes = [claim(change_to(version), standing, client, page="") for version in (first, second)]
+    outcomes = [claim_after(standing, change_to(version), client) for version in (first, second)]
     assert ([outcome and outcome.version for outcome in outcomes], settle(name, client).champion) == (["1", None], "1")
 
 
@@ -70,7 +74,7 @@ def test_a_claim_that_was_sent_twice_counts_once(client, name):
 def test_an_alias_that_a_killed_process_left_behind_is_set_right(client, name, caplog):
     make_champion(name, client)
     version = add_version(name, client)
-    claim(change_to(version, over="1"), read_standing(name, client), client, page="")  # and then it was killed
+    claim_after(read_standing(name, client), change_to(version, over="1"), client)  # and then it was killed
     settle(name, client)
     assert (alias_of(name, client), "points to version 1, while its history says version 2" in caplog.text) == (
         "2", True,
@@ -135,7 +139,7 @@ def test_a_version_that_was_deleted_is_not_made_champion(client, name):
     version = add_version(name, client)
     client.delete_model_version(name, version)
     with pytest.raises(RuntimeError, match=r"MLflow did not take the change of .*'s champion .*captioning history"):
-        make_champion(name, client, version)
+        claim_after(read_standing(name, client), change_to(version), client)
 
 
 def test_a_ledger_is_told_from_models(client, name):
@@ -156,7 +160,38 @@ def test_what_else_lies_in_a_ledger_is_left_out(client, name):
     assert [change.entry for change in read_standing(name, client).changes] == [1, 3]
 
 
+@pytest.mark.parametrize("tag", ["after_entry", "evidence"])
+def test_an_entry_that_was_altered_is_refused(client, name, tag):
+    make_champion(name, client)
+    client.set_model_version_tag(ledger_name(name), "1", tag, "x")
+    with pytest.raises(ValueError, match=r"an entry of .*\.history was altered \(.*\); restore its tags in MLflow"):
+        settle(name, client)
+
+
 @pytest.mark.parametrize("unknown", ["nobody", "o'b"])
 def test_a_model_that_there_is_not_is_named(client, unknown):
     with pytest.raises(ValueError, match=f"model {unknown} cannot be read from the registry"):
         settle(unknown, client)
+
+
+class Refused(MlflowClient):
+    """A client whose first attempts to set an alias are refused, as MLflow refuses one of two at once."""
+
+    def __init__(self, client, codes):
+        super().__init__(client.tracking_uri, client.tracking_uri)
+        self._codes = list(codes)
+
+    def set_registered_model_alias(self, *arguments):
+        if self._codes:
+            raise MlflowException("UNIQUE constraint failed", error_code=self._codes.pop())
+        super().set_registered_model_alias(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("codes", "alias"), [([], "1"), ([BAD_REQUEST], "1"), ([BAD_REQUEST] * 2, None), ([PERMISSION_DENIED], None)]
+)
+def test_an_alias_that_another_process_sets_at_the_same_time_is_tried_again(client, name, codes, alias):
+    change = change_to(add_version(name, client))
+    claim_after(read_standing(name, client), change, client)
+    standing = settle(name, Refused(client, codes))
+    assert (alias_of(name, client), "its alias cannot be moved there" in standing.fault) == (alias, alias is None)

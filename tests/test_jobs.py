@@ -127,29 +127,6 @@ def test_a_folder_without_images_is_named(captioning, tiny_run, tmp_path):
     assert (code, "empty holds no image" in complaint) == (2, True)
 
 
-def test_a_model_goes_from_a_run_to_champion(captioning, tiny_run, drawn_shards):
-    captioning("evaluate", tiny_run, "--shards", drawn_shards)
-    captioning("register", tiny_run, "walked")
-    code, printed, _ = captioning("promote", "walked", "--json")
-    aliases = json.loads(captioning("models", "walked", "--json")[1])[0]["aliases"]
-    assert (code, json.loads(printed)["version"], sorted(aliases)) == (0, "1", ["challenger", "champion"])
-
-
-def test_a_refused_promotion_has_a_code_of_its_own(captioning, tiny_run, drawn_shards):
-    captioning("evaluate", tiny_run, "--shards", drawn_shards)
-    captioning("register", tiny_run, "refused")
-    captioning("promote", "refused")
-    code, _, complaint = captioning("promote", "refused")
-    assert (code, complaint) == (3, "error: refused version 1 is the champion already\n")
-
-
-def test_a_dry_promotion_moves_nothing(captioning, tiny_run, drawn_shards):
-    captioning("evaluate", tiny_run, "--shards", drawn_shards)
-    captioning("register", tiny_run, "dry")
-    captioning("promote", "dry", "--dry-run")
-    assert json.loads(captioning("models", "dry", "--json")[1])[0]["aliases"] == ["challenger"]
-
-
 def test_a_dry_training_says_what_it_would_do(captioning, drawn_shards):
     arguments = ("train", "smoke", "--shards", drawn_shards, "--dry-run", "--json")
     _, printed, _ = captioning(*arguments)

@@ -1,11 +1,11 @@
 import pytest
-from mlflow import MlflowClient
 from registered import add_version, alias_of, judgement, make_champion, servable
 
-from cluster.champions import ledger_name, read_standing
+from cluster.champion_ledger import ledger_name
+from cluster.champions import read_standing
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.models import resolve_model
-from cluster.promotion import GateRefusal, promote, rollback
+from cluster.promotion import GateRefusal, promote
 from cluster.tracking import connect
 
 
@@ -145,96 +145,3 @@ def test_a_champion_that_is_gone_is_not_resolved(client, source, name):
     client.delete_model_version(name, "1")
     with pytest.raises(ValueError, match=r"was deleted from the registry; captioning rollback .* takes the one before"):
         resolve_model(f"models:/{name}@champion", client)
-
-
-@pytest.mark.parametrize(
-    ("steps", "back_to"),
-    [
-        ([1, 2], "1"),
-        ([1, 2, 3], "2"),
-        ([1, 2, 3, "back"], "1"),  # and not to 3, which was left
-        ([1, 2, 3, "back", 4], "2"),
-        ([1, 2, 3, "back", "back", 3], "1"),
-        ([1, 2, 1], "2"),
-        ([1, 2, 3, "deleted 2"], "1"),
-        ([1, 2, "deleted 2"], "1"),
-    ],
-)
-def test_a_rollback_goes_to_the_champion_before(client, name, steps, back_to):
-    for _ in range(4):
-        add_version(name, client)
-    for step in steps:
-        if step == "back":
-            rollback(name, client)
-        elif isinstance(step, str):
-            client.delete_model_version(name, step.split()[1])
-        else:
-            make_champion(name, client, str(step))
-    change = rollback(name, client, reason="it is worse at night")
-    assert (change.version, change.kind, alias_of(name, client)) == (back_to, "rolled back", back_to)
-
-
-def test_a_rollback_goes_to_any_former_champion(client, name):
-    for _ in range(3):
-        make_champion(name, client)
-    change = rollback(name, client, to=1)
-    assert (change.over, change.reason, alias_of(name, client)) == ("3", "no reason given", "1")
-
-
-def test_a_rollback_to_the_champion_changes_nothing(client, name):
-    made = make_champion(name, client)
-    assert (rollback(name, client, to=1), versions_of(name, client)) == (made, ["1"])
-
-
-def test_a_rollback_that_is_tried_changes_nothing(client, name):
-    for _ in range(2):
-        make_champion(name, client)
-    change = rollback(name, client, is_dry_run=True)
-    assert (change.version, versions_of(name, client)) == ("1", ["1", "2"])
-
-
-def test_the_first_champion_has_none_before_it(client, name):
-    make_champion(name, client)
-    with pytest.raises(ValueError, match=r"has no champion before version 1; captioning models .* lists versions"):
-        rollback(name, client)
-
-
-class Overtaken(MlflowClient):
-    """A client whose entry in a ledger always comes right after somebody else's."""
-
-    def __init__(self, client, version):
-        super().__init__(client.tracking_uri, client.tracking_uri)
-        self._client, self._version = client, version
-
-    def create_model_version(self, name, *arguments, **options):
-        make_champion(name.removesuffix(".history"), self._client, self._version)
-        return super().create_model_version(name, *arguments, **options)
-
-
-def test_two_who_roll_back_at_once_go_back_once(client, name):
-    for _ in range(3):
-        make_champion(name, client)
-    change = rollback(name, Overtaken(client, "2"))
-    assert (change.version, change.entry, versions_of(name, client)) == ("2", 4, ["1", "2", "3", "2"])
-
-
-def test_a_rollback_does_not_undo_a_change_that_it_did_not_see(client, name):
-    for _ in range(3):
-        make_champion(name, client)
-    with pytest.raises(RuntimeError, match=r"version 1 has become champion of .* meanwhile, by .*; look at captioning"):
-        rollback(name, Overtaken(client, "1"))
-
-
-def test_a_rollback_past_the_gate_is_refused(client, name):
-    make_champion(name, client)
-    add_version(name, client)
-    with pytest.raises(ValueError, match=r"version 2 was never champion of .*; captioning promote .* --version 2"):
-        rollback(name, client, to=2)
-
-
-def test_a_rollback_to_a_version_that_is_gone_is_refused(client, name):
-    for _ in range(2):
-        make_champion(name, client)
-    client.delete_model_version(name, "1")
-    with pytest.raises(ValueError, match=r"/1 is not in the registry"):
-        rollback(name, client, to=1)

@@ -11,7 +11,7 @@ from registered import add_version, make_champion, servable
 from test_cli import run_in_process
 
 from captioning.intake import IntakeConfig
-from cluster.champions import ledger_name
+from cluster.champion_ledger import ledger_name
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.git import git_state
 from cluster.models import resolve_model

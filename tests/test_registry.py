@@ -2,12 +2,13 @@ import json
 from importlib.metadata import version
 
 import pytest
+from registered import add_version, make_champion
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation import Evaluation
 from cluster.models import resolve_model
 from cluster.registering import register
-from cluster.registry import GateRefusal, decide_promotion, list_versions, log_evaluation, promote
+from cluster.registry import list_versions, log_evaluation
 from cluster.runs import RunRecord
 from cluster.tracking import connect
 
@@ -28,31 +29,21 @@ def name(request):
     return request.node.name
 
 
-def evaluation(score, *, split="val", digest="d" * 64, beam_size=3):
+def evaluation(score, *, split="val"):
     return Evaluation(
         split=split,
-        shards_digest=digest,
-        beam_size=beam_size,
+        shards_digest="d" * 64,
+        beam_size=3,
         step=5,
         scores={"CIDEr-D": score},
         captions={1: "a red circle"},
     )
 
 
-def register_scored(name, client, run_folder, score, **changes):
+def register_scored(name, client, run_folder, score):
     version = register(resolve_model(str(run_folder), client), name, client).version
-    log_evaluation(resolve_model(f"models:/{name}/{version}", client), evaluation(score, **changes), client)
+    log_evaluation(resolve_model(f"models:/{name}/{version}", client), evaluation(score), client)
     return version
-
-
-def promote_challenger(name, client):
-    decision = decide_promotion(name, client, split="val")
-    promote(decision, client)
-    return decision
-
-
-def champion(name, client):
-    return client.get_model_version_by_alias(name, "champion")
 
 
 def test_a_run_means_its_best_checkpoint(client, run_folder):
@@ -93,69 +84,6 @@ def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_fol
     assert (metric.step, metric.value) == (5, 0.25)
 
 
-def test_the_first_challenger_becomes_the_champion(client, run_folder, name):
-    version = register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    assert str(champion(name, client).version) == str(version)
-
-
-def test_a_better_challenger_becomes_the_champion_and_it_is_on_record_why(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    register_scored(name, client, run_folder, 0.6)
-    promote_challenger(name, client)
-    tags = champion(name, client).tags
-    assert (tags["promoted_over"], tags["promoted_because"]) == (
-        "1", "better: CIDEr-D 0.6000 against 0.5000 of version 1 on val",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("score", [0.5, 0.4])
-def test_a_challenger_that_is_not_better_is_refused(client, run_folder, name, score):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    register_scored(name, client, run_folder, score)
-    with pytest.raises(GateRefusal, match=r"version 2 is not better: CIDEr-D .* the champion stays"):
-        decide_promotion(name, client, split="val")
-
-
-def test_a_champion_is_not_promoted_over_itself(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    with pytest.raises(GateRefusal, match="version 1 is the champion already"):
-        decide_promotion(name, client, split="val")
-
-
-def test_a_challenger_without_scores_is_refused(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    with pytest.raises(ValueError, match=r"was not evaluated on unseen; run captioning evaluate models:/.*/1 --split"):
-        decide_promotion(name, client, split="unseen")
-
-
-def test_scores_on_different_shard_sets_are_not_compared(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    register_scored(name, client, run_folder, 0.6, digest="e" * 64)
-    with pytest.raises(ValueError, match=r"were evaluated on different shard sets \(eeeeeeeeeeee, dddddddddddd\)"):
-        decide_promotion(name, client, split="val")
-
-
-def test_scores_of_different_searches_are_not_compared(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    register_scored(name, client, run_folder, 0.6, beam_size=10)
-    with pytest.raises(ValueError, match=r"with different settings \(beam 10 and 3, 1 and 1 images\); evaluate both"):
-        decide_promotion(name, client, split="val")
-
-
-def test_a_score_that_is_no_number_is_refused(client, run_folder, name):
-    register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
-    register_scored(name, client, run_folder, float("nan"))
-    with pytest.raises(GateRefusal, match="version 2 is not better"):
-        decide_promotion(name, client, split="val")
-
-
 def test_a_name_without_versions_hides_no_other(client, run_folder, name):
     client.create_registered_model(f"{name}-empty")
     register_scored(name, client, run_folder, 0.5)
@@ -163,22 +91,52 @@ def test_a_name_without_versions_hides_no_other(client, run_folder, name):
 
 
 def test_a_name_that_cannot_be_is_named(client):
-    with pytest.raises(ValueError, match="cannot be a model's name"):
+    with pytest.raises(ValueError, match="model o'b cannot be read from the registry"):
         list_versions(client, "o'b")
+
+
+def test_a_name_without_versions_is_told(client, name):
+    client.create_registered_model(name)
+    with pytest.raises(ValueError, match=f"model {name} has no versions; captioning register MODEL {name} makes one"):
+        list_versions(client, name)
 
 
 def test_versions_are_listed_newest_first_with_aliases_and_scores(client, run_folder, name):
     register_scored(name, client, run_folder, 0.5)
-    promote_challenger(name, client)
+    make_champion(name, client, "1")
     register_scored(name, client, run_folder, 0.6)
     listed = [(one.version, one.aliases, one.scores["val"]["scores"]["CIDEr-D"]) for one in list_versions(client, name)]
     assert listed == [("2", ("challenger",), 0.6), ("1", ("champion",), 0.5)]
 
 
+def test_versions_are_listed_with_the_changes_that_made_them_champion(client, name):
+    for promoted in (None, None, "1"):
+        make_champion(name, client, promoted)
+    assert [one.changes for one in list_versions(client, name)] == [(2,), (1, 3)]
+
+
+def test_a_list_sets_the_alias_right_unless_it_is_a_dry_run(client, name):
+    make_champion(name, client)
+    aliases = []
+    for is_dry_run in (True, False):
+        client.delete_registered_model_alias(name, "champion")
+        (listed,) = list_versions(client, name, is_dry_run=is_dry_run)
+        aliases.append(listed.aliases)
+    assert aliases == [("challenger",), ("challenger", "champion")]
+
+
+def test_more_models_than_a_page_are_listed(tmp_path):
+    client = connect(TrackingConfig(), StorageConfig(home=tmp_path))
+    for number in range(100):
+        client.create_registered_model(f"m{number:03}")
+    add_version("n", client)
+    assert [one.name for one in list_versions(client)] == ["n"]
+
+
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        ("models:/nobody@champion", ValueError, "models:/nobody@champion is not in the registry"),
+        ("models:/nobody@champion", ValueError, "model nobody cannot be read from the registry"),
         ("models:/nobody/3", ValueError, "models:/nobody/3 is not in the registry"),
         ("runs:/0123", ValueError, "runs:/0123 is not in the tracker"),
         ("nowhere", FileNotFoundError, "model .*nowhere is no folder; use models:/NAME@alias"),

@@ -1,5 +1,7 @@
 """Changes of a champion at the same time, and changes whose process is killed: one line of champions, none lost."""
 
+from itertools import pairwise
+
 import pytest
 from cutting import cutting
 from mlflow import MlflowClient
@@ -45,7 +47,7 @@ def name(request, client, run):
 
 
 def is_one_line(changes):
-    return all(change.over == before.version for before, change in zip(changes, changes[1:], strict=False))
+    return all(change.over == before.version for before, change in pairwise(changes))
 
 
 def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
