@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -144,11 +143,6 @@ def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> Check
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description
-
-
-def inference_files(folder: Path) -> Mapping[str, Path]:
-    """Return the files of a checkpoint that captioning needs, by name: all but the optimizer's."""
-    return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name != OPTIMIZER}
 
 
 def _copy(value: Any) -> Any:  # noqa: ANN401  an optimizer's state is a tree of dicts, lists, tensors and numbers

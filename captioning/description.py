@@ -70,6 +70,11 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
     return description
 
 
+def inference_files(folder: Path) -> Mapping[str, Path]:
+    """Return the files of a checkpoint that captioning needs, by name: all but the optimizer's."""
+    return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name != OPTIMIZER}
+
+
 class NewerFormatError(ValueError):
     """A checkpoint that is whole, and of a format that a later release writes."""
 

@@ -58,22 +58,39 @@ class Captioner:
         """
         images = (self._decode(number, jpeg) for number, jpeg in enumerate(jpegs))
         while batch := list(islice(images, self._batch_size)):
-            yield from self._write_batch(torch.stack(batch))
+            yield from self.write_batch(torch.stack(batch))
 
     def _decode(self, number: int, jpeg: bytes) -> Tensor:
         try:
-            return decode_image(jpeg, self._description.model.image_size_px)
+            return self.decode(jpeg)
         except ValueError as error:
             raise ValueError(f"image {number}: {error}; leave it out, or fetch it again") from error
 
+    def decode(self, content: bytes) -> Tensor:
+        """Return an image as the model sees it, (3, S, S) uint8.
+
+        Raises:
+            ValueError: it does not decode.
+        """
+        return decode_image(content, self._description.model.image_size_px)
+
     @torch.no_grad()
-    def _write_batch(self, images: Tensor) -> list[WrittenCaption]:
+    def write_batch(
+        self, images: Tensor, *, beam_size: int | None = None, max_words: int | None = None
+    ) -> list[WrittenCaption]:
+        """Caption decoded images at once.
+
+        Args:
+            images: (B, 3, S, S) uint8.
+            beam_size: the captioner's own if None.
+            max_words: of a caption; as in training if None.
+        """
         device = self._model.encoder.mean.device
         found = beam_search(
             self._model.decoder,
             self._model.encoder(images.to(device)),
-            beam_size=self._beam_size,
-            max_words=self._description.max_caption_words,
+            beam_size=beam_size or self._beam_size,
+            max_words=max_words or self._description.max_caption_words,
         )
         rows = zip(found.tokens.tolist(), found.log_probability.tolist(), strict=True)
         return [self._written(tokens, log_probabilities) for tokens, log_probabilities in rows]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captioning.config import TrainingConfig
 from captioning.hashing import fold, uniform
+from captioning.intake import IMAGE_FORMATS
 
 _AUGMENTATION_SITE = 0
 _ORIENTATION_TAG = 0x0112
@@ -42,7 +43,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
     """Decode an image to a square: its centre, or a crop that its position in the stream decides.
 
     Args:
-        jpeg: any still image that Pillow reads; CMYK, greyscale and EXIF-rotated ones become upright RGB.
+        jpeg: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; CMYK, greyscale and EXIF-rotated ones become upright RGB.
         size_px: S.
         augmentation: None takes the largest centred square.
         position: in the training stream.
@@ -59,7 +60,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
         draw, left, top, mirror = uniform(key).tolist()
         area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
     try:
-        with Image.open(io.BytesIO(jpeg)) as image:
+        with Image.open(io.BytesIO(jpeg), formats=IMAGE_FORMATS) as image:
             # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
             image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
             upright = upright_rgb(image)

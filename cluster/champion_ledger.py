@@ -129,7 +129,7 @@ def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: 
     }
     source = f"models:/{name}/{change.version}"
     try:
-        _require_ledger(name, client)
+        require_ledger(name, client)
         client.create_model_version(
             ledger_name(name),
             source,
@@ -146,8 +146,12 @@ def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: 
     return counted.get(token)
 
 
-def _require_ledger(name: str, client: MlflowClient) -> None:
-    """Make the ledger unless it is there; somebody else may make it at the same time."""
+def require_ledger(name: str, client: MlflowClient) -> None:
+    """Make the ledger unless it is there; somebody else may make it at the same time.
+
+    Raises:
+        ValueError: the ledger's name is another model's.
+    """
     ledger = ledger_name(name)
     for is_last in (False, True):
         try:

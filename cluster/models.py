@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from captioning.description import CheckpointDescription, describe_checkpoint
 from cluster.champions import CHAMPION, settle
 from cluster.runs import load_record, local_checkpoint
+from cluster.stored import stored_checkpoint
 from cluster.tracking import one_line
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
     """
     if model.startswith("models:/"):
         found = find_version(model, client)
-        if not found.source:
-            raise ValueError(f"{model} has no artifacts; register it again")
-        uri = f"{found.source}/artifacts/checkpoint"
-        folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+        folder = stored_checkpoint(found, client)
         return ResolvedModel(
             asked=model,
             folder=folder,

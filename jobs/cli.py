@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from cluster.access import access_refusal
 from cluster.environment import set_ray_defaults
 from jobs.output import results_apart
 
@@ -24,6 +25,7 @@ JOBS = {
     "models": "list the registered models",
     "history": "list every change of a model's champion",
     "lineage": "show where a model comes from, down to its data's checksums",
+    "serve": "answer HTTP requests with a registered model's captions",
     "check": "check whether a job could run; look for what dead jobs left on its cluster",
     "submit": "run one of these jobs on a cluster, by its job server",
     "jobs": "list the jobs of a cluster",
@@ -85,6 +87,9 @@ def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
 
 def _report(error: Exception, code: int) -> int:
     logger.debug("where it was found", exc_info=error)
+    if refusal := access_refusal(error):
+        logger.error("error: %s", refusal)
+        return BAD_INPUT
     text = str(error).strip() or type(error).__name__
     message = text if code == FAILED else " ".join(text.split())  # bad input takes one line
     is_expected = code != FAILED or isinstance(error, RuntimeError)

@@ -4,6 +4,7 @@ MODEL is runs:/ID (its best checkpoint), a folder of a checkpoint or run, or ano
 
 Examples:
     captioning register runs/training/first captioner
+    captioning register runs/training/first captioner --allow-paths /srv/pictures --allow-urls public
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from captioning.intake import IntakeConfig
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
 from jobs.output import write_json
@@ -30,7 +32,8 @@ class RegisterJob:
     name: tyro.conf.Positional[str]
     """Its name in the registry."""
     beam_size: int = 3
-    """Of the search when it serves."""
+    """Of the search when it serves, where a request names none."""
+    intake: Annotated[IntakeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=IntakeConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         if invocation.json:
             write_json({"name": job.name, "version": None, "checkpoint": model.folder})
         return
-    created = register(model, job.name, client, beam_size=job.beam_size)
+    created = register(model, job.name, client, beam_size=job.beam_size, intake=job.intake)
     logger.info("%s version %s is the challenger", created.name, created.version)
     if invocation.json:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 from mlflow.exceptions import MlflowException
 
+from captioning.description import inference_files
 from cluster.champion_ledger import Change, claim
 from cluster.champions import read_standing, settle
 
 
 def servable(checkpoint, folder):
     """Lay a checkpoint where that of a registered model lies; return the source of a version."""
-    from captioning.checkpoint import inference_files  # loads torch, which processes that come and go do without
-
     target = folder / "artifacts" / "checkpoint"
     target.mkdir(parents=True)
     for name, path in inference_files(checkpoint).items():

@@ -14,13 +14,12 @@ from captioning import checkpoint
 from captioning.checkpoint import (
     CheckpointDescription,
     describe_checkpoint,
-    inference_files,
     load_model,
     restore,
     save_checkpoint,
     snapshot,
 )
-from captioning.description import seal
+from captioning.description import inference_files, seal
 from captioning.training import train
 from captioning.vocabulary import Vocabulary
 

@@ -1,24 +1,16 @@
-import base64
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from registered import add_version, make_champion
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.evaluation import Evaluation, load_captioner
+from cluster.evaluation import Evaluation
 from cluster.models import resolve_model
 from cluster.registering import register
 from cluster.registry import list_versions, log_evaluation
 from cluster.runs import RunRecord
 from cluster.tracking import connect
-from shards.drawn import draw_scene, render
 
 
 @pytest.fixture(scope="module")
@@ -181,79 +173,3 @@ def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, tmp_path)
 def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
     with pytest.raises(ValueError, match="'a/b' cannot be a model's name"):
         register(resolve_model(str(run_folder), client), "a/b", client)
-
-
-def jpeg_of_a_scene(folder):
-    path = folder / "scene.jpg"
-    render(draw_scene(0, 1, size_px=64)).save(path)
-    return path.read_bytes()
-
-
-@pytest.mark.cluster
-def test_the_registered_model_loads_without_the_project(client, run_folder, name, tmp_path):
-    created = register(resolve_model(str(run_folder), client), name, client)
-    jpeg_of_a_scene(tmp_path)
-    code = """
-import json, sys
-
-class NoProject:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("cluster", "shards", "jobs", "ray"):
-            raise ImportError(f"{name} is not where models are served")
-
-sys.meta_path.insert(0, NoProject())
-import mlflow.pyfunc, pandas
-model = mlflow.pyfunc.load_model(sys.argv[1])
-written = model.predict(pandas.DataFrame({"image": [open(sys.argv[2], "rb").read()]}))
-import captioning
-print(json.dumps([written[0]["caption"], captioning.__file__]))
-"""
-    command = [sys.executable, "-W", "ignore", "-c", code, created.source, str(tmp_path / "scene.jpg")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    caption, module = json.loads(answer.stdout.splitlines()[-1])
-    captioner = load_captioner(resolve_model(str(run_folder), client).folder, beam_size=3, batch_size=1)
-    (expected,) = captioner.write([(tmp_path / "scene.jpg").read_bytes()])
-    assert (caption, "/code/captioning/" in module) == (expected.captions[0], True)
-
-
-@pytest.mark.cluster
-def test_mlflow_serves_the_registered_model(client, run_folder, name, tmp_path):
-    register(resolve_model(str(run_folder), client), name, client)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "--model-uri", f"models:/{name}@challenger"]
-    command += ["--env-manager", "local", "--port", str(port)]
-    environment = {
-        "MLFLOW_TRACKING_URI": client.tracking_uri,
-        "PATH": str(Path(sys.executable).parent) + ":/usr/bin:/bin",
-    }
-    server = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server)
-        image = base64.b64encode(jpeg_of_a_scene(tmp_path)).decode()
-        body = json.dumps({"dataframe_records": [{"image": image}]}).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
-    finally:
-        server.terminate()
-        server.wait()
-    captioner = load_captioner(resolve_model(str(run_folder), client).folder, beam_size=3, batch_size=1)
-    (expected,) = captioner.write([(tmp_path / "scene.jpg").read_bytes()])
-    assert [one["caption"] for one in answer["predictions"]] == [expected.captions[0]]
-
-
-def wait_until_it_answers(url, process, *, seconds=120):
-    deadline = time.monotonic() + seconds
-    while True:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"the server did not answer within {seconds} s"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return

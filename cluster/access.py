@@ -1,0 +1,42 @@
+"""What it means that a tracker refuses a request; imports no MLflow."""
+
+import os
+import re
+
+USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+_UNKNOWN, _FORBIDDEN = 401, 403
+
+
+def access_refusal(error: BaseException) -> str | None:
+    """Return what to say and do if an error comes of a tracker that does not know us, or forbids what we asked.
+
+    Args:
+        error: of any kind; those that it was raised from, or while handling, count as well.
+    """
+    found: BaseException | None = error
+    while found:
+        if (status := _status(found)) in (_UNKNOWN, _FORBIDDEN):
+            return _explain(status, str(found))
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def _status(error: BaseException) -> int | None:
+    if type(error).__module__ == "mlflow.exceptions":
+        return getattr(error, "get_http_status_code", lambda: None)()
+    # Files go another way, which raises what requests does.
+    is_ours = type(error).__module__ == "requests.exceptions" and "/mlflow" in str(error)
+    return getattr(getattr(error, "response", None), "status_code", None) if is_ours else None
+
+
+def _explain(status: int, text: str) -> str:
+    user = os.environ.get(USER)
+    if status == _UNKNOWN:
+        who = f"user {user} with this password" if user else "requests without a user"
+        return f"MLflow refuses {who} (401); set {USER} and {PASSWORD} to what the server knows"
+    asked = re.search(r"/mlflow[-a-z]*/([-a-z/]+)", text)
+    what = f" {asked[1]}" if asked else ""
+    return (
+        f"MLflow forbids user {user or 'unknown'} this request{what} (403); ask its administrator for the permission, "
+        f"or set {USER} and {PASSWORD} to another user's"
+    )

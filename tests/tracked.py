@@ -1,0 +1,126 @@
+"""MLflow's own servers for tests: a tracker that asks for a password, and a served model."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+ADMIN = "admin"
+BIN = Path(sys.executable).parent
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A tracking server with MLflow's basic-auth app."""
+
+    folder: Path
+    port: int
+    password: str
+    process: subprocess.Popen
+
+    @property
+    def uri(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self, user=ADMIN, password=None):
+        """Return the environment of a process that is a user of this server."""
+        return without_mlflow() | {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": password or self.password,
+        }
+
+
+def without_mlflow():
+    """Return this process's environment without what tells of trackers and users."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "CAPTIONING_"))}
+    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
+@contextlib.contextmanager
+def tracker(folder):
+    """Start a tracking server in a folder, and stop it."""
+    port, password = free_port(), f"secret-{secrets.token_hex(12)}"
+    settings = "default_permission = READ", f"database_uri = sqlite:///{folder}/users.db", f"admin_username = {ADMIN}"
+    (folder / "basic_auth.ini").write_text("\n".join(("[mlflow]", *settings)))
+    environment = without_mlflow() | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(12),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = [BIN / "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", folder / "artifacts"]
+    command += ["--workers", "1"]
+    with running(command, environment, folder / "server.log") as process:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/health", process, folder / "server.log")
+        yield Tracker(folder, port, password, process)
+
+
+@contextlib.contextmanager
+def served(command, environment, log):
+    """Start a server of captions, whose command ends in ``--port``; return its address."""
+    port = free_port()
+    with running([*command, str(port)], environment, log) as process:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def running(command, environment, log):
+    """Run a server while the block does; its output goes to a file."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(map(str, command)), env=environment, cwd=log.parent, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_until_it_answers(url, process, log, *, seconds=180):
+    deadline = time.monotonic() + seconds
+    while True:
+        assert process.poll() is None, f"the server ended with {process.returncode}:\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"no answer within {seconds} s:\n{log.read_text()[-3000:]}"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+
+
+def post(address, body):
+    """Return status and answer of a request for captions."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def captioning(environment, *arguments):
+    """Run a command; return its code, its output and what it says to people."""
+    answer = subprocess.run(
+        [BIN / "captioning", *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+    )
+    return answer.returncode, answer.stdout, answer.stderr
