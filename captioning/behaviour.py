@@ -11,9 +11,9 @@ from PIL import Image
 from captioning.pixels import upright_rgb
 from captioning.tokenizer import tokenize
 
-REENCODED_QUALITY = 75
+REENCODED_QUALITY = 85
 """JPEG quality of the re-encoded image, with colours at half the resolution."""
-CROPPED_PERCENT = 5
+CROPPED_PERCENT = 2
 """Of width and height that the crop takes away, half of it at each end."""
 LONGEST_REPEAT_WORDS = 4
 _CROPPED_QUALITY = 95  # so that the crop is all that changes
@@ -40,6 +40,8 @@ class Behaviour:
     """Share of all captions that have no word."""
     repeated: float
     """Share of all captions that say one to four words twice running."""
+    num_different: int
+    """Captions that differ from one another; a model that says the same of all images is steady, too."""
 
 
 def choose_images(num_images: int, num_chosen: int, *, seed: int) -> list[int]:
@@ -91,6 +93,7 @@ def behaviour_of(captions: Mapping[int, str], variants: Mapping[Variant, Mapping
         same_when_cropped=same[Variant.CROPPED],
         empty=sum(not tokenize(caption) for caption in captions.values()) / len(captions),
         repeated=sum(map(repeats, captions.values())) / len(captions),
+        num_different=len(set(captions.values())),
     )
 
 

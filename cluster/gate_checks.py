@@ -120,6 +120,7 @@ def _check_empty(new: Showing, old: Showing | None) -> Check:
 
 
 def _check_same(name: str, new: Showing, old: Showing, gate: GateConfig) -> Check:
+    """Refuse what is much less steady; a champion that says one thing of all images is as steady as can be."""
     after, before = (_BEHAVIOURS[name](showing.behaviour) for showing in (new, old))
     least = before - gate.max_same_caption_drop_points / 100
     return Check(
@@ -130,7 +131,8 @@ def _check_same(name: str, new: Showing, old: Showing, gate: GateConfig) -> Chec
         is_passed=after >= least - _ROUNDING,
         reason=(
             f"{name}: {_percent(after)} of {new.behaviour.num_images} images, {100 * (after - before):+.1f} points "
-            f"from the champion's {_percent(before)}; {gate.max_same_caption_drop_points:g} fewer are allowed"
+            f"from the champion's {_percent(before)}, {gate.max_same_caption_drop_points:g} fewer are allowed; it "
+            f"writes {new.behaviour.num_different} different captions, the champion {old.behaviour.num_different}"
         ),
     )
 

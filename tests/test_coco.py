@@ -8,6 +8,7 @@ import pytest
 from pictures import write_annotations, write_coco
 
 from shards.coco import read_coco, read_karpathy
+from shards.files import sha256_of
 
 SKIP_HINT = r"; mend the source, or set them aside with --on-bad skip$"
 
@@ -43,10 +44,16 @@ def test_captions_go_to_their_images_in_the_order_of_the_file(tmp_path):
 
 def test_images_come_by_id_whatever_the_order_of_the_file(tmp_path):
     content = write_coco(tmp_path)
-    expected = read_coco(tmp_path)
+    expected = read_coco(tmp_path).splits
     content["images"].reverse()
     write_annotations(tmp_path, content)
-    assert read_coco(tmp_path) == expected
+    assert read_coco(tmp_path).splits == expected
+
+
+def test_annotation_files_come_with_their_checksums(tmp_path):
+    write_coco(tmp_path)
+    (file,) = (tmp_path / "annotations").iterdir()
+    assert read_coco(tmp_path).files == {file.name: sha256_of(file)}
 
 
 def test_spaces_and_line_ends_in_captions_become_single_spaces(tmp_path):
@@ -86,11 +93,11 @@ def test_a_year_alone_is_no_part_of_the_name_of_a_split(tmp_path, name, split):
 def test_other_parts_of_coco_do_no_harm(tmp_path):
     # With categories pycocotools wants a category of every annotation; annotations without an id break it too.
     content = write_coco(tmp_path)
-    expected = read_coco(tmp_path)
+    expected = read_coco(tmp_path).splits
     for annotation in content["annotations"]:
         del annotation["id"]
     write_annotations(tmp_path, {**content, "categories": [{"id": 1, "name": "dog"}], "info": None, "licenses": 3})
-    assert read_coco(tmp_path) == expected
+    assert read_coco(tmp_path).splits == expected
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -284,6 +291,11 @@ def karpathy(tmp_path):
         return tmp_path, tmp_path / "dataset.json"
 
     return write
+
+
+def test_a_split_file_comes_with_its_checksum(karpathy):
+    source, file = karpathy([karpathy_image(1)], "1.jpg")
+    assert read_karpathy(source, file).files == {file.name: sha256_of(file)}
 
 
 @pytest.mark.parametrize("place", ["1.jpg", "images/1.jpg"])

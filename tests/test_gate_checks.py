@@ -34,6 +34,7 @@ def showing(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         same_when_cropped=cropped,
         empty=sum(not caption for caption in written.values()) / len(written),
         repeated=sum(map(repeats, written.values())) / len(written),
+        num_different=len(set(written.values())),
     )
     return Showing(evaluation, behaviour)
 
@@ -149,6 +150,14 @@ def test_a_refused_gain_is_explained_in_figures():
     assert found.reason == (
         "CIDEr-D 2.0000 is not surely better by more than 0.1 than 2.0000: the difference is +0.0000 (+0.0000 to "
         "+0.0000), and better by more than 0.1 in 0 % of the resamples, where 95 % are wanted"
+    )
+
+
+def test_a_refusal_for_other_captions_says_how_many_there_are():
+    new, old = showing(captions=["a dog", "two cats", "a red bird"], cropped=0.5), showing(cropped=1.0)
+    assert checks(new, old)["same caption cropped"].reason == (
+        "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %, 5 fewer are allowed; it "
+        "writes 4 different captions, the champion 1"
     )
 
 
