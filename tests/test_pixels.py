@@ -136,6 +136,11 @@ def test_an_image_that_does_not_decode_is_named(content):
         decode_image(content, 32)
 
 
+def test_a_form_whose_reader_starts_a_program_is_not_opened():
+    with pytest.raises(ValueError, match=r"^the image does not decode \(it begins with b'%!PS-Ado'\)"):
+        decode_image(encoded(coordinates(8, 8), "EPS"), 8)
+
+
 def test_an_image_too_large_to_be_one_is_named(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ValueError, match=r"the image does not decode .*exceeds limit"):

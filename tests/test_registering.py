@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 from registered import add_version, make_champion, servable
-from test_cli import run_in_process
+from test_cli import imported_by, run_in_process
 
 from captioning.intake import IntakeConfig
 from cluster.champion_ledger import ledger_name
@@ -97,6 +97,10 @@ def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
     tags = register(model, name, client, intake=IntakeConfig(allow_urls="public")).tags
     lineage = model.description.lineage
     assert {key: tags[key] for key in lineage} == lineage
+
+
+def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, name):
+    assert "torch" not in imported_by("register", str(tiny_run), name, "--home", str(home))
 
 
 @pytest.fixture(scope="module")
