@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.distributed as dist
+import torchvision
 from PIL import Image
+from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from captioning.batches import CaptionedJpeg, make_batch
@@ -85,6 +87,17 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
     built = model(seed, **changes)
     built = built.double() if is_double else built
     return TrainingState(built, build_optimizer(built, optimizer))
+
+
+def classifier_of(name, **options):
+    """Return a classifier with random weights, and batch-norm statistics that are not the trivial ones."""
+    torch.manual_seed(0)
+    classifier = torchvision.models.get_model(name, weights=None, **options).eval()
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return classifier
 
 
 def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
