@@ -1,70 +1,15 @@
 import json
 import threading
-import time
-import uuid
 
 import pytest
+from coordinated import eventually, row, settings
 
 from cluster import coordinator as coordinating
 from cluster.attempts import Failure
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.coordinator import Coordinator
-from cluster.journal import Journal, Row, unshipped
+from cluster.journal import unshipped
 from cluster.protocol import CoordinatorSettings, Place
-from cluster.runs import VALIDATION_LOSS, RunRecord, hold_run, load_record
-from cluster.tracking import connect, create_run, experiment_id, tracking_uri
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(storage):
-    return connect(TrackingConfig(), storage)
-
-
-@pytest.fixture
-def folder(tmp_path, client, storage):
-    """Return the folder of a run that has just started."""
-    experiment = experiment_id(client, TrackingConfig(), storage)
-    run_id = create_run(
-        client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={}, dataset=("s", "s", "d")
-    )
-    RunRecord(name="r", identity={}, mlflow_run_id=run_id, num_starts=1).save(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def coordinator(folder, storage):
-    made = Coordinator(folder, settings(storage))
-    yield made
-    made.finish("FAILED")
-
-
-def settings(storage, **changes):
-    uri = tracking_uri(TrackingConfig(), storage)
-    return CoordinatorSettings(**{"tracking_uri": uri, "keep_best": 1, "keep_last": 1, "batch_size": 8, **changes})
-
-
-def row(step, **metrics):
-    return Row(step, 1000 + step, {"loss": 1.0, **metrics})
-
-
-def eventually(condition, *, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
-
-
-def write_checkpoint(folder, step, attempt):
-    (folder / "checkpoints" / f"step-{step:08d}-attempt-{attempt}").mkdir(parents=True)
-
-
-def metrics(loss):
-    return {VALIDATION_LOSS: loss}
+from cluster.runs import hold_run, load_record
 
 
 def tracked_steps(client, folder):
@@ -77,48 +22,11 @@ def test_attempts_are_numbered_over_all_drivers(coordinator, folder):
     assert (coordinator.begin_attempt().number, load_record(folder).attempt) == (2, 2)
 
 
-def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 5, metrics(1.0))
-    assert coordinator.begin_attempt().checkpoint.step == 5
-
-
-def test_a_replaced_attempt_commits_nothing(coordinator, folder):
-    old = coordinator.begin_attempt().number
-    coordinator.begin_attempt()
-    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint does not count"):
-        coordinator.commit(old, 5, metrics(1.0))
-    assert load_record(folder).checkpoints == ()
-
-
 def test_a_replaced_attempt_journals_nothing(coordinator, folder):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()
     coordinator.beat(old, 0, 1, [row(1)])
     assert coordinator.progress().row is None
-
-
-def test_the_journal_is_on_disk_before_a_checkpoint_counts(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.beat(attempt, 0, 1, [row(1)])
-    coordinator.commit(attempt, 1, metrics(1.0))
-    assert Journal(folder / "journal").last_step == 1
-
-
-def test_folders_of_checkpoints_that_no_longer_count_are_removed(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    for step, loss in ((1, 0.5), (2, 0.9), (3, 0.8)):
-        write_checkpoint(folder, step, attempt)
-        coordinator.commit(attempt, step, metrics(loss))
-    kept = ["step-00000001", "step-00000003"]
-    eventually(lambda: sorted(path.name[:13] for path in (folder / "checkpoints").iterdir()) == kept)
-
-
-def test_what_a_crash_left_behind_is_removed_at_the_next_attempt(coordinator, folder):
-    write_checkpoint(folder, 7, 1)
-    coordinator.begin_attempt()
-    coordinator.begin_attempt()
-    eventually(lambda: list((folder / "checkpoints").iterdir()) == [])
 
 
 def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
@@ -220,56 +128,6 @@ def test_a_preemption_is_no_crash(folder, storage):
     assert verdict is None
 
 
-def test_a_resize_wants_a_checkpoint_and_has_room_after_it(coordinator):
-    attempt = coordinator.begin_attempt().number
-    before = coordinator.make_room(3)
-    asked, had_room = coordinator.beat(attempt, 0, 1).order, coordinator.has_room(before)
-    coordinator.commit(attempt, 4, {})
-    assert (asked, had_room, coordinator.has_room(before)) == ("checkpoint", False, True)
-
-
-def test_there_is_nothing_to_save_before_the_first_group(coordinator):
-    assert coordinator.make_room(3) is None
-
-
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
-    first = coordinator.begin_attempt().number
-    for step in (4, 8):
-        coordinator.commit(first, step, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    again = coordinator.reject(attempt.number, attempt.checkpoint, "model.safetensors is altered")
-    coordinator.finish("FAILED")
-    assert (attempt.checkpoint.step, again.checkpoint.step, load_record(folder).latest.step) == (8, 4, 4)
-
-
-def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, client):
-    coordinator = Coordinator(folder, settings(storage, keep_last=3))
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, [row(4)], awaits_score=True)
-    coordinator.commit(attempt, 8, {}, [row(8)])
-    for _ in range(2):
-        coordinator.add_score(4, metrics(0.5))
-    coordinator.finish("FINISHED")
-    history = client.get_metric_history(load_record(folder).mlflow_run_id, VALIDATION_LOSS)
-    assert (load_record(folder).best.step, [metric.step for metric in history]) == (4, [4])
-
-
-def test_only_the_newest_checkpoint_is_scored(coordinator):
-    attempt = coordinator.begin_attempt().number
-    for step in (4, 8):
-        coordinator.commit(attempt, step, {}, awaits_score=True)
-    assert (coordinator.newest_unscored(4), coordinator.newest_unscored(8).step) == (None, 8)
-
-
-def test_a_checkpoint_stays_while_it_is_scored(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    coordinator.newest_unscored(4)
-    coordinator.commit(attempt, 8, {})
-    assert [checkpoint.step for checkpoint in load_record(folder).checkpoints] == [4, 8]
-
-
 def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     killed = []
     coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
@@ -322,59 +180,6 @@ def test_groups_that_fail_to_start_use_up_the_budget(folder, storage):
     verdict = coordinator.progress().verdict
     coordinator.finish("FAILED")
     assert "it failed 2 times" in verdict.why
-
-
-def test_a_checkpoint_that_is_whole_is_not_rejected(folder, storage, tiny_run):
-    import shutil
-
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
-    first = coordinator.begin_attempt().number
-    coordinator.commit(first, 5, metrics(1.0))
-    coordinator.commit(first, 9, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    shutil.copytree(
-        tiny_run / "checkpoints" / attempt.checkpoint.name, folder / "checkpoints" / attempt.checkpoint.name
-    )
-    with pytest.raises(FileNotFoundError, match="is whole, but a worker's node does not see it so; mount the home"):
-        coordinator.reject(attempt.number, attempt.checkpoint, "it is no checkpoint")
-    coordinator.finish("FAILED")
-
-
-def test_the_last_checkpoint_is_not_rejected(coordinator):
-    coordinator.commit(coordinator.begin_attempt().number, 5, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    with pytest.raises(FileNotFoundError, match="is damaged, and there is no other to resume from; restore its folder"):
-        coordinator.reject(attempt.number, attempt.checkpoint, "it is no checkpoint")
-
-
-def test_what_was_rejected_stays_on_disk(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
-    first = coordinator.begin_attempt().number
-    for step in (5, 9):
-        write_checkpoint(folder, step, first)
-        coordinator.commit(first, step, metrics(1.0))
-    attempt = coordinator.begin_attempt()
-    coordinator.reject(attempt.number, attempt.checkpoint, "altered")
-    write_checkpoint(folder, 1, 0)
-    coordinator.begin_attempt()
-    eventually(lambda: len(list((folder / "checkpoints").iterdir())) == 2)
-    coordinator.finish("FAILED")
-    assert (folder / "checkpoints" / attempt.checkpoint.name).is_dir()
-
-
-def test_a_score_task_that_was_killed_is_tried_again(coordinator):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    assert [coordinator.newest_unscored(4).step for _ in range(2)] == [4, 4]
-
-
-def test_a_checkpoint_that_cannot_be_scored_is_not_kept_for_it(coordinator, folder):
-    attempt = coordinator.begin_attempt().number
-    coordinator.commit(attempt, 4, {}, awaits_score=True)
-    coordinator.newest_unscored(4)
-    coordinator.give_up_score(4, "out of memory")
-    coordinator.commit(attempt, 8, {})
-    assert [checkpoint.step for checkpoint in load_record(folder).checkpoints] == [8]
 
 
 def test_ranks_that_have_stopped_do_not_hang(folder, storage):
