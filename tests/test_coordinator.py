@@ -2,7 +2,7 @@ import json
 import threading
 
 import pytest
-from coordinated import eventually, row, settings
+from coordinated import eventually, row, settings, start_run
 
 from cluster import coordinator as coordinating
 from cluster.attempts import Failure
@@ -10,6 +10,18 @@ from cluster.coordinator import Coordinator
 from cluster.journal import unshipped
 from cluster.protocol import CoordinatorSettings, Place
 from cluster.runs import hold_run, load_record
+
+
+@pytest.fixture
+def folder(tmp_path, client, home):
+    return start_run(tmp_path, client, home)
+
+
+@pytest.fixture
+def coordinator(folder, home):
+    made = Coordinator(folder, settings(home))
+    yield made
+    made.finish("FAILED")
 
 
 def tracked_steps(client, folder):
@@ -29,8 +41,8 @@ def test_a_replaced_attempt_journals_nothing(coordinator, folder):
     assert coordinator.progress().row is None
 
 
-def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
-    coordinator = Coordinator(folder, settings(storage))
+def test_a_finished_run_has_every_row_in_the_tracker(folder, home, client):
+    coordinator = Coordinator(folder, settings(home))
     attempt = coordinator.begin_attempt().number
     for step in range(1, 4):
         coordinator.beat(attempt, 0, step, [row(step)])
@@ -39,9 +51,9 @@ def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
     assert (tracked_steps(client, folder), status, load_record(folder).is_finished) == ([1, 2, 3], "FINISHED", True)
 
 
-def test_steps_that_are_computed_again_are_tracked_once(folder, storage, client):
+def test_steps_that_are_computed_again_are_tracked_once(folder, home, client):
     for _ in range(2):
-        coordinator = Coordinator(folder, settings(storage))
+        coordinator = Coordinator(folder, settings(home))
         attempt = coordinator.begin_attempt().number
         for step in range(1, 4):
             coordinator.beat(attempt, 0, step, [row(step)])
@@ -49,10 +61,10 @@ def test_steps_that_are_computed_again_are_tracked_once(folder, storage, client)
     assert tracked_steps(client, folder) == [1, 2, 3]
 
 
-def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage, monkeypatch):
+def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, home, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setitem(coordinating._LAST_SHIPPING_SECONDS, "FINISHED", 0.1)
-    coordinator = Coordinator(folder, settings(storage, tracking_uri="http://127.0.0.1:9"))
+    coordinator = Coordinator(folder, settings(home, tracking_uri="http://127.0.0.1:9"))
     attempt = coordinator.begin_attempt().number
     coordinator.beat(attempt, 0, 1, [row(1)])
     was_tracked = coordinator.finish("FINISHED")
@@ -117,8 +129,8 @@ def test_ranks_that_fail_before_they_begin_end_the_run_too(coordinator):
     assert coordinator.progress().verdict.failure.reason == "ImportError: no module"
 
 
-def test_a_preemption_is_no_crash(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, max_restarts=0))
+def test_a_preemption_is_no_crash(folder, home):
+    coordinator = Coordinator(folder, settings(home, max_restarts=0))
     for _ in range(3):
         attempt = coordinator.begin_attempt().number
         coordinator.leave(attempt, "preemption")
@@ -128,9 +140,9 @@ def test_a_preemption_is_no_crash(folder, storage):
     assert verdict is None
 
 
-def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
+def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, home):
     killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
+    coordinator = Coordinator(folder, settings(home, hang_seconds=0.1), kill=killed.extend)
     place = Place(1, "n", "host", 2**22 + 1, "")
     coordinator.begin_attempt([place])
     eventually(lambda: killed == [place])
@@ -141,9 +153,9 @@ def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     )
 
 
-def test_a_rank_that_hangs_before_it_begins_is_told_and_its_group_killed(folder, storage):
+def test_a_rank_that_hangs_before_it_begins_is_told_and_its_group_killed(folder, home):
     killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
+    coordinator = Coordinator(folder, settings(home, hang_seconds=0.1), kill=killed.extend)
     places = [Place(rank=0, node_id="n", host="host", pid=4194305, log="")]
     coordinator.expect_group(1)
     coordinator.watch_start(places)
@@ -152,9 +164,9 @@ def test_a_rank_that_hangs_before_it_begins_is_told_and_its_group_killed(folder,
     coordinator.finish("FAILED")
 
 
-def test_the_next_group_is_not_judged_by_the_one_before(folder, storage):
+def test_the_next_group_is_not_judged_by_the_one_before(folder, home):
     killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
+    coordinator = Coordinator(folder, settings(home, hang_seconds=0.1), kill=killed.extend)
     coordinator.expect_group(1)
     coordinator.watch_start([Place(rank=0, node_id="n", host="host", pid=4194305, log="")])
     coordinator.expect_group(1)
@@ -162,9 +174,9 @@ def test_the_next_group_is_not_judged_by_the_one_before(folder, storage):
     coordinator.finish("FAILED")
 
 
-def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
+def test_a_group_that_does_not_start_ends_the_controller(folder, home):
     ended = []
-    given = settings(storage, start_seconds=0.1)
+    given = settings(home, start_seconds=0.1)
     coordinator = Coordinator(folder, given, end_controller=ended.append)
     coordinator.attach("controller")
     coordinator.expect_group(2)
@@ -172,8 +184,8 @@ def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
     coordinator.finish("FAILED")
 
 
-def test_groups_that_fail_to_start_use_up_the_budget(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, max_restarts=1))
+def test_groups_that_fail_to_start_use_up_the_budget(folder, home):
+    coordinator = Coordinator(folder, settings(home, max_restarts=1))
     for _ in range(2):
         coordinator.expect_group(2)
         coordinator.fail_to_start("segmentation fault")
@@ -182,9 +194,9 @@ def test_groups_that_fail_to_start_use_up_the_budget(folder, storage):
     assert "it failed 2 times" in verdict.why
 
 
-def test_ranks_that_have_stopped_do_not_hang(folder, storage):
+def test_ranks_that_have_stopped_do_not_hang(folder, home):
     killed = []
-    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
+    coordinator = Coordinator(folder, settings(home, hang_seconds=0.1), kill=killed.extend)
     attempt = coordinator.begin_attempt([Place(0, "n", "host", 2**22 + 1, "")])
     coordinator.note_stopped(attempt.number)
     is_silent = coordinator._watch.silent()

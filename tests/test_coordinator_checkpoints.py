@@ -1,9 +1,21 @@
 import pytest
-from coordinated import eventually, metrics, row, settings, write_checkpoint
+from coordinated import eventually, metrics, row, settings, start_run, write_checkpoint
 
 from cluster.coordinator import Coordinator
 from cluster.journal import Journal
 from cluster.runs import VALIDATION_LOSS, load_record
+
+
+@pytest.fixture
+def folder(tmp_path, client, home):
+    return start_run(tmp_path, client, home)
+
+
+@pytest.fixture
+def coordinator(folder, home):
+    made = Coordinator(folder, settings(home))
+    yield made
+    made.finish("FAILED")
 
 
 def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, folder):
@@ -55,8 +67,8 @@ def test_there_is_nothing_to_save_before_the_first_group(coordinator):
     assert coordinator.make_room(3) is None
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, home):
+    coordinator = Coordinator(folder, settings(home, keep_last=2))
     first = coordinator.begin_attempt().number
     for step in (4, 8):
         coordinator.commit(first, step, metrics(1.0))
@@ -66,8 +78,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, storage):
     assert (attempt.checkpoint.step, again.checkpoint.step, load_record(folder).latest.step) == (8, 4, 4)
 
 
-def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, client):
-    coordinator = Coordinator(folder, settings(storage, keep_last=3))
+def test_a_score_is_attached_to_its_step_and_tracked_once(folder, home, client):
+    coordinator = Coordinator(folder, settings(home, keep_last=3))
     attempt = coordinator.begin_attempt().number
     coordinator.commit(attempt, 4, {}, [row(4)], awaits_score=True)
     coordinator.commit(attempt, 8, {}, [row(8)])
@@ -93,10 +105,10 @@ def test_a_checkpoint_stays_while_it_is_scored(coordinator, folder):
     assert [checkpoint.step for checkpoint in load_record(folder).checkpoints] == [4, 8]
 
 
-def test_a_checkpoint_that_is_whole_is_not_rejected(folder, storage, tiny_run):
+def test_a_checkpoint_that_is_whole_is_not_rejected(folder, home, tiny_run):
     import shutil
 
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
+    coordinator = Coordinator(folder, settings(home, keep_last=2))
     first = coordinator.begin_attempt().number
     coordinator.commit(first, 5, metrics(1.0))
     coordinator.commit(first, 9, metrics(1.0))
@@ -116,8 +128,8 @@ def test_the_last_checkpoint_is_not_rejected(coordinator):
         coordinator.reject(attempt.number, attempt.checkpoint, "it is no checkpoint")
 
 
-def test_what_was_rejected_stays_on_disk(folder, storage):
-    coordinator = Coordinator(folder, settings(storage, keep_last=2))
+def test_what_was_rejected_stays_on_disk(folder, home):
+    coordinator = Coordinator(folder, settings(home, keep_last=2))
     first = coordinator.begin_attempt().number
     for step in (5, 9):
         write_checkpoint(folder, step, first)

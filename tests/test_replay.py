@@ -6,7 +6,7 @@ from dataclasses import replace as changed
 
 import pytest
 from mlflow.exceptions import MlflowException
-from unsent import STEPS, history, run_id_of, truncate
+from unsent import STEPS, history, run_id_of, truncate, unsent_run
 
 from cluster.config import TrackingConfig
 from cluster.journal import Journal, Row, unshipped
@@ -15,6 +15,11 @@ from cluster.runs import hold_run, load_record
 from cluster.tracking import connect, log_metrics, metrics_of, ship
 
 pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def run(client, home):
+    return unsent_run(client, home)
 
 
 def alter(folder, **changes):

@@ -2,12 +2,17 @@ import importlib
 import json
 
 import pytest
-from unsent import history, run_id_of, truncate
+from unsent import history, run_id_of, truncate, unsent_run
 
 from cluster.runs import hold_run
 from jobs.cli import run_job
 
 pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def run(client, home):
+    return unsent_run(client, home)
 
 
 @pytest.fixture

@@ -1,32 +1,17 @@
-""""""
+"""Runs whose journal no tracker was sent."""
 
 import uuid
 
-import pytest
-from mlflow import MlflowClient
-
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.journal import Journal, Row
 from cluster.runs import RunRecord, load_record
-from cluster.tracking import connect, create_run, experiment_id
+from cluster.tracking import create_run, experiment_id
 
 STEPS = range(1, 61)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Return one home folder, for a tracker's database takes seconds to make."""
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(home) -> MlflowClient:
-    return connect(TrackingConfig(), home)
-
-
-@pytest.fixture
-def run(client, home):
-    """Return the folder of a finished run whose journal of six segments was never sent."""
+def unsent_run(client, home):
+    """Make a finished run whose journal of six segments was never sent; return its folder."""
     name = f"run-{uuid.uuid4().hex[:8]}"
     dataset = ("shards", "/data/shards", "d" * 64)
     experiment = experiment_id(client, TrackingConfig(), home)
