@@ -4,11 +4,6 @@ from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from cluster.config import StorageConfig
-
 REPOSITORY = Path(__file__).parent.parent
 
 

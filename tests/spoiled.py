@@ -1,4 +1,4 @@
-""""""
+"""Samples that are bad in every way, and models that have no number for white pictures."""
 
 import math
 from dataclasses import replace

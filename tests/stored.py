@@ -1,10 +1,9 @@
-""""""
+"""What stands for a checkpoint in a store."""
 
 FILES = {"checkpoint.json": b"{}", "config.yaml": b"", "model.safetensors": bytes(2**20)}
 
 
 def fill(folder):
-    """Write what stands for a checkpoint."""
     folder.mkdir(parents=True)
     for name, content in FILES.items():
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Bad samples: every process names the same ones, and a batch without them trains as if they had never been in it."""
+"""A bad sample is named or left out; a model that has no numbers is not blamed on a sample."""
 
 import copy
 import math

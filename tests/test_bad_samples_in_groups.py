@@ -14,6 +14,8 @@ from captioning.batches import blank_batch
 from captioning.losses import cross_entropy_sum
 from captioning.training import replicate
 
+pytestmark = pytest.mark.cluster
+
 ALL_BAD = DAMAGED | UNNUMBERED
 
 
@@ -96,7 +98,6 @@ def without_them():
     return trained(is_double=True, batches=batches, config=TRAINING)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("how", ["skipped", "in_parts"])
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_skipping_is_training_without_them_on_any_number_of_processes(groups, without_them, size, how):
@@ -107,7 +108,6 @@ def test_skipping_is_training_without_them_on_any_number_of_processes(groups, wi
         assert distance(seen["weights"], without_them["weights"]) < 1e-9
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_every_process_lists_what_was_left_out_of_each_step(groups, size):
     expected = [[position for position in tiny.share(step) if position in ALL_BAD] for step in range(NUM_STEPS)]
@@ -115,7 +115,6 @@ def test_every_process_lists_what_was_left_out_of_each_step(groups, size):
         assert [[position for _, _, position, _ in bad] for bad in seen["skipped"]["bad"]] == expected
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_what_was_left_out_is_known_by_key_shard_and_reason(groups, size):
     assert groups[size][-1]["skipped"]["bad"][4] == [
@@ -125,21 +124,18 @@ def test_what_was_left_out_is_known_by_key_shard_and_reason(groups, size):
     ]
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_all_processes_hold_the_same_weights_after_skipping(groups, size):
     first, *others = (seen["single"]["weights"] for seen in groups[size])
     assert [distance(first, other) for other in others] == [0.0] * (size - 1)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_a_resumed_run_that_skips_ends_in_the_same_bits(groups, size):
     for seen in groups[size]:
         assert distance(seen["resumed"]["weights"], seen["single"]["weights"]) == 0.0
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 @pytest.mark.parametrize(
     ("cause", "kind", "step", "bad", "message"),
@@ -155,7 +151,6 @@ def test_every_process_stops_alike_and_leaves_the_weights(groups, size, cause, k
     assert (told["kind"], told["step"], told["bad"], told["moved"]) == (kind, step, bad, 0.0)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_every_process_knows_the_loss_of_every_good_image(groups, size):
     model = training_state(is_double=True, dropout=0.0).model
@@ -167,7 +162,6 @@ def test_every_process_knows_the_loss_of_every_good_image(groups, size):
         assert seen["damaged"]["losses"] == pytest.approx(expected, abs=1e-9, rel=0, nan_ok=True)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_validation_leaves_them_out_on_any_number_of_processes(groups, size):
     for bad, how in (({7}, "validated"), (DAMAGED, "validated_damaged")):
@@ -176,7 +170,6 @@ def test_validation_leaves_them_out_on_any_number_of_processes(groups, size):
         assert [seen[how] for seen in groups[size]] == pytest.approx([expected] * size, abs=1e-9, rel=0)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_validation_stops_alike_on_every_process(groups, size):
     expected = (
@@ -186,7 +179,6 @@ def test_validation_stops_alike_on_every_process(groups, size):
     assert [seen["validation_stopped"] for seen in groups[size]] == [expected] * size
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_good_samples_cost_one_message_a_step(groups, size):
     assert [seen["messages"] for seen in groups[size]] == [["all_reduce"] * NUM_STEPS] * size

@@ -5,26 +5,33 @@ from dataclasses import replace
 
 import pytest
 import torch
-from checkpoints import DESCRIPTION, contents, go_on, save, trained
+from checkpoints import DESCRIPTION, go_on, save, trained
 from safetensors.torch import save_file
 from tiny import MODEL, VOCABULARY, batch, training_state
 
-from captioning.checkpoint import (
-    describe_checkpoint,
-    inference_files,
-    load_model,
-    restore,
-    save_checkpoint,
-    snapshot,
-)
+from captioning import checkpoint
+from captioning.checkpoint import describe_checkpoint, inference_files, load_model, restore, save_checkpoint, snapshot
 from captioning.vocabulary import Vocabulary
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 @pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    """Return a checkpoint that shares no file with the original."""
-    more = Vocabulary([*VOCABULARY.words, "more"])
-    return save(tmp_path_factory.mktemp("run") / "other", trained(num_steps=1), vocabulary=more, config="name: s\n")
+def state():
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, state):
+    return save(tmp_path_factory.mktemp("run") / "checkpoint", state)
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """Return a copy to be damaged."""
+    return shutil.copytree(original, tmp_path / "checkpoint")
 
 
 def test_it_holds_all_that_resuming_and_captioning_need(original):
@@ -145,3 +152,27 @@ def test_captioning_needs_all_but_the_optimizers_state(original, tmp_path):
     for name, path in inference_files(original).items():
         shutil.copyfile(path, copy / name)
     assert load_model(copy)[2] == describe_checkpoint(original)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (checkpoint, "save_file"),
+        (torch, "save"),
+        (checkpoint.Path, "write_bytes"),
+        (checkpoint.Path, "write_text"),
+        (checkpoint.os, "fsync"),
+        (checkpoint.Path, "rename"),
+    ],
+)
+def test_killed_while_writing_it_is_no_checkpoint(tmp_path, state, monkeypatch, owner, name):
+    def be_killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path / "checkpoint", state)
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        describe_checkpoint(tmp_path / "checkpoint")

@@ -1,12 +1,11 @@
 """Shards that other programs wrote are read, and what is damaged in them is named."""
 
-import io
 import pickle
 import tarfile
 
 import pytest
 from pictures import encoded, noise
-from tars import description, record_of
+from tars import description, record_of, write_tar
 
 from shards.reader import DamagedSampleError, Sample, ShardReader
 
@@ -20,12 +19,7 @@ def tar_of(tmp_path):
 
     def write(members, num_samples, *, form=tarfile.PAX_FORMAT):
         path = tmp_path / "other-000000.tar"
-        with tarfile.open(path, "w", format=form) as tar:
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
-                member.size = len(content or b"")
-                tar.addfile(member, io.BytesIO(content or b""))
+        write_tar(path, members, form=form)
         return ShardReader(tmp_path, [record_of(path, num_samples)])
 
     return write

@@ -37,6 +37,12 @@ def s3_url(s3_environment):
     system.rm("bucket", recursive=True)
 
 
+@pytest.fixture
+def memory_url():
+    yield "memory://bucket/runs/r"
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
 def url(request, tmp_path):
     """Return an empty place of every kind."""
@@ -54,9 +60,7 @@ def store(url):
 def other_process(code, url):
     """Run code in a new process, with ``store`` and ``fill``."""
     here = Path(__file__).parent
-    setup = (
-        f"import os; from test_store import fill; from cluster.store import CheckpointStore as S; store = S({url!r})"
-    )
+    setup = f"import os; from stored import fill; from cluster.store import CheckpointStore as S; store = S({url!r})"
     path = os.pathsep.join([str(here), str(here.parent), *sys.path])
     return subprocess.Popen([sys.executable, "-c", f"{setup}; {code}"], env=os.environ | {"PYTHONPATH": path})
 

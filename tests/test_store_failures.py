@@ -10,27 +10,11 @@ from stored import FILES, contents, fill
 from cluster.store import CheckpointStore
 from shards.remote import RemoteFolder
 
-pytestmark = pytest.mark.cluster
-
 
 @pytest.fixture
 def memory_url():
     yield "memory://bucket/runs/r"
     fsspec.filesystem("memory").rm("/", recursive=True)
-
-
-@pytest.fixture(params=["folder", "file", "memory", "s3"])
-def url(request, tmp_path):
-    """Return an empty place of every kind."""
-    folder = tmp_path / "a run"
-    if request.param in ("memory", "s3"):
-        return request.getfixturevalue(f"{request.param}_url")
-    return {"folder": str(folder), "file": folder.as_uri()}[request.param]
-
-
-@pytest.fixture
-def store(url):
-    return CheckpointStore(url)
 
 
 @pytest.fixture

@@ -3,19 +3,10 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from tiny import (
-    OPTIMIZER,
-    STAGE,
-    TRAINING,
-    distance,
-    steps_of,
-)
-from traind import resumed, trained
+from tiny import OPTIMIZER, STAGE, TRAINING, distance, resumed, steps_of, trained
 
 from captioning.losses import cross_entropy_sum
-from captioning.training import (
-    Flags,
-)
+from captioning.training import Flags
 
 
 @pytest.fixture(scope="module")

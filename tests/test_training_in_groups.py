@@ -2,24 +2,11 @@ import math
 
 import pytest
 import tiny
-from tiny import (
-    CPU,
-    NUM_STEPS,
-    OPTIMIZER,
-    TRAINING,
-    WORLD_SIZES,
-    distance,
-    in_groups,
-    steps_of,
-)
-from traind import resumed, trained
+from tiny import CPU, NUM_STEPS, OPTIMIZER, TRAINING, WORLD_SIZES, distance, in_groups, resumed, steps_of, trained
 
-from captioning.training import (
-    Flags,
-    replicate,
-    train,
-    validation_loss,
-)
+from captioning.training import Flags, replicate, train, validation_loss
+
+pytestmark = pytest.mark.cluster
 
 
 def validated(rank=0, world_size=1, *, num_samples=5):
@@ -96,20 +83,17 @@ def alone():
     return trained(is_double=True)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_any_number_of_processes_has_the_losses_of_one(groups, alone, size):
     for seen in groups[size]:
         assert seen["double"]["losses"] == pytest.approx(alone["losses"], abs=1e-9, rel=0)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_any_number_of_processes_ends_in_the_weights_of_one(groups, alone, size):
     assert max(distance(seen["double"]["weights"], alone["weights"]) for seen in groups[size]) < 1e-9
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_any_number_of_processes_sees_the_same_gradient_and_counts(groups, alone, size):
     for seen in groups[size]:
@@ -117,14 +101,12 @@ def test_any_number_of_processes_sees_the_same_gradient_and_counts(groups, alone
         assert seen["double"]["counts"] == alone["counts"]
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_all_processes_hold_the_same_weights(groups, size):
     first, *others = (seen["single"]["weights"] for seen in groups[size])
     assert [distance(first, other) for other in others] == [0.0] * (size - 1)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_a_resumed_group_ends_in_the_same_bits(groups, size):
     for seen in groups[size]:
@@ -132,7 +114,6 @@ def test_a_resumed_group_ends_in_the_same_bits(groups, size):
         assert seen["resumed"]["losses"] == seen["single"]["losses"]
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_the_validation_loss_does_not_depend_on_the_number_of_processes(groups, size):
     # Of two samples, the third process has none.
@@ -141,25 +122,21 @@ def test_the_validation_loss_does_not_depend_on_the_number_of_processes(groups, 
         assert seen["validation"] == pytest.approx(expected, abs=1e-9, rel=0)
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_what_one_process_asks_for_reaches_all_in_the_same_step(groups, size):
     assert [seen["flags"] for seen in groups[size]] == [[Flags(checkpoint=True), Flags(stop=True)]] * size
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("size", WORLD_SIZES)
 def test_a_loss_that_is_no_number_on_one_process_stops_all(groups, size):
     assert all(seen["failure"].startswith("step 2: loss nan nats") for seen in groups[size])
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize(("size", "waited"), [(1, 1.0), (2, 1.5), (3, 2.0)])
 def test_a_step_tells_the_mean_wait_for_data_and_its_own_time(groups, size, waited):
     assert [seen["times"] for seen in groups[size]] == [(waited, 10.0 + rank) for rank in range(size)]
 
 
-@pytest.mark.cluster
 def test_a_replica_takes_images_of_the_models_own_size(groups):
     names = {size: {seen["replica"] for seen in groups[size]} for size in WORLD_SIZES}
     assert names == {1: {"CaptionModel"}, 2: {"DistributedDataParallel"}, 3: {"DistributedDataParallel"}}
