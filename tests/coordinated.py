@@ -6,7 +6,7 @@ import uuid
 from cluster.config import TrackingConfig
 from cluster.journal import Row
 from cluster.protocol import CoordinatorSettings
-from cluster.runs import VALIDATION_LOSS, RunRecord
+from cluster.runs import RunRecord
 from cluster.tracking import create_run, experiment_id, tracking_uri
 
 
@@ -27,14 +27,6 @@ def settings(home, **changes):
 
 def row(step, **metrics):
     return Row(step, 1000 + step, {"loss": 1.0, **metrics})
-
-
-def metrics(loss):
-    return {VALIDATION_LOSS: loss}
-
-
-def write_checkpoint(folder, step, attempt):
-    (folder / "checkpoints" / f"step-{step:08d}-attempt-{attempt}").mkdir(parents=True)
 
 
 def eventually(condition, *, seconds=20):

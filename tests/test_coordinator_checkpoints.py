@@ -1,5 +1,5 @@
 import pytest
-from coordinated import eventually, metrics, row, settings, start_run, write_checkpoint
+from coordinated import eventually, row, settings, start_run
 
 from cluster.coordinator import Coordinator
 from cluster.journal import Journal
@@ -16,6 +16,14 @@ def coordinator(folder, home):
     made = Coordinator(folder, settings(home))
     yield made
     made.finish("FAILED")
+
+
+def metrics(loss):
+    return {VALIDATION_LOSS: loss}
+
+
+def write_checkpoint(folder, step, attempt):
+    (folder / "checkpoints" / f"step-{step:08d}-attempt-{attempt}").mkdir(parents=True)
 
 
 def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, folder):
