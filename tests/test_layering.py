@@ -56,11 +56,9 @@ def test_what_runs_without_the_cluster_imports_none_of_it(name):
     assert not set(imported_roots(ROOT / name)) & FREE_OF[name]
 
 
-@pytest.mark.parametrize(
-    "name", ["cluster.coordinator", "cluster.config", "cluster.sampling", "cluster.search", "cluster.store"]
-)
-def test_processes_that_compute_nothing_load_no_torch(name):
-    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+def test_processes_that_compute_nothing_load_no_torch():
+    modules = "cluster.coordinator, cluster.config, cluster.sampling, cluster.search, cluster.store"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
 
 
