@@ -5,12 +5,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moto.server import ThreadedMotoServer
-
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
     """Run a server; give the variables by which clients find it."""
+    from moto.server import ThreadedMotoServer  # half a second, which the tests without it need not wait
+
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

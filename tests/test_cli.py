@@ -25,18 +25,32 @@ def run_in_process(arguments):
     return ended.value.code
 
 
-def imported_by(*arguments):
-    """Return the heavy packages that a command line has imported by its end."""
-    code = (
-        "import atexit, json, sys\n"
-        f"atexit.register(lambda: sys.stderr.write('LOADED' + json.dumps([m for m in {HEAVY} if m in sys.modules])))\n"
-        "from jobs.cli import main\n"
-        f"sys.argv = ['captioning', *{list(arguments)}]\n"
-        "main()\n"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+CALLS = """
+import contextlib, io, json, runpy, sys
+heavy, calls = map(json.loads, sys.argv[1:])
+answers = []
+for module, *arguments in calls:
+    loaded, printed, sys.argv = set(sys.modules), io.StringIO(), ["captioning", *arguments]
+    with contextlib.redirect_stdout(printed):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+    answers.append((code, printed.getvalue(), [name for name in heavy if name in {*sys.modules} - loaded]))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Call modules as ``python -m`` does, in one process; return exit codes, outputs, and heavy packages imported."""
+    helps = [[f"jobs.{job}", "--help"] for job in JOBS]
+    calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS), *helps]
+    calls.append(["jobs.cli", "train", "smoke", "--print-config"])
+    command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stderr.rpartition("LOADED")[2])
+    return {tuple(call): answer for call, answer in zip(calls, json.loads(answer.stdout), strict=True)}
 
 
 def test_help_lists_every_job():
@@ -45,26 +59,20 @@ def test_help_lists_every_job():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([job, "--help"] for job in JOBS)], ids=" ".join)
-def test_help_imports_nothing_heavy(arguments):
-    assert imported_by(*arguments) == []
+def test_help_imports_nothing_heavy(answers, arguments):
+    code, _, heavy = answers["jobs.cli", *arguments]
+    assert (code, heavy) == (0, [])
 
 
-def test_printing_a_configuration_imports_nothing_heavy():
-    assert imported_by("train", "smoke", "--print-config") == []
+def test_printing_a_configuration_imports_nothing_heavy(answers):
+    code, _, heavy = answers["jobs.cli", "train", "smoke", "--print-config"]
+    assert (code, heavy) == (0, [])
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_job_runs_as_a_module_too(job):
-    answer = subprocess.run(
-        [sys.executable, "-m", f"jobs.{job}", "--help"], capture_output=True, text=True, check=False
-    )
-    assert (answer.returncode, f"captioning {job}" in answer.stdout) == (0, True)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Return one home folder, for a tracker's database takes seconds to make."""
-    return tmp_path_factory.mktemp("home")
+def test_every_job_runs_as_a_module_too(answers, job):
+    code, printed, _ = answers[f"jobs.{job}", "--help"]
+    assert (code, f"captioning {job}" in printed) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +104,8 @@ def home(tmp_path_factory):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, home, monkeypatch, capsys):
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("CAPTIONING_HOME", str(home))
+    monkeypatch.chdir(home.home)
+    monkeypatch.setenv("CAPTIONING_HOME", str(home.home))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     code = run_in_process(arguments)
     complaint = capsys.readouterr().err

@@ -56,7 +56,9 @@ def test_a_line_is_shown_once_and_whole_however_often_the_connection_breaks():
 
 def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
     archive = SimpleNamespace(files=(), folder=tmp_path)
-    request = SimpleNamespace(name="big", archive=archive, runtime_env={"env_vars": {}}, entrypoint="", metadata={})
+    request = SimpleNamespace(
+        name="big", archive=archive, runtime_env={"env_vars": {}}, entrypoint="", metadata={}, num_gpus=0
+    )
     server = SimpleNamespace(jobs=list, submit=lambda *_, **__: False)
     with pytest.raises(RuntimeError, match="others take every id of big at this moment; run the same command again"):
         submit(server, request)

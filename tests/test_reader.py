@@ -1,24 +1,20 @@
-"""Samples come back as they were written, from our shards and other people's, and damage is named."""
+"""Samples come back as they were written, and damage of a shard is named."""
 
-import io
-import json
 import pickle
-import tarfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, noise, write_coco
+from pictures import write_coco
+from tars import description, record_of, write_tar
 from torch.utils.data import DataLoader
 
 import shards.reader
 from shards.coco import read_coco
 from shards.images import ImageSpec
-from shards.manifest import ShardRecord, sha256_of
-from shards.reader import DamagedSampleError, Sample, ShardReader
+from shards.reader import Sample, ShardReader
 from shards.writer import plan_shards, write_shard
 
-JPEG = encoded(noise(8, 8))
 CONVERT_AGAIN = "; run captioning convert again$"
 
 
@@ -29,34 +25,6 @@ def written(tmp_path):
     images = read_coco(tmp_path / "coco").splits["train"]
     plans = plan_shards("train", images, spec=ImageSpec(), samples_per_shard=3, seed=5)
     return tmp_path, [write_shard(plan, tmp_path) for plan in plans], plans
-
-
-def description(image_id, **changes):
-    return json.dumps({"image_id": image_id, "captions": [f"Caption {image_id}."], **changes}).encode()
-
-
-@pytest.fixture
-def tar_of(tmp_path):
-    """Return a writer of a shard from names and contents, as other programs write it."""
-
-    def write(members, num_samples, *, form=tarfile.PAX_FORMAT):
-        path = tmp_path / "other-000000.tar"
-        with tarfile.open(path, "w", format=form) as tar:
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
-                member.size = len(content or b"")
-                tar.addfile(member, io.BytesIO(content or b""))
-        return ShardReader(tmp_path, [record_of(path, num_samples)])
-
-    return write
-
-
-def record_of(path, num_samples):
-    num_bytes, sha256 = path.stat().st_size, sha256_of(path)
-    return ShardRecord(
-        name=path.name, split="other", num_samples=num_samples, num_bytes=num_bytes, sha256=sha256, plan_digest=""
-    )
 
 
 def test_every_number_gives_its_image_as_it_was_dealt(written):
@@ -92,12 +60,12 @@ def test_numbers_skip_empty_shards(tmp_path_factory, sizes):
     records = []
     for shard, size in enumerate(sizes):
         path = folder / f"{shard}.tar"
-        with tarfile.open(path, "w") as tar:
-            for place in range(size):
-                for name, content in ((f"{place}.jpg", b"jpeg"), (f"{place}.json", description(10 * shard + place))):
-                    member = tarfile.TarInfo(name)
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        parts = (
+            part
+            for place in range(size)
+            for part in ((f"{place}.jpg", b"jpeg"), (f"{place}.json", description(10 * shard + place)))
+        )
+        write_tar(path, parts)
         records.append(record_of(path, size))
     reader = ShardReader(folder, records)
     expected = [10 * shard + place for shard, size in enumerate(sizes) for place in range(size)]
@@ -155,61 +123,6 @@ def test_loader_processes_read_what_one_process_reads(written):
     assert list(loader) == keys
 
 
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize(
-    ("stem", "suffix"),
-    [
-        ("000000000001", "jpg"),
-        ("000000000001", "jpeg"),
-        ("IMG_1", "JPG"),
-        ("./dogs/1", "jpg"),
-        ("a.b/c/1", "jpeg"),
-        ("dogs/" * 20 + "1", "jpg"),
-        ("ü" * 20, "jpg"),
-    ],
-)
-def test_shards_of_other_programs_are_read(tar_of, stem, suffix, form):
-    reader = tar_of([(f"{stem}.{suffix}", JPEG), (f"{stem}.json", description(1))], 1, form=form)
-    assert reader.read(0) == Sample(stem, "other-000000.tar", 1, JPEG, ("Caption 1.",))
-
-
-@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_names_longer_than_a_header_are_read(tar_of, form):
-    stem = "n" * 200
-    reader = tar_of([(f"{stem}.jpg", JPEG), (f"{stem}.json", description(1))], 1, form=form)
-    assert (reader.read(0).key, reader.read(0).jpeg) == (stem, JPEG)
-
-
-def test_the_json_may_come_first_and_more_parts_may_follow(tar_of):
-    reader = tar_of([("1.json", description(1)), ("1.jpg", JPEG), ("1.seg.png", b"?"), ("1.txt", b"Caption")], 1)
-    assert reader.read(0).jpeg == JPEG
-
-
-@pytest.mark.parametrize(
-    "stranger",
-    [
-        ("README", b"text"),
-        ("dogs", None),
-        ("dogs.d", None),
-        ("._1.jpg", b"of a Mac"),
-        ("dogs/._1.jpg", b"of a Mac"),
-        (".hidden", b""),
-    ],
-)
-def test_what_is_no_part_of_a_sample_does_not_count(tar_of, stranger):
-    reader = tar_of([stranger, ("1.jpg", JPEG), ("1.json", description(1))], 1)
-    assert (len(reader), reader.read(0).key) == (1, "1")
-
-
-def test_one_key_in_two_folders_is_two_samples(tar_of):
-    parts = [
-        (f"{folder}/1.{suffix}", content)
-        for folder in "ab"
-        for suffix, content in (("jpg", JPEG), ("json", description(1)))
-    ]
-    assert [tar_of(parts, 2).read(number).key for number in range(2)] == ["a/1", "b/1"]
-
-
 def test_a_missing_shard_is_named(written):
     folder, records, _ = written
     (folder / records[1].name).unlink()
@@ -257,39 +170,6 @@ def test_a_damaged_header_loses_no_sample_without_a_word(written):
     reader = ShardReader(folder, records)
     with pytest.raises(ValueError, match=rf"is damaged \(it has no json\){CONVERT_AGAIN}"):
         reader.read(2)
-
-
-@pytest.mark.parametrize(
-    ("members", "fault"),
-    [
-        ([("1.jpg", JPEG)], "it has no json"),
-        ([("1.json", description(1))], "it has no jpg or jpeg"),
-        ([("1.png", JPEG), ("1.json", description(1))], "it has no jpg or jpeg"),
-        ([("1.jpg", JPEG), ("1.json", b"")], "Expecting value: .*"),
-        ([("1.jpg", JPEG), ("1.json", b"\xff\xff")], ".*can't decode.*"),
-        ([("1.jpg", JPEG), ("1.json", b"[" * 100_000)], ".*recursion.*"),
-        ([("1.jpg", JPEG), ("1.json", b"[]")], "its json is not an object"),
-        ([("1.jpg", JPEG), ("1.json", description("1"))], "its json has no whole number image_id"),
-        ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no whole number image_id"),
-        ([("1.jpg", JPEG), ("1.json", b'{"image_id": 1}')], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions="A dog."))], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions=[]))], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions=[3]))], "its json has no list captions of texts"),
-    ],
-)
-def test_a_damaged_sample_is_named(tar_of, members, fault):
-    with pytest.raises(
-        ValueError, match=rf"sample 1 of .*other-000000.tar is damaged \({fault}\){CONVERT_AGAIN}"
-    ) as error:
-        tar_of(members, 1).read(0)
-    assert len(str(error.value).splitlines()) == 1
-
-
-def test_damage_of_a_sample_tells_key_shard_and_reason_apart(tar_of, tmp_path):
-    with pytest.raises(DamagedSampleError, match="is damaged") as error:
-        tar_of([("1.jpg", JPEG), ("1.json", b"[]")], 1).read(0)
-    copy = pickle.loads(pickle.dumps(error.value))  # as it comes from another process
-    assert (copy.key, copy.shard, copy.reason) == ("1", "other-000000.tar", "its json is not an object")
 
 
 def test_damage_of_a_shard_is_no_damage_of_a_sample(written):

@@ -1,87 +1,25 @@
 import http.server
-import importlib
-import json
 import shutil
 import threading
 import tracemalloc
-import uuid
 from dataclasses import replace as changed
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from unsent import STEPS, history, run_id_of, truncate, unsent_run
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.journal import Journal, Row, unshipped
 from cluster.replay import find_run, replay
-from cluster.runs import RunRecord, hold_run, load_record
-from cluster.tracking import connect, create_run, experiment_id, log_metrics, metrics_of, ship
-from jobs.cli import run_job
+from cluster.runs import hold_run, load_record
+from cluster.tracking import connect, log_metrics, metrics_of, ship
 
 pytestmark = pytest.mark.cluster
-
-STEPS = range(1, 61)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Return one home folder, for a tracker's database takes seconds to make."""
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(home) -> MlflowClient:
-    return connect(TrackingConfig(), home)
 
 
 @pytest.fixture
 def run(client, home):
-    """Return the folder of a finished run whose journal of six segments was never sent."""
-    name = f"run-{uuid.uuid4().hex[:8]}"
-    dataset = ("shards", "/data/shards", "d" * 64)
-    experiment = experiment_id(client, TrackingConfig(), home)
-    run_id = create_run(client, experiment, key=name, name=name, parameters={}, tags={}, dataset=dataset)
-    folder = home.home / "training" / name
-    RunRecord(name=name, identity={}, mlflow_run_id=run_id, is_finished=True).save(folder)
-    journal = Journal(folder / "journal")
-    for step in STEPS:
-        journal.append(Row(step, 1_000_000 + step, {"loss": step / 2, "rate": 0.1}))
-        if step % 10 == 0:
-            journal.flush()
-    return folder
-
-
-@pytest.fixture
-def captioning(home, monkeypatch, capsys):
-    """Return a function that runs ``captioning track`` and returns (exit code, standard output, standard error)."""
-    monkeypatch.setenv("CAPTIONING_HOME", str(home.home))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def track(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module("jobs.track").main, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return track
-
-
-def run_id_of(folder):
-    return load_record(folder).mlflow_run_id
-
-
-def history(client, folder):
-    """Return every row that the tracker has of a run, as (metric, step, value, timestamp)."""
-    run_id = run_id_of(folder)
-    return [
-        (key, one.step, one.value, one.timestamp)
-        for key in ("loss", "rate")
-        for one in client.get_metric_history(run_id, key)
-    ]
-
-
-def truncate(segment):
-    segment.write_bytes(segment.read_bytes()[:-20])
+    return unsent_run(client, home)
 
 
 def alter(folder, **changes):
@@ -261,49 +199,3 @@ def test_a_tracker_that_breaks_on_the_way_is_named(client, run, monkeypatch):
     monkeypatch.setattr(client, "log_batch", refuse)
     with pytest.raises(RuntimeError, match=r"stopped taking rows of run run-.* near row 60 \(the disk is full\); mend"):
         replay(run, client)
-
-
-def test_the_job_says_what_it_sent(captioning, run):
-    code, printed, told = captioning("replay", run.name)
-    assert (code, printed, told.startswith(f"MLflow run {run_id_of(run)} (FINISHED) at sqlite:///")) == (0, "", True)
-    assert told.endswith(f"has all 60 intact rows of run {run.name}, to step 60; it lacked 120 of their values\n")
-
-
-def test_the_job_gives_one_json_document(captioning, run):
-    document = json.loads(captioning("replay", run, "--json")[1])
-    assert (document["rows"], document["steps"], document["mlflow_run_id"]) == (60, 60, run_id_of(run))
-
-
-def test_a_dry_replay_sends_nothing(captioning, client, run):
-    _, printed, told = captioning("replay", run, "--dry-run", "--json")
-    assert (json.loads(printed)["num_segments"], "would send the 6 segments" in told, history(client, run)) == (
-        6, True, [],
-    )  # fmt: skip
-
-
-def test_a_damaged_segment_is_named_and_the_job_fails(captioning, run):
-    truncate(run / "journal" / "000003.jsonl")
-    code, printed, told = captioning("replay", run, "--json")
-    assert (code, json.loads(printed)["rows"], "journal/000003.jsonl is damaged, its line 10 is no row" in told) == (
-        1, 50, True,
-    )  # fmt: skip
-    assert "error: 1 of 6 segments are damaged and were left out, the rest was sent; restore them" in told
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nothing",), "error: nothing is no run"),
-        (("{run}", "--tracking.uri", "http://127.0.0.1:9"), "error: MLflow at http://127.0.0.1:9 does not answer"),
-        (("{run}", "--tracking.uri", "sqlite:///{other}/mlflow.db"), "is not in the tracker at sqlite:///"),
-    ],
-)
-def test_what_the_job_refuses_is_one_line_and_code_2(captioning, run, tmp_path, arguments, message):
-    code, _, told = captioning("replay", *(one.format(run=run.name, other=tmp_path) for one in arguments))
-    assert (code, len(told.splitlines()), message in told) == (2, 1, True), told
-
-
-def test_the_job_refuses_a_run_with_a_live_driver(captioning, run):
-    with hold_run(run):
-        code, _, told = captioning("replay", run)
-    assert (code, told) == (2, f"error: run {run.name} has a live driver already; wait for it, or stop it\n")

@@ -1,9 +1,8 @@
 import uuid
 
 import pytest
-from mlflow import MlflowClient
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import TrackingConfig, without_credentials
 from cluster.journal import Journal, Row
 from cluster.tracking import (
     connect,
@@ -13,16 +12,6 @@ from cluster.tracking import (
     ship,
     tracking_uri,
 )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(home) -> MlflowClient:
-    return connect(TrackingConfig(), home)
 
 
 @pytest.fixture

@@ -6,14 +6,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.distributed as dist
+import torchvision
 from PIL import Image
+from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from captioning.batches import CaptionedJpeg, make_batch
+from captioning.checkpoint import CheckpointDescription, restore, save_checkpoint
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model import CaptionModel
 from captioning.pixels import Augmentation
-from captioning.training import Flags, TrainingState, build_optimizer, train
+from captioning.training import Flags, TrainingState, build_optimizer, replicate, train
 from captioning.vocabulary import SPECIAL_WORDS, Vocabulary
 
 WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")
@@ -87,6 +90,17 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
     return TrainingState(built, build_optimizer(built, optimizer))
 
 
+def classifier_of(name, **options):
+    """Return a classifier with random weights, and batch-norm statistics that are not the trivial ones."""
+    torch.manual_seed(0)
+    classifier = torchvision.models.get_model(name, weights=None, **options).eval()
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return classifier
+
+
 def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
     return train(
         state,
@@ -108,6 +122,34 @@ def summary(results, state):
         "bad": [[tuple(sample) for sample in result.bad] for result in results],
         "weights": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
     }
+
+
+def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
+    """Train to the end; return what the steps did, and the weights."""
+    state = training_state(is_double=is_double, trainable_from=STAGE)
+    parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
+    results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
+    return summary(results, state)
+
+
+def resumed(folder, rank=0, world_size=1):
+    """Train for half of the steps, then in another model for the rest, from a checkpoint."""
+    first = training_state(trainable_from=STAGE)
+    parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
+    results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
+    if rank == 0:
+        description = CheckpointDescription(
+            step=first.step, model=MODEL, vocabulary_digest=VOCABULARY.digest, max_caption_words=8
+        )
+        save_checkpoint(folder, first, VOCABULARY, description=description, config="")
+    if dist.is_initialized():
+        dist.barrier()
+    second = training_state(seed=9, trainable_from=STAGE)
+    replica = replicate(second.model, CPU)
+    restore(second, folder, VOCABULARY)
+    parts = batches(range(second.step, NUM_STEPS), rank=rank, world_size=world_size)
+    results += steps_of(second, parts, replica=replica)
+    return summary(results, second)
 
 
 def distance(weights, others):
