@@ -2,13 +2,15 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from registered import add_version, make_champion, servable
-from test_cli import imported_by, run_in_process
+from test_cli import run_in_process
 
 from captioning.intake import IntakeConfig
 from cluster.champion_ledger import ledger_name
@@ -100,7 +102,13 @@ def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
 
 
 def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, name):
-    assert "torch" not in imported_by("register", str(tiny_run), name, "--home", str(home))
+    code = (
+        "import atexit, sys; from jobs.cli import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\n"
+        f"sys.argv = ['captioning', 'register', {str(tiny_run)!r}, {name!r}, '--home', {str(home)!r}]; main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "False\n"), answer.stderr
 
 
 @pytest.fixture(scope="module")

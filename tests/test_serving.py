@@ -206,6 +206,7 @@ def test_the_version_pins_what_it_needs(stored):
     assert all("==" in line for line in (root / "requirements.txt").read_text().split())
 
 
+@pytest.mark.cluster
 def test_the_registered_model_loads_without_the_project_and_the_network(stored, tiny_run, client, tmp_path):
     (tmp_path / "scene.jpg").write_bytes(SCENES[0])
     code = """
