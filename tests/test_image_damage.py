@@ -9,8 +9,6 @@ from PIL import Image
 from shards.images import ImageSpec, store_image
 
 SPEC = ImageSpec()
-
-
 SMALL, LARGE = encoded(noise(40, 30)), encoded(noise(400, 300))
 DAMAGED = {
     "jpeg without its last byte": (SMALL[:-1], "does not decode"),
