@@ -2,7 +2,8 @@
 
 An entry of the ledger is the change of champion, and is whole or absent: a process that is killed has changed the
 champion or has not, and the next command moves the alias. Who has moved the alias reads the ledger once more before he
-goes, so that among processes which live the last one to move it leaves it in line.
+goes, so that among processes which live the last one to move it leaves it in line. Of one that is killed, a request
+may still be on its way and move the alias late, which MLflow cannot refuse; the next command moves it back.
 
 An alias that points elsewhere is set right, with a warning, even if a person moved it by hand. That looks the same as
 what a killed process leaves behind; a change that no gate saw has no author, no reason and no evidence; and the warning

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from cluster.champion_ledger import Change, claim
 from cluster.champions import CHALLENGER, Standing, settle
@@ -64,7 +65,7 @@ def promote(
     challenger = resolve_model(f"models:/{name}/{found.version}", client)
     while True:
         standing = settle(name, client, is_dry_run=is_dry_run)
-        if standing.champion == challenger.version:
+        if standing.champion == challenger.version and not standing.is_lost:
             raise GateRefusal(f"{name} version {standing.champion} is the champion already")
         judgement = judge(challenger, _champion(standing, client, is_forced=forced_because is not None))
         change = Change(
@@ -101,13 +102,18 @@ def rollback(
     """
     standing = settle(name, client, is_dry_run=is_dry_run)
     version = _before(standing, client) if to is None else str(to)
-    if standing.changes and standing.champion == version:
+    if standing.changes and standing.champion == version and not standing.is_lost:
         return standing.changes[-1]
     if version not in {one for change in standing.changes for one in (change.version, change.over)}:
         raise ValueError(
             f"version {version} was never champion of {name}; captioning promote {name} --version {version} judges it"
         )
     found = find_version(f"models:/{name}/{version}", client)
+    if _is_another(found, standing.changes):
+        raise ValueError(
+            f"version {version} of {name} is another one than was champion under this number; "
+            f"captioning promote {name} --version {version} judges it"
+        )
     change = Change(
         version=version,
         over=standing.champion,
@@ -175,13 +181,20 @@ def _line(changes: Sequence[Change]) -> list[str]:
     return line
 
 
+def _is_another(found: ModelVersion, changes: Sequence[Change]) -> bool:
+    """Return whether a version has the number of a champion, and is not that one: its name was made anew."""
+    sources = {change.source for change in changes if change.version == str(found.version)}
+    return bool(sources) and found.source not in sources
+
+
 def _before(standing: Standing, client: MlflowClient) -> str:
     """Return the champion before the present one, of those that are still in the registry.
 
     Raises:
         ValueError: there is none.
     """
-    present = {str(found.version) for found in client.search_model_versions(f"name = '{standing.name}'")}
+    versions = client.search_model_versions(f"name = '{standing.name}'")
+    present = {str(found.version) for found in versions if not _is_another(found, standing.changes)}
     earlier = [version for version in _line(standing.changes)[:-1] if version in present - {standing.champion}]
     if not earlier:
         raise ValueError(

@@ -127,6 +127,14 @@ def test_a_champion_that_is_gone_is_replaced_by_force(client, source, name):
     assert (seen, alias_of(name, client)) == ([("2", None)], "2")
 
 
+def test_a_name_that_was_made_anew_gets_a_champion_by_force(client, source, name):
+    make_champion(name, client)
+    client.delete_registered_model(name)
+    add_version(name, client, source)
+    promote(name, client, saying(True), forced_because="it was made anew")
+    assert (versions_of(name, client), alias_of(name, client)) == (["1", "1"], "1")
+
+
 def test_our_commands_mean_the_champion_of_the_ledger(client, source, name):
     add_version(name, client, source)
     promote(name, client, saying(True))

@@ -118,6 +118,27 @@ def test_a_rollback_to_a_version_that_is_gone_is_refused(client, name):
         rollback(name, client, to=1)
 
 
+def made_anew(name, client):
+    """Make two champions, then the name with its versions anew."""
+    for _ in range(2):
+        make_champion(name, client)
+    client.delete_registered_model(name)
+    for _ in range(2):
+        add_version(name, client, "elsewhere")
+
+
+def test_a_rollback_to_another_version_of_the_number_is_refused(client, name):
+    made_anew(name, client)
+    with pytest.raises(ValueError, match=r"version 1 of .* is another one than was champion under this number; capt"):
+        rollback(name, client, to=1)
+
+
+def test_no_other_version_of_its_number_is_the_champion_before(client, name):
+    made_anew(name, client)
+    with pytest.raises(ValueError, match="has no champion before version 2"):
+        rollback(name, client)
+
+
 class Forbidden(MlflowClient):
     """A client that may write entries, and move no alias."""
 

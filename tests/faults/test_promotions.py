@@ -6,7 +6,7 @@ import pytest
 from cutting import cutting
 from mlflow import MlflowClient
 from promoting import STARTING, change_often, promote_version
-from registered import alias_of, servable
+from registered import alias_of, make_champion, servable
 from tracker import Tracker
 
 from cluster.champions import read_standing, settle
@@ -69,7 +69,7 @@ def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_new(tracker, client, name, moment):
-    promote_version(tracker.uri, name, 1)
+    make_champion(name, client, "1")
     outcomes = []
     with cutting(tracker.uri) as (address, cutter):
         while True:
@@ -92,12 +92,14 @@ def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_
 
 
 def test_an_answer_that_is_lost_changes_the_champion_once(tracker, client, name):
-    promote_version(tracker.uri, name, 1)
+    make_champion(name, client, "1")
     with cutting(tracker.uri) as (address, cutter):
         for number in range(1, 100):
             before = read_standing(name, client)
             cutter.arm(number, "after", lambda: None)
-            promote_version(address, name, 2 if before.champion == "1" else 1)
+            process = STARTING.Process(target=promote_version, args=(address, name, 2 if before.champion == "1" else 1))
+            process.start()
+            process.join()
             after = read_standing(name, client)
             assert (len(after.changes) - len(before.changes), after.alias) == (1, after.champion)
             if cutter.count < number:
