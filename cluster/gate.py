@@ -80,7 +80,7 @@ def judge(
     }
     reasons = [check.reason for check in sorted(checks, key=lambda check: check.is_passed)]
     if not champion:
-        reasons.append("there is no champion to be better than")
+        reasons.insert(0 if is_passed else len(reasons), "there is no champion to be better than")
     return Judgement(is_passed=is_passed, reasons=tuple(reasons), checks=checks, evidence=evidence)
 
 

@@ -72,7 +72,7 @@ def promote(
             version=str(found.version),
             over=standing.champion,
             kind="promoted" if forced_because is None else "forced",
-            reason=forced_because or "; ".join(judgement.reasons),
+            reason=forced_because or judgement.reasons[0],  # the others are in the evidence
             evidence=judgement.evidence,
             source=found.source or "",
         )

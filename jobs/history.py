@@ -49,11 +49,18 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"name": job.name, "champion": standing.champion, "changes": standing.changes})
         return
     rows = [
-        (str(one.entry), one.at, f"{one.over or 'none'} -> {one.version}", one.kind, one.by, one.reason)
+        (
+            str(one.entry),
+            one.at[:16].replace("T", " "),
+            f"{one.over or 'none'} -> {one.version}",
+            one.kind,
+            one.by,
+            one.reason,
+        )
         for one in standing.changes
     ]
     title = f"{job.name}, whose champion is {standing.champion or 'none'}"
-    show_table(title, ("entry", "when", "champion", "how", "by", "why"), rows)
+    show_table(title, ("entry", "when, UTC", "champion", "how", "by", "why"), rows)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_a_model_does_not_pass_over_itself(models, shard_set, cache):
 
 def test_the_first_champion_needs_no_other(models, shard_set, cache):
     found = judge(models[WORSE], None, shard_set, "val", GATE, cache=cache)
-    assert (found.is_passed, found.reasons[-1], found.evidence["champion"], found.evidence["comparison"]) == (
+    assert (found.is_passed, found.reasons[0], found.evidence["champion"], found.evidence["comparison"]) == (
         True, "there is no champion to be better than", None, None,
     )  # fmt: skip
 

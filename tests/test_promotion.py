@@ -48,7 +48,7 @@ def test_a_better_challenger_becomes_champion_with_reason_and_evidence(client, s
     seen = []
     change = promote(name, client, saying(True, "better", "clearly", seen=seen)).change
     assert (seen, alias_of(name, client), change.over, change.kind) == ([("2", "1")], "2", "1", "promoted")
-    assert (change.reason, change.evidence) == ("better; clearly", judgement(True).evidence)
+    assert (change.reason, change.evidence) == ("better", judgement(True).evidence)
 
 
 def test_the_first_champion_is_compared_with_none(client, source, name):
