@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ from ray.exceptions import RayActorError, RayError
 
 from cluster.config import ClusterConfig
 from cluster.extractor import ExtractionWork, Extractor
-from cluster.features import ExtractionPlan
-from cluster.preflight import check_capacity
+from cluster.room import check_capacity
 from shards.feature_writer import FeatureShardPlan
 from shards.files import remove_torn
 from shards.manifest import ShardRecord
+from shards.storage import ShardFolder
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +26,19 @@ _MAX_LOST_IN_A_ROW = 5
 
 
 def extract_on_cluster(
-    plan: ExtractionPlan,
+    work: ExtractionWork,
+    shards: Sequence[FeatureShardPlan],
     *,
     num_workers: int,
     use_gpu: bool,
     cpus_per_worker: int,
     progress: Callable[[int], None],
 ) -> list[ShardRecord]:
-    """Write the missing feature shards by actors; a shard whose actor is lost is written again by another.
+    """Write feature shards by actors; a shard whose actor is lost is written again by another.
 
     Args:
-        plan: what to write.
+        work: what all shards have in common.
+        shards: to write.
         num_workers: actors; those that the cluster has no room for yet join when it has.
         use_gpu: give every actor a GPU.
         cpus_per_worker: of an actor.
@@ -51,7 +53,7 @@ def extract_on_cluster(
     actor_class: Any = ray.remote(_Worker)
     # The second thread answers how far the first is.
     placed = actor_class.options(num_cpus=cpus_per_worker, num_gpus=int(use_gpu), max_concurrency=2)
-    crew = _Crew(plan, lambda: placed.remote(plan.work, use_gpu, cpus_per_worker))
+    crew = _Crew(shards, work.folder, lambda: placed.remote(work, use_gpu, cpus_per_worker))
     try:
         return crew.write_all(num_workers, progress)
     finally:
@@ -71,9 +73,9 @@ class _Crew:
     A shard is given only to an actor that has the encoder: one that finds no room on the cluster keeps none waiting.
     """
 
-    def __init__(self, plan: ExtractionPlan, hire: Callable[[], Any]) -> None:
-        self._waiting = deque(plan.missing)
-        self._num_shards, self._folder = len(plan.missing), plan.work.folder
+    def __init__(self, shards: Sequence[FeatureShardPlan], folder: ShardFolder, hire: Callable[[], Any]) -> None:
+        self._waiting = deque(shards)
+        self._num_shards, self._folder = len(shards), folder
         self._hire_one = hire
         self._tasks: dict[Any, _Task] = {}
         self._idle: list[Any] = []

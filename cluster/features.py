@@ -211,7 +211,12 @@ def extract(
         from cluster.crew import extract_on_cluster
 
         records += extract_on_cluster(
-            plan, num_workers=num_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker, progress=progress
+            plan.work,
+            plan.missing,
+            num_workers=num_workers,
+            use_gpu=use_gpu,
+            cpus_per_worker=cpus_per_worker,
+            progress=progress,
         )
     elif plan.missing:
         records += _extract_here(plan, use_gpu=use_gpu, progress=progress)

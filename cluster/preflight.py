@@ -1,4 +1,4 @@
-"""Whether a job's data is there and whole, and its workers fit into the cluster, asked before it starts."""
+"""Whether a job's data is there and whole, asked before it starts."""
 
 import math
 import socket
@@ -7,11 +7,9 @@ from pathlib import Path
 
 from captioning.encoder import check_backbone
 from captioning.weights import weights_identity
-from cluster.config import ClusterConfig, TrainRun
+from cluster.config import TrainRun
 from cluster.data import FeatureSet, ShardSet
 from cluster.features import encoder_identity
-from cluster.gcs import autoscaled_groups, node_resources
-from cluster.room import Room, fit_into, room_on
 from shards.manifest import verify_shards
 
 
@@ -81,21 +79,3 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
         )
     for split in (run.train_split, run.validation_split):
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")
-
-
-def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Room:
-    """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
-
-    Args:
-        config: of the workers.
-        flag: that sets how many, for the message.
-
-    Raises:
-        ValueError: they cannot, now or ever.
-    """
-    return fit_into(config, node_resources(), groups=autoscaled_groups(), flag=flag)
-
-
-def capacity(config: ClusterConfig) -> int:
-    """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    return sum(node.total for node in room_on(node_resources(), config))

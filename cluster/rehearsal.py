@@ -6,8 +6,7 @@ from cluster.config import TrainRun
 from cluster.data import ShardSet
 from cluster.estimate import Measured, measure
 from cluster.gcs import node_resources
-from cluster.preflight import check_capacity
-from cluster.room import NodeRoom, resources_per_worker, room_on
+from cluster.room import NodeRoom, check_capacity, resources_per_worker, room_on
 from cluster.session import cluster_session, named_address
 
 _MEASURE_SECONDS = 600.0

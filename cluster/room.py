@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from cluster.config import ClusterConfig
 from cluster.findings import Check
-from cluster.gcs import NodeGroup, NodeResources
+from cluster.gcs import NodeGroup, NodeResources, autoscaled_groups, node_resources
 
 
 class Room(NamedTuple):
@@ -89,3 +89,21 @@ def _fitting(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int
 
 def _shown(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+
+
+def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Room:
+    """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
+
+    Args:
+        config: of the workers.
+        flag: that sets how many, for the message.
+
+    Raises:
+        ValueError: they cannot, now or ever.
+    """
+    return fit_into(config, node_resources(), groups=autoscaled_groups(), flag=flag)
+
+
+def capacity(config: ClusterConfig) -> int:
+    """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
+    return sum(node.total for node in room_on(node_resources(), config))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster.data import ShardSet
 from cluster.features import digest_of_features, extract, plan_extraction
-from cluster.preflight import capacity
+from cluster.room import capacity
 from cluster.search import SearchSpace
 from cluster.search_config import TuneRun
 from shards.features import FeatureSettings

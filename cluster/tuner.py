@@ -18,8 +18,8 @@ from cluster.checks import check_job
 from cluster.findings import require
 from cluster.git import git_state
 from cluster.halving import rungs_of
-from cluster.preflight import capacity, check_data, check_home
-from cluster.room import resources_per_worker
+from cluster.preflight import check_data, check_home
+from cluster.room import capacity, resources_per_worker
 from cluster.runs import RunRecord, hold_run, load_record
 from cluster.search_config import TuneRun
 from cluster.search_features import extract_features

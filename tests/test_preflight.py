@@ -19,7 +19,7 @@ from cluster import nodes
 from cluster.checks import check_job
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.findings import NAMES
-from cluster.preflight import check_capacity
+from cluster.room import check_capacity
 from cluster.session import cluster_session
 
 pytestmark = pytest.mark.cluster
