@@ -25,7 +25,7 @@ _DEFAULTS = {
 }
 
 
-def set_ray_defaults() -> None:
+def set_library_defaults() -> None:
     """Set what the user has not set; call it before Ray is imported."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.job_address import address_set, check_server, no_token, server_address
 from cluster.job_state import JobState, state_of
 from cluster.overview import Overview, overview_of
@@ -35,7 +35,7 @@ class JobServer:
 
     def __init__(self, address: str | None = None) -> None:
         self.address = server_address(address)
-        set_ray_defaults()
+        set_library_defaults()
         check_server(self.address)
         from ray.job_submission import JobSubmissionClient
 

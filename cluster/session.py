@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.config import ClusterConfig
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     Raises:
         ConnectionError: no cluster answers at the address.
     """
-    set_ray_defaults()
+    set_library_defaults()
     import ray
     from ray.exceptions import RayError
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cluster.access import access_refusal
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from jobs.output import results_apart
 
 JOBS = {
@@ -67,7 +67,7 @@ def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     """Run a job, and exit with the code that says how it ended."""
     try:
         _set_up_logging()
-        set_ray_defaults()
+        set_library_defaults()
         with results_apart():
             job(sys.argv[1:] if arguments is None else arguments)
         code = DONE

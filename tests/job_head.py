@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from cluster.archive import PACKAGES
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.job_address import check_server
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 @contextmanager
 def job_head(*, num_gpus=0, **variables):
     """Start a head with two CPUs and GPUs by name alone; yield the address of its dashboard, which answers."""
-    set_ray_defaults()
+    set_library_defaults()
     scratch = tempfile.mkdtemp(prefix="r-")  # short: Ray's sockets lie deep below it
     port, agent = free_port(), free_port()
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_DISABLE_IMPORT_WARNING": "1"}

@@ -16,7 +16,7 @@ import pytest
 
 from cluster import gcs
 from cluster.config import ClusterConfig
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.session import cluster_session
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +90,7 @@ time.sleep(600)
 @pytest.fixture(scope="module")
 def remains(tmp_path_factory):
     """Return the address of a cluster of 4 CPUs, of which a living job uses 1 and a killed one has left 1.5 in use."""
-    set_ray_defaults()
+    set_library_defaults()
     from ray.cluster_utils import Cluster
 
     folder = tmp_path_factory.mktemp("jobs")

@@ -7,12 +7,12 @@ import pytest
 from answering import answering
 
 from cluster import job_server
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.job_server import JobServer, _Lines
 from cluster.job_state import state_of
 from cluster.submission import submit
 
-set_ray_defaults()
+set_library_defaults()
 ANSWERS = {"/api/version": (200, {"ray_version": importlib.metadata.version("ray")})}
 
 

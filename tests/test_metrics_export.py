@@ -17,7 +17,7 @@ from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.training import StepResult
 from cluster import metrics_export
 from cluster.config import ClusterConfig, StorageConfig, TrainRun
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.metrics_export import MetricsExport
 from cluster.runs import RunRecord
 
@@ -103,7 +103,7 @@ def test_without_ray_nothing_fails_and_a_step_costs_little():
 @pytest.fixture(scope="module")
 def ranked(drawn_shards, tmp_path_factory):
     """Return the metrics page, and the log of the worker, while a rank that has trained is still there."""
-    set_ray_defaults()
+    set_library_defaults()
     import ray
 
     home = tmp_path_factory.mktemp("home")

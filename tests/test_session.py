@@ -8,14 +8,14 @@ import pytest
 
 from cluster import gcs
 from cluster.config import ClusterConfig
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 from cluster.session import cluster_session
 
 
 @contextlib.contextmanager
 def control_service(answer):
     """Be the control service of a cluster, as far as a first question goes; yield host:port."""
-    set_ray_defaults()
+    set_library_defaults()
     from ray.core.generated import gcs_service_pb2_grpc
 
     service = gcs_service_pb2_grpc.NodeInfoGcsServiceServicer()

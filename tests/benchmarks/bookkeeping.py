@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 
-set_ray_defaults()  # before Ray is imported
+set_library_defaults()  # before Ray is imported
 
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -40,8 +40,8 @@ from shards.images import ImageSpec  # noqa: E402
 _PLAIN = """
 import sys, time
 from pathlib import Path
-from cluster.environment import set_ray_defaults
-set_ray_defaults()
+from cluster.environment import set_library_defaults
+set_library_defaults()
 import pickle
 from cluster.runs import RunRecord
 from cluster.trial import train_alone

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 
-set_ray_defaults()  # before Ray is imported
+set_library_defaults()  # before Ray is imported
 
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from cluster.environment import set_ray_defaults
+from cluster.environment import set_library_defaults
 
 NAMESPACE = "captioning"
 # A dead raylet is noticed within seconds, not within a quarter of a minute.
@@ -141,7 +141,7 @@ class LocalCluster:
 @contextmanager
 def local_cluster(num_nodes: int, *, cpus_per_node: int = 1) -> Iterator[LocalCluster]:
     """Hold a cluster, with a connection of this process to it."""
-    set_ray_defaults()
+    set_library_defaults()
     import ray
 
     cluster = LocalCluster(num_nodes, cpus_per_node=cpus_per_node)
