@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+# No other: some of Pillow's readers start programs, such as Ghostscript for EPS.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:

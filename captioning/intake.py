@@ -12,10 +12,9 @@ from typing import Literal
 
 from PIL import Image
 
+from captioning.config import IMAGE_FORMATS
 from captioning.fetching import fetch, is_public
 
-# No other: some of Pillow's readers start programs, such as Ghostscript for EPS.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 BEAMS, LENGTHS = range(1, 21), range(1, 101)
 """Beam sizes and words of a caption that a request may ask for."""
 _PILLOWS_MEGAPIXELS = 89  # beyond, Pillow warns, and then refuses, by itself

@@ -12,9 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from captioning.config import TrainingConfig
+from captioning.config import IMAGE_FORMATS, TrainingConfig
 from captioning.hashing import fold, uniform
-from captioning.intake import IMAGE_FORMATS
 
 _AUGMENTATION_SITE = 0
 _ORIENTATION_TAG = 0x0112

@@ -5,11 +5,9 @@ Shapes: B images, K views, R regions, C channels, S pixels a side.
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from captioning.encoder import Encoder
 from captioning.hashing import fold, uniform
 from captioning.pixels import Augmentation, decode_image
 
@@ -44,24 +42,3 @@ def draw_views(positions: Sequence[int], *, seed: int, num_views: int) -> list[i
     """Draw the view of each position of the training stream, whoever reads it."""
     keys = fold(seed, torch.tensor(positions, dtype=torch.int64), _VIEW_SITE)
     return (uniform(keys) * num_views).long().tolist()
-
-
-@torch.no_grad()
-def encode_views(encoder: Encoder, views: Tensor, *, is_pooled: bool, use_bf16: bool) -> np.ndarray:
-    """Compute the features of images.
-
-    Args:
-        encoder: on its device.
-        views: (B, K, 3, S, S) uint8, on any device.
-        is_pooled: keep the mean over the regions alone.
-        use_bf16: compute in bfloat16 where it is safe.
-
-    Returns:
-        (B, K, R, C) float16; what it cannot hold is infinite.
-    """
-    device = encoder.mean.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
-        features = encoder(views.flatten(0, 1).to(device)).float()
-    if is_pooled:
-        features = features.mean(1, keepdim=True)
-    return features.half().unflatten(0, views.shape[:2]).cpu().numpy()

@@ -7,11 +7,11 @@ from dataclasses import replace
 from captioning.weights import is_weights_file
 from cluster.config import TrainRun, without_credentials
 from cluster.data import ShardSet
-from cluster.findings import NAMES, Check, failed
+from cluster.findings import NAMES, Check, failed, judge_room
 from cluster.nodes import Answer, ask_nodes, live_nodes
 from cluster.preflight import check_data
 from cluster.probe import Question, tracker_of, versions
-from cluster.room import check_capacity, judge_room
+from cluster.room import check_capacity
 from cluster.session import named_address
 from cluster.tracking import check_tracker, tracking_uri
 from shards.features import FEATURES_NAME

@@ -15,8 +15,9 @@ from cluster import leftovers
 from cluster.config import TrainRun
 from cluster.coordinator import Coordinator
 from cluster.diagnosis import failure_text
+from cluster.environment import NAMESPACE
 from cluster.progress import ProgressLog
-from cluster.protocol import NAMESPACE, CoordinatorSettings, Progress
+from cluster.protocol import CoordinatorSettings, Progress
 from cluster.reasons import one_line
 from cluster.runs import VALIDATION_LOSS
 from cluster.signals import listening

@@ -2,6 +2,9 @@
 
 import os
 
+NAMESPACE = "captioning"
+"""Of Ray, in which the coordinators have their names."""
+
 GROUP_START_SECONDS = 30.0
 """That Ray waits for room for a group of workers before it looks again how many there is room for."""
 

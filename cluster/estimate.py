@@ -1,22 +1,13 @@
 """How long a run or a search takes, from one training step that is really done."""
 
-import socket
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-import torch
-
-from captioning.batches import CaptionBatch
-from captioning.model import CaptionModel
-from captioning.training import TrainingState, build_optimizer, num_training_steps, train
+from captioning.training import num_training_steps
 from cluster.config import TrainRun
-from cluster.data import ShardSet, training_batches
 from cluster.halving import rungs_of
+from cluster.rehearsal import Measured
 from cluster.search_config import SearchConfig
-
-_NUM_STEPS = 2  # the first is slower than those to come
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,20 +29,6 @@ class SearchEstimate:
     """For the features, once; 0 if there is nothing to extract."""
     seconds: float
     """For all trials, without their validations."""
-
-
-class Measured(NamedTuple):
-    """What was measured.
-
-    Attributes:
-        seconds_per_step: of training, the second of two steps, of a worker's share of the batch.
-        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
-        host: where.
-    """
-
-    seconds_per_step: float
-    seconds_per_image: float
-    host: str
 
 
 def estimate_search(
@@ -93,52 +70,6 @@ def estimate_search(
         extraction_seconds=measured.seconds_per_image * num_views / max(1, trials_at_once),
         seconds=measured.seconds_per_step * num_steps / search.max_epochs * longest,
     )
-
-
-def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> Measured:
-    """Take two training steps of a model that is thrown away, in this process.
-
-    Args:
-        run: what to train, or base of all trials.
-        shard_set: of the images, or features, that are read.
-        extracts: whether trials read features that are not there yet; images are then read once, as extraction does,
-            and the steps are taken on what the encoder made of them.
-        num_workers: among whom a batch is shared; their waiting for each other is not measured.
-    """
-    device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(run.cluster.cpus_per_worker)
-    model = CaptionModel(run.model, vocabulary_size=len(shard_set.vocabulary)).to(device)
-    state = TrainingState(model, build_optimizer(model, run.optimizer))
-    batches: Iterable[Sequence[CaptionBatch]] = training_batches(
-        shard_set,
-        run.train_split,
-        model=run.model,
-        config=run.training,
-        ranks=(0, num_workers),
-        steps=range(_NUM_STEPS),
-    )
-    started = time.perf_counter()
-    if extracts:
-        batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
-    looking = time.perf_counter() - started if extracts else 0.0
-    results = list(
-        train(
-            state,
-            model,
-            batches,
-            optimizer_config=run.optimizer,
-            config=run.training,
-            num_steps=_NUM_STEPS,
-            device=device,
-        )
-    )
-    num_images = sum(result.num_images for result in results)
-    return Measured(results[-1].seconds, looking / max(1, num_images), socket.gethostname())
-
-
-@torch.no_grad()
-def _with_features(model: CaptionModel, part: CaptionBatch) -> CaptionBatch:
-    return part._replace(images=model.look(part.images).half())
 
 
 def expected_epochs(search: SearchConfig, num_trials: int) -> int:

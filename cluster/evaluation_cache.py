@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -18,7 +18,6 @@ from captioning.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
 from captioning.description import VOCABULARY, WEIGHTS, CheckpointDescription
 from cluster.data import ShardSet
 from cluster.evaluation import Evaluation, caption_variants, evaluate_split
-from cluster.models import ResolvedModel
 from shards.files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -28,6 +27,20 @@ CACHE_FOLDER = "evaluations"
 _VERSION = 1  # of what is computed; a change of search, tokenizer or scores makes it another
 
 T = TypeVar("T")
+
+
+class EvaluatedModel(Protocol):
+    """A checkpoint whose captions are cached, such as the registry's ``ResolvedModel``."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the checkpoint's folder."""
+        ...
+
+    @property
+    def description(self) -> CheckpointDescription:
+        """Return what ``checkpoint.json`` says."""
+        ...
 
 
 def model_digest(description: CheckpointDescription) -> str:
@@ -41,7 +54,7 @@ def model_digest(description: CheckpointDescription) -> str:
 
 
 def cached_evaluation(
-    model: ResolvedModel,
+    model: EvaluatedModel,
     shard_set: ShardSet,
     split: str,
     *,
@@ -79,7 +92,7 @@ def cached_evaluation(
 
 
 def cached_variants(
-    model: ResolvedModel,
+    model: EvaluatedModel,
     shard_set: ShardSet,
     split: str,
     *,
@@ -115,7 +128,7 @@ def cached_variants(
     )
 
 
-def _key(model: ResolvedModel, shard_set: ShardSet, split: str, beam_size: int) -> dict[str, Any]:
+def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "scorers": package_version("pycocoevalcap"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from captioning.config import ModelConfig
 from captioning.encoder import Encoder
 from captioning.pixels import Augmentation
-from captioning.views import encode_views, view_image
+from captioning.views import view_image
 from shards.feature_writer import FeatureSample, FeatureShardPlan, write_feature_shard
 from shards.features import FeatureSettings
 from shards.manifest import ShardRecord
@@ -126,3 +126,24 @@ class Extractor:
                     "store the sample without features by --on-bad skip"
                 )
             yield FeatureSample(key=key, description=description, features=features, fault=fault)
+
+
+@torch.no_grad()
+def encode_views(encoder: Encoder, views: Tensor, *, is_pooled: bool, use_bf16: bool) -> np.ndarray:
+    """Compute the features of images.
+
+    Args:
+        encoder: on its device.
+        views: (B, K, 3, S, S) uint8, on any device.
+        is_pooled: keep the mean over the regions alone.
+        use_bf16: compute in bfloat16 where it is safe.
+
+    Returns:
+        (B, K, R, C) float16; what it cannot hold is infinite.
+    """
+    device = encoder.mean.device
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
+        features = encoder(views.flatten(0, 1).to(device)).float()
+    if is_pooled:
+        features = features.mean(1, keepdim=True)
+    return features.half().unflatten(0, views.shape[:2]).cpu().numpy()

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.config import ClusterConfig
+from cluster.room import Room
+
 logger = logging.getLogger(__name__)
 
 Verdict = Literal["ok", "failed", "warning", "not asked"]
@@ -51,3 +54,16 @@ def failed(name: str, error: Exception) -> Check:
     """Return the check that an error ends, whose text is what was found and, after the last semicolon, a remedy."""
     found, _, remedy = " ".join(str(error).split()).rpartition("; ")
     return Check(name=name, verdict="failed", found=found or remedy, remedy=remedy if found else "")
+
+
+def judge_room(config: ClusterConfig, room: Room) -> Check:
+    """Say whether workers that fit into a cluster can start now."""
+    found = f"{config.num_workers} workers are wanted, {room.free} fit now"
+    if room.free >= config.min_workers:
+        return Check(name="resources", verdict="ok", found=found)
+    if room.autoscaled >= config.min_workers:
+        found = f"{found}, and the autoscaler may start nodes for {room.autoscaled}"
+        return Check(name="resources", verdict="ok", found=found)
+    found = f"{found}, {room.total} once nothing else is on the cluster"
+    remedy = "wait for other jobs to end; captioning check --clean removes what dead ones left"
+    return Check(name="resources", verdict="warning", found=found, remedy=remedy)

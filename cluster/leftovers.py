@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.environment import NAMESPACE
 from cluster.gcs import Actor, Group, Tables, kill_actor, read_tables, remove_group
-from cluster.protocol import NAMESPACE
 
 logger = logging.getLogger(__name__)
 

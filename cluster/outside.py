@@ -8,10 +8,10 @@ import socket
 from urllib.parse import urlsplit
 
 from cluster.config import ClusterConfig, without_credentials
-from cluster.findings import Check, failed
+from cluster.findings import Check, failed, judge_room
 from cluster.overview import Overview
 from cluster.probe import tracker_of
-from cluster.room import fit_into, judge_room
+from cluster.room import fit_into
 
 OLDEST_PYTHON = (3, 11)
 _CONNECT_SECONDS = 1.0

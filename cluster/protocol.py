@@ -7,9 +7,6 @@ from cluster.attempts import Verdict
 from cluster.journal import Row
 from cluster.runs import CommittedCheckpoint
 
-NAMESPACE = "captioning"
-"""Of Ray, in which the coordinators have their names."""
-
 Order = Literal["go on", "checkpoint", "stop", "leave"]
 
 

@@ -1,16 +1,38 @@
 """Where a job's workers would run, and how long a step takes there, without starting the job."""
 
+import socket
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
+from captioning.batches import CaptionBatch
+from captioning.model import CaptionModel
+from captioning.training import TrainingState, build_optimizer, train
 from cluster.config import TrainRun
-from cluster.data import ShardSet
-from cluster.estimate import Measured, measure
+from cluster.data import ShardSet, training_batches
 from cluster.gcs import node_resources
 from cluster.room import NodeRoom, check_capacity, resources_per_worker, room_on
 from cluster.session import cluster_session, named_address
 
+_NUM_STEPS = 2  # the first is slower than those to come
 _MEASURE_SECONDS = 600.0
 _OWN_RESOURCES = ("CPU", "GPU")
+
+
+class Measured(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        seconds_per_step: of training, the second of two steps, of a worker's share of the batch.
+        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
+        host: where.
+    """
+
+    seconds_per_step: float
+    seconds_per_image: float
+    host: str
 
 
 class Rehearsal(NamedTuple):
@@ -80,3 +102,49 @@ def _measure_there(
         return None, f"two steps took more than {_MEASURE_SECONDS:g} s"
     except RayError as error:
         return None, f"the process that took the steps is lost ({' '.join(str(error).split())[:200]})"
+
+
+def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> Measured:
+    """Take two training steps of a model that is thrown away, in this process.
+
+    Args:
+        run: what to train, or base of all trials.
+        shard_set: of the images, or features, that are read.
+        extracts: whether trials read features that are not there yet; images are then read once, as extraction does,
+            and the steps are taken on what the encoder made of them.
+        num_workers: among whom a batch is shared; their waiting for each other is not measured.
+    """
+    device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(run.cluster.cpus_per_worker)
+    model = CaptionModel(run.model, vocabulary_size=len(shard_set.vocabulary)).to(device)
+    state = TrainingState(model, build_optimizer(model, run.optimizer))
+    batches: Iterable[Sequence[CaptionBatch]] = training_batches(
+        shard_set,
+        run.train_split,
+        model=run.model,
+        config=run.training,
+        ranks=(0, num_workers),
+        steps=range(_NUM_STEPS),
+    )
+    started = time.perf_counter()
+    if extracts:
+        batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
+    looking = time.perf_counter() - started if extracts else 0.0
+    results = list(
+        train(
+            state,
+            model,
+            batches,
+            optimizer_config=run.optimizer,
+            config=run.training,
+            num_steps=_NUM_STEPS,
+            device=device,
+        )
+    )
+    num_images = sum(result.num_images for result in results)
+    return Measured(results[-1].seconds, looking / max(1, num_images), socket.gethostname())
+
+
+@torch.no_grad()
+def _with_features(model: CaptionModel, part: CaptionBatch) -> CaptionBatch:
+    return part._replace(images=model.look(part.images).half())

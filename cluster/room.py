@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster.config import ClusterConfig
-from cluster.findings import Check
 from cluster.gcs import NodeGroup, NodeResources, autoscaled_groups, node_resources
 
 
@@ -62,19 +61,6 @@ def room_on(nodes: Iterable[NodeResources], config: ClusterConfig) -> list[NodeR
     """Return how many workers each node can hold."""
     wanted = resources_per_worker(config)
     return [NodeRoom(node.address, _fitting(node.total, wanted), _fitting(node.free, wanted)) for node in nodes]
-
-
-def judge_room(config: ClusterConfig, room: Room) -> Check:
-    """Say whether workers that fit into a cluster can start now."""
-    found = f"{config.num_workers} workers are wanted, {room.free} fit now"
-    if room.free >= config.min_workers:
-        return Check(name="resources", verdict="ok", found=found)
-    if room.autoscaled >= config.min_workers:
-        found = f"{found}, and the autoscaler may start nodes for {room.autoscaled}"
-        return Check(name="resources", verdict="ok", found=found)
-    found = f"{found}, {room.total} once nothing else is on the cluster"
-    remedy = "wait for other jobs to end; captioning check --clean removes what dead ones left"
-    return Check(name="resources", verdict="warning", found=found, remedy=remedy)
 
 
 def resources_per_worker(config: ClusterConfig) -> dict[str, float]:

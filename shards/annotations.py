@@ -3,33 +3,12 @@
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from shards.samples import CaptionedImage, SetAside
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = {int: "whole number", str: "text", list: "list"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionedImage:
-    """An image file and what people wrote about it."""
-
-    image_id: int
-    path: Path
-    captions: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Return the key in a shard: COCO's twelve digits."""
-        return key_of(self.image_id)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SetAside:
-    """An annotation or image that is not stored, and why; the key is the image's, or its place in the file."""
-
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +19,6 @@ class Annotations:
     set_aside: tuple[SetAside, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """sha256 of each annotation file, by name."""
-
-
-def key_of(image_id: int) -> str:
-    """Return the key of an image in a shard: its id in COCO's twelve digits."""
-    return f"{image_id:012d}"
 
 
 def well_formed(

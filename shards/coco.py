@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
-from shards.annotations import Annotations, CaptionedImage, SetAside, fault_of, key_of, well_formed
+from shards.annotations import Annotations, fault_of, well_formed
 from shards.files import sha256_of
+from shards.samples import CaptionedImage, SetAside, key_of
 
 _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 

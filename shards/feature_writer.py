@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.annotations import SetAside
 from shards.features import FeatureEncoder, FeatureSettings, feature_digest
 from shards.manifest import ShardRecord
+from shards.samples import SetAside
 from shards.storage import ShardFolder
 from shards.writer import write_samples
 

@@ -5,7 +5,8 @@ import pytest
 from captioning.config import ModelConfig, TrainingConfig
 from cluster.config import TrainRun
 from cluster.data import ShardSet
-from cluster.estimate import Measured, estimate_search, expected_epochs, measure
+from cluster.estimate import estimate_search, expected_epochs
+from cluster.rehearsal import Measured, measure
 from cluster.search_config import SearchConfig
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from shards.annotations import SetAside
 from shards.images import ImageSpec
 from shards.manifest import (
     FORMAT_VERSION,
@@ -17,6 +16,7 @@ from shards.manifest import (
     sha256_of,
     verify_shards,
 )
+from shards.samples import SetAside
 
 CONTENTS = {"train-000000.tar": b"first", "train-000001.tar": b"second", "val-000000.tar": b"third"}
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

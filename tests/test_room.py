@@ -1,8 +1,9 @@
 import pytest
 
 from cluster.config import ClusterConfig
+from cluster.findings import judge_room
 from cluster.gcs import NodeGroup, NodeResources
-from cluster.room import Room, fit_into, judge_room, room_on
+from cluster.room import Room, fit_into, room_on
 
 NODES = [NodeResources("10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), NodeResources("10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
 BIG = NodeGroup("big", {"CPU": 8.0}, 2)

@@ -10,7 +10,8 @@ from tiny import MODEL, jpeg
 
 from captioning.encoder import Encoder
 from captioning.pixels import Augmentation, decode_image
-from captioning.views import draw_views, encode_views, view_image
+from captioning.views import draw_views, view_image
+from cluster.extractor import encode_views
 
 AUGMENTATION = Augmentation(seed=2, crop_area=0.3, flip=True)
 JPEG = jpeg(0, width=160, height=120)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import decoded, write_coco
 
-from shards.annotations import CaptionedImage
 from shards.coco import read_coco
 from shards.files import sha256_of
 from shards.images import store_image
+from shards.samples import CaptionedImage
 from shards.writer import ShardPlan, finished_record, plan_shards, write_shard
 
 
