@@ -2,20 +2,32 @@
 
 import math
 import os
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from pydantic import AfterValidator
+from tyro.constructors import PrimitiveConstructorSpec
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.location import OptionalLocation
-from shards.cache import DEFAULT_CACHE_GIB
-from shards.location import refuse_credentials, without_credentials
+from cluster.settings import is_name, parse_range
+from shards.storage.cache import DEFAULT_CACHE_GIB
+from shards.storage.location import parse_location, refuse_credentials, without_credentials
 
-_WORKERS_FORM = re.compile(r"(\d+)(?::(\d+))?")
-_NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
+    nargs=1,
+    metavar="FOLDER|URL",
+    instance_from_str=lambda arguments: parse_location(arguments[0]),
+    is_instance=lambda instance: instance is None or isinstance(instance, Path | str),
+    str_from_instance=lambda instance: [str(instance)],
+)
+_FROM_FILE = AfterValidator(lambda location: None if location is None else parse_location(location))
+Location = Annotated[Path | str, _FROM_FLAG, _FROM_FILE]
+"""A folder as a path; any other place that fsspec reaches, as text."""
+# One type and not a union of two, for tyro takes no union apart whose parts say how they are parsed.
+OptionalLocation = Annotated[Path | str | None, _FROM_FLAG, _FROM_FILE]
+"""The same, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +87,9 @@ class ClusterConfig:
         return ":" in str(self.num_workers)
 
     def _bounds(self) -> tuple[int, int]:
-        form = _WORKERS_FORM.fullmatch(str(self.num_workers))
-        low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)
-        if low > high:
+        if (bounds := parse_range(str(self.num_workers))) is None:
             raise ValueError(f"num_workers {self.num_workers} is no number of workers; use N, or MIN:MAX such as 1:4")
-        return low, high
+        return bounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +169,7 @@ class TrainRun:
         """Check the name, the addresses and the relations between parts."""
         refuse_credentials(self.shards, "shards")
         refuse_credentials(self.features, "features")
-        if not _NAME_FORM.fullmatch(self.name):
+        if not is_name(self.name):
             raise ValueError(f"name {self.name!r} cannot be a folder's; use letters, digits, points, dashes")
         if self.training.batch_size < self.cluster.max_workers:
             raise ValueError(
@@ -192,44 +202,3 @@ def without_secrets(run: TrainRun) -> TrainRun:
     """Return a run as it may be recorded."""
     uri = run.tracking.uri
     return replace(run, tracking=replace(run.tracking, uri=without_credentials(uri))) if uri else run
-
-
-_SMALL = ModelConfig(
-    backbone="alexnet",
-    weights="none",
-    trainable_from="all",
-    image_size_px=64,
-    pooling="none",
-    image_input="every",
-    embedding_size=128,
-    hidden_size=256,
-    dropout=0.0,
-)
-
-TRAIN_PRESETS = {
-    "default": ("ResNet-152 and an LSTM of 512 units", TrainRun()),
-    "smoke": (
-        "drawn images, a small encoder from scratch, one minute on two CPU cores",
-        TrainRun(
-            name="smoke",
-            model=_SMALL,
-            optimizer=OptimizerConfig(
-                learning_rate=3e-3, encoder_learning_rate_factor=0.3, encoder_delay_steps=60, warmup_steps=50
-            ),
-            training=TrainingConfig(num_epochs=7, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
-        ),
-    ),
-    "show-and-tell": (
-        "the classic: frozen ResNet-152, LSTM of 512 units",
-        TrainRun(name="show-and-tell", model=ModelConfig(backbone="resnet152")),
-    ),
-    "coco": (
-        "COCO 2017 on one GPU a worker, bf16, ResNet-152 trained from layer4 on",
-        TrainRun(
-            name="coco",
-            model=ModelConfig(trainable_from="layer4"),
-            training=TrainingConfig(precision="bf16", batch_size=256, num_epochs=20, label_smoothing=0.1),
-            cluster=ClusterConfig(use_gpu=True, cpus_per_worker=8, num_loader_processes=6, num_workers=1),
-        ),
-    ),
-}

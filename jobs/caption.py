@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
-from cluster.location import Location
+from cluster.config import Location, StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json, write_line
-from jobs.parsing import parse
+from jobs.console.output import write_json, write_line
+from jobs.console.parsing import parse
 
 if TYPE_CHECKING:
-    from captioning.evaluation import Captioner, WrittenCaption
+    from captioning.evaluation.captioner import Captioner, WrittenCaption
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,9 @@ def main(arguments: Sequence[str]) -> None:
     default = CaptionJob(inputs=tyro.MISSING, model=tyro.MISSING)
     invocation = parse(CaptionJob, arguments, default=default, job="caption", description=__doc__ or "")
     job = invocation.settings
-    from cluster.evaluation import load_captioner
-    from cluster.models import resolve_model
-    from cluster.tracking import connect
+    from cluster.evaluation.evaluate import load_captioner
+    from cluster.registry.models import resolve_model
+    from cluster.tracking.client import connect
 
     for path in job.inputs:
         if isinstance(path, Path) and not path.exists():
@@ -116,7 +115,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
 
 
 def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Picture]:
-    from cluster.data import ShardSet
+    from cluster.data.shard_set import ShardSet
 
     reader = ShardSet(location, cache_gib=job.storage.cache_gib).reader(job.split)
     for number in range(len(reader)):
@@ -138,7 +137,7 @@ def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator
 
 
 def _write_page(path: Path, done: Sequence[tuple[_Picture, "WrittenCaption"]], model: str) -> None:
-    from captioning.report import GalleryItem, write_gallery
+    from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [
         GalleryItem(name=picture.name, jpeg=picture.jpeg, captions=written.captions, references=picture.references)

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
-from cluster.config import TRAIN_PRESETS, TrainRun
+from cluster.config import TrainRun
+from cluster.presets import TRAIN_PRESETS
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
-    from cluster.findings import Check
-    from cluster.gcs import NodeShare
-    from cluster.leftovers import Remnant
+    from cluster.checks.result import Check
+    from cluster.resources.gcs import NodeShare
+    from cluster.resources.leftovers import Remnant
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def main(arguments: Sequence[str]) -> None:
         CheckRun, arguments, default=_PRESETS["default"][1], job="check", description=__doc__ or "", presets=_PRESETS
     )
     job = invocation.settings
-    from cluster.findings import unreachable
-    from cluster.session import cluster_session, named_address
+    from cluster.checks.result import unreachable
+    from cluster.resources.session import cluster_session, named_address
 
     address = named_address(job.cluster)
     if job.clean and not address:
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     seen = _Seen([], [], [], [])
     try:
         with cluster_session(job.cluster):
-            from cluster.checks import check_job
+            from cluster.checks.job import check_job
 
             seen = _look(is_cleaning=job.clean and not invocation.dry_run)
             checks = check_job(job)
@@ -98,8 +99,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _look(*, is_cleaning: bool) -> _Seen:
-    from cluster.gcs import list_nodes, read_tables
-    from cluster.leftovers import find_remnants, remove
+    from cluster.resources.gcs import list_nodes, read_tables
+    from cluster.resources.leftovers import find_remnants, remove
 
     seen = _Seen(list_nodes(), find_remnants(read_tables()), [], [])
     if not is_cleaning:

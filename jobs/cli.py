@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cluster.access import access_refusal
-from cluster.environment import set_library_defaults
-from jobs.output import results_apart
+from cluster.resources.environment import set_library_defaults
+from cluster.tracking.access import access_refusal
+from jobs.console.output import results_apart
 
 JOBS = {
     "demo": "the whole path on drawn data, in a few minutes",

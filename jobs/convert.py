@@ -14,12 +14,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cluster.config import ClusterConfig
-from cluster.location import Location
+from cluster.config import ClusterConfig, Location
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import counting
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import counting
 from shards.images import ImageSpec
 from shards.manifest import Manifest
 
@@ -69,8 +68,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     """Plan a conversion and carry it out; or only show it, and return the manifest of what is there so far."""
-    from cluster.conversion import convert, plan_conversion
-    from cluster.session import cluster_session
+    from cluster.data.conversion import convert, plan_conversion
+    from cluster.resources.session import cluster_session
 
     plan = plan_conversion(
         job.source,

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cluster.config import TRAIN_PRESETS, ClusterConfig, StorageConfig, TrackingConfig, TrainRun
-from cluster.gate_config import GateConfig
+from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from cluster.presets import TRAIN_PRESETS
+from cluster.promotion.gate_config import GateConfig
 from jobs.cli import run_job
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 from jobs.convert import ConvertJob, run_conversion
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from captioning.evaluation import WrittenCaption
-    from cluster.models import ResolvedModel
+    from captioning.evaluation.captioner import WrittenCaption
+    from cluster.registry.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _go(job: DemoJob) -> dict[str, Any]:
-    from cluster.session import cluster_session
-    from cluster.tracking import connect
-    from shards.drawn import write_drawn
+    from cluster.resources.session import cluster_session
+    from cluster.tracking.client import connect
+    from shards.synthetic.scenes import write_drawn
 
     watch = _Stopwatch()
     size_px = job.run().model.image_size_px
@@ -131,7 +132,7 @@ def _go(job: DemoJob) -> dict[str, Any]:
 
 
 def _train(run: TrainRun) -> None:
-    from cluster.trainer import fit
+    from cluster.training.trainer import fit
 
     outcome = fit(run)
     logger.info("validation loss %.3f nats at step %d", outcome.validation_loss_nats, outcome.step)
@@ -139,13 +140,13 @@ def _train(run: TrainRun) -> None:
 
 def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
     """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
-    from cluster.data import ShardSet
-    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
-    from cluster.gate import judge
-    from cluster.models import resolve_model
-    from cluster.promotion import promote
-    from cluster.registering import register
-    from cluster.registry import log_evaluation
+    from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
+    from cluster.promotion.gate import judge
+    from cluster.promotion.promotion import promote
+    from cluster.registry.models import resolve_model
+    from cluster.registry.registration import register
+    from cluster.registry.scores import log_evaluation
 
     gate, cache = GateConfig(batch_size=50), job.storage.home / CACHE_FOLDER
     shard_set = ShardSet(job.folder / "shards")
@@ -167,10 +168,10 @@ def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]
 
 def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     """Caption the unseen scenes with the champion; return the share of true captions, and a page that shows some."""
-    from cluster.evaluation import load_captioner
-    from cluster.models import resolve_model
-    from shards.coco import read_coco
-    from shards.drawn import is_true, scene_of
+    from cluster.evaluation.evaluate import load_captioner
+    from cluster.registry.models import resolve_model
+    from shards.sources.coco import read_coco
+    from shards.synthetic.scenes import is_true, scene_of
 
     champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
     images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]
@@ -188,7 +189,7 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
 
 
 def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "WrittenCaption", bool]], model: "ResolvedModel") -> None:
-    from captioning.report import GalleryItem, write_gallery
+    from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [
         GalleryItem(name=name, jpeg=jpeg, captions=written.captions, verdict=verdict)

@@ -13,10 +13,10 @@ from pathlib import Path
 import tyro
 
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import transferring
-from shards.download import Progress, download, plan_download
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import transferring
+from shards.archives.download import Progress, download, plan_download
 
 logger = logging.getLogger(__name__)
 

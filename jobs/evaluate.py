@@ -15,12 +15,11 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
-from cluster.location import Location
+from cluster.config import Location, StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import counting, show_table
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import counting, show_table
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +49,12 @@ def main(arguments: Sequence[str]) -> None:
     default = EvaluateJob(model=tyro.MISSING, shards=tyro.MISSING)
     invocation = parse(EvaluateJob, arguments, default=default, job="evaluate", description=__doc__ or "")
     job = invocation.settings
-    from captioning.bootstrap import CONFIDENCE
-    from cluster.data import ShardSet
-    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
-    from cluster.models import resolve_model
-    from cluster.registry import log_evaluation
-    from cluster.tracking import connect
+    from captioning.evaluation.bootstrap import CONFIDENCE
+    from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
+    from cluster.registry.models import resolve_model
+    from cluster.registry.scores import log_evaluation
+    from cluster.tracking.client import connect
 
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from captioning.config import ModelConfig
-from cluster.config import ClusterConfig
-from cluster.location import Location
+from cluster.config import ClusterConfig, Location
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import counting
-from shards.cache import DEFAULT_CACHE_GIB
-from shards.features import FeatureManifest, FeatureSettings
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import counting
+from shards.features.manifest import FeatureManifest, FeatureSettings
+from shards.storage.cache import DEFAULT_CACHE_GIB
 
 if TYPE_CHECKING:
-    from cluster.features import ExtractionPlan
+    from cluster.data.extraction import ExtractionPlan
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +106,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _plan(job: ExtractJob) -> "ExtractionPlan":
-    from cluster.data import ShardSet
-    from cluster.features import plan_extraction
+    from cluster.data.extraction import plan_extraction
+    from cluster.data.shard_set import ShardSet
 
     model = ModelConfig(backbone=job.model.backbone, weights=job.model.weights, image_size_px=job.model.image_size_px)
     plan = plan_extraction(
@@ -136,8 +135,8 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
 def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
     import contextlib
 
-    from cluster.features import extract
-    from cluster.session import cluster_session
+    from cluster.data.extraction import extract
+    from cluster.resources.session import cluster_session
 
     is_on_cluster = bool(plan.missing and job.num_workers)
     session = cluster_session(ClusterConfig(address=job.address)) if is_on_cluster else contextlib.nullcontext()

@@ -17,9 +17,9 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     default = HistoryJob(name=tyro.MISSING)
     invocation = parse(HistoryJob, arguments, default=default, job="history", description=__doc__ or "")
     job = invocation.settings
-    from cluster.champions import settle
-    from cluster.tracking import connect
+    from cluster.registry.champion import settle
+    from cluster.tracking.client import connect
 
     standing = settle(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
     if standing.fault:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from jobs.cli import run_job
-from jobs.job_view import duration
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
+from jobs.console.job_view import duration
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class JobsJob:
 def main(arguments: Sequence[str]) -> None:
     """Parse the command line and list the jobs."""
     invocation = parse(JobsJob, arguments, default=JobsJob(), job="jobs", description=__doc__ or "")
-    from cluster.job_server import JobServer
+    from cluster.submission.job_server import JobServer
 
     server = JobServer(invocation.settings.address)
     jobs = server.jobs()

@@ -22,9 +22,9 @@ import tyro
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, installed_versions
 from jobs.cli import run_job
-from jobs.output import write_json, write_line
-from jobs.parsing import parse
-from shards.files import replace_file
+from jobs.console.output import write_json, write_line
+from jobs.console.parsing import parse
+from shards.storage.files import replace_file
 
 logger = logging.getLogger(__name__)
 

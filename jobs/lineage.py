@@ -17,12 +17,12 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
-    from cluster.lineage import Lineage
+    from cluster.provenance.lineage import Lineage
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     default = LineageJob(model=tyro.MISSING)
     invocation = parse(LineageJob, arguments, default=default, job="lineage", description=__doc__ or "")
     job = invocation.settings
-    from cluster.lineage import trace
-    from cluster.models import resolve_model
-    from cluster.tracking import connect
+    from cluster.provenance.lineage import trace
+    from cluster.registry.models import resolve_model
+    from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
     lineage = trace(resolve_model(job.model, client), client)

@@ -14,8 +14,8 @@ import tyro
 
 from cluster.job_progress import is_progress, read_progress
 from jobs.cli import run_job
-from jobs.output import result_stream, write_json
-from jobs.parsing import parse
+from jobs.console.output import result_stream, write_json
+from jobs.console.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     default = LogsJob(id=tyro.MISSING)
     invocation = parse(LogsJob, arguments, default=default, job="logs", description=__doc__ or "")
     job = invocation.settings
-    from cluster.job_server import JobServer
+    from cluster.submission.job_server import JobServer
 
     server = JobServer(job.address)
     if job.follow and not invocation.json:

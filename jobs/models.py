@@ -14,10 +14,10 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.job_view import duration
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import show_table
+from jobs.console.job_view import duration
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import show_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     """Parse the command line and list the versions."""
     invocation = parse(ModelsJob, arguments, default=ModelsJob(), job="models", description=__doc__ or "")
     job = invocation.settings
-    from cluster.registry import GATE_METRIC, list_versions
-    from cluster.tracking import connect
+    from cluster.registry.versions import GATE_METRIC, list_versions
+    from cluster.tracking.client import connect
 
     versions = list_versions(connect(job.tracking, job.storage), job.name, is_dry_run=invocation.dry_run)
     if invocation.json:

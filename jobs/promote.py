@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
-from cluster.gate_config import GateConfig
-from cluster.location import OptionalLocation
+from cluster.config import OptionalLocation, StorageConfig, TrackingConfig
+from cluster.promotion.gate_config import GateConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
-from jobs.terminal import counting, show_table
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.tables import counting, show_table
 
 if TYPE_CHECKING:
-    from cluster.gate import Judgement
-    from cluster.models import ResolvedModel
+    from cluster.promotion.gate import Judgement
+    from cluster.registry.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +64,10 @@ def main(arguments: Sequence[str]) -> None:
     default = PromoteJob(name=tyro.MISSING)
     invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
     job = invocation.settings
-    from cluster.gate import COLUMNS
-    from cluster.promotion import GateRefusal, promote
-    from cluster.registry import keep_scores
-    from cluster.tracking import connect
+    from cluster.promotion.gate import COLUMNS
+    from cluster.promotion.promotion import GateRefusal, promote
+    from cluster.registry.scores import keep_scores
+    from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
     outcome = promote(
@@ -95,10 +94,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
-    from cluster.data import ShardSet
-    from cluster.evaluation_cache import CACHE_FOLDER
-    from cluster.gate import judge
-    from cluster.lineage import shards_of
+    from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.cache import CACHE_FOLDER
+    from cluster.promotion.gate import judge
+    from cluster.provenance.lineage import shards_of
 
     logger.info("challenger: %s; champion: %s", challenger, champion or "none")
     shard_set = ShardSet(job.shards or shards_of(challenger), cache_gib=job.storage.cache_gib)

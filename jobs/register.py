@@ -14,11 +14,11 @@ from typing import Annotated
 
 import tyro
 
-from captioning.intake import IntakeConfig
+from captioning.serving.image_input import IntakeConfig
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     default = RegisterJob(model=tyro.MISSING, name=tyro.MISSING)
     invocation = parse(RegisterJob, arguments, default=default, job="register", description=__doc__ or "")
     job = invocation.settings
-    from cluster.models import resolve_model
-    from cluster.registering import register
-    from cluster.tracking import connect
+    from cluster.registry.models import resolve_model
+    from cluster.registry.registration import register
+    from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)

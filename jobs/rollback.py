@@ -17,8 +17,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     default = RollbackJob(name=tyro.MISSING)
     invocation = parse(RollbackJob, arguments, default=default, job="rollback", description=__doc__ or "")
     job = invocation.settings
-    from cluster.promotion import rollback
-    from cluster.tracking import connect
+    from cluster.promotion.promotion import rollback
+    from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
     change = rollback(job.name, client, to=job.to, reason=job.reason, is_dry_run=invocation.dry_run)

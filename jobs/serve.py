@@ -19,8 +19,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     job = invocation.settings
     if not job.model.startswith("models:/"):
         raise ValueError(f"{job.model} is not registered; use models:/NAME@alias or models:/NAME/VERSION")
-    from cluster.models import find_version
-    from cluster.stored import require_safe
-    from cluster.tracking import connect
+    from cluster.registry.models import find_version, require_safe
+    from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
     found = find_version(job.model, client)

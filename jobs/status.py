@@ -19,13 +19,13 @@ from rich.live import Live
 
 from cluster.job_progress import read_progress
 from jobs.cli import run_job
-from jobs.job_view import job_line, job_table, latest_progress
-from jobs.output import write_json
-from jobs.parsing import parse
+from jobs.console.job_view import job_line, job_table, latest_progress
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 if TYPE_CHECKING:
-    from cluster.job_server import JobServer
-    from cluster.job_state import JobState
+    from cluster.submission.job import JobState
+    from cluster.submission.job_server import JobServer
 
 _LOOK_EVERY_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     default = StatusJob(id=tyro.MISSING)
     invocation = parse(StatusJob, arguments, default=default, job="status", description=__doc__ or "")
     wanted = invocation.settings
-    from cluster.job_server import JobServer
+    from cluster.submission.job_server import JobServer
 
     server = JobServer(wanted.address)
     job = server.job(wanted.id)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import tyro
 
 from jobs.cli import run_job
-from jobs.output import write_json
-from jobs.parsing import parse
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     default = StopJob(id=tyro.MISSING)
     invocation = parse(StopJob, arguments, default=default, job="stop", description=__doc__ or "")
     wanted = invocation.settings
-    from cluster.job_server import JobServer
+    from cluster.submission.job_server import JobServer
 
     server = JobServer(wanted.address)
     job = server.job(wanted.id)

@@ -33,16 +33,17 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from cluster.config import ClusterConfig, TrainRun
+from cluster.settings import as_plain
 from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, run_job
-from jobs.output import plain, write_json
-from jobs.parsing import Invocation, parse, parsed_by
-from jobs.travelling import found_here, travelling_files
+from jobs.console.output import write_json
+from jobs.console.parsing import Invocation, parse, parsed_by
+from jobs.console.paths import found_here, travelling_files
 
 if TYPE_CHECKING:
-    from cluster.job_server import JobServer
-    from cluster.job_state import JobState
-    from cluster.submission import JobRequest
-    from jobs.submit_view import Prospect
+    from cluster.submission.job import JobState
+    from cluster.submission.job_server import JobServer
+    from cluster.submission.request import JobRequest
+    from jobs.console.dry_run_view import Prospect
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ def main(arguments: Sequence[str]) -> None:
     if invocation.dry_run:
         _describe(submission, request, told, as_json=invocation.json)
         return
-    from cluster.findings import require
-    from cluster.job_server import JobServer
+    from cluster.checks.result import require
+    from cluster.submission.job_server import JobServer
 
     server = JobServer(submission.address)
     for what in request.archive.left_out:
@@ -111,8 +112,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as_json: bool) -> None:
     """Say how a job ended, and end as it did."""
-    from cluster.outside import is_member
-    from cluster.submission import exit_code
+    from cluster.submission.precheck import is_member
+    from cluster.submission.request import exit_code
 
     code = exit_code(job)
     if as_json:
@@ -148,8 +149,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any]) -> "JobRequest":
-    from cluster.archive import plan_archive
-    from cluster.submission import build_request, carried_variables, read_runtime_env
+    from cluster.submission.archive import plan_archive
+    from cluster.submission.request import build_request, carried_variables, read_runtime_env
 
     training = _training(told)
     own_name = training.name if training else submission.job
@@ -158,7 +159,7 @@ def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any
     return build_request(
         submission.name or (f"{own_name}-dry-run" if is_dry else own_name),
         command,
-        settings=plain(told.settings) | is_dry,
+        settings=as_plain(told.settings) | is_dry,
         archive=plan_archive(submission.working_dir, inputs=list(travelling_files(told))),
         runtime_env=read_runtime_env(submission.runtime_env) if submission.runtime_env else {},
         variables=carried_variables(submission.env, os.environ),
@@ -168,9 +169,9 @@ def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any
 
 def _prospect(server: "JobServer", request: "JobRequest", told: Invocation[Any]) -> "Prospect":
     """Ask the cluster where a request would come to, and whether it can work there."""
-    from cluster.outside import check_outside
-    from cluster.submission import place
-    from jobs.submit_view import Prospect
+    from cluster.submission.precheck import check_outside
+    from cluster.submission.request import place
+    from jobs.console.dry_run_view import Prospect
 
     placed, overview = place(request, server.jobs()), server.overview()
     tracking = getattr(told.settings, "tracking", None)
@@ -200,10 +201,10 @@ def _workers(told: Invocation[Any]) -> ClusterConfig | None:
 
 def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any], *, as_json: bool) -> None:
     """Say what would be sent; ask the cluster for the rest, if one is named."""
-    from cluster.findings import require
-    from cluster.job_address import ADDRESS_VARIABLE
-    from cluster.job_server import JobServer
-    from jobs.submit_view import describe
+    from cluster.checks.result import require
+    from cluster.submission.address import ADDRESS_VARIABLE
+    from cluster.submission.job_server import JobServer
+    from jobs.console.dry_run_view import describe
 
     address = submission.address or os.environ.get(ADDRESS_VARIABLE)
     prospect = _prospect(JobServer(address), request, told) if address else None
@@ -214,7 +215,7 @@ def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":
     """Submit and follow, again if it fails; return how it ended, or None if nobody waits for that."""
-    from cluster.submission import is_worth_a_retry, submit
+    from cluster.submission.request import is_worth_a_retry, submit
 
     for left in range(submission.retries, -1, -1):
         placed = submit(server, request)

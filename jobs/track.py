@@ -16,9 +16,10 @@ from typing import Annotated, Literal
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.settings import as_plain
 from jobs.cli import run_job
-from jobs.output import plain, write_json
-from jobs.parsing import parse
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     default = TrackJob(action=tyro.MISSING, run=tyro.MISSING)
     invocation = parse(TrackJob, arguments, default=default, job="track", description=__doc__ or "")
     job = invocation.settings
-    from cluster.journal import list_segments
-    from cluster.replay import find_run, replay
-    from cluster.tracking import connect, tracking_uri
+    from cluster.runs.journal import list_segments
+    from cluster.tracking.client import connect, tracking_uri
+    from cluster.tracking.replay import find_run, replay
 
     folder = find_run(job.run, job.storage.home)
     address = without_credentials(tracking_uri(job.tracking, job.storage))
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
         sent.num_lacking,
     )
     if invocation.json:
-        write_json({**plain(sent), "tracking": address})
+        write_json({**as_plain(sent), "tracking": address})
     for complaint in sent.damaged:
         logger.warning("left out: %s", complaint)
     if sent.damaged:

@@ -11,12 +11,14 @@ Examples:
 import logging
 from collections.abc import Sequence
 
-from cluster.config import TRAIN_PRESETS, TrainRun, without_secrets
+from cluster.config import TrainRun, without_secrets
+from cluster.presets import TRAIN_PRESETS
+from cluster.settings import as_plain
 from jobs.cli import run_job
-from jobs.job_view import duration
-from jobs.output import plain, write_json
-from jobs.parsing import parse
-from jobs.rehearsal_view import show_rehearsal
+from jobs.console.dry_run_view import show_rehearsal
+from jobs.console.job_view import duration
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     if invocation.dry_run:
         _describe(run, as_json=invocation.json)
         return
-    from cluster.trainer import fit
+    from cluster.training.trainer import fit
 
     outcome = fit(run)
     logger.info(
@@ -47,9 +49,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _describe(run: TrainRun, *, as_json: bool) -> None:
     """Say what would be trained, where, and how long it takes, after checking the data."""
-    from captioning.training import num_training_steps
-    from cluster.preflight import check_data
-    from cluster.rehearsal import rehearse
+    from captioning.training.loop import num_training_steps
+    from cluster.checks.data import check_data
+    from cluster.checks.rehearsal import rehearse
 
     shard_set = check_data(run)
     num_samples = shard_set.manifest.splits[run.train_split]
@@ -82,7 +84,7 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
             "num_steps": num_steps,
             "vocabulary_size": len(shard_set.vocabulary),
             "folder": str(run.folder),
-            "settings": plain(without_secrets(run)),
+            "settings": as_plain(without_secrets(run)),
         }
         nodes = [node._asdict() for node in rehearsal.nodes]
         write_json(plan | {"nodes": nodes, "num_workers": rehearsal.num_workers, "estimate": estimate})

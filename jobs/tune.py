@@ -17,23 +17,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.config import TrainRun
-from cluster.search_config import TUNE_PRESETS, TuneRun
+from cluster.search.space.config import TUNE_PRESETS, TuneRun
+from cluster.settings import as_plain
 from jobs.cli import run_job
-from jobs.job_view import duration
-from jobs.output import plain, write_json
-from jobs.parsing import parse
-from jobs.rehearsal_view import show_rehearsal
-from jobs.terminal import show_table
-from jobs.trials_view import search_view
+from jobs.console.dry_run_view import show_rehearsal
+from jobs.console.job_view import duration
+from jobs.console.output import write_json
+from jobs.console.parsing import parse
+from jobs.console.search_view import search_view
+from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from cluster.estimate import SearchEstimate
-    from cluster.models import ResolvedModel
-    from cluster.search_plan import SearchPlan
-    from cluster.tuner import SearchOutcome
+    from cluster.registry.models import ResolvedModel
+    from cluster.search.estimate import SearchEstimate
+    from cluster.search.plan import SearchPlan
+    from cluster.search.tuner import SearchOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str]) -> None:
         presets=TUNE_PRESETS,
     )
     run = invocation.settings
-    from cluster.search_plan import plan_search
-    from cluster.tuner import tune
+    from cluster.search.plan import plan_search
+    from cluster.search.tuner import tune
 
     if invocation.dry_run:
         _describe(plan_search(run), as_json=invocation.json)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     _report(outcome)
     then = _train_best(run, outcome) if run.search.then == "train" else {}
     if invocation.json:
-        write_json(plain(outcome) | then)
+        write_json(as_plain(outcome) | then)
 
 
 def _report(outcome: "SearchOutcome") -> None:
@@ -83,15 +84,15 @@ def _report(outcome: "SearchOutcome") -> None:
 
 def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     """Train the best at full length, evaluate it on the validation split and register it."""
-    from cluster.data import ShardSet
-    from cluster.evaluation_cache import CACHE_FOLDER, cached_evaluation
-    from cluster.models import resolve_model
-    from cluster.registering import register
-    from cluster.registry import log_evaluation
-    from cluster.search_plan import best_run, plan_search
-    from cluster.tracking import connect
-    from cluster.trainer import fit
-    from cluster.trials import load_trials
+    from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
+    from cluster.registry.models import resolve_model
+    from cluster.registry.registration import register
+    from cluster.registry.scores import log_evaluation
+    from cluster.search.plan import best_run, plan_search
+    from cluster.search.trials import load_trials
+    from cluster.tracking.client import connect
+    from cluster.training.trainer import fit
 
     (best,) = [trial for trial in load_trials(run.folder) if trial.name == outcome.best_trial]
     wanted: TrainRun = best_run(plan_search(run).run, best)  # as best.yaml has it, on features if trials read any
@@ -128,8 +129,8 @@ def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "M
 
 def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
     """Say what would be searched, where, how many trials run at once, and how long it takes."""
-    from cluster.estimate import estimate_search
-    from cluster.rehearsal import rehearse
+    from cluster.checks.rehearsal import rehearse
+    from cluster.search.estimate import estimate_search
 
     run = plan.run
     show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
@@ -157,7 +158,7 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
     if as_json:
         nodes = [node._asdict() for node in rehearsal.nodes]
         told = {"space": plan.space.description(), "num_trials": plan.num_trials, "nodes": nodes}
-        write_json(told | {"trials_at_once": at_once} | (plain(estimate) if estimate else {}))
+        write_json(told | {"trials_at_once": at_once} | (as_plain(estimate) if estimate else {}))
 
 
 def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:

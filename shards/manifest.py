@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from shards.files import sha256_of
 from shards.images import ImageSpec
 from shards.samples import SetAside
-from shards.storage import ShardFolder, read_file, write_file
+from shards.storage.files import sha256_of
+from shards.storage.folders import ShardFolder, read_file, write_file
 
 T = TypeVar("T")
 

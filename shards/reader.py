@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from shards.manifest import ShardRecord
-from shards.storage import ShardFolder
+from shards.storage.folders import ShardFolder
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
 # Each holds a file descriptor, of which a process has 1,024; training reads from one window of shards at a time.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A captioned image on its way into a shard, and what is set aside with its reason."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from webdataset.writer import TarWriter
 
-from shards.files import replace_file, replacing, sha256_of
 from shards.images import ImageSpec, codec_versions, store_image
 from shards.manifest import ShardRecord, is_whole
 from shards.order import shuffled
 from shards.samples import CaptionedImage, SetAside
-from shards.storage import RemoteShards, ShardFolder, read_file
+from shards.storage.files import replace_file, replacing, sha256_of
+from shards.storage.folders import RemoteShards, ShardFolder, read_file
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.repository import ROOT
+
 # Test processes share the cores: with threads for all of them in each, they take 1.3 times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real photographs, captions and weights, which are no part of the project."""
-    folder = Path(os.environ.get("CAPTIONING_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("CAPTIONING_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real photographs: {folder} does not exist; name their folder in CAPTIONING_DATA")
     return folder
@@ -33,7 +34,7 @@ def one_thread():
 def session():
     """Hold an embedded cluster that all tests of a module share."""
     from cluster.config import ClusterConfig
-    from cluster.session import cluster_session
+    from cluster.resources.session import cluster_session
 
     with cluster_session(ClusterConfig()):
         yield
@@ -43,7 +44,7 @@ def session():
 def empty_tracker(tmp_path_factory) -> Path:
     """Return the database of a tracker without runs, to be copied: MLflow takes a second to make it."""
     from cluster.config import StorageConfig, TrackingConfig
-    from cluster.tracking import connect
+    from cluster.tracking.client import connect
 
     storage = StorageConfig(home=tmp_path_factory.mktemp("tracker"))
     connect(TrackingConfig(), storage)
@@ -64,7 +65,7 @@ def home(tmp_path_factory, empty_tracker):
 def client(home):
     """Return the tracker of the module's home folder."""
     from cluster.config import TrackingConfig
-    from cluster.tracking import connect
+    from cluster.tracking.client import connect
 
     return connect(TrackingConfig(), home)
 
@@ -72,9 +73,9 @@ def client(home):
 @pytest.fixture(scope="session")
 def drawn_shards(tmp_path_factory) -> Path:
     """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px."""
-    from cluster.conversion import convert, plan_conversion
-    from shards.drawn import write_drawn
+    from cluster.data.conversion import convert, plan_conversion
     from shards.images import ImageSpec
+    from shards.synthetic.scenes import write_drawn
 
     folder = tmp_path_factory.mktemp("drawn")
     write_drawn(folder / "scenes", num_train=120, num_val=30, seed=1, size_px=64)
@@ -93,14 +94,15 @@ def tiny_run(tmp_path_factory, drawn_shards, empty_tracker) -> Path:
     """
     import torch
 
-    from captioning.checkpoint import CheckpointDescription, save_checkpoint
     from captioning.config import ModelConfig, OptimizerConfig
-    from captioning.model import CaptionModel
-    from captioning.training import TrainingState, build_optimizer
-    from captioning.vocabulary import load_vocabulary
+    from captioning.data.vocabulary import load_vocabulary
+    from captioning.model.caption_model import CaptionModel
+    from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
+    from captioning.training.loop import TrainingState
+    from captioning.training.optimizer import build_optimizer
     from cluster.config import StorageConfig, TrackingConfig
-    from cluster.runs import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
-    from cluster.tracking import connect, create_run, experiment_id
+    from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
+    from cluster.tracking.client import connect, create_run, experiment_id
 
     storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
     shutil.copy(empty_tracker, storage.home)

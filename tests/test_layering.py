@@ -1,15 +1,18 @@
-"""Which package may import which, parsed from the source: a rule with no test is a wish."""
+"""Which package may import which, parsed from the source, and where files and tests stand."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from collections import Counter
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT
+
 PACKAGES = ("captioning", "cluster", "jobs", "shards")
 FORBIDDEN = {
     "shards": {"captioning", "cluster", "jobs", "ray", "mlflow", "torch", "torchvision"},
@@ -17,54 +20,159 @@ FORBIDDEN = {
     "cluster": {"jobs"},
     "jobs": set(),
 }
-# A process without Ray and MLflow, and a served model, use these parts of ``cluster``.
+# Lowest first: a package imports only from floors below its own (launch may import settings).
+FLOORS = {
+    "cluster": (
+        {"errors", "git", "job_progress", "launch", "settings", "signals"},
+        {"config"},
+        {"presets", "resources", "runs"},
+        {"data", "tracking"},
+        {"checks", "coordination", "evaluation"},
+        {"registry", "submission", "worker"},
+        {"promotion", "provenance", "training"},
+        {"search"},
+        {"api"},
+    ),
+    "captioning": (
+        {"config", "hashing", "pages"},
+        {"data", "serving"},
+        {"model"},
+        {"generation", "training"},
+        {"evaluation"},
+    ),
+    "shards": (
+        {"images", "order", "samples", "storage"},
+        {"archives", "manifest", "sources", "synthetic"},
+        {"reader", "writer"},
+        {"features"},
+    ),
+}
+SAME_FLOOR = {("launch", "settings"), ("resources", "errors")}
+# Packages of ``cluster`` that may import these libraries; all others do without.
+ALLOWED = {
+    "mlflow": {"tracking", "registry", "promotion", "provenance", "search", "training/start"},
+    "ray": {"resources", "checks", "coordination", "data", "worker", "training", "search", "submission"},
+}
+# Processes without Ray and MLflow, and a served model, use these parts of ``cluster``.
 FREE_OF = {
     "cluster/config.py": {"ray", "mlflow", "torch"},
-    "cluster/data.py": {"ray", "mlflow"},
-    "cluster/distributions.py": {"ray", "mlflow", "torch"},
-    "cluster/gate_config.py": {"ray", "mlflow", "torch"},
+    "cluster/data/shard_set.py": {"ray", "mlflow"},
+    "cluster/promotion/gate_config.py": {"ray", "mlflow", "torch"},
     "cluster/launch/render.py": {"ray", "mlflow", "torch"},
     "cluster/launch/settings.py": {"ray", "mlflow", "torch"},
-    "cluster/sampling.py": {"ray", "mlflow", "torch"},
-    "cluster/search.py": {"ray", "mlflow", "torch"},
-    "cluster/serving.py": {"ray"},
+    "cluster/search/space/distributions.py": {"ray", "mlflow", "torch"},
+    "cluster/search/space/sampling.py": {"ray", "mlflow", "torch"},
+    "cluster/search/space/space.py": {"ray", "mlflow", "torch"},
+    "cluster/registry/serving.py": {"ray"},
+    "cluster/worker/rank.py": {"ray", "mlflow"},
 }
+MOST_FILES = 15
+AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
+# Product modules without a test file of their own, and where they are tested.
+TESTED_ELSEWHERE: dict[str, str] = {}
 
 
 def sources(package):
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported_roots(path, *, only_at_import=False):
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if only_at_import else ast.walk(tree)
-    for node in nodes:
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def imports(path):
+    """Return the modules that a file imports anywhere, by absolute names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield (node.module or "").split(".")[0]
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if is_module(name) else f"{node.module}" for name in modules}
+    return found
 
 
-@pytest.mark.parametrize(
-    "path", [path for package in PACKAGES for path in sources(package)], ids=lambda p: f"{p.parent.name}/{p.name}"
-)
-def test_no_module_imports_what_its_layer_forbids(path):
-    assert not set(imported_roots(path)) & FORBIDDEN[path.relative_to(ROOT).parts[0]]
+def is_module(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imported_roots(path):
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def floor_of(name):
+    """Return the number of the floor that a module of a package with floors stands on, and its room."""
+    package, _, rest = name.partition(".")
+    room = rest.split(".")[0]
+    for number, rooms in enumerate(FLOORS[package]):
+        if room in rooms:
+            return number, room
+    raise AssertionError(f"{name} stands on no floor")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_imports_what_its_layer_forbids(package):
+    breaches = {module_name(path): imported_roots(path) & FORBIDDEN[package] for path in sources(package)}
+    assert {name: found for name, found in breaches.items() if found} == {}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_package_imports_only_from_floors_below_its_own(package):
+    upward = []
+    for path in sources(package):
+        if path.parent == ROOT / package and path.name == "__init__.py":
+            continue
+        floor, room = floor_of(module_name(path))
+        for name in imports(path):
+            if name.partition(".")[0] != package or name == package:
+                continue
+            other_floor, other = floor_of(name)
+            if other != room and other_floor >= floor and (room, other) not in SAME_FLOOR:
+                upward.append(f"{module_name(path)} -> {name}")
+    assert upward == []
+
+
+@pytest.mark.parametrize("library", ALLOWED)
+def test_only_some_packages_of_the_cluster_import_a_library(library):
+    breaches = [
+        module_name(path)
+        for path in sources("cluster")
+        if library in imported_roots(path)
+        and not any(
+            path.relative_to(ROOT / "cluster").with_suffix("").as_posix().startswith(room) for room in ALLOWED[library]
+        )
+    ]
+    assert breaches == []
+
+
+def test_no_imports_go_in_a_circle():
+    modules = {module_name(path): path for package in PACKAGES for path in sources(package)}
+    graph = {name: imports(path) & set(modules) - {name} for name, path in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("name", FREE_OF)
 def test_what_runs_without_the_cluster_imports_none_of_it(name):
-    assert not set(imported_roots(ROOT / name)) & FREE_OF[name]
+    assert not imported_roots(ROOT / name) & FREE_OF[name]
 
 
 def test_processes_that_compute_nothing_load_no_torch():
-    names = ("coordinator", "config", "gate_config", "sampling", "search", "store")
+    names = (
+        "coordination.coordinator",
+        "config",
+        "promotion.gate_config",
+        "search.space.sampling",
+        "search.space.space",
+        "runs.checkpoint_store",
+    )
     code = f"import sys, {', '.join(f'cluster.{name}' for name in names)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
 
 
 def test_relative_imports_are_not_used():
-    # The check above reads absolute names alone.
+    # The checks above read absolute names alone.
     relative = [
         path
         for package in PACKAGES
@@ -81,3 +189,30 @@ def test_every_import_is_a_declared_dependency():
     allowed = {module_of.get(name, name.replace("-", "_")) for name in declared} | set(PACKAGES)
     roots = {root for package in PACKAGES for path in sources(package) for root in imported_roots(path)}
     assert roots - set(sys.stdlib_module_names) <= allowed
+
+
+def test_no_folder_holds_more_files_than_a_reader_can_survey():
+    files = [path for package in (*PACKAGES, "tests") for path in sources(package) if path.name != "__init__.py"]
+    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in files)
+    assert {name: size for name, size in sizes.items() if size > MOST_FILES and name not in AS_MANY_AS_JOBS} == {}
+
+
+def test_each_package_says_what_lives_in_it():
+    folders = {path.parent for package in PACKAGES for path in sources(package)}
+    assert [folder for folder in folders if not (ROOT / folder / "__init__.py").read_text().startswith('"""')] == []
+
+
+def test_each_module_has_a_test_file_at_its_mirrored_path_or_a_reason():
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in sources(package)
+        if path.name != "__init__.py"
+    }
+    untested = {name for name in modules if not mirrored(name).is_file()}
+    assert untested == set(TESTED_ELSEWHERE)
+
+
+def mirrored(name):
+    path = ROOT / "tests" / name
+    return path.with_name(f"test_{path.name}")

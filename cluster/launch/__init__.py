@@ -1,1 +1,4 @@
-"""What a site starts from: documents for clouds and Kubernetes, rendered from one set of versions."""
+"""Starter documents for clouds and Kubernetes, rendered from one set of versions.
+
+Reading order: ``settings``, ``render``, ``templates``. Nothing here talks to a cloud.
+"""

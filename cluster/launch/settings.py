@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import tyro
 
-_NODES_FORM = re.compile(r"(\d+)(?::(\d+))?")
+from cluster.settings import parse_range
+
 # A DNS label, short enough for what KubeRay appends to it.
-_NAME_FORM = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_DNS_LABEL_FORM = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _IMAGE_FORM = re.compile(r"[a-z0-9][\w./:@-]*")
 
 
@@ -87,7 +88,7 @@ class LaunchConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds and forms."""
-        if not _NAME_FORM.fullmatch(self.name):
+        if not _DNS_LABEL_FORM.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r} cannot be a cluster's; use up to 40 of a-z, 0-9 and -, a letter first"
             )
@@ -126,11 +127,9 @@ class LaunchConfig:
         return ["--ulimit nofile=65536:65536", *variables]
 
     def _bounds(self) -> tuple[int, int]:
-        form = _NODES_FORM.fullmatch(self.nodes)
-        low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)
-        if low > high:
+        if (bounds := parse_range(self.nodes)) is None:
             raise ValueError(f"nodes {self.nodes} is no number of nodes; use N, or MIN:MAX such as 0:4")
-        return low, high
+        return bounds
 
 
 def _check_uri(uri: str) -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.environment import set_library_defaults
+from cluster.resources.environment import set_library_defaults
 
 set_library_defaults()  # before Ray is imported
 
@@ -27,24 +27,24 @@ from rich.table import Table  # noqa: E402
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig  # noqa: E402
 from cluster.config import ClusterConfig, StorageConfig  # noqa: E402
-from cluster.conversion import convert, plan_conversion  # noqa: E402
-from cluster.search_config import SearchConfig, TuneRun  # noqa: E402
-from cluster.search_features import extract_features  # noqa: E402
-from cluster.search_plan import plan_search  # noqa: E402
-from cluster.session import cluster_session  # noqa: E402
-from cluster.trials import load_trials  # noqa: E402
-from cluster.tuner import tune  # noqa: E402
-from shards.drawn import write_drawn  # noqa: E402
+from cluster.data.conversion import convert, plan_conversion  # noqa: E402
+from cluster.resources.session import cluster_session  # noqa: E402
+from cluster.search.features import extract_features  # noqa: E402
+from cluster.search.plan import plan_search  # noqa: E402
+from cluster.search.space.config import SearchConfig, TuneRun  # noqa: E402
+from cluster.search.trials import load_trials  # noqa: E402
+from cluster.search.tuner import tune  # noqa: E402
 from shards.images import ImageSpec  # noqa: E402
+from shards.synthetic.scenes import write_drawn  # noqa: E402
 
 _PLAIN = """
 import sys, time
 from pathlib import Path
-from cluster.environment import set_library_defaults
+from cluster.resources.environment import set_library_defaults
 set_library_defaults()
 import pickle
-from cluster.runs import RunRecord
-from cluster.trial import train_alone
+from cluster.runs.record import RunRecord
+from cluster.search.trainable import train_alone
 run, plan = pickle.loads(Path(sys.argv[1]).read_bytes())
 run.folder.mkdir(parents=True)
 RunRecord(name=run.name, identity={}).save(run.folder)
@@ -106,8 +106,8 @@ def measure(run: TuneRun, *, at_once: int) -> tuple[float, list[float]]:
 def measure_plain(run: TuneRun, folder: Path) -> tuple[float, list[float]]:
     """Train the same trials as plain processes, two at once; return as ``measure`` does."""
 
-    from cluster.trial import TrialPlan
-    from cluster.trials import trial_run
+    from cluster.search.trainable import TrialPlan
+    from cluster.search.trials import trial_run
 
     elsewhere = replace(run, storage=StorageConfig(home=folder / "plain"))
     plan = TrialPlan(run=elsewhere, tracking_uri="", num_samples=1, lineage={})

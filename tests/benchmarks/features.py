@@ -23,16 +23,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from captioning.calibration import calibrate
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from captioning.model import CaptionModel
-from captioning.training import TrainingState, build_optimizer, train
-from cluster.conversion import convert, plan_conversion
-from cluster.data import ShardSet, calibration_images, training_batches
-from cluster.features import extract, plan_extraction
-from shards.drawn import write_drawn
-from shards.features import FeatureSettings
+from captioning.model.calibration import calibrate
+from captioning.model.caption_model import CaptionModel
+from captioning.training.loop import TrainingState, train
+from captioning.training.optimizer import build_optimizer
+from cluster.data.conversion import convert, plan_conversion
+from cluster.data.extraction import extract, plan_extraction
+from cluster.data.loading import calibration_images, training_batches
+from cluster.data.shard_set import ShardSet
+from shards.features.manifest import FeatureSettings
 from shards.images import ImageSpec
+from shards.synthetic.scenes import write_drawn
 
 _CPU = torch.device("cpu")
 _TURN_STEPS = 5

@@ -23,23 +23,25 @@ from mlflow.entities import Metric
 from rich.console import Console
 from rich.table import Table
 
-from captioning.checkpoint import CheckpointDescription
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from captioning.model import CaptionModel
-from captioning.training import TrainingState, build_optimizer, train
+from captioning.model.caption_model import CaptionModel
+from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.loop import TrainingState, train
+from captioning.training.optimizer import build_optimizer
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
-from cluster.conversion import convert, plan_conversion
-from cluster.data import ShardSet, training_batches
-from cluster.driver import start_coordinator
-from cluster.link import Link
-from cluster.protocol import CoordinatorSettings, Place
-from cluster.runs import store_of
-from cluster.saving import BackgroundWriter, Saver
-from cluster.session import cluster_session
-from cluster.starts import start_record
-from cluster.tracking import tracking_uri
-from shards.drawn import write_drawn
+from cluster.coordination.client import Link
+from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.data.conversion import convert, plan_conversion
+from cluster.data.loading import training_batches
+from cluster.data.shard_set import ShardSet
+from cluster.resources.session import cluster_session
+from cluster.runs.record import store_of
+from cluster.tracking.client import tracking_uri
+from cluster.training.driver import start_coordinator
+from cluster.training.start import start_record
+from cluster.worker.checkpointing import BackgroundWriter, Saver
 from shards.images import ImageSpec
+from shards.synthetic.scenes import write_drawn
 
 _LOSS = "train_loss_nats"
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.environment import set_library_defaults
+from cluster.resources.environment import set_library_defaults
 
 set_library_defaults()  # before Ray is imported
 
@@ -22,13 +22,13 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from cluster.config import StorageConfig  # noqa: E402
-from cluster.conversion import convert, plan_conversion  # noqa: E402
-from cluster.search_config import TUNE_PRESETS, TuneRun  # noqa: E402
-from cluster.session import cluster_session  # noqa: E402
-from cluster.tuner import SearchOutcome, tune  # noqa: E402
-from jobs.parsing import parse  # noqa: E402
-from shards.drawn import write_drawn  # noqa: E402
+from cluster.data.conversion import convert, plan_conversion  # noqa: E402
+from cluster.resources.session import cluster_session  # noqa: E402
+from cluster.search.space.config import TUNE_PRESETS, TuneRun  # noqa: E402
+from cluster.search.tuner import SearchOutcome, tune  # noqa: E402
+from jobs.console.parsing import parse  # noqa: E402
 from shards.images import ImageSpec  # noqa: E402
+from shards.synthetic.scenes import write_drawn  # noqa: E402
 
 
 def settings_of(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

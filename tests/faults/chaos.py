@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disturbing import Disturbance, disturb
-from harness import local_cluster
-from running import TrainingRun
-from strikes import KINDS, plan_events
-from tracker import Tracker
-from verdict import assert_nothing_is_left, assert_unharmed
+from tests.faults.disturbing import Disturbance, disturb
+from tests.faults.strikes import KINDS, plan_events
+from tests.faults.verdict import assert_nothing_is_left, assert_unharmed
+from tests.support.local_cluster import local_cluster
+from tests.support.tracker_process import Tracker
+from tests.support.training_process import TrainingRun
 
 logger = logging.getLogger("chaos")
 
@@ -178,9 +178,9 @@ def as_text(report: Report) -> str:
 
 
 def _drawn_shards(folder: Path) -> Path:
-    from cluster.conversion import convert, plan_conversion
-    from shards.drawn import write_drawn
+    from cluster.data.conversion import convert, plan_conversion
     from shards.images import ImageSpec
+    from shards.synthetic.scenes import write_drawn
 
     write_drawn(folder / "scenes", num_train=_NUM_DRAWN, num_val=30, seed=1, size_px=64)
     plan = plan_conversion(

@@ -5,12 +5,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from harness import LocalCluster
-from running import TrainingRun
-from strikes import KINDS, Event, Scene, Strike
-from tracker import Tracker
-
-from cluster.ledger import read_ledger
+from cluster.runs.sample_ledger import read_ledger
+from tests.faults.strikes import KINDS, Event, Scene, Strike
+from tests.support.local_cluster import LocalCluster
+from tests.support.tracker_process import Tracker
+from tests.support.training_process import TrainingRun
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from mlflow import MlflowClient
-from registered import judgement
 
-from cluster.promotion import GateRefusal, promote, rollback
+from cluster.promotion.promotion import GateRefusal, promote, rollback
+from tests.support.registered_versions import judgement
 
 STARTING = multiprocessing.get_context("forkserver")
-STARTING.set_forkserver_preload(["cluster.promotion", "cluster.tracking"])
+STARTING.set_forkserver_preload(["cluster.promotion.promotion", "cluster.tracking.client"])
 
 
 # A client that is quick to try again, and silent.

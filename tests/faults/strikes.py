@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psutil
-from harness import LocalCluster, strike
-from running import TrainingRun, interrupt, tracked_runs
-from tracker import Tracker
+
+from tests.support.local_cluster import LocalCluster, strike
+from tests.support.tracker_process import Tracker
+from tests.support.training_process import TrainingRun, interrupt, tracked_runs
 
 NOTICE_SECONDS = 30
 _FOLLOW_SHARE = 0.2
@@ -109,7 +110,7 @@ def _drain_node(scene: Scene, choice: float) -> str | None:
     node = _chosen(nodes, choice)
     scene.cluster.drain_node(node, seconds=NOTICE_SECONDS)
     scene.after(choice, scene.cluster.add_node)
-    scene.after(NOTICE_SECONDS, lambda: scene.cluster.kill_node(node) if node in scene.cluster.nodes else None)
+    scene.after(NOTICE_SECONDS, lambda: scene.cluster.kill_node(node) if node in scene.cluster.checks.nodes else None)
     return ""
 
 

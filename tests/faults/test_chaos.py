@@ -1,8 +1,9 @@
 """A run that is disturbed five times ends as one that nobody disturbed; and the drawing of what happens when."""
 
 import pytest
-from chaos import Report, as_markdown, as_text, run_chaos
-from strikes import KINDS, plan_events
+
+from tests.faults.chaos import Report, as_markdown, as_text, run_chaos
+from tests.faults.strikes import KINDS, plan_events
 
 KILLED = ("worker", "node", "driver", "controller", "coordinator")
 

@@ -7,18 +7,18 @@ import uuid
 import psutil
 import pytest
 import ray
-from harness import wait_until
-from tiny import MODEL, VOCABULARY, training_state
 
-from captioning.checkpoint import CheckpointDescription
+from captioning.training.checkpoint import CheckpointDescription
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig
-from cluster.driver import start_coordinator
-from cluster.link import Link
-from cluster.protocol import CoordinatorSettings
-from cluster.runs import RunRecord, load_record, store_of
-from cluster.saving import BackgroundWriter, Saver
-from cluster.session import cluster_session
-from cluster.tracking import connect, create_run, experiment_id, tracking_uri
+from cluster.coordination.client import Link
+from cluster.coordination.messages import CoordinatorSettings
+from cluster.resources.session import cluster_session
+from cluster.runs.record import RunRecord, load_record, store_of
+from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.training.driver import start_coordinator
+from cluster.worker.checkpointing import BackgroundWriter, Saver
+from tests.support.local_cluster import wait_until
+from tests.support.tiny_models import MODEL, VOCABULARY, training_state
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 

@@ -9,20 +9,19 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness import wait_until
-from hosts import BIN, hosts_or_skip
 
-from cluster.ledger import read_ledger
-from cluster.runs import load_record
-from shards.drawn import write_drawn
+from cluster.runs.record import load_record
+from cluster.runs.sample_ledger import read_ledger
+from shards.synthetic.scenes import write_drawn
+from tests.support.hosts import BIN, hosts_or_skip
+from tests.support.local_cluster import wait_until
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
 (STORY,) = re.findall(r"```shell\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 EXPORT, *COMMANDS = STORY.replace("\\\n", " ").strip().splitlines()
 CONVERT, CHECK, TUNE, TRAIN, WATCH, LOGS, EVALUATE, REGISTER, PROMOTE, MODELS = COMMANDS

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.tracking import connect
+from cluster.tracking.client import connect
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 NUM_STEPS = 40

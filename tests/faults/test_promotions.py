@@ -3,13 +3,13 @@
 from itertools import pairwise
 
 import pytest
-from cutting import cutting
 from mlflow import MlflowClient
-from promoting import STARTING, change_often, promote_version
-from registered import alias_of, make_champion, servable
-from tracker import Tracker
 
-from cluster.champions import read_standing, settle
+from cluster.registry.champion import read_standing, settle
+from tests.faults.cutting import cutting
+from tests.faults.promoting import STARTING, change_often, promote_version
+from tests.support.registered_versions import alias_of, make_champion, servable
+from tests.support.tracker_process import Tracker
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from chaos import flags_for
-from harness import local_cluster, wait_until
-from running import TrainingRun
-from verdict import assert_nothing_is_left, assert_unharmed
+
+from tests.faults.chaos import flags_for
+from tests.faults.verdict import assert_nothing_is_left, assert_unharmed
+from tests.support.local_cluster import local_cluster, wait_until
+from tests.support.training_process import TrainingRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -27,12 +28,12 @@ def story(tmp_path_factory, drawn_shards):
             plan = fixed.plan()
             fixed.start()
             fixed.finish(seconds=300)
-            cluster.kill_node(cluster.nodes[-1])
+            cluster.kill_node(cluster.checks.nodes[-1])
             elastic.start()
             wait_for_workers(elastic, 1)
             cluster.add_node()
             wait_for_workers(elastic, 2)
-            cluster.kill_node(cluster.nodes[0])
+            cluster.kill_node(cluster.checks.nodes[0])
             wait_for_workers(elastic, 1)
             progress = elastic.progress()
             elastic.finish(seconds=300)

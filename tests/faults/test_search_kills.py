@@ -6,13 +6,13 @@ from collections import Counter
 
 import psutil
 import pytest
-from harness import local_cluster, strike, wait_until
-from running import command, environment
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.runs import load_record
-from cluster.tracking import connect
-from cluster.trials import load_trials
+from cluster.runs.record import load_record
+from cluster.search.trials import load_trials
+from cluster.tracking.client import connect
+from tests.support.local_cluster import local_cluster, strike, wait_until
+from tests.support.training_process import command, environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -77,7 +77,7 @@ class SearchProcess:
 
 def trial_processes(cluster):
     """Return the live processes of trials that have begun."""
-    nodes = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.nodes]
+    nodes = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.checks.nodes]
     return [
         child for node in nodes for child in node.children() if "TrialProcess" in child.name() + child.cmdline()[0]
         or "ResourceTrainable" in child.cmdline()[0]

@@ -3,9 +3,10 @@
 import signal
 
 import pytest
-from chaos import flags_for
-from harness import local_cluster, wait_until
-from running import TrainingRun
+
+from tests.faults.chaos import flags_for
+from tests.support.local_cluster import local_cluster, wait_until
+from tests.support.training_process import TrainingRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(600)]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from harness import NAMESPACE, LocalCluster, wait_until
-from running import TrainingRun, tracked_runs
 from safetensors.torch import load_file
 
-from cluster.ledger import Account, read_ledger
-from cluster.runs import local_checkpoint
+from cluster.runs.record import local_checkpoint
+from cluster.runs.sample_ledger import Account, read_ledger
+from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
+from tests.support.training_process import TrainingRun, tracked_runs
 
 _SETTLE_SECONDS = 60.0
 

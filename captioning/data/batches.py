@@ -1,0 +1,222 @@
+"""Bytes and captions -> a batch of tensors.
+
+Shapes: B images, S pixels a side, R regions, C channels, N captions, T words with <bos> and <eos>, M targets.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captioning.config import ModelConfig
+from captioning.data.pixels import Augmentation, decode_image
+from captioning.data.vocabulary import BOS, EOS, PAD, Vocabulary
+
+
+class CaptionedJpeg(NamedTuple):
+    """One image of the training stream, as stored."""
+
+    key: str
+    position: int
+    jpeg: bytes
+    captions: tuple[str, ...]
+    shard: str
+
+
+class BadSample(NamedTuple):
+    """One that cannot be trained on.
+
+    Attributes:
+        key: of the sample.
+        shard: its name.
+        position: in the training stream; in validation, the number within the split.
+        reason: what is wrong with it.
+    """
+
+    key: str
+    shard: str
+    position: int
+    reason: str
+
+
+class EncodedSample(NamedTuple):
+    """One image of the training stream, without its pixels.
+
+    Attributes:
+        key: of the sample.
+        position: in the training stream.
+        shard: its name.
+        words: (L,) int32, its captions as ``encode_captions`` returns them; at least one.
+    """
+
+    key: str
+    position: int
+    shard: str
+    words: np.ndarray
+
+
+class CaptionBatch(NamedTuple):
+    """Images with all of their captions.
+
+    A batch without any image is blank: it holds one black image with a caption without targets, so that a process
+    computes with it as with any other, and adds exactly nothing to loss and gradient.
+
+    Attributes:
+        images: (B, 3, S, S) uint8; or what a frozen encoder made of them, (B, R, C) float16.
+        tokens: (N, T) int64 word ids: <bos>, the words, <eos>, then <pad>.
+        image_of_caption: (N,) int64, row of ``images``.
+        position: (N,) int64, position of the caption's image in the training stream.
+        caption: (N,) int64, number of the caption within its image.
+        keys: of the B images; none of a blank batch.
+        shards: of the B images, by name; none of a blank batch.
+        bad: samples that belong here, and were left out.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    image_of_caption: Tensor
+    position: Tensor
+    caption: Tensor
+    keys: tuple[str, ...]
+    shards: tuple[str, ...]
+    bad: tuple[BadSample, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        """Return the images that count."""
+        return len(self.keys)
+
+    @property
+    def num_targets(self) -> int:
+        """Return M, the words that are predicted: all but <bos> and <pad>."""
+        return int(self._is_target().sum())
+
+    def targets(self) -> Tensor:
+        """Return (M,) int64, caption by caption."""
+        return self.tokens[:, 1:][self._is_target()]
+
+    def image_of_target(self) -> Tensor:
+        """Return (M,) int64, row of ``images``, in the order of the targets."""
+        return self.image_of_caption[:, None].expand(-1, self.tokens.shape[1] - 1)[self._is_target()]
+
+    def positions(self) -> list[int]:
+        """Return the position of each image that counts."""
+        positions = torch.zeros(len(self.images), dtype=torch.int64, device=self.position.device)
+        positions[self.image_of_caption] = self.position
+        return positions[: self.num_images].tolist()
+
+    def without(self, positions: Collection[int]) -> "CaptionBatch":
+        """Return the batch without the images at these positions; what is listed as bad stays as it is."""
+        rows = [row for row, position in enumerate(self.positions()) if position not in positions]
+        if not rows:
+            return _blank(torch.zeros_like(self.images[:1]))._replace(bad=self.bad)
+        kept = torch.tensor(rows, device=self.images.device)
+        captions = torch.isin(self.image_of_caption, kept)
+        return self._replace(
+            images=self.images[kept],
+            tokens=self.tokens[captions],
+            image_of_caption=torch.searchsorted(kept, self.image_of_caption[captions]),
+            position=self.position[captions],
+            caption=self.caption[captions],
+            keys=tuple(self.keys[row] for row in rows),
+            shards=tuple(self.shards[row] for row in rows),
+        )
+
+    def to(self, device: torch.device) -> "CaptionBatch":
+        """Return the batch on a device."""
+        names = ("images", "tokens", "image_of_caption", "position", "caption")
+        return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    def _is_target(self) -> Tensor:
+        return self.tokens[:, 1:] != PAD
+
+
+def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionBatch:
+    """Return a batch without any image.
+
+    Args:
+        size_px: S.
+        device: the CPU if not given.
+    """
+    return _blank(torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device))
+
+
+def _blank(image: Tensor) -> CaptionBatch:
+    zero = torch.zeros(1, dtype=torch.int64, device=image.device)
+    return CaptionBatch(image, torch.tensor([[BOS, PAD]], device=image.device), zero, zero, zero, (), ())
+
+
+def encode_captions(captions: Sequence[str], vocabulary: Vocabulary, *, max_words: int) -> np.ndarray:
+    """Return (L,) int32 word ids: <bos>, at most ``max_words`` words and <eos> of every caption, one after another."""
+    encoded = (vocabulary.encode(caption)[:max_words] for caption in captions)
+    return np.fromiter((number for ids in encoded for number in (BOS, *ids, EOS)), np.int32)
+
+
+def batch_of(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSample, ...] = ()) -> CaptionBatch:
+    """Put images, or features of images, and their captions together, and pad the captions to one length.
+
+    Args:
+        images: of the samples, as in the batch; none makes it blank.
+        samples: in the order of the images.
+        bad: samples that were left out.
+    """
+    if not samples:
+        return _blank(images.new_zeros(1, *images.shape[1:]))._replace(bad=bad)
+    words = np.concatenate([sample.words for sample in samples])
+    ends = np.flatnonzero(words == EOS) + 1
+    lengths = np.diff(ends, prepend=0)
+    tokens = np.full((len(ends), lengths.max()), PAD, np.int64)
+    tokens[np.arange(lengths.max()) < lengths[:, None]] = words
+    num_captions = [int((sample.words == EOS).sum()) for sample in samples]
+    caption = np.concatenate([np.arange(count) for count in num_captions])
+    rows = np.repeat(np.arange(len(samples)), num_captions)
+    position = np.array([sample.position for sample in samples])[rows]
+    image_of_caption, positions, captions = (torch.from_numpy(column) for column in (rows, position, caption))
+    keys, shards = (tuple(getattr(sample, name) for sample in samples) for name in ("key", "shard"))
+    return CaptionBatch(images, torch.from_numpy(tokens), image_of_caption, positions, captions, keys, shards, bad)
+
+
+def make_batch(
+    samples: Sequence[CaptionedJpeg | BadSample],
+    vocabulary: Vocabulary,
+    *,
+    model: ModelConfig,
+    max_caption_words: int,
+    augmentation: Augmentation | None = None,
+) -> CaptionBatch:
+    """Decode images, encode captions and pad them to one length.
+
+    Samples that were found to be bad, that have no caption or do not decode are left out, and listed as bad; if no
+    other is left, the batch is blank.
+    """
+    decoded = [_decoded(sample, model.image_size_px, augmentation) for sample in samples]
+    bad = tuple(one for one in decoded if isinstance(one, BadSample))
+    good = [one for one in decoded if not isinstance(one, BadSample)]
+    if not good:
+        return blank_batch(model.image_size_px)._replace(bad=bad)
+    encoded = [
+        EncodedSample(
+            sample.key,
+            sample.position,
+            sample.shard,
+            encode_captions(sample.captions, vocabulary, max_words=max_caption_words),
+        )
+        for sample, _ in good
+    ]
+    return batch_of(torch.stack([image for _, image in good]), encoded, bad)
+
+
+def _decoded(
+    sample: CaptionedJpeg | BadSample, size_px: int, augmentation: Augmentation | None
+) -> tuple[CaptionedJpeg, Tensor] | BadSample:
+    """Return a sample with its image, or what is wrong with it."""
+    if isinstance(sample, BadSample):
+        return sample
+    if not sample.captions:
+        return BadSample(sample.key, sample.shard, sample.position, "it has no caption")
+    try:
+        return sample, decode_image(sample.jpeg, size_px, augmentation=augmentation, position=sample.position)
+    except ValueError as error:
+        return BadSample(sample.key, sample.shard, sample.position, str(error))

@@ -1,0 +1,101 @@
+"""Words <-> ids. The file holds one word a line; the line number, from 0, is the id."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from captioning.data.tokenizer import tokenize
+
+SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
+PAD, BOS, EOS, UNK = range(4)
+
+
+class Vocabulary:
+    """The words that a model knows.
+
+    Args:
+        words: by id, the special words first.
+
+    Raises:
+        ValueError: the special words are not first, a word is empty, or a word stands twice.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self._id_of = {word: number for number, word in enumerate(self.words)}
+        if self.words[:4] != SPECIAL_WORDS:
+            raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(self.words[:4])!r}")
+        if "" in self._id_of:
+            raise ValueError(f"word {self._id_of['']} of the vocabulary is empty; build it again")
+        if len(self._id_of) < len(self.words):
+            repeated = Counter(self.words).most_common(1)[0][0]
+            raise ValueError(f"the word {repeated!r} stands in the vocabulary more than once; build it again")
+
+    def __len__(self) -> int:
+        """Return the number of words, special ones included."""
+        return len(self.words)
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of the file, as 64 hexadecimal digits."""
+        return hashlib.sha256(self.content()).hexdigest()
+
+    def content(self) -> bytes:
+        """Return the content of the file."""
+        return "".join(f"{word}\n" for word in self.words).encode()
+
+    def encode(self, caption: str) -> list[int]:
+        """Return the ids of a caption's words; those that are not known, or spelt as a special word, become <unk>."""
+        known = (self._id_of.get(word, UNK) for word in tokenize(caption))
+        return [max(number, UNK) for number in known]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the words up to <eos>, without special words, with single spaces between them."""
+        words = []
+        for number in ids:
+            if number == EOS:
+                break
+            if number >= len(SPECIAL_WORDS):
+                words.append(self.words[number])
+        return " ".join(words)
+
+
+def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabulary:
+    """Take the words that stand at least ``minimum_count`` times in the captions, the most frequent first.
+
+    A caption that spells a special word, such as <unk>, adds nothing to them.
+    """
+    counts = Counter(word for caption in captions for word in tokenize(caption))
+    frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
+    return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))])
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Read a vocabulary file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; run captioning convert") from None
+    return parse_vocabulary(content, str(path))
+
+
+def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
+    """Read the content of a vocabulary file.
+
+    Args:
+        content: of the file.
+        source: where it lies, for messages.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return Vocabulary(content.decode().removesuffix("\n").split("\n"))
+    except ValueError as error:
+        raise ValueError(f"{source} is no vocabulary: {error}") from None

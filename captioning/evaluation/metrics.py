@@ -1,0 +1,169 @@
+"""BLEU-1 to 4, ROUGE-L and CIDEr-D, as the official COCO caption evaluation computes them.
+
+- BLEU: Papineni et al. 2002, https://aclanthology.org/P02-1040; the closest reference length, over the whole corpus.
+- ROUGE-L: Lin 2004, https://aclanthology.org/W04-1013; beta = 1.2, the best precision and the best recall of an image.
+- CIDEr-D: Vedantam et al. 2015, https://arxiv.org/abs/1411.5726. The class ``Cider`` of pycocoevalcap, which the COCO
+  server reports as CIDEr, is CIDEr-D and not the paper's plain CIDEr: it clips n-gram weights to the reference's, has a
+  Gaussian length penalty (sigma = 6) and stems nothing. A perfect score is 10.
+
+The scorers are the official ones, from pycocoevalcap; the words come from ``tokenizer``, in place of its Java.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from captioning.data.tokenizer import tokenize
+
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+_BLEU_ORDER = 4
+# What the official scorer adds, against division by zero, above and below.
+_TINY, _SMALL = 1e-15, 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageScores:
+    """Scores of one caption; CIDEr-D and ROUGE-L of a corpus are their means over images, BLEU is not."""
+
+    bleu_4: float
+    rouge_l: float
+    cider_d: float
+    bleu_counts: tuple[int, ...]
+    """What BLEU adds up over images: 1- to 4-grams that a reference has, all 1- to 4-grams, words, words of the closest
+    reference."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionScores:
+    """Scores of a corpus: BLEU and ROUGE-L in 0..1, CIDEr-D in 0..10."""
+
+    bleu_1: float
+    bleu_2: float
+    bleu_3: float
+    bleu_4: float
+    rouge_l: float
+    cider_d: float
+    images: dict[int, ImageScores]
+    """By image id, ascending."""
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the corpus scores by the names that papers use."""
+        scores = (self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider_d)
+        return dict(zip(METRICS, scores, strict=True))
+
+
+def score_captions(candidates: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> CaptionScores:
+    """Score one caption an image against the captions that people wrote for it.
+
+    CIDEr-D weighs words by their rarity in these references, so that it compares only over the same images, and is 0
+    for a single one.
+
+    Args:
+        candidates: raw caption by image id; one without words is allowed and scores 0.
+        references: raw captions by image id, of the same images; one without words is left out.
+
+    Raises:
+        ValueError: no images, images on one side only, or an image whose references have no words.
+    """
+    _check_same_images(candidates.keys(), references.keys())
+    # Ascending, so that the sums do not depend on the order in which the captions arrived.
+    results = {image_id: [_joined_words(candidates[image_id])] for image_id in sorted(candidates)}
+    truths = {image_id: _reference_words(image_id, references[image_id]) for image_id in results}
+    bleu, images = _score(truths, results)
+    return CaptionScores(
+        bleu_1=bleu[0],
+        bleu_2=bleu[1],
+        bleu_3=bleu[2],
+        bleu_4=bleu[3],
+        rouge_l=fmean(image.rouge_l for image in images),
+        cider_d=fmean(image.cider_d for image in images),
+        images=dict(zip(results, images, strict=True)),
+    )
+
+
+def summands(images: Mapping[int, ImageScores]) -> np.ndarray:
+    """Return what the corpus scores are made of, so that sums over any images give the scores of these.
+
+    Args:
+        images: of a corpus.
+
+    Returns:
+        (N, 12) float64, a row an image by ascending id: the BLEU counts, ROUGE-L, CIDEr-D.
+    """
+    rows = [(*image.bleu_counts, image.rouge_l, image.cider_d) for _, image in sorted(images.items())]
+    return np.array(rows, dtype=np.float64)
+
+
+def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
+    """Return corpus scores by metric.
+
+    CIDEr-D keeps the rarity of words of the corpus that the images come from.
+
+    Args:
+        sums: (..., 12) float64, of rows of ``summands``.
+        num_images: rows in each sum.
+
+    Returns:
+        (...) float64 for each of ``METRICS``.
+    """
+    right, of, (length, reference_length) = sums[..., :4], sums[..., 4:8], np.moveaxis(sums[..., 8:10], -1, 0)
+    precisions = np.cumprod((right + _TINY) / (of + _SMALL), axis=-1)
+    brevity = np.exp(np.minimum(0.0, 1 - (reference_length + _SMALL) / (length + _TINY)))
+    bleu = [precisions[..., n] ** (1 / (n + 1)) * brevity for n in range(_BLEU_ORDER)]
+    return dict(zip(METRICS, (*bleu, sums[..., 10] / num_images, sums[..., 11] / num_images), strict=True))
+
+
+def _score(truths: dict[int, list[str]], results: dict[int, list[str]]) -> tuple[list[float], list[ImageScores]]:
+    # Imported here: 0.1 s that reading a config should not cost.
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    scorer = BleuScorer(n=_BLEU_ORDER)
+    for image_id, (candidate,) in results.items():
+        scorer += (candidate, truths[image_id])
+    bleu, (*_, bleu_4) = scorer.compute_score(option="closest", verbose=0)  # Above 0 it prints.
+    _, rouge_l = Rouge().compute_score(truths, results)
+    _, cider_d = Cider().compute_score(truths, results)
+    per_image = zip(bleu_4, rouge_l, cider_d, map(_bleu_counts, scorer.ctest), strict=True)
+    return bleu, [
+        ImageScores(bleu_4=float(b), rouge_l=float(r), cider_d=float(c), bleu_counts=counts)
+        for b, r, c, counts in per_image
+    ]
+
+
+def _bleu_counts(found: Mapping[str, Any]) -> tuple[int, ...]:
+    length = found["testlen"]
+    closest = min(found["reflen"], key=lambda words: (abs(words - length), words))
+    return *found["correct"], *found["guess"], length, closest
+
+
+def _joined_words(caption: str) -> str:
+    return " ".join(tokenize(caption))
+
+
+def _reference_words(image_id: int, captions: Sequence[str]) -> list[str]:
+    words = [joined for caption in captions if (joined := _joined_words(caption))]
+    if not words:
+        raise ValueError(
+            f"image {image_id} has no word in its {len(captions)} references: nothing to score against; leave it out"
+        )
+    return words
+
+
+def _check_same_images(candidates: Set[int], references: Set[int]) -> None:
+    if not candidates and not references:
+        raise ValueError("0 images to score: scores are means over images; give at least one caption")
+    if missing := sorted(candidates - references):
+        raise ValueError(
+            f"{len(missing)} of {len(candidates)} candidates have no references (image {missing[0]} first); "
+            "score captions and references of the same split"
+        )
+    if missing := sorted(references - candidates):
+        raise ValueError(
+            f"{len(missing)} of {len(references)} images with references have no candidate (image {missing[0]} first); "
+            "caption every image, or leave its references out"
+        )

@@ -1,0 +1,124 @@
+"""Search for the caption that a model finds most likely.
+
+Shapes: B images, K beams, T words, V words known.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captioning.data.vocabulary import BOS, EOS, PAD, UNK
+from captioning.model.decoder import Decoder
+
+
+class Captions(NamedTuple):
+    """The best captions of a batch of images, best first.
+
+    Where there are fewer than K captions, the last of them are empty and have a log-probability of minus infinity.
+
+    Attributes:
+        tokens: (B, K, T) int64, <eos> and then <pad> after the last word.
+        log_probability: (B, K) float, in nats, of the words and <eos>.
+        score: (B, K) float, the length-normalised log-probability that ranks them.
+    """
+
+    tokens: Tensor
+    log_probability: Tensor
+    score: Tensor
+
+
+def greedy_search(decoder: Decoder, features: Tensor, *, max_words: int) -> Captions:
+    """Take the most likely word at every step: a beam of one."""
+    return beam_search(decoder, features, beam_size=1, max_words=max_words)
+
+
+@torch.no_grad()
+def beam_search(
+    decoder: Decoder, features: Tensor, *, beam_size: int, max_words: int, length_power: float = 1.0
+) -> Captions:
+    """Keep the ``beam_size`` most likely beginnings of every image's caption at every step.
+
+    A caption's score is its log-probability over (its words, <eos> among them) ** ``length_power``; <unk> is never
+    written.
+
+    Args:
+        decoder: any.
+        features: (B, R, C).
+        beam_size: K.
+        max_words: T; a caption that is not complete by then ends there.
+        length_power: 0 ranks by log-probability, 1 by its mean over words.
+
+    Returns:
+        K captions for each image.
+
+    Raises:
+        ValueError: the beam or the length is not positive.
+    """
+    if beam_size < 1 or max_words < 1:
+        raise ValueError(f"a beam of {beam_size} with {max_words} words finds no caption; use at least 1 of each")
+    beams = _Beams(features.shape[0], beam_size, max_words, features.device)
+    state = tuple(part.repeat_interleave(beam_size, dim=0) for part in decoder.start(features))
+    for length in range(max_words):
+        logits, state = decoder.step(state, beams.last_tokens())
+        rows = beams.extend(_allowed_log_probability(logits), length)
+        state = tuple(part[rows] for part in state)
+        if beams.are_complete():
+            break
+    return beams.ranked(length_power)
+
+
+def _allowed_log_probability(logits: Tensor) -> Tensor:
+    """Return (rows, V) log-probabilities, with the words that are never written at minus infinity."""
+    scores = torch.log_softmax(logits.float(), dim=-1)
+    scores[:, [PAD, BOS, UNK]] = -torch.inf
+    return scores
+
+
+class _Beams:
+    """The beginnings of captions that a search holds."""
+
+    def __init__(self, num_images: int, beam_size: int, max_words: int, device: torch.device) -> None:
+        shape = num_images, beam_size
+        self.tokens = torch.full((*shape, max_words), PAD, dtype=torch.int64, device=device)
+        # One beam at first: K copies of <bos> would only find K times the same caption.
+        self.log_probability = torch.full(shape, -torch.inf, device=device)
+        self.log_probability[:, 0] = 0
+        self.is_done = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.num_scored = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._last = torch.full((num_images * beam_size,), BOS, dtype=torch.int64, device=device)
+
+    def last_tokens(self) -> Tensor:
+        return self._last
+
+    def extend(self, scores: Tensor, length: int) -> Tensor:
+        """Choose the best continuations by scores (B * K, V); return the rows (B * K,) that they continue."""
+        num_images, beam_size = self.log_probability.shape
+        vocabulary_size = scores.shape[-1]
+        scores = scores.view(num_images, beam_size, vocabulary_size)
+        # A complete caption has one continuation, <pad>, that costs nothing.
+        only_pad = torch.full_like(scores[0, 0], -torch.inf)
+        only_pad[PAD] = 0
+        scores = torch.where(self.is_done[..., None], only_pad, scores)
+        totals = (self.log_probability[..., None] + scores).flatten(1)
+        self.log_probability, choice = totals.topk(beam_size, dim=1)
+        beam, token = choice // vocabulary_size, choice % vocabulary_size
+        self.tokens = self.tokens.gather(1, beam[..., None].expand_as(self.tokens))
+        self.tokens[..., length] = token
+        was_done = self.is_done.gather(1, beam)
+        self.num_scored = self.num_scored.gather(1, beam) + ~was_done
+        # A beam that cannot be is done, so that nobody waits for it.
+        self.is_done = was_done | (token == EOS) | self.log_probability.isneginf()
+        self._last = token.flatten()
+        images = torch.arange(num_images, device=scores.device)[:, None]
+        return (images * beam_size + beam).flatten()
+
+    def are_complete(self) -> bool:
+        return bool(self.is_done.all())
+
+    def ranked(self, length_power: float) -> Captions:
+        self.tokens[self.log_probability.isneginf()] = PAD
+        score = self.log_probability / self.num_scored.clamp(min=1) ** length_power
+        score, order = score.sort(dim=1, descending=True)
+        tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens))
+        return Captions(tokens, self.log_probability.gather(1, order), score)

@@ -1,0 +1,55 @@
+"""Prepares a fresh model for its data: once, before the first step, from the first images of the training stream.
+
+What follows from the images alone is the same on every rank and for any number of ranks.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from captioning.config import ModelConfig
+from captioning.model.caption_model import CaptionModel
+
+NUM_CALIBRATION_IMAGES = 256
+_CHUNK, _STANDARDIZING = 32, 64  # images at once: the second holds every layer's output of them in turn
+
+
+@torch.no_grad()
+def calibrate(model: CaptionModel, images: Tensor, config: ModelConfig) -> None:
+    """Give an encoder without weights a signal that neither fades nor grows, and centre what the decoder reads.
+
+    Every layer of an encoder without weights is scaled and shifted so that each of its outputs has mean 0 and deviation
+    1 over the images (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868, section 3). Features that are not
+    centred differ little from image to image; language then pushes them all the same way, and drowns the image.
+
+    Args:
+        model: on its device, as it was built.
+        images: (K, 3, S, S) uint8, or the features of a frozen encoder, (K, R, C), on the model's device.
+        config: of the model.
+    """
+    if config.weights == "none" and config.trainable_from:
+        _standardize_layers(model, images)
+    features = torch.cat([model.look(chunk) for chunk in images.split(_CHUNK)])
+    model.decoder.calibrate(features)
+
+
+def _standardize_layers(model: CaptionModel, images: Tensor) -> None:
+    hooks = [
+        module.register_forward_hook(_standardize)
+        for module in model.encoder.modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
+    ]
+    model.encoder(images[:_STANDARDIZING])
+    for hook in hooks:
+        hook.remove()
+
+
+def _standardize(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Scale and shift a layer by the statistics of its output; return what it now puts out."""
+    weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
+    channel = 1 if isinstance(module, nn.Conv2d) else output.ndim - 1
+    others = [dimension for dimension in range(output.ndim) if dimension != channel]
+    mean, deviation = output.mean(others), output.std(others).clamp(min=1e-6)
+    weight.div_(deviation.view(-1, *[1] * (weight.ndim - 1)))
+    bias.sub_(mean).div_(deviation)
+    shape = [-1 if dimension == channel else 1 for dimension in range(output.ndim)]
+    return (output - mean.view(shape)) / deviation.view(shape)

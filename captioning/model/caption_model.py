@@ -1,0 +1,52 @@
+"""Image -> caption: an encoder and a decoder."""
+
+from torch import Tensor, nn
+
+from captioning.config import ModelConfig
+from captioning.data.batches import CaptionBatch
+from captioning.data.vocabulary import PAD
+from captioning.hashing import DropoutKeys
+from captioning.model.decoder import build_decoder
+from captioning.model.encoder import Encoder
+
+
+class CaptionModel(nn.Module):
+    """An encoder and a decoder.
+
+    Args:
+        config: of both.
+        vocabulary_size: words known, V.
+        load_weights: start the encoder from ``config.weights``; off where a checkpoint is loaded next.
+    """
+
+    def __init__(self, config: ModelConfig, *, vocabulary_size: int, load_weights: bool = True) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, load_weights=load_weights)
+        self.decoder = build_decoder(
+            config,
+            num_regions=self.encoder.num_regions,
+            num_channels=self.encoder.num_channels,
+            vocabulary_size=vocabulary_size,
+        )
+
+    def forward(self, batch: CaptionBatch, dropout_seed: int | None = None) -> Tensor:
+        """Score the next word at every real position of every caption (teacher forcing).
+
+        The encoder sees each image once, however many captions it has, and none whose features are given; padding is
+        never scored.
+
+        Args:
+            batch: images, or features of them, and captions, on the model's device.
+            dropout_seed: of the dropout; None drops nothing.
+
+        Returns:
+            (M, V) logits for the M targets of ``batch.targets()``, in its order.
+        """
+        keys = None if dropout_seed is None else DropoutKeys.of(dropout_seed, batch.position, batch.caption)
+        features = self.look(batch.images)
+        hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys)
+        return self.decoder.score(hidden[batch.tokens[:, 1:] != PAD])
+
+    def look(self, images: Tensor) -> Tensor:
+        """Return (B, R, C) features of images, (B, 3, S, S) uint8; features, of any float type, stay what they are."""
+        return images.to(self.encoder.mean.dtype) if images.is_floating_point() else self.encoder(images)

@@ -1,0 +1,140 @@
+"""What a served model takes for an image: bytes, a file below a folder, or a URL. Imports no torch."""
+
+import base64
+import binascii
+import io
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from captioning.config import IMAGE_FORMATS
+from captioning.serving.safe_fetch import fetch, is_public
+
+BEAMS, LENGTHS = range(1, 21), range(1, 101)
+"""Beam sizes and words of a caption that a request may ask for."""
+_PILLOWS_MEGAPIXELS = 89  # beyond, Pillow warns, and then refuses, by itself
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeConfig:
+    """What a registered model takes for an image, beside the bytes of one."""
+
+    max_mib: int = 20
+    """Largest file of an image, in MiB."""
+    max_megapixels: int = 64
+    """Most pixels of an image, in millions; its header tells them before it is decoded."""
+    allow_paths: Path | None = None
+    """Take paths as well, of files below this folder of the machine that serves."""
+    allow_urls: Literal["none", "public", "any"] = "none"
+    """Take http and https URLs as well: those at public addresses; or any, by which clients reach the server's own
+    network."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.max_mib < 1:
+            raise ValueError(f"an image of {self.max_mib} MiB is none; use a --max-mib of at least 1")
+        if not 1 <= self.max_megapixels <= _PILLOWS_MEGAPIXELS:
+            raise ValueError(
+                f"{self.max_megapixels} megapixels cannot be the limit; use --max-megapixels 1 to {_PILLOWS_MEGAPIXELS}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of a request that may hold an image."""
+        paths, urls = ("path",) if self.allow_paths else (), ("url",) if self.allow_urls != "none" else ()
+        return ("image", *paths, *urls)
+
+
+def take_image(row: Mapping[str, object], config: IntakeConfig) -> bytes:
+    """Return the image of a request's row; its limits hold, but it need not decode.
+
+    Args:
+        row: column -> what it holds, None if nothing. ``image`` holds base64 text or bytes, ``path`` a path below the
+            folder for paths, ``url`` a URL.
+        config: of the model.
+
+    Raises:
+        ValueError: there is no image, or more than one, or it is too large or no image.
+        OSError: the file or URL cannot be read.
+    """
+    given = [column for column in config.columns if row.get(column) is not None]
+    if len(given) != 1:
+        found = f"holds {' and '.join(given)}" if given else "is empty"
+        raise ValueError(f"the row {found}; give one of {', '.join(config.columns)}")
+    value, limit = row[given[0]], config.max_mib * 2**20
+    if given[0] == "image":
+        content = _take_bytes(value, limit)
+    elif not isinstance(value, str):
+        raise ValueError(f"the {given[0]} is a {type(value).__name__}; give text")
+    elif given[0] == "path" and config.allow_paths:
+        content = _read_below(config.allow_paths, value, limit)
+    else:
+        content = fetch(value, max_bytes=limit, is_allowed=is_public if config.allow_urls == "public" else None)
+    _require_few_pixels(content, config.max_megapixels)
+    return content
+
+
+def _take_bytes(value: object, limit: int) -> bytes:
+    if isinstance(value, str):
+        # Checked first, so that no text is decoded in vain; base64 has four characters for three bytes.
+        text = "".join(value.split()) if len(value) <= limit * 2 else value
+        _require_small(len(text) * 3 // 4 - 2, limit)
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"the image is not base64 ({error}); encode the file's bytes") from None
+    if not isinstance(value, bytes | bytearray):
+        raise ValueError(f"the image is a {type(value).__name__}; give base64 text or bytes")
+    _require_small(len(value), limit)
+    return bytes(value)
+
+
+def _read_below(folder: Path, name: str, limit: int) -> bytes:
+    """Read a regular file below a folder, wherever links lead."""
+    top = folder.resolve()
+    try:
+        path = (top / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name too long, a zero byte
+        path = top.parent
+    if not path.is_relative_to(top):
+        # The same answer whether or not there is such a file: nobody is to learn what else the machine holds.
+        raise ValueError("the path leads out of the folder for images; give one below it")
+    try:
+        # Whoever swaps the file for a link or a pipe in the meantime gets an error, and no wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise OSError(f"the path cannot be read ({error.strerror}); check its name") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("the path is no file's; give an image's")
+        _require_small(status.st_size, limit)
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def _require_small(size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(f"the image has more than the {limit >> 20} MiB allowed; shrink it first")
+
+
+def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
+    """Read the header alone."""
+    try:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+            num_pixels = image.width * image.height
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        num_pixels = _PILLOWS_MEGAPIXELS * 10**6 + 1
+    except MemoryError:
+        raise  # the machine's fault, not the image's
+    except Exception:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
+        kinds = ", ".join(IMAGE_FORMATS)
+        raise ValueError(f"the image begins with {content[:8]!r} and is no readable {kinds}") from None
+    if num_pixels > max_megapixels * 10**6:
+        raise ValueError(f"the image has more than the {max_megapixels} megapixels allowed; shrink it first")

@@ -1,0 +1,128 @@
+"""Which samples cannot be trained on: found when they are read, or by a loss that is no number."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from captioning.config import TrainingConfig
+from captioning.data.batches import BadSample, CaptionBatch
+from captioning.model.caption_model import CaptionModel
+from captioning.training.collectives import can_be_added
+from captioning.training.losses import autocast, cross_entropy_of_images
+
+
+class BadSampleError(ValueError):
+    """Samples that cannot be trained on stopped the training; every process raises it alike.
+
+    Attributes:
+        step: that was attempted, from 1; 0 in validation.
+        bad: the samples, by position.
+        losses: of every image of the step's whole batch, mean over its words in nats by key; nan if not known.
+    """
+
+    def __init__(self, step: int, bad: Sequence[BadSample], losses: Mapping[str, float]) -> None:
+        super().__init__(step, bad, losses)
+        self.step, self.bad, self.losses = step, tuple(bad), dict(losses)
+
+    def __str__(self) -> str:
+        """Name the first sample, and what to do."""
+        where = f"step {self.step}" if self.step else "validation"
+        return (
+            f"{where}: {describe(self.bad)}; --training.on-bad-sample skip leaves such images out, "
+            "or run captioning convert again"
+        )
+
+
+class ImageLoss(NamedTuple):
+    """What the captions of one image cost.
+
+    Attributes:
+        key: of the image.
+        shard: its name.
+        position: in the training stream, or within the split.
+        nats: summed over the words of all of its captions.
+        num_words: targets, <eos> included.
+    """
+
+    key: str
+    shard: str
+    position: int
+    nats: float
+    num_words: int
+
+
+class Survey(NamedTuple):
+    """What a process found in its batches: the losses of the images, and the samples that were left out."""
+
+    losses: list[ImageLoss]
+    bad: list[BadSample]
+
+
+@torch.no_grad()
+def survey(
+    model: CaptionModel,
+    batches: Iterable[CaptionBatch],
+    *,
+    config: TrainingConfig,
+    device: torch.device,
+    dropout_seed: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Survey:
+    """Compute the loss of every image.
+
+    Args:
+        model: the bare model, on its device.
+        batches: of images.
+        config: of the precision.
+        device: of the model.
+        dropout_seed: None drops nothing.
+        label_smoothing: of the loss.
+    """
+    names: list[tuple[str, str, int]] = []
+    sums, counts = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.int64)]
+    bad: list[BadSample] = []
+    for batch in batches:
+        moved = batch.to(device)
+        with autocast(config, device):
+            logits = model(moved, dropout_seed)
+        sums.append(cross_entropy_of_images(logits, moved, label_smoothing=label_smoothing)[: batch.num_images])
+        counts.append(torch.bincount(batch.image_of_target(), minlength=batch.num_images))
+        names += zip(batch.keys, batch.shards, batch.positions(), strict=True)
+        bad += batch.bad
+    # Moved together at the end: a device is waited for once.
+    nats, num_words = torch.cat([part.to(device) for part in sums]), torch.cat([part.to(device) for part in counts])
+    losses = zip(names, nats.tolist(), num_words.tolist(), strict=True)
+    return Survey([ImageLoss(*name, loss, count) for name, loss, count in losses], bad)
+
+
+def spoiled_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
+    """Return the images whose loss is no number, or too large to be added up."""
+    return [
+        BadSample(loss.key, loss.shard, loss.position, f"its loss is {loss.nats:g} nats")
+        for loss in losses
+        if not can_be_added(loss.nats)
+    ]
+
+
+def is_divergence(spoiled: Sequence[BadSample], num_images: int) -> bool:
+    """Return whether so many images have a loss that is no number that the model is at fault, and not they."""
+    return 2 * len(spoiled) > num_images
+
+
+def by_position(bad: Iterable[BadSample]) -> tuple[BadSample, ...]:
+    """Sort samples, so that all processes name the same one first."""
+    return tuple(sorted(bad, key=lambda sample: sample.position))
+
+
+def mean_losses(losses: Iterable[ImageLoss], bad: Iterable[BadSample]) -> dict[str, float]:
+    """Return the loss of each image, mean over its words in nats, by key; nan for those that are bad."""
+    known = {loss.key: loss.nats / loss.num_words for loss in sorted(losses, key=lambda loss: loss.position)}
+    return known | {sample.key: float("nan") for sample in bad}
+
+
+def describe(bad: Sequence[BadSample]) -> str:
+    """Say how many samples are bad, and which is the first."""
+    key, shard, _, reason = bad[0]
+    count = "1 bad sample," if len(bad) == 1 else f"{len(bad)} bad samples, first"
+    return f"{count} {key} of {shard} ({reason})"

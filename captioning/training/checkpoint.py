@@ -1,0 +1,162 @@
+"""What a checkpoint folder holds: all that resuming and captioning need, and digests to tell whether it is whole."""
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from captioning.config import ModelConfig
+from captioning.data.vocabulary import Vocabulary, load_vocabulary
+from captioning.model.caption_model import CaptionModel
+from captioning.training.checkpoint_description import (
+    CONFIG,
+    DESCRIPTION_NAME,
+    OPTIMIZER,
+    VOCABULARY,
+    WEIGHTS,
+    CheckpointDescription,
+    describe_checkpoint,
+    file_digest,
+    seal,
+)
+from captioning.training.loop import TrainingState
+
+_UNFINISHED_SUFFIX = ".unfinished"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSnapshot:
+    """A training state as it was at one step, in memory of its own, so that training may go on while it is written."""
+
+    step: int
+    weights: dict[str, Tensor]
+    """By name, of the bare model; frozen ones are the model's own."""
+    optimizer: dict[str, Any]
+    """Its ``state_dict``."""
+
+
+def snapshot(state: TrainingState) -> TrainingSnapshot:
+    """Copy to the CPU what training changes: trainable weights, all buffers, and the optimizer's state.
+
+    Frozen weights (``requires_grad`` off) are not copied, because training never changes them; whoever loads others
+    into the model, or makes them trainable, must first have written the snapshot.
+    """
+    frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
+    tensors = state.model.state_dict()
+    weights = {name: tensor if name in frozen else _copy(tensor) for name, tensor in tensors.items()}
+    taken = TrainingSnapshot(step=state.step, weights=weights, optimizer=_copy(state.optimizer.state_dict()))
+    for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+        torch.cuda.synchronize(device)  # the copies are only under way, and the next step overwrites what they read
+    return taken
+
+
+def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
+    """Return about how many bytes a checkpoint has, without making the model: its weights, and AdamW's two moments.
+
+    Args:
+        config: of the model.
+        vocabulary_size: words known.
+    """
+    with torch.device("meta"):
+        model = CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
+    trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    return sum(tensor.nbytes for tensor in model.state_dict().values()) + 2 * trained
+
+
+def save_checkpoint(
+    folder: Path,
+    state: TrainingState | TrainingSnapshot,
+    vocabulary: Vocabulary,
+    *,
+    description: CheckpointDescription,
+    config: str,
+) -> None:
+    """Write a checkpoint into a new folder; its description comes last, by a rename: without it there is none.
+
+    A snapshot may be written by another thread than the one that trains; the bytes are the same.
+
+    Args:
+        folder: created; must not exist.
+        state: of the bare model, or a snapshot of it.
+        vocabulary: of the model.
+        description: all but the digests of the files.
+        config: the resolved configuration of the run, YAML.
+    """
+    taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
+    folder.mkdir(parents=True)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in taken.weights.items()}, folder / WEIGHTS)
+    torch.save(taken.optimizer, folder / OPTIMIZER)
+    (folder / VOCABULARY).write_bytes(vocabulary.content())
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    files = {path.name: file_digest(path, sync=True) for path in sorted(folder.iterdir())}
+    unfinished = folder / (DESCRIPTION_NAME + _UNFINISHED_SUFFIX)
+    unfinished.write_bytes(seal(asdict(description) | {"files": files}))
+    file_digest(unfinished, sync=True)
+    unfinished.rename(folder / DESCRIPTION_NAME)
+    for changed in (folder, folder.parent):
+        _sync_folder(changed)
+
+
+def load_model(
+    folder: Path, *, device: torch.device | None = None
+) -> tuple[CaptionModel, Vocabulary, CheckpointDescription]:
+    """Load a checkpoint's model for captioning, in eval mode, with its vocabulary and description.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint.
+        ValueError: the checkpoint is damaged.
+    """
+    description = describe_checkpoint(folder)
+    vocabulary = load_vocabulary(folder / VOCABULARY)
+    model = CaptionModel(description.model, vocabulary_size=len(vocabulary), load_weights=False)
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return model.to(device or torch.device("cpu")).eval(), vocabulary, description
+
+
+def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> CheckpointDescription:
+    """Put a checkpoint into the training state, in place.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint.
+        ValueError: the checkpoint is damaged, of another vocabulary, or a copy without the optimizer's state.
+    """
+    description = describe_checkpoint(folder)
+    if description.vocabulary_digest != vocabulary.digest:
+        raise ValueError(
+            f"{folder} is of another vocabulary ({description.vocabulary_digest[:12]}) than the shard set's "
+            f"({vocabulary.digest[:12]}); train under another --name"
+        )
+    if not (folder / OPTIMIZER).is_file():
+        raise ValueError(
+            f"{folder} is a copy for captioning, without {OPTIMIZER}; resume from the run's own checkpoint"
+        )
+    try:
+        optimizer = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise ValueError(f"{folder / OPTIMIZER} holds more than tensors and numbers; use another checkpoint") from None
+    state.model.load_state_dict(load_file(folder / WEIGHTS))
+    state.optimizer.load_state_dict(optimizer)
+    state.step = description.step
+    return description
+
+
+def _copy(value: Any) -> Any:  # noqa: ANN401  an optimizer's state is a tree of dicts, lists, tensors and numbers
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""The training loop in plain PyTorch; it knows a process group, not who started it."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from captioning.config import OptimizerConfig, TrainingConfig
+from captioning.data.batches import BadSample, CaptionBatch, blank_batch
+from captioning.model.caption_model import CaptionModel
+from captioning.training.collectives import Flags, world_size
+from captioning.training.gradients import GradientSource
+from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
+
+logger = logging.getLogger(__name__)
+
+
+class StepResult(NamedTuple):
+    """What one step did, over all processes.
+
+    Attributes:
+        step: number of steps done, this one included.
+        loss_nats: mean over the batch's words; nan if every image was left out, and the weights stay as they are.
+        num_words: targets of the batch, <eos> included.
+        num_images: in the batch, without those left out.
+        gradient_norm: before clipping.
+        learning_rate: of the decoder.
+        flags: what any process asked for.
+        data_wait_seconds: that a process waited for its share of the batch, mean over the processes.
+        seconds: from asking for the batch to the end of the optimizer's step, on this process.
+        bad: samples that were left out, by position.
+    """
+
+    step: int
+    loss_nats: float
+    num_words: int
+    num_images: int
+    gradient_norm: float
+    learning_rate: float
+    flags: Flags
+    data_wait_seconds: float
+    seconds: float
+    bad: tuple[BadSample, ...] = ()
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """All that changes in training: the weights, the optimizer's moments, and the number of steps done."""
+
+    model: CaptionModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+
+def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
+    """Return the steps that ``num_epochs`` passes over the samples take, the last one whole."""
+    return max(1, math.ceil(config.num_epochs * num_samples / config.batch_size - 1e-9))
+
+
+def replicate(model: CaptionModel, device: torch.device) -> nn.Module:
+    """Wrap the model for data-parallel training if there is a process group of several, and settle its buckets.
+
+    DDP sums its first gradients in one layout and later ones in another. Two passes whose gradients are thrown away
+    make the layout final, so that a resumed run adds in the same order as one that never stopped.
+    """
+    if world_size() == 1:
+        return model
+    replica = DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )
+    batch = blank_batch(model.encoder.image_size_px, device=device)
+    for _ in range(2):
+        replica(batch).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return replica
+
+
+def train(
+    state: TrainingState,
+    replica: nn.Module,
+    batches: Iterable[Sequence[CaptionBatch]],
+    *,
+    optimizer_config: OptimizerConfig,
+    config: TrainingConfig,
+    num_steps: int,
+    device: torch.device,
+    ask: Callable[[], Flags] = Flags,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[StepResult]:
+    """Train, yielding after every step; every process of the group must take every step.
+
+    Args:
+        state: advanced in place.
+        replica: of ``state.model``, by ``replicate``.
+        batches: this process's share of each step's batch from ``state.step`` on, in parts that fit into memory.
+        optimizer_config: of the learning rate and the gradient norm.
+        config: of loss, precision, seed, and what to do about bad samples.
+        num_steps: of the whole training, which ends when they are done or a process asks to stop.
+        device: of the model.
+        ask: what this process wants of all.
+        clock: in seconds.
+
+    Raises:
+        BadSampleError: bad samples, and ``config`` says to stop; on all processes alike, before the weights change.
+        FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
+    """
+    source = GradientSource(
+        state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
+    )
+    stream, is_stopped = iter(batches), False
+    while state.step < num_steps and not is_stopped:
+        started = clock()
+        if (parts := next(stream, None)) is None:
+            return
+        waited = clock() - started
+        rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
+        try:
+            agreed, norm, bad = source.compute(parts, step=state.step + 1, flags=ask(), data_wait_seconds=waited)
+            if agreed.num_words:
+                state.optimizer.step()
+        finally:
+            state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        loss, num_words, num_images, _, waited, flags = agreed
+        seconds = clock() - started
+        yield StepResult(state.step, loss, num_words, num_images, norm, rate, flags, waited, seconds, bad)
+        is_stopped = flags.stop
+
+
+def _set_learning_rates(state: TrainingState, config: OptimizerConfig, *, num_steps: int) -> float:
+    """Give every part its learning rate for the next step; return that of the decoder."""
+    rate, ramp = learning_rate_at(state.step, config, num_steps=num_steps), encoder_ramp_at(state.step, config)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)
+    return rate

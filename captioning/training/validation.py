@@ -1,0 +1,64 @@
+"""The loss of a validation split, summed over all processes."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+
+from captioning.config import TrainingConfig
+from captioning.data.batches import BadSample, CaptionBatch
+from captioning.model.caption_model import CaptionModel
+from captioning.training.bad_samples import BadSampleError, by_position, describe, is_divergence, spoiled_images, survey
+from captioning.training.collectives import Share, agree, gather
+from captioning.training.loop import logger
+
+
+def validation_loss(
+    model: CaptionModel, batches: Iterable[CaptionBatch], *, config: TrainingConfig, device: torch.device
+) -> float:
+    """Return the mean negative log-likelihood of the batches' words in nats, over all processes.
+
+    Args:
+        model: the bare model.
+        batches: this process's share of the validation samples; may be empty.
+        config: of the precision, and what to do about bad samples.
+        device: of the model.
+
+    Raises:
+        BadSampleError: there are bad samples, and ``config`` says to stop; every process raises it alike.
+        FloatingPointError: the mean is not a finite number, or is over nothing; every process raises it alike.
+    """
+    was_training = model.training
+    model.eval()
+    found = survey(model, batches, config=config, device=device)
+    model.train(was_training)
+    spoiled = spoiled_images(found.losses)
+    positions = {sample.position for sample in spoiled}
+    good = [loss for loss in found.losses if loss.position not in positions]
+    total, num_words = math.fsum(loss.nats for loss in good), sum(loss.num_words for loss in good)
+    agreed = agree(Share(total, num_words, len(found.losses), len(found.bad) + len(spoiled)), device)
+    if agreed.num_bad:
+        _judge_validation(found.bad, spoiled, num_images=agreed.num_images, stops=config.on_bad_sample == "stop")
+    if not math.isfinite(agreed.loss_nats):
+        raise FloatingPointError(_no_validation_loss(agreed.num_images, 0))
+    return agreed.loss_nats
+
+
+def _judge_validation(bad: Sequence[BadSample], spoiled: Sequence[BadSample], *, num_images: int, stops: bool) -> None:
+    """Refuse what was found on this and the other processes, or log what is left out."""
+    all_spoiled = gather(spoiled)
+    everything = by_position([*gather(bad), *all_spoiled])
+    if is_divergence(all_spoiled, num_images):
+        raise FloatingPointError(_no_validation_loss(num_images, len(all_spoiled)))
+    if stops:
+        raise BadSampleError(0, everything, {})
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        logger.warning("validation leaves out %s", describe(everything))
+
+
+def _no_validation_loss(num_images: int, num_spoiled: int) -> str:
+    return (
+        f"the validation loss is not a finite number ({num_spoiled} of {num_images} images have no finite loss); "
+        "lower the learning rate, or look at the validation split"
+    )

@@ -1,0 +1,69 @@
+"""What the checks before a job say: a verdict, what was found, a remedy each. Imports no torch, Ray or MLflow."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.config import ClusterConfig
+from cluster.resources.capacity import Room
+
+logger = logging.getLogger(__name__)
+
+Verdict = Literal["ok", "failed", "warning", "not asked"]
+NAMES = ("cluster", "versions", "resources", "shards", "home", "checkpoints", "tracking", "gpu", "disk")
+_CONNECTIONS = ("cluster", "tracking")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """Say what was found and what to do, in one line."""
+        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Log what is doubtful, and refuse a job that cannot work.
+
+    Raises:
+        ConnectionError: the cluster or the tracker cannot be reached.
+        ValueError: something else is amiss.
+    """
+    for check in checks:
+        if check.verdict == "warning":
+            logger.warning("%s: %s", check.name, check)
+    for check in checks:
+        if check.verdict == "failed":
+            raise (ConnectionError if check.name in _CONNECTIONS else ValueError)(str(check))
+
+
+def unreachable(error: ConnectionError) -> list[Check]:
+    """Return the list for a cluster that does not answer."""
+    rest = [Check(name=name, verdict="not asked", found="no cluster answers") for name in NAMES[1:]]
+    return [failed("cluster", error), *rest]
+
+
+def failed(name: str, error: Exception) -> Check:
+    """Return the check that an error ends, whose text is what was found and, after the last semicolon, a remedy."""
+    found, _, remedy = " ".join(str(error).split()).rpartition("; ")
+    return Check(name=name, verdict="failed", found=found or remedy, remedy=remedy if found else "")
+
+
+def judge_room(config: ClusterConfig, room: Room) -> Check:
+    """Say whether workers that fit into a cluster can start now."""
+    found = f"{config.num_workers} workers are wanted, {room.free} fit now"
+    if room.free >= config.min_workers:
+        return Check(name="resources", verdict="ok", found=found)
+    if room.autoscaled >= config.min_workers:
+        found = f"{found}, and the autoscaler may start nodes for {room.autoscaled}"
+        return Check(name="resources", verdict="ok", found=found)
+    found = f"{found}, {room.total} once nothing else is on the cluster"
+    remedy = "wait for other jobs to end; captioning check --clean removes what dead ones left"
+    return Check(name="resources", verdict="warning", found=found, remedy=remedy)

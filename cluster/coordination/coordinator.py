@@ -1,0 +1,249 @@
+"""The one process that decides what of a training run counts: which checkpoints, which rows, which attempt.
+
+A named actor on the driver's node that reserves no CPU and ends with the driver. Ranks tell it every moment that they
+live and hand it rows and checkpoints; it keeps the journal and ``run.json``, and answers with what it wants of them. A
+worker that was cut off and replaced still knows its old attempt's number, by which it is refused.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.coordination.attempt import CurrentAttempt
+from cluster.coordination.messages import Answer, Attempt, CoordinatorSettings, Order, Place, Progress
+from cluster.coordination.restart_policy import Ending, Failure
+from cluster.coordination.watchdog import end_with, kill_ranks
+from cluster.runs.journal import Row
+from cluster.runs.record import CommittedCheckpoint, hold_run
+from cluster.runs.writer import RecordKeeper
+from cluster.tracking.shipping import Shipper
+
+logger = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """Answers ranks, Train's controller, tasks that score, and the driver, in this order; Ray makes one call at a time.
+
+    Args:
+        folder: of the run; holds its ``run.json``.
+        settings: of the run.
+        kill: ends the ranks at these places when one of them hangs.
+        end_controller: ends Train's controller when a group does not start.
+
+    Raises:
+        BlockingIOError: another live driver has the run.
+        ValueError: the folder holds no record.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: CoordinatorSettings,
+        *,
+        kill: Callable[[Sequence[Place]], None] = kill_ranks,
+        end_controller: Callable[[Any], None] = ray.kill,
+    ) -> None:
+        self._keeper = RecordKeeper(
+            folder, hold_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last
+        )
+        self._events: list[str] = []
+        self._shipper = Shipper(self._keeper.journal, self._keeper.record, settings.tracking_uri)
+        self._current = CurrentAttempt(settings, tell=self.tell, kill=kill, end_controller=end_controller)
+        self._row: Row | None = None
+        self._num_steps_redone = 0
+        self._answer = Answer("go on", 0)
+        self._is_stopped = self._is_over = False
+        end_with(settings.driver_pid, before=self._keeper.journal.flush)
+
+    def begin_attempt(self, places: Sequence[Place] = ()) -> Attempt:
+        """Start a new attempt, from the latest checkpoint that counts; earlier attempts are refused from now on.
+
+        Raises:
+            PermissionError: there is to be no further attempt.
+        """
+        if self._current.verdict or self._is_over:
+            raise PermissionError("the run is over; there is no further attempt")
+        record = self._keeper.begin_attempt()
+        self._current.begin(record.latest_step, places)
+        self._answer = self._answer.after_checkpoint()
+        if record.latest or record.attempt > 1:
+            workers = f" with {len(places)} workers" if places else ""
+            self.tell(f"attempt {record.attempt} resumes at step {record.latest_step}{workers}")
+        return Attempt(record.attempt, record.latest)
+
+    def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
+        """Take a damaged checkpoint out of the record; return the same attempt from the one before it.
+
+        Raises:
+            FileNotFoundError: it is whole, or there is none before it.
+        """
+        self._require_current(attempt)
+        self._keeper.reject(checkpoint)
+        self._current.step = step = self._keeper.record.latest_step
+        self.tell(f"checkpoint {checkpoint.name} is damaged ({reason}); the one of step {step} is used")
+        return Attempt(attempt, self._keeper.record.latest)
+
+    def beat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> Answer:
+        """Take a rank's sign of life with the rows of its steps since the last call, and say what is wanted of it.
+
+        ``progress`` grows as long as the rank gets on.
+        """
+        if not self._is_current(attempt):
+            return Answer("leave", 0)
+        self._current.note_life(rank, progress)
+        self._add_rows(rows)
+        return self._answer
+
+    def commit(
+        self,
+        attempt: int,
+        step: int,
+        metrics: Mapping[str, float],
+        rows: Sequence[Row] = (),
+        *,
+        awaits_score: bool = False,
+    ) -> None:
+        """Make a checkpoint count that is completely written, with the rows of the steps since the last call.
+
+        ``metrics`` are the scores that are known; what ``awaits_score`` is scored by a task later.
+
+        Raises:
+            PermissionError: the attempt is no longer the current one.
+        """
+        self._require_current(attempt)
+        self._add_rows(rows)
+        self._keeper.commit(step, metrics, awaits_score=awaits_score)
+        self._current.note_checkpoint()
+        self.tell(f"checkpoint at step {step}{': ' if metrics else ''}{_shown(metrics)}")
+        self._answer = self._answer.after_checkpoint()
+
+    def fail(self, attempt: int | None, failure: Failure) -> None:
+        """Note how a rank failed, which may not yet have known its attempt; if all fail alike, there is no further."""
+        if attempt in (None, self._keeper.record.attempt):
+            self._current.fail(failure)
+
+    def leave(self, attempt: int, ending: Ending) -> None:
+        """Note that an attempt ends by no fault of its own."""
+        if self._is_current(attempt):
+            self._current.leave(ending)
+            self.tell(f"attempt {attempt} makes room: {ending}")
+
+    def note_stopped(self, attempt: int) -> None:
+        """Note that the ranks have stopped, and their last checkpoint counts; from now on none of them can hang."""
+        if self._is_current(attempt):
+            self._is_stopped = True
+            self._current.note_stopped()
+
+    def tell(self, event: str) -> None:
+        """Note an event for people."""
+        logger.info("%s", event)
+        self._events.append(event)
+
+    def attach(self, controller: Any) -> None:  # noqa: ANN401  Ray's handles have no type
+        """Learn of the controller of the Train run."""
+        self._current.controller = controller
+
+    def expect_group(self, num_workers: int) -> None:
+        """Note that a group of ranks is about to start."""
+        self._current.expect(num_workers)
+
+    def watch_start(self, places: Sequence[Place]) -> None:
+        """Learn where the ranks of a group are that has just started, of which none may hang before it begins."""
+        self._current.watch_start(places)
+
+    def fail_to_start(self, reason: str) -> None:
+        """Note that a group failed before it could begin."""
+        self._current.fail_to_start(reason)
+
+    def lose(self, exceptions: Mapping[int, tuple[str, bool]]) -> None:
+        """Note what Ray says of a group that failed: by rank, a text, and whether the process is gone."""
+        self._current.lose(exceptions)
+
+    def make_room(self, num_workers: int) -> int | None:
+        """Want a checkpoint before the group gets another size; return the latest one's step, None if none trains."""
+        if not self._current.is_open:
+            return None
+        self.tell(f"the group gets another size: {num_workers} workers")
+        self._current.leave("resize")
+        self.ask("checkpoint")
+        return self._keeper.record.latest_step
+
+    def has_room(self, before: int) -> bool:
+        """Return whether a later checkpoint counts than that of step ``before``, or no group trains any more."""
+        return self._keeper.record.latest_step > before or not self._current.may_save()
+
+    def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
+        """Return the checkpoint of a step and keep it until it is scored; None if a newer one waits for its score."""
+        return self._keeper.newest_unscored(step)
+
+    def await_score(self, step: int) -> None:
+        """Note that a task is going to score the checkpoint of a step."""
+        self._keeper.await_score(step)
+
+    def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Attach a score that became known after its step had passed to the checkpoint of that step."""
+        self._keeper.add_score(step, metrics)
+        self.tell(f"score of step {step}: {_shown(metrics)}")
+
+    def give_up_score(self, step: int, reason: str) -> None:
+        """Note that a checkpoint cannot be scored."""
+        self._keeper.give_up_score(step)
+        self.tell(f"the checkpoint of step {step} has no score: {reason}")
+
+    def ask(self, order: Order) -> None:
+        """Want something of all ranks: a checkpoint, or to stop after one."""
+        self._answer = self._answer.with_wish(order)
+
+    def crash(self, reason: str) -> None:
+        """Note that an attempt ended by something else than a rank, such as the death of Train's controller."""
+        self._current.crash(reason)
+
+    def controller(self) -> Any:  # noqa: ANN401  as above
+        """Return the controller of the Train run, once it is known."""
+        return self._current.controller
+
+    def progress(self, num_events_known: int = 0) -> Progress:
+        """Return how far the run is, with the events after those that are known."""
+        events = self._events.copy()  # to which the watch's thread may add
+        return Progress(
+            self._keeper.record.attempt,
+            self._row,
+            events[num_events_known if num_events_known <= len(events) else 0 :],
+            len(events),
+            self._num_steps_redone,
+            self._current.verdict,
+            self._is_stopped,
+            self._keeper.record.latest,
+            self._current.places,
+        )
+
+    def finish(self, status: str) -> bool:
+        """End the run: FINISHED, FAILED or KILLED; return whether the tracker has everything."""
+        self._is_over = True
+        self._current.close()
+        if status == "FINISHED":
+            self._keeper.finish()
+        with closing(self._keeper):
+            return self._shipper.finish(status)
+
+    def _is_current(self, attempt: int) -> bool:
+        return self._current.is_open and attempt == self._keeper.record.attempt
+
+    def _require_current(self, attempt: int) -> None:
+        now = self._keeper.record.attempt
+        if not self._is_current(attempt):
+            raise PermissionError(f"attempt {attempt} was replaced by {now}; its checkpoint does not count")
+
+    def _add_rows(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._num_steps_redone += not self._keeper.journal.append(row)
+            self._row = row
+            self._current.step = row.step
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())

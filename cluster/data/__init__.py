@@ -1,0 +1,5 @@
+"""Shard sets in, batches and feature sets out.
+
+Reading order: ``shard_set``, ``sources``, ``loading`` (the data loader), ``conversion`` (captioned images to shards,
+as Ray tasks), ``extraction`` with ``extractor`` and ``extraction_pool``. Nothing here knows a training run's record.
+"""

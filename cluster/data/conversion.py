@@ -1,0 +1,171 @@
+"""COCO folders -> a shard set, one Ray task a shard."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from captioning.data.vocabulary import Vocabulary, build_vocabulary
+from shards.images import ImageSpec, codec_versions
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
+from shards.sources.coco import Annotations, read_coco, read_karpathy
+from shards.storage.folders import ShardFolder, has_file, open_folder, write_file
+from shards.writer import ShardPlan, finished_record, plan_shards, remove_strangers, write_shard
+
+logger = logging.getLogger(__name__)
+
+TRAINING_SPLIT = "train"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConversionPlan:
+    """A shard set that is to be made."""
+
+    folder: ShardFolder
+    shards: tuple[ShardPlan, ...]
+    finished: tuple[ShardRecord, ...]
+    annotations: Annotations
+    vocabulary: Vocabulary
+    spec: ImageSpec
+    samples_per_shard: int
+    seed: int
+    minimum_word_count: int
+
+    @property
+    def missing(self) -> tuple[ShardPlan, ...]:
+        """Return the shards that are still to be written."""
+        done = {record.name for record in self.finished}
+        return tuple(plan for plan in self.shards if plan.name not in done)
+
+    def manifest(self, records: Sequence[ShardRecord]) -> Manifest:
+        """Return the manifest of the finished shard set."""
+        return Manifest(
+            shards=tuple(sorted(records, key=lambda record: record.name)),
+            image_spec=self.spec,
+            codec_versions=codec_versions(),
+            samples_per_shard=self.samples_per_shard,
+            seed=self.seed,
+            vocabulary_digest=self.vocabulary.digest,
+            minimum_word_count=self.minimum_word_count,
+            set_aside=self.annotations.set_aside,
+            annotations=self.annotations.files,
+        )
+
+
+def plan_conversion(
+    source: Path,
+    location: ShardFolder | str,
+    *,
+    splits: Sequence[str] = (),
+    karpathy: Path | None = None,
+    spec: ImageSpec,
+    samples_per_shard: int,
+    seed: int,
+    minimum_word_count: int,
+    skip_bad: bool = False,
+) -> ConversionPlan:
+    """Read the annotations and decide which shards to write; what an earlier call finished is not written again.
+
+    Raises:
+        FileNotFoundError: source, annotations or a split is missing.
+        ValueError: the annotations are faulty, there is no training split, or the folder holds another shard set.
+        OSError: the URL does not answer.
+    """
+    folder = open_folder(location)
+    if karpathy:
+        annotations = read_karpathy(source, karpathy, splits, skip_bad=skip_bad)
+    else:
+        annotations = read_coco(source, splits, skip_bad=skip_bad)
+    chosen = {split: images for split, images in annotations.splits.items() if not splits or split in splits}
+    captions = [caption for image in chosen.get(TRAINING_SPLIT, ()) for caption in image.captions]
+    vocabulary = build_vocabulary(captions, minimum_count=minimum_word_count)
+    shards = [
+        shard
+        for split, images in chosen.items()
+        for shard in plan_shards(
+            split, images, spec=spec, samples_per_shard=samples_per_shard, seed=seed, skip_bad=skip_bad
+        )
+    ]
+    _refuse_another(folder, shards, vocabulary)
+    finished = [record for shard in shards if (record := finished_record(shard, folder))]
+    return ConversionPlan(
+        folder=folder,
+        shards=tuple(shards),
+        finished=tuple(finished),
+        annotations=annotations,
+        vocabulary=vocabulary,
+        spec=spec,
+        samples_per_shard=samples_per_shard,
+        seed=seed,
+        minimum_word_count=minimum_word_count,
+    )
+
+
+def convert(
+    plan: ConversionPlan, *, num_workers: int, progress: Callable[[ShardRecord], None] = lambda record: None
+) -> Manifest:
+    """Write the missing shards as Ray tasks, then vocabulary and manifest.
+
+    Args:
+        plan: what to write.
+        num_workers: tasks at once; 0 writes in this process, without Ray.
+        progress: called after each shard.
+
+    Raises:
+        ValueError: an image does not decode, and the plan does not skip bad ones.
+    """
+    if isinstance(plan.folder, Path):
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    remove_strangers(plan.shards, plan.folder)
+    records = list(plan.finished)
+    for record in _written(plan.missing, plan.folder, num_workers):
+        records.append(record)
+        progress(record)
+    write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
+    manifest = plan.manifest(records)
+    verify_shards(plan.folder, manifest.shards, read_all=False)  # a node may have written to a folder of its own
+    manifest.save(plan.folder)
+    return manifest
+
+
+def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
+    """Refuse to write over a finished shard set that was made of something else."""
+    if not has_file(folder, MANIFEST_NAME):
+        return
+    manifest = load_manifest(folder)
+    present = {record.name: record.plan_digest for record in manifest.shards}
+    wanted = {shard.name: shard.digest() for shard in shards}
+    if present != wanted or manifest.vocabulary_digest != vocabulary.digest:
+        raise ValueError(
+            f"{folder} holds a finished shard set of other images, captions, settings or codecs; "
+            "choose another folder, or delete this one"
+        )
+
+
+def _written(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) -> Iterator[ShardRecord]:
+    if not plans:
+        return
+    if num_workers == 0:
+        yield from (write_shard(plan, folder) for plan in plans)
+        return
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=3)(_write_or_fault)
+    waiting = iter(plans)
+    running = [task.remote(plan, folder) for plan in islice(waiting, num_workers)]
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        result = ray.get(done[0])
+        if isinstance(result, str):
+            raise ValueError(result)
+        yield result
+        running += [task.remote(plan, folder) for plan in islice(waiting, 1)]
+
+
+def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:
+    """Write a shard; return the message of what is wrong with its images, for Ray would wrap an error in its own."""
+    try:
+        return write_shard(plan, folder)
+    except (ValueError, OSError) as error:
+        return str(error)

@@ -1,0 +1,234 @@
+"""A shard set -> features of its images by a frozen encoder, computed once; by Ray actors, or in this process."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from captioning.config import ModelConfig
+from captioning.model.encoder import Encoder
+from captioning.model.weights import weights_identity
+from cluster.data.extractor import ExtractionWork, Extractor
+from cluster.data.shard_set import ShardSet
+from shards.features.manifest import (
+    FEATURES_NAME,
+    FeatureEncoder,
+    FeatureManifest,
+    FeatureSettings,
+    feature_digest,
+    load_features,
+)
+from shards.features.writer import FeatureShardPlan
+from shards.manifest import MANIFEST_NAME, ShardRecord, verify_shards
+from shards.storage.folders import ShardFolder, has_file, open_folder
+from shards.writer import finished_record, remove_strangers
+
+_TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractionPlan:
+    """A feature set that is to be made."""
+
+    shards: tuple[FeatureShardPlan, ...]
+    """Of the splits that are wanted."""
+    finished: tuple[ShardRecord, ...]
+    """Of all splits."""
+    manifest: FeatureManifest
+    """But for the records of its shards."""
+    work: ExtractionWork
+
+    @property
+    def digest(self) -> str:
+        """Return the digest that the feature set will have."""
+        return self.manifest.digest
+
+    @property
+    def missing(self) -> tuple[FeatureShardPlan, ...]:
+        """Return the shards that are still to be written."""
+        done = {record.name for record in self.finished}
+        return tuple(plan for plan in self.shards if plan.name not in done)
+
+    @property
+    def num_missing_images(self) -> int:
+        """Return the images whose features are still to be computed."""
+        return sum(plan.source.num_samples for plan in self.missing)
+
+    @property
+    def num_missing_bytes(self) -> int:
+        """Return about how many bytes are still to be written."""
+        return self.num_missing_images * (_TAR_BYTES_PER_SAMPLE + 2 * math.prod(self.manifest.shape))
+
+    def with_records(self, records: Sequence[ShardRecord]) -> FeatureManifest:
+        """Return the manifest of the finished feature set."""
+        return replace(self.manifest, shards=tuple(sorted(records, key=lambda record: record.name)))
+
+
+def encoder_identity(model: ModelConfig, *, seed: int) -> FeatureEncoder:
+    """Return what an encoder is, wherever its weights lie.
+
+    Args:
+        model: which encoder.
+        seed: of an encoder without weights, whose random values it decides about.
+
+    Raises:
+        FileNotFoundError: the weights file does not exist.
+        ValueError: the encoder trains, so that its features are not the same for long.
+    """
+    if model.trainable_from:
+        raise ValueError(
+            f"the encoder trains from {model.trainable_from} on, so that its features change with every step; "
+            "features are for frozen encoders, without --model.trainable-from"
+        )
+    weights = weights_identity(model.weights)
+    return FeatureEncoder(
+        backbone=model.backbone,
+        weights=f"none (seed {seed})" if weights == "none" else weights,
+        image_size_px=model.image_size_px,
+    )
+
+
+def digest_of_features(shard_set: ShardSet, *, model: ModelConfig, settings: FeatureSettings) -> str:
+    """Return the digest that a feature set will have, before anything is computed; raises as ``encoder_identity``."""
+    return feature_digest(shard_set.manifest.digest, encoder_identity(model, seed=settings.seed), settings)
+
+
+def plan_extraction(
+    shard_set: ShardSet,
+    location: ShardFolder | str,
+    *,
+    model: ModelConfig,
+    settings: FeatureSettings,
+    splits: Sequence[str] = (),
+    batch_size: int = 32,
+    skip_bad: bool = False,
+) -> ExtractionPlan:
+    """Decide which feature shards to write; what an earlier call finished is not written again.
+
+    Args:
+        shard_set: of the images.
+        location: folder or URL of the feature set.
+        model: which encoder.
+        settings: what is kept of an image.
+        splits: which; all if not given. Splits that the feature set has already stay.
+        batch_size: images at once.
+        skip_bad: store an image that does not decode without features.
+
+    Raises:
+        FileNotFoundError: the weights file does not exist.
+        ValueError: there is no such split, the encoder trains or does not fit the images, or the folder holds something
+            else.
+    """
+    folder, encoder = open_folder(location), encoder_identity(model, seed=settings.seed)
+    manifest = _manifest_of(shard_set, encoder, model=model, settings=settings)
+    _refuse_another(folder, manifest)
+    for split in splits:
+        shard_set.manifest.of_split(split)  # raises where there is none
+    wanted = set(splits or shard_set.manifest.splits)
+    plans = [
+        plan
+        for split in shard_set.manifest.splits
+        # What is there of other splits stays, whatever was set aside of it.
+        for plan in _plans_of_split(
+            shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in wanted
+        )
+    ]
+    return ExtractionPlan(
+        shards=tuple(plan for plan in plans if plan.split in wanted),
+        finished=tuple(record for plan in plans if (record := finished_record(plan, folder))),
+        manifest=manifest,
+        work=ExtractionWork(
+            source=shard_set.folder, folder=folder, model=model, settings=settings, batch_size=batch_size
+        ),
+    )
+
+
+def _manifest_of(
+    shard_set: ShardSet, encoder: FeatureEncoder, *, model: ModelConfig, settings: FeatureSettings
+) -> FeatureManifest:
+    """Return the manifest of a feature set, but for the records of its shards."""
+    built = Encoder(model, load_weights=False)
+    return FeatureManifest(
+        shards=(),
+        shards_digest=shard_set.manifest.digest,
+        vocabulary_digest=shard_set.manifest.vocabulary_digest,
+        encoder=encoder,
+        settings=settings,
+        num_regions=1 if settings.regions == "pooled" else built.num_regions,
+        num_channels=built.num_channels,
+    )
+
+
+def _plans_of_split(
+    shard_set: ShardSet, split: str, *, encoder: FeatureEncoder, settings: FeatureSettings, skip_bad: bool
+) -> Iterator[FeatureShardPlan]:
+    first = 0
+    for record in shard_set.manifest.of_split(split):
+        yield FeatureShardPlan(source=record, first=first, encoder=encoder, settings=settings, skip_bad=skip_bad)
+        first += record.num_samples
+
+
+def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:
+    """Refuse to write over a shard set, or a finished feature set of something else."""
+    if has_file(folder, MANIFEST_NAME):
+        raise ValueError(f"{folder} holds a shard set; choose another folder for its features")
+    if has_file(folder, FEATURES_NAME) and load_features(folder).digest != manifest.digest:
+        raise ValueError(
+            f"{folder} holds a finished feature set of other images, another encoder or other settings; "
+            "choose another folder, or delete this one"
+        )
+
+
+def extract(
+    plan: ExtractionPlan,
+    *,
+    num_workers: int,
+    use_gpu: bool = False,
+    cpus_per_worker: int = 1,
+    progress: Callable[[int], None] = lambda count: None,
+) -> FeatureManifest:
+    """Write the missing feature shards, then the manifest.
+
+    Args:
+        plan: what to write.
+        num_workers: Ray actors, each with the encoder, in the Ray session that is there; 0 computes in this process.
+        use_gpu: compute on a GPU, one for each actor.
+        cpus_per_worker: CPUs of an actor, and the threads it computes with.
+        progress: called with the number of images done.
+
+    Raises:
+        FileNotFoundError: a shard of the shard set is missing.
+        ValueError: a shard is altered, the weights do not fit, an image does not decode and the plan does not skip
+            bad ones, or the cluster has no room for an actor.
+        RuntimeError: actors die again and again.
+    """
+    verify_shards(plan.work.source, [shard.source for shard in plan.missing], read_all=False)
+    if isinstance(plan.work.folder, Path):
+        plan.work.folder.mkdir(parents=True, exist_ok=True)
+    remove_strangers([*plan.shards, *plan.finished], plan.work.folder)
+    records = list(plan.finished)
+    if plan.missing and num_workers:
+        from cluster.data.extraction_pool import extract_on_cluster
+
+        records += extract_on_cluster(
+            plan.work,
+            plan.missing,
+            num_workers=num_workers,
+            use_gpu=use_gpu,
+            cpus_per_worker=cpus_per_worker,
+            progress=progress,
+        )
+    elif plan.missing:
+        records += _extract_here(plan, use_gpu=use_gpu, progress=progress)
+    manifest = plan.with_records(records)
+    # A node may have written to a folder of its own.
+    verify_shards(plan.work.folder, manifest.shards, read_all=False, job="extract")
+    manifest.save(plan.work.folder)
+    return manifest
+
+
+def _extract_here(plan: ExtractionPlan, *, use_gpu: bool, progress: Callable[[int], None]) -> Iterator[ShardRecord]:
+    extractor, num_done = Extractor(plan.work, use_gpu=use_gpu), 0
+    for shard in plan.missing:
+        yield extractor.write(shard, lambda count, before=num_done: progress(before + count))
+        num_done += shard.source.num_samples

@@ -1,0 +1,122 @@
+"""The data loader: a rank's share of the training stream and of a validation split, as batches.
+
+Shapes: B images, S pixels a side.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captioning.config import ModelConfig, TrainingConfig
+from captioning.data.batches import CaptionBatch
+from captioning.model.calibration import NUM_CALIBRATION_IMAGES
+from cluster.data.shard_set import ShardSet
+from cluster.data.sources import Source
+from shards.order import SampleOrder, rank_share
+
+
+class _TrainingShare(Dataset[list[CaptionBatch]]):
+    """Step -> this rank's share of the step's batch, in parts."""
+
+    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
+        self._source, self._config, self._ranks = source, config, ranks
+        self._order = SampleOrder(source.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+
+    def __getitem__(self, step: int) -> list[CaptionBatch]:
+        size = self._config.batch_size
+        share = rank_share(step * size, (step + 1) * size, *self._ranks)
+        numbers = self._order.at(share.start, share.stop).tolist()
+        self._source.fetch_ahead(self._order.shards_ahead(share.start))
+        num_parts = min(self._config.accumulation, len(share))
+        cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
+        return [
+            self._source.batch(numbers[start:stop], share[start:stop], is_training=True)
+            for start, stop in pairwise(cuts)
+        ]
+
+
+class _ValidationShare(Dataset[CaptionBatch]):
+    """Number -> one batch of a rank's contiguous share of a split, as it is stored."""
+
+    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
+        self._source, num_samples = source, sum(source.shard_sizes)
+        rank, world_size = ranks
+        self._start, self._stop = num_samples * rank // world_size, num_samples * (rank + 1) // world_size
+        self._size = max(1, config.batch_size // (world_size * config.accumulation))
+
+    def __len__(self) -> int:
+        return -(-(self._stop - self._start) // self._size)
+
+    def __getitem__(self, index: int) -> CaptionBatch:
+        start = self._start + index * self._size
+        numbers = range(start, min(start + self._size, self._stop))
+        return self._source.batch(numbers, numbers, is_training=False)
+
+
+def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, config: TrainingConfig) -> Tensor:
+    """Read the first images of the training stream as they are stored, the same for every rank.
+
+    Bad samples are left out; whether they stop the training is decided where they are trained on.
+
+    Returns:
+        (K, 3, S, S) uint8, or (K, R, C) float16 features; at most ``NUM_CALIBRATION_IMAGES``.
+
+    Raises:
+        ValueError: all of them are bad.
+    """
+    source = shard_set.source(split, model=model, config=config)
+    order = SampleOrder(source.shard_sizes, seed=config.seed, window_shards=config.shuffle_window_shards)
+    numbers = order.at(0, min(NUM_CALIBRATION_IMAGES, order.num_samples)).tolist()
+    batch = source.batch(numbers, range(len(numbers)), is_training=False)
+    if not batch.num_images:
+        key, shard, _, reason = batch.bad[0]
+        raise ValueError(
+            f"none of the first {len(numbers)} images of {split} can be read, first {key} of {shard} ({reason}); "
+            "run captioning convert again"
+        )
+    return batch.images
+
+
+def training_batches(
+    shard_set: ShardSet,
+    split: str,
+    *,
+    model: ModelConfig,
+    config: TrainingConfig,
+    ranks: tuple[int, int],
+    steps: range,
+    num_loader_processes: int = 0,
+) -> Iterable[list[CaptionBatch]]:
+    """Read a rank's share of each step's batch; bad samples are left out of it, and listed.
+
+    Args:
+        shard_set: to read.
+        split: of it.
+        model: decides about the size of images.
+        config: of batch, order, parts and augmentation.
+        ranks: (rank, world size).
+        steps: to read for.
+        num_loader_processes: that read ahead; 0 reads when asked.
+    """
+    share = _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks)
+    return _loader(share, list(steps), num_loader_processes)
+
+
+def validation_batches(
+    shard_set: ShardSet,
+    split: str,
+    *,
+    model: ModelConfig,
+    config: TrainingConfig,
+    ranks: tuple[int, int],
+    num_loader_processes: int = 0,
+) -> Iterable[CaptionBatch]:
+    """Read a rank's share of a split once, in order and without augmentation; the arguments of ``training_batches``."""
+    share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks)
+    return _loader(share, list(range(len(share))), num_loader_processes)
+
+
+def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
+    return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)

@@ -1,0 +1,140 @@
+"""Where batches come from: the images of a split, or the features that a frozen encoder made of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from captioning.config import ModelConfig, TrainingConfig
+from captioning.data.batches import (
+    BadSample,
+    CaptionBatch,
+    CaptionedJpeg,
+    EncodedSample,
+    batch_of,
+    encode_captions,
+    make_batch,
+)
+from captioning.data.pixels import Augmentation
+from captioning.data.views import draw_views
+from captioning.data.vocabulary import Vocabulary
+from shards.features.reader import FeatureReader
+from shards.reader import DamagedSampleError, ShardReader
+
+# Captions are tokenized once for so many samples, at half a kilobyte each.
+_MAX_REMEMBERED = 200_000
+
+
+class Source(Protocol):
+    """A split of a shard set, as batches."""
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Return the number of samples of each shard."""
+        ...
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background if they lie at a URL, by their indices in ``shard_sizes``."""
+        ...
+
+    def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
+        """Read samples; bad ones are left out, and listed.
+
+        Args:
+            numbers: of the samples within the split.
+            positions: of the samples in the training stream; in validation, their numbers.
+            is_training: augment them; else as they are stored.
+        """
+        ...
+
+
+class ImageSource:
+    """Images, decoded.
+
+    Args:
+        reader: of the split.
+        vocabulary: of the captions.
+        model: decides about the size of images.
+        config: of the augmentation.
+    """
+
+    def __init__(
+        self, reader: ShardReader, vocabulary: Vocabulary, *, model: ModelConfig, config: TrainingConfig
+    ) -> None:
+        self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
+        self.shard_sizes = reader.shard_sizes
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background."""
+        self._reader.fetch_ahead(shards)
+
+    def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
+        """Read and decode samples."""
+        return make_batch(
+            [self._sample(number, position) for number, position in zip(numbers, positions, strict=True)],
+            self._vocabulary,
+            model=self._model,
+            max_caption_words=self._config.max_caption_words,
+            augmentation=Augmentation.of(self._config) if is_training else None,
+        )
+
+    def _sample(self, number: int, position: int) -> CaptionedJpeg | BadSample:
+        try:
+            sample = self._reader.read(number)
+        except DamagedSampleError as error:
+            return BadSample(error.key, error.shard, position, error.reason)
+        return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions, sample.shard)
+
+
+class _Remembered(NamedTuple):
+    key: str
+    shard: str
+    words: np.ndarray
+
+
+class FeatureSource:
+    """Features, one view of each image; in training it is drawn, else it is the centre.
+
+    Args:
+        reader: of the split.
+        vocabulary: of the captions.
+        config: of the seed.
+    """
+
+    def __init__(self, reader: FeatureReader, vocabulary: Vocabulary, *, config: TrainingConfig) -> None:
+        self._reader, self._vocabulary, self._config = reader, vocabulary, config
+        self.shard_sizes = reader.shard_sizes
+        self._remembered: dict[int, _Remembered] = {}
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Make copies of shards in the background."""
+        self._reader.fetch_ahead(shards)
+
+    def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
+        """Copy a view of each sample."""
+        views = [0] * len(numbers)
+        if is_training and self._reader.num_views > 1:
+            views = draw_views(positions, seed=self._config.seed, num_views=self._reader.num_views)
+        features = np.empty((len(numbers), *self._reader.view_shape), np.float16)
+        good: list[EncodedSample] = []
+        bad: list[BadSample] = []
+        for number, position, view in zip(numbers, positions, views, strict=True):
+            try:
+                self._reader.copy_view(number, view, features[len(good)])
+                key, shard, words = self._captions(number)
+            except DamagedSampleError as error:
+                bad.append(BadSample(error.key, error.shard, position, error.reason))
+            else:
+                good.append(EncodedSample(key, position, shard, words))
+        return batch_of(torch.from_numpy(features[: len(good)]), good, tuple(bad))
+
+    def _captions(self, number: int) -> _Remembered:
+        known = self._remembered.get(number)
+        if known is None:
+            sample = self._reader.describe(number)
+            words = encode_captions(sample.captions, self._vocabulary, max_words=self._config.max_caption_words)
+            known = _Remembered(sample.key, sample.shard, words)
+            if len(self._remembered) < _MAX_REMEMBERED:
+                self._remembered[number] = known
+        return known

@@ -1,0 +1,4 @@
+"""Scores of a checkpoint on a split: ``evaluate`` computes, ``cache`` remembers.
+
+Nothing here knows Ray or the registry.
+"""

@@ -1,0 +1,181 @@
+"""Captions and scores of models that were computed before, by digests of the model and of the data.
+
+An entry may be deleted at any time: it is computed again.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import TypeAdapter
+
+from captioning.evaluation.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
+from captioning.training.checkpoint_description import VOCABULARY, WEIGHTS, CheckpointDescription
+from cluster.data.shard_set import ShardSet
+from cluster.errors import one_line
+from cluster.evaluation.evaluate import Evaluation, caption_variants, evaluate_split
+from shards.storage.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+CACHE_FOLDER = "evaluations"
+"""Name of the cache within the home folder."""
+_VERSION = 1  # of what is computed; a change of search, tokenizer or scores makes it another
+
+T = TypeVar("T")
+
+
+class EvaluatedModel(Protocol):
+    """A checkpoint whose captions are cached, such as the registry's ``ResolvedModel``."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the checkpoint's folder."""
+        ...
+
+    @property
+    def description(self) -> CheckpointDescription:
+        """Return what ``checkpoint.json`` says."""
+        ...
+
+
+def model_digest(description: CheckpointDescription) -> str:
+    """Return the sha256 of all that decides what a checkpoint writes, the same for its copy in a registry."""
+    content = {
+        "files": {name: description.files[name] for name in (VOCABULARY, WEIGHTS)},
+        "model": asdict(description.model),
+        "max_caption_words": description.max_caption_words,
+    }
+    return _sha256(_encode(content))
+
+
+def cached_evaluation(
+    model: EvaluatedModel,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    beam_size: int,
+    batch_size: int,
+    cache: Path,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Return what ``evaluate_split`` finds, from the cache if it was found before.
+
+    Args:
+        model: to evaluate.
+        shard_set: to read.
+        split: of it.
+        beam_size: of the search.
+        batch_size: images at once; it changes nothing.
+        cache: folder.
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``evaluate_split``.
+    """
+    step = model.description.step
+    evaluation = _cached(
+        cache,
+        "scores",
+        _key(model, shard_set, split, beam_size),
+        Evaluation,
+        lambda: evaluate_split(
+            model.folder, shard_set, split, step=step, beam_size=beam_size, batch_size=batch_size, progress=progress
+        ),
+    )
+    progress(len(evaluation.captions))
+    return replace(evaluation, step=step)  # the same weights may be those of two steps
+
+
+def cached_variants(
+    model: EvaluatedModel,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    num_images: int,
+    seed: int,
+    beam_size: int,
+    batch_size: int,
+    cache: Path,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[Variant, dict[int, str]]:
+    """Return what ``caption_variants`` finds, from the cache if it was found before; arguments as there and above."""
+    key = _key(model, shard_set, split, beam_size) | {
+        "num_images": num_images,
+        "seed": seed,
+        "reencoded_quality": REENCODED_QUALITY,
+        "cropped_percent": CROPPED_PERCENT,
+    }
+    return _cached(
+        cache,
+        "variants",
+        key,
+        dict[Variant, dict[int, str]],
+        lambda: caption_variants(
+            model.folder,
+            shard_set,
+            split,
+            num_images=num_images,
+            seed=seed,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            progress=progress,
+        ),
+    )
+
+
+def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "scorers": package_version("pycocoevalcap"),
+        "model": model_digest(model.description),
+        "shards": shard_set.manifest.digest,
+        "split": split,
+        "beam_size": beam_size,
+    }
+
+
+def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], compute: Callable[[], T]) -> T:
+    path = folder / f"{what}-{_sha256(_encode(key))[:32]}.json"
+    adapter = TypeAdapter(kind)
+    try:
+        found = _read(path, key, adapter)
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError) as error:
+        logger.warning("%s is damaged (%s); computing it again", path, one_line(error, with_kind=False))
+    else:
+        logger.info("%s of %s on %s: from %s", what, key["model"][:12], key["split"], path)
+        return found
+    value = compute()
+    content = adapter.dump_python(value, mode="json")
+    document = {"key": dict(key), "content": content, "digest": _digest(key, content)}
+    try:
+        replace_file(path, _encode(document))
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); it will be computed again next time", path, error.strerror)
+    return value
+
+
+def _read(path: Path, key: Mapping[str, Any], adapter: TypeAdapter[T]) -> T:
+    document = json.loads(path.read_bytes())
+    if not isinstance(document, dict) or document.get("digest") != _digest(key, document.get("content")):
+        raise ValueError("its digest does not fit")
+    return adapter.validate_python(document["content"])
+
+
+def _digest(key: Mapping[str, Any], content: object) -> str:
+    return _sha256(_encode([key, content]))
+
+
+def _encode(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,147 @@
+"""What a model writes about a split of a shard set, each image once, and how it scores."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from captioning.evaluation.behaviour import Variant, choose_images, vary
+from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
+from captioning.evaluation.captioner import Captioner, coco_results
+from captioning.evaluation.metrics import ImageScores, score_captions
+from captioning.training.checkpoint import load_model
+from cluster.data.shard_set import ShardSet
+from shards.manifest import verify_shards
+from shards.reader import ShardReader
+from shards.storage.files import replace_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What a model wrote about a split, and how it scores."""
+
+    split: str
+    shards_digest: str
+    beam_size: int
+    step: int
+    scores: dict[str, float]
+    captions: dict[int, str]
+    images: dict[int, ImageScores] = field(default_factory=dict)
+    """Scores of each caption, to be paired with another model's."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each score, at ``captioning.evaluation.bootstrap.CONFIDENCE``."""
+
+    def summary(self) -> dict[str, object]:
+        """Return all but the captions, as it is kept with a run or a model version."""
+        return {
+            "split": self.split,
+            "shards_digest": self.shards_digest,
+            "beam_size": self.beam_size,
+            "step": self.step,
+            "num_images": len(self.captions),
+            "scores": self.scores,
+            "intervals": self.intervals,
+            "confidence": CONFIDENCE,
+        }
+
+    def save_results(self, path: Path) -> None:
+        """Write the captions as the COCO evaluation reads results."""
+        replace_file(path, json.dumps(coco_results(self.captions), indent=0).encode() + b"\n")
+
+
+def load_captioner(folder: Path, *, beam_size: int, batch_size: int) -> Captioner:
+    """Load a checkpoint for captioning, on a GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Captioner(*load_model(folder, device=device), beam_size=beam_size, batch_size=batch_size)
+
+
+def evaluate_split(
+    checkpoint: Path,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    step: int,
+    beam_size: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Caption every image of a split and score the captions against the human ones.
+
+    Args:
+        checkpoint: folder.
+        shard_set: to read.
+        split: of it.
+        step: of the checkpoint.
+        beam_size: of the search.
+        batch_size: images at once.
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError: there is no such split, or a shard is altered.
+        FileNotFoundError: a shard is missing.
+    """
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    reader: ShardReader = shard_set.reader(split)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    samples = [reader.read(number)._replace(jpeg=b"") for number in range(len(reader))]
+    written = captioner.write(reader.read(number).jpeg for number in range(len(reader)))
+    captions: dict[int, str] = {}
+    for done, (sample, caption) in enumerate(zip(samples, written, strict=True), start=1):
+        captions[sample.image_id] = caption.captions[0]
+        progress(done)
+    scored = score_captions(captions, {sample.image_id: sample.captions for sample in samples})
+    return Evaluation(
+        split=split,
+        shards_digest=shard_set.manifest.digest,
+        beam_size=beam_size,
+        step=step,
+        scores=scored.as_dict(),
+        captions=captions,
+        images=scored.images,
+        intervals=score_intervals(scored.images),
+    )
+
+
+def caption_variants(
+    checkpoint: Path,
+    shard_set: ShardSet,
+    split: str,
+    *,
+    num_images: int,
+    seed: int,
+    beam_size: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[Variant, dict[int, str]]:
+    """Caption variants of some images of a split.
+
+    Args:
+        checkpoint: folder.
+        shard_set: to read.
+        split: of it.
+        num_images: that are drawn; all if the split has no more.
+        seed: of the draw.
+        beam_size: of the search.
+        batch_size: images at once.
+        progress: called with the number of captions written.
+
+    Returns:
+        Captions by image id, for each variant.
+
+    Raises:
+        ValueError: there is no such split, or a shard is altered.
+        FileNotFoundError: a shard is missing.
+    """
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    reader: ShardReader = shard_set.reader(split)
+    chosen = choose_images(len(reader), num_images, seed=seed)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    cases = [(variant, number) for variant in Variant for number in chosen]
+    written = captioner.write(vary(reader.read(number).jpeg, variant) for variant, number in cases)
+    captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
+    for done, ((variant, number), caption) in enumerate(zip(cases, written, strict=True), start=1):
+        captions[variant][reader.read(number).image_id] = caption.captions[0]
+        progress(done)
+    return captions

@@ -1,0 +1,43 @@
+"""Named presets of a training run: the defaults, and what differs from them."""
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from cluster.config import ClusterConfig, TrainRun
+
+_SMALL = ModelConfig(
+    backbone="alexnet",
+    weights="none",
+    trainable_from="all",
+    image_size_px=64,
+    pooling="none",
+    image_input="every",
+    embedding_size=128,
+    hidden_size=256,
+    dropout=0.0,
+)
+TRAIN_PRESETS = {
+    "default": ("ResNet-152 and an LSTM of 512 units", TrainRun()),
+    "smoke": (
+        "drawn images, a small encoder from scratch, one minute on two CPU cores",
+        TrainRun(
+            name="smoke",
+            model=_SMALL,
+            optimizer=OptimizerConfig(
+                learning_rate=3e-3, encoder_learning_rate_factor=0.3, encoder_delay_steps=60, warmup_steps=50
+            ),
+            training=TrainingConfig(num_epochs=7, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
+        ),
+    ),
+    "show-and-tell": (
+        "the classic: frozen ResNet-152, LSTM of 512 units",
+        TrainRun(name="show-and-tell", model=ModelConfig(backbone="resnet152")),
+    ),
+    "coco": (
+        "COCO 2017 on one GPU a worker, bf16, ResNet-152 trained from layer4 on",
+        TrainRun(
+            name="coco",
+            model=ModelConfig(trainable_from="layer4"),
+            training=TrainingConfig(precision="bf16", batch_size=256, num_epochs=20, label_smoothing=0.1),
+            cluster=ClusterConfig(use_gpu=True, cpus_per_worker=8, num_loader_processes=6, num_workers=1),
+        ),
+    ),
+}

@@ -1,0 +1,5 @@
+"""The gate between challenger and champion.
+
+Reading order: ``gate_config``, ``gate`` (both models caption the same images), ``gate_checks`` (the criteria),
+``promotion`` (promote and roll back). Nothing here knows Ray.
+"""

@@ -1,0 +1,4 @@
+"""Where a model comes from: ``lineage`` follows a version back to its data.
+
+Nothing here changes anything.
+"""

@@ -1,0 +1,165 @@
+"""Which checkpoint a MODEL on the command line stands for."""
+
+import atexit
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from captioning.training.checkpoint_description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
+from cluster.errors import one_line
+from cluster.registry.champion import CHAMPION, settle
+from cluster.runs.record import load_record, local_checkpoint
+
+_CHECKPOINT = "artifacts/checkpoint"
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedModel:
+    """The checkpoint that a MODEL stands for."""
+
+    asked: str
+    folder: Path
+    description: CheckpointDescription
+    name: str | None = None
+    version: str | None = None
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Return the MLflow run that trained it, if it is known."""
+        return self.description.lineage.get("mlflow_run_id")
+
+    def __str__(self) -> str:
+        """Say which model it is."""
+        registered = f"{self.name} version {self.version}, " if self.name else ""
+        return f"{registered}step {self.description.step} of run {self.description.lineage.get('run', 'unknown')}"
+
+
+def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
+    """Find the checkpoint of ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or a folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder or checkpoint.
+        ValueError: there is no such model, version or run.
+    """
+    if model.startswith("models:/"):
+        found = find_version(model, client)
+        folder = stored_checkpoint(found, client)
+        return ResolvedModel(
+            asked=model,
+            folder=folder,
+            description=describe_checkpoint(folder),
+            name=found.name,
+            version=str(found.version),
+        )
+    folder = _best_checkpoint(_run_folder(model, client)) if model.startswith("runs:/") else Path(model).absolute()
+    if (folder / "run.json").is_file():
+        folder = _best_checkpoint(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"model {model} is no folder; "
+            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
+        )
+    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
+
+
+def find_version(model: str, client: MlflowClient) -> ModelVersion:
+    """Find the registered version of ``models:/NAME@alias`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        ValueError: it is not in the registry.
+    """
+    name, _, alias = model.removeprefix("models:/").partition("@")
+    if alias == CHAMPION:
+        return _find_champion(name, client)
+    try:
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        name, _, number = name.rpartition("/")
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(
+            f"{model} is not in the registry ({one_line(error, with_kind=False)}); captioning models lists what is"
+        ) from None
+
+
+def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
+    standing = settle(name, client)
+    if standing.champion is None:
+        raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
+    if standing.is_lost:
+        raise ValueError(f"{standing.fault}; captioning rollback {name} takes the one before")
+    if standing.fault:
+        logger.warning("%s", standing.fault)
+    return client.get_model_version(name, standing.champion)
+
+
+def _run_folder(model: str, client: MlflowClient) -> Path:
+    try:
+        run = client.get_run(model.removeprefix("runs:/"))
+    except MlflowException as error:
+        raise ValueError(
+            f"{model} is not in the tracker ({one_line(error, with_kind=False)}); look it up in MLflow"
+        ) from None
+    if "run_folder" not in run.data.tags:
+        raise ValueError(f"{model} is no training run; use a run that captioning train made")
+    return Path(run.data.tags["run_folder"])
+
+
+def _best_checkpoint(run_folder: Path) -> Path:
+    record = load_record(run_folder)
+    if not record or not record.best:
+        raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
+    return local_checkpoint(run_folder, record, record.best)
+
+
+def stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
+    """Return the folder of a version's checkpoint; a copy goes with the process.
+
+    Raises:
+        ValueError: as ``require_safe`` does.
+    """
+    repository = require_safe(found, client)
+    if isinstance(repository, LocalArtifactRepository):
+        return Path(repository.download_artifacts(_CHECKPOINT))
+    copy = tempfile.mkdtemp(prefix="captioning-")
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    return Path(repository.download_artifacts(_CHECKPOINT, dst_path=copy))
+
+
+def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepository:
+    """Return where a version's files lie, among which there is no pickle.
+
+    Raises:
+        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours.
+    """
+    what = f"{found.name} version {found.version}"
+    if not found.source:
+        raise ValueError(f"{what} has no artifacts; register it again")
+    repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
+    files = sorted(_files(repository))
+    if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
+        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint anew")
+    if f"{_CHECKPOINT}/{DESCRIPTION_NAME}" not in files:
+        raise ValueError(f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use one that captioning register made")
+    return repository
+
+
+def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
+    for entry in repository.list_artifacts(folder):
+        if entry.is_dir:
+            yield from _files(repository, entry.path)
+        else:
+            yield entry.path

@@ -1,0 +1,177 @@
+"""A checkpoint becomes a version of a model in MLflow's registry, which serves by itself."""
+
+import base64
+import io
+import shutil
+import tempfile
+import time
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+import captioning
+from captioning.serving.image_input import BEAMS, LENGTHS, IntakeConfig
+from captioning.training.checkpoint_description import inference_files
+from cluster.errors import one_line
+from cluster.git import git_state
+from cluster.registry.champion import CHALLENGER
+from cluster.registry.history import is_ledger, require_ledger
+from cluster.registry.models import ResolvedModel
+from cluster.registry.scores import EVALUATION_TAG
+from cluster.tracking.client import current_user
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+_SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+
+
+def register(
+    model: ResolvedModel,
+    name: str,
+    client: MlflowClient,
+    *,
+    beam_size: int = 3,
+    intake: IntakeConfig | None = None,
+) -> ModelVersion:
+    """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
+
+    The version is an MLflow pyfunc that serves by itself. It carries what is known of it as tags: run, step, digests,
+    commits, package versions, and the evaluations of this very checkpoint. It is there once its files are, and not if
+    it could not become the challenger.
+
+    Args:
+        model: to register.
+        name: in the registry.
+        client: of the tracker that the run is in.
+        beam_size: of the search where a request names none.
+        intake: what it takes for an image when it serves; bytes alone if None.
+
+    Raises:
+        ValueError: the run that trained it is not in this tracker, or the name or the beam cannot be.
+    """
+    if beam_size not in BEAMS:
+        raise ValueError(f"a beam of {beam_size} cannot serve; use {BEAMS.start} to {BEAMS.stop - 1}")
+    run = _run_of(model, client)
+    _create_name(name, client)
+    artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"
+    with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
+        _save_pyfunc(model, Path(scratch), beam_size=beam_size, intake=intake or IntakeConfig())
+        client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), artifact_path)
+    source = f"{run.info.artifact_uri}/{artifact_path}"
+    created = client.create_model_version(name, source, run_id=run.info.run_id, tags=_tags_of(model, run))
+    try:
+        client.set_registered_model_alias(name, CHALLENGER, created.version)
+    except MlflowException:
+        client.delete_model_version(name, created.version)
+        raise
+    return created
+
+
+def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
+    run_id = model.mlflow_run_id or ""
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        reason = one_line(error, with_kind=False)
+        raise ValueError(
+            f"the run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({reason}); "
+            "use the --tracking.uri or --home it was trained with"
+        ) from None
+
+
+def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
+    prefix, suffix = f"{EVALUATION_TAG}.", f".step-{model.description.step}"
+    served = git_state(Path(captioning.__path__[0]))
+    return {
+        "step": str(model.description.step),
+        "vocabulary_digest": model.description.vocabulary_digest,
+        **model.description.lineage,
+        **{f"metric.{metric}": f"{value:.6f}" for metric, value in model.description.metrics.items()},
+        **{f"package.{package}": package_version(package) for package in _SERVED_PACKAGES},
+        "registered_by": current_user(),
+        # Of the code that serves, which need not be the one that trained.
+        "registered_git_commit": served["mlflow.source.git.commit"],
+        "registered_git_dirty": served["git.dirty"],
+        **{
+            tag.removesuffix(suffix): value
+            for tag, value in run.data.tags.items()
+            if tag.startswith(prefix) and tag.endswith(suffix)
+        },
+    }
+
+
+def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: IntakeConfig) -> None:
+    import mlflow.pyfunc  # takes seconds, which only registering needs
+
+    checkpoint, code = scratch / "checkpoint", scratch / "captioning"
+    checkpoint.mkdir()
+    for file_name, path in inference_files(model.folder).items():
+        shutil.copyfile(path, checkpoint / file_name)
+    shutil.copytree(captioning.__path__[0], code, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = asdict(intake) | {"allow_paths": str(intake.allow_paths.absolute()) if intake.allow_paths else None}
+    signature = _signature(model, beam_size, intake)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow advises type hints, and calls pandas in a way that will change
+        mlflow.pyfunc.save_model(
+            path=scratch / "model",
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(code)],
+            model_config={"intake": settings},
+            signature=signature,
+            input_example=_example(),
+            pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in _SERVED_PACKAGES],
+            uv_project_path=scratch,  # else a uv.lock and a pyproject.toml of the current folder would come with it
+        )
+
+
+def _signature(model: ResolvedModel, beam_size: int, intake: IntakeConfig) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array
+
+    length = min(model.description.max_caption_words, LENGTHS.stop - 1)
+    defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
+    is_required = len(intake.columns) == 1
+    inputs: list[ColSpec | TensorSpec] = [
+        # Text and not MLflow's binary, which MLflow decodes before the model sees it: one bad row would fail them all.
+        ColSpec(DataType.string, column, required=is_required)
+        for column in intake.columns
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "caption", required=False),
+        ColSpec(Array(DataType.string), "captions", required=False),
+        ColSpec(DataType.double, "log_probability", required=False),
+        ColSpec(DataType.string, "error", required=False),
+    ]
+    params = ParamSchema([ParamSpec(parameter, DataType.long, value) for parameter, value in defaults.items()])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
+
+
+def _example() -> pandas.DataFrame:
+    """Return what a request with one grey picture holds."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
+    return pandas.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]})
+
+
+def _create_name(name: str, client: MlflowClient) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise ValueError(f"{name!r} cannot be a model's name ({one_line(error, with_kind=False)})") from None
+        if is_ledger(client.get_registered_model(name)):
+            raise ValueError(f"{name} is another model's history; choose another name") from None
+    # Now, and by whoever owns the model: a tracker's users may make any name, and the ledger's maker may write it.
+    require_ledger(name, client)

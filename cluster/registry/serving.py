@@ -1,0 +1,112 @@
+"""The registered model, as MLflow loads and serves it: images in, captions out.
+
+MLflow runs this file by itself where it serves a model (models from code), beside a copy of ``captioning``; and once
+when the model is registered, which goes quicker without torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.models
+import pandas
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from pydantic import TypeAdapter
+
+from captioning.serving.image_input import BEAMS, LENGTHS, IntakeConfig, take_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKPOINT_ARTIFACT = "checkpoint"
+_BATCH_SIZE = 16
+
+
+class CaptionService(PythonModel):
+    """Captions images by beam search."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the checkpoint that was registered, and what it was registered to take for an image."""
+        import torch
+
+        from captioning.evaluation.captioner import Captioner
+        from captioning.training.checkpoint import load_model
+
+        self._intake = TypeAdapter(IntakeConfig).validate_python(context.model_config["intake"])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow wraps it, and calls it so
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any]
+    ) -> pandas.DataFrame:
+        """Caption the image of each row.
+
+        Args:
+            context: of MLflow.
+            model_input: columns as ``take_image`` reads them.
+            params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow fills in the signature's defaults.
+
+        Returns:
+            ``caption``, ``log_probability`` in nats, and ``error``, the only one that a row without a caption has;
+            ``captions`` as well, best first, if more than one is asked for.
+
+        Raises:
+            MlflowException: a parameter is out of bounds; over HTTP, the answer is 400.
+        """
+        _require("beam", params["beam"], BEAMS)
+        _require("max_length", params["max_length"], LENGTHS)
+        _require("num_captions", params["num_captions"], range(1, params["beam"] + 1))
+        rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
+        answers: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(_BATCH_SIZE) as pool:  # which waits for several URLs at once
+            for start in range(0, len(rows), _BATCH_SIZE):
+                taken = pool.map(self._take, rows[start : start + _BATCH_SIZE])
+                answers += self._caption([self._decode(one) for one in taken], params)
+        return pandas.DataFrame(answers, dtype=object)  # of objects, for JSON knows None and not NaN
+
+    def _take(self, row: Mapping[str, object]) -> bytes | str:
+        """Return the image's bytes, or why there are none."""
+        try:
+            return take_image(row, self._intake)
+        except (ValueError, OSError) as error:
+            return str(error)
+
+    def _decode(self, taken: bytes | str) -> "Tensor | str":
+        try:
+            return taken if isinstance(taken, str) else self._captioner.decode(taken)
+        except ValueError as error:
+            return str(error)
+
+    def _caption(self, opened: "Sequence[Tensor | str]", params: Mapping[str, int]) -> list[dict[str, Any]]:
+        import torch
+
+        written = iter(())
+        if images := [one for one in opened if not isinstance(one, str)]:
+            batch = torch.stack(images)
+            written = iter(self._captioner.write_batch(batch, beam_size=params["beam"], max_words=params["max_length"]))
+        answers: list[dict[str, Any]] = []
+        for one in opened:
+            captions, log_probability = (None, None) if isinstance(one, str) else next(written)
+            several = {"captions": captions and list(captions[: params["num_captions"]])}
+            answers.append(
+                {
+                    "caption": captions and captions[0],
+                    **(several if params["num_captions"] > 1 else {}),
+                    "log_probability": log_probability,
+                    "error": one if isinstance(one, str) else None,
+                }
+            )
+        return answers
+
+
+def _require(name: str, value: int, allowed: range) -> None:
+    if value not in allowed:
+        raise MlflowException.invalid_parameter_value(
+            f"{name} cannot be {value}; use {allowed.start} to {allowed.stop - 1}"
+            + (", the beam at most" if name == "num_captions" else "")
+        )
+
+
+mlflow.models.set_model(CaptionService())

@@ -1,0 +1,92 @@
+"""Models by name in MLflow's registry: their scores, and a list of them."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from cluster.registry.champion import Standing, settle
+from cluster.registry.history import is_ledger
+from cluster.registry.scores import EVALUATION_TAG
+from cluster.tracking.client import utc
+
+if TYPE_CHECKING:  # it loads torch, which listing does without
+    pass
+
+logger = logging.getLogger(__name__)
+
+GATE_METRIC = "CIDEr-D"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionSummary:
+    """One registered version, for people."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    run: str
+    step: str
+    registered_at: str
+    """UTC, ISO 8601."""
+    scores: dict[str, dict[str, Any]]
+    """Evaluation by split."""
+    changes: tuple[int, ...]
+    """Entries of the history that made it champion."""
+
+
+def list_versions(
+    client: MlflowClient, name: str | None = None, *, is_dry_run: bool = False
+) -> Sequence[VersionSummary]:
+    """Return the registered versions, the newest of each name first, after the aliases were brought in line.
+
+    Args:
+        client: of the registry.
+        name: of one model; all if not given.
+        is_dry_run: leave the aliases as they are.
+
+    Raises:
+        ValueError: there is no model of this name.
+    """
+    found: list[VersionSummary] = []
+    for one in [name] if name else _model_names(client):
+        standing = settle(one, client, is_dry_run=is_dry_run)
+        if standing.fault:
+            logger.warning("%s", standing.fault)
+        versions = client.search_model_versions(f"name = '{one}'")
+        if name and not versions:
+            raise ValueError(f"model {one} has no versions; captioning register MODEL {one} makes one")
+        aliases = client.get_registered_model(one).aliases  # which a search leaves out
+        newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
+        found += [_summarize(version, aliases, standing) for version in newest_first]
+    return found
+
+
+def _model_names(client: MlflowClient) -> list[str]:
+    names: list[str] = []
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        names += [model.name for model in page if not is_ledger(model)]
+        token = page.token
+        if not token:
+            return sorted(names)
+
+
+def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: Standing) -> VersionSummary:
+    prefix, version = f"{EVALUATION_TAG}.", str(found.version)
+    tags = found.tags
+    return VersionSummary(
+        name=found.name,
+        version=version,
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == version)),
+        run=tags.get("run", ""),
+        step=tags.get("step", ""),
+        registered_at=utc(found.creation_timestamp),
+        scores={tag.removeprefix(prefix): json.loads(value) for tag, value in tags.items() if tag.startswith(prefix)},
+        changes=tuple(change.entry for change in standing.changes if change.version == version),
+    )

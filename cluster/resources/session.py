@@ -1,0 +1,87 @@
+"""Connecting to a Ray cluster, or starting the embedded one."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.config import ClusterConfig
+from cluster.resources.environment import set_library_defaults
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 4
+
+
+@contextmanager
+def cluster_session(config: ClusterConfig) -> Iterator[None]:
+    """Hold a connection to the cluster, or an embedded one that ends with it; inside another session, hold that one.
+
+    Raises:
+        ConnectionError: no cluster answers at the address.
+    """
+    set_library_defaults()
+    import ray
+    from ray.exceptions import RayError
+
+    if ray.is_initialized():
+        yield
+        return
+    address = named_address(config) or "local"
+    _require_answer(address)
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise ConnectionError(
+            f"no Ray cluster takes this process at {address} ({' '.join(str(error).split())}); "
+            "start it, or correct --cluster.address"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def named_address(config: ClusterConfig) -> str | None:
+    """Return the address that the settings or RAY_ADDRESS name; None for the embedded cluster."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens, or no Ray of this version, which Ray would try for a minute and more."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    import ray
+
+    from cluster.resources.gcs import ask_version
+
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); start it, or correct --cluster.address"
+        ) from error
+    try:
+        version = ask_version(address)
+    except PermissionError as error:
+        raise ConnectionError(
+            f"the Ray cluster at {address} wants a token ({error}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"what answers at {address} is no Ray cluster ({error}); give the port of its control service, "
+            "6379 unless another was chosen, and not the dashboard's, 8265"
+        ) from error
+    if version != ray.__version__:
+        raise ConnectionError(
+            f"the Ray cluster at {address} runs Ray {version}, and this process {ray.__version__}; "
+            "install the same version on both"
+        )

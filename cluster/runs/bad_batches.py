@@ -1,0 +1,31 @@
+"""What is kept of a batch with bad samples: a JSON file in the run's folder, for people to look at."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from captioning.data.batches import BadSample
+from shards.storage.files import replace_file
+
+
+def bad_batch_path(run_folder: Path, step: int) -> Path:
+    """Return where the samples of a step are described; step 0 is a validation."""
+    return run_folder / "bad-samples" / (f"step-{step:08d}.json" if step else "validation.json")
+
+
+def write_bad_batch(path: Path, step: int, bad: Sequence[BadSample], losses: Mapping[str, float]) -> None:
+    """Write down which samples of a step are bad and why, and the losses of its batch.
+
+    Args:
+        path: of the file.
+        step: that was attempted.
+        bad: samples.
+        losses: mean over the words of each image in nats, by key; nan becomes null.
+    """
+    document = {
+        "step": step,
+        "bad": [sample._asdict() for sample in bad],
+        "losses_nats": {key: loss if math.isfinite(loss) else None for key, loss in losses.items()},
+    }
+    replace_file(path, json.dumps(document, indent=1).encode() + b"\n")

@@ -1,0 +1,50 @@
+"""What decides about a run's weights, and the refusal to resume a run under other settings."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from captioning.model.weights import weights_identity
+from cluster.config import TrainRun, without_secrets
+from cluster.runs.record import RunRecord
+from cluster.settings import as_plain, differences
+from shards.manifest import Manifest
+
+CONFIG_NAME = "config.yaml"
+
+
+def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None = None) -> dict[str, Any]:
+    """Return what decides about the trained weights, flat: model, optimizer, training and the digests of the data."""
+    model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
+    nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
+    # What is kept of a run decides nothing about its weights; and one that stopped at a bad sample goes on without it.
+    for name in ("keep_best", "keep_last", "on_bad_sample"):
+        del nested["training"][name]
+    flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
+    return flat | {
+        "data.shards": manifest.digest,
+        "data.vocabulary": manifest.vocabulary_digest,
+        "data.train_split": run.train_split,
+        "data.validation_split": run.validation_split,
+        **({"data.features": features_digest} if features_digest else {}),
+    }
+
+
+def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Raises:
+        ValueError: the identity differs; the message names the differences.
+    """
+    if changes := differences(record.identity, identity):
+        raise ValueError(
+            f"run {record.name} was started with other settings ({'; '.join(changes)}); "
+            "restore them, or choose another --name"
+        )
+
+
+def config_text(run: TrainRun) -> str:
+    """Return the resolved configuration as YAML, itself a valid ``--config``, without credentials."""
+    return yaml.safe_dump(as_plain(asdict(without_secrets(run))), sort_keys=False)

@@ -1,0 +1,59 @@
+"""Removing checkpoints that no longer count, in the background; an object store may take its time."""
+
+import logging
+import queue
+import re
+import threading
+from pathlib import Path
+
+from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.record import RECORD_NAME, RunRecord, store_of
+
+_CHECKPOINT_FORM = re.compile(r"step-(\d+)-attempt-(\d+)")
+
+logger = logging.getLogger(__name__)
+
+
+class Cleaner:
+    """Keeps a place for checkpoints as a record says, after every change of the record.
+
+    A place apart from the run's folder also gets a copy of the record, from which the run goes on if this machine is
+    lost.
+
+    Args:
+        folder: of the run.
+        record: of the run; names the place.
+    """
+
+    def __init__(self, folder: Path, record: RunRecord) -> None:
+        self._store = store_of(folder, record.checkpoints_at)
+        self._has_copy = record.checkpoints_at is not None
+        self._records: queue.SimpleQueue[RunRecord] = queue.SimpleQueue()
+        threading.Thread(target=self._clean_forever, daemon=True, name="captioning-cleaner").start()
+
+    def clean(self, record: RunRecord) -> None:
+        """Remove what no longer counts by this record, some time soon."""
+        self._records.put(record)
+
+    def _clean_forever(self) -> None:
+        while True:
+            record = self._records.get()
+            while not self._records.empty():
+                record = self._records.get()
+            try:
+                if self._has_copy:
+                    self._store.put_file(RECORD_NAME, record.content())
+                remove_uncounted(self._store, record)
+            except OSError as error:  # tried again after the next change
+                logger.warning("checkpoints that no longer count are left behind: %s", error)
+
+
+def remove_uncounted(store: CheckpointStore, record: RunRecord) -> None:
+    """Remove checkpoints that no longer count; what the current attempt may still be writing stays."""
+    counted = {*(checkpoint.name for checkpoint in record.checkpoints), *record.rejected}
+    latest = record.latest.step if record.latest else -1
+    for name in store.names():
+        form = _CHECKPOINT_FORM.fullmatch(name)
+        is_being_written = form and int(form[2]) == record.attempt and int(form[1]) > latest
+        if form and name not in counted and not is_being_written:
+            store.remove(name)

@@ -1,0 +1,83 @@
+"""A whole hyperparameter search as one frozen value. Imports no torch, Ray or MLflow."""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cluster.config import TrainRun
+from cluster.presets import TRAIN_PRESETS
+
+METRICS: dict[str, Literal["min", "max"]] = {"validation_loss_nats": "min", "validation_cider_d": "max"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """What is searched, and how."""
+
+    space: Annotated[Path | None, tyro.conf.arg(name="search", prefix_name=False)] = None
+    """YAML file of the search space, with lines such as 'optimizer.learning_rate: loguniform(1e-4, 1e-2)'; learning
+    rate and hidden size if not given."""
+    num_trials: Annotated[int, tyro.conf.arg(prefix_name=False)] = 20
+    """Trials in all; a finished search goes on with a larger number."""
+    max_epochs: Annotated[int, tyro.conf.arg(prefix_name=False)] = 10
+    """Epochs of a trial that is not stopped early."""
+    sampler: Annotated[Literal["random", "grid", "tpe"], tyro.conf.arg(prefix_name=False)] = "random"
+    """random; grid: every combination in turn; tpe: Optuna's, which learns from the trials before."""
+    scheduler: Annotated[Literal["asha", "none"], tyro.conf.arg(prefix_name=False)] = "asha"
+    """asha: only the best of the trials go on after 1 epoch, and again later (arXiv 1810.05934); none: all go on."""
+    reduction_factor: Annotated[int, tyro.conf.arg(prefix_name=False)] = 4
+    """One trial in so many goes on, after 1 epoch, and again after each time as many epochs."""
+    metric: Annotated[str, tyro.conf.arg(prefix_name=False)] = "validation_loss_nats"
+    """validation_loss_nats (the lowest is best) or validation_cider_d (the highest; captions are written for it)."""
+    search_seed: Annotated[int, tyro.conf.arg(prefix_name=False)] = 0
+    """Of the points that are tried; --training.seed is that of every trial."""
+    max_failures: Annotated[int, tyro.conf.arg(prefix_name=False)] = 3
+    """Times that a trial starts again after its process or node was lost."""
+    extract: Annotated[bool, tyro.conf.arg(prefix_name=False)] = True
+    """Compute a frozen encoder's features once for all trials, unless the search changes the encoder."""
+    views: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
+    """Views of an image in these features: its centre, its mirror image, crops; one is drawn at a time."""
+    then: Annotated[Literal["stop", "train"], tyro.conf.arg(prefix_name=False)] = "stop"
+    """train: train the best at full length (--training.num-epochs), evaluate and register it."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.metric not in METRICS:
+            raise ValueError(f"no trial reports the metric {self.metric}; use {' or '.join(METRICS)}")
+        for name, least in (("num_trials", 1), ("max_epochs", 1), ("reduction_factor", 2), ("max_failures", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} makes no search; use {least} or more")
+        if self.views < 1:
+            raise ValueError(f"{self.views} views show nothing; use 1 or more")
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Return whether the lowest or the highest score is best."""
+        return METRICS[self.metric]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneRun(TrainRun):
+    """A whole search: what every trial is, and what differs among them."""
+
+    search: Annotated[SearchConfig, tyro.conf.arg(name="")] = field(default_factory=SearchConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Return the search's own folder."""
+        return self.storage.home / "tuning" / self.name
+
+    def base(self, **changes: Any) -> TrainRun:  # noqa: ANN401  fields of any type
+        """Return what all trials have in common, with some changes."""
+        return TrainRun(**{one.name: getattr(self, one.name) for one in fields(TrainRun)} | changes)
+
+
+def _tune_run(name: str, preset: TrainRun) -> TuneRun:
+    values = {one.name: getattr(preset, one.name) for one in fields(TrainRun)}
+    # Trials side by side, of one worker each, cost less than one trial after the other of many.
+    return TuneRun(**values | {"name": f"{name}-search", "cluster": replace(preset.cluster, num_workers=1)})
+
+
+TUNE_PRESETS = {name: (what, _tune_run(name, preset)) for name, (what, preset) in TRAIN_PRESETS.items()}

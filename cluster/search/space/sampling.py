@@ -1,0 +1,162 @@
+"""Which point of a search space is tried next: a function of the trials before it, so that a search keeps no state."""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from cluster.search.space.distributions import Parameter
+from cluster.search.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+Sampler = Literal["random", "grid", "tpe"]
+
+
+class Tried(NamedTuple):
+    """A trial as far as it is known."""
+
+    number: int
+    point: Mapping[str, Any]
+    score: float | None
+    """None while it runs, and if it failed."""
+
+
+def check_sampler(space: SearchSpace, sampler: Sampler, num_trials: int) -> None:
+    """Check that a sampler can walk a space; a grid may end before the number of trials.
+
+    Raises:
+        ValueError: there are no trials, or a grid of a range without steps.
+    """
+    if num_trials < 1:
+        raise ValueError(f"{num_trials} trials try nothing; use 1 or more")
+    endless = [f"{parameter.key} {parameter}" for parameter in space.parameters if parameter.values is None]
+    if sampler == "grid" and endless:
+        raise ValueError(
+            f"a grid has no steps for {', '.join(endless)}; write choice([A, B]), or use --sampler random or tpe"
+        )
+
+
+def suggest(
+    space: SearchSpace,
+    number: int,
+    tried: Sequence[Tried],
+    *,
+    sampler: Sampler,
+    seed: int,
+    mode: Literal["min", "max"],
+) -> dict[str, Any] | None:
+    """Return the point of a trial; the same arguments give the same point.
+
+    Args:
+        space: that ``check_sampler`` has found fit for the sampler.
+        number: of the trial, from 0.
+        tried: all other trials with their points, in any order; only tpe reads them.
+        sampler: random draws each value by itself; grid walks all points in order, the last parameter fastest; tpe
+            draws near the better ones of ``tried`` and away from those without a score.
+        seed: of the search.
+        mode: whether the lower or the higher score is the better one.
+
+    Returns:
+        Key -> value, in the space's order and as JSON holds it; None when the grid is walked, or random has drawn every
+        point.
+    """
+    if sampler == "grid":
+        return _grid_point(space, number)
+    if sampler == "random":
+        return _random_point(space, number, seed)
+    return _tpe_point(space, number, tried, seed=seed, mode=mode)
+
+
+def _grid_point(space: SearchSpace, number: int) -> dict[str, Any] | None:
+    point = {}
+    for parameter in reversed(space.parameters):
+        values = parameter.values
+        if values is None:
+            raise ValueError(f"a grid has no steps for {parameter.key} {parameter}; use another sampler")
+        number, index = divmod(number, len(values))
+        point[parameter.key] = values[index]
+    return None if number else dict(reversed(point.items()))
+
+
+def _random_point(space: SearchSpace, number: int, seed: int) -> dict[str, Any] | None:
+    """Return the point that is drawn as the number-th; of a space that ends, each is drawn once."""
+    if space.num_points is None:
+        return _drawn_point(space, seed, number)
+    if number >= space.num_points:
+        return None
+    seen: set[tuple[Any, ...]] = set()
+    for draw in itertools.count():
+        point = _drawn_point(space, seed, draw)
+        seen.add(tuple(point.values()))
+        if len(seen) > number:
+            return point
+    return None
+
+
+def _drawn_point(space: SearchSpace, seed: int, draw: int) -> dict[str, Any]:
+    return {parameter.key: _drawn(parameter, seed, draw) for parameter in space.parameters}
+
+
+def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401  any value
+    bits = _hash(seed, number, parameter.key)
+    if parameter.values is not None and parameter.kind != "logint":
+        return parameter.values[bits * len(parameter.values) >> 64]
+    low, high = parameter.arguments
+    share = (bits >> 11) / 2**53  # [0, 1)
+    if parameter.kind == "uniform":
+        return min(low + share * (high - low), high)
+    # A whole number's part of the scale reaches half-way to its neighbours.
+    half = 0.5 if parameter.kind == "logint" else 0.0
+    start, end = math.log(low - half), math.log(high + half)
+    value = math.exp(start + share * (end - start))
+    return min(max(round(value) if half else value, low), high)
+
+
+def _tpe_point(
+    space: SearchSpace, number: int, tried: Sequence[Tried], *, seed: int, mode: Literal["min", "max"]
+) -> dict[str, Any]:
+    # 0.2 s that --help and the other samplers should not cost.
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {parameter.key: _distribution(parameter) for parameter in space.searched}
+    study = optuna.create_study(
+        direction="minimize" if mode == "min" else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=_hash(seed, number, "") >> 32, constant_liar=True),
+    )
+    for trial in sorted(tried, key=lambda trial: trial.number):
+        study.add_trial(_frozen(trial, distributions))
+    drawn = study.ask(distributions).params
+    return {parameter.key: drawn.get(parameter.key, parameter.arguments[0]) for parameter in space.parameters}
+
+
+def _distribution(parameter: Parameter) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if parameter.kind == "choice":
+        return CategoricalDistribution(parameter.arguments)
+    low, high = parameter.arguments
+    kind = IntDistribution if parameter.kind in ("int", "logint") else FloatDistribution
+    return kind(low, high, log=parameter.is_log)
+
+
+def _frozen(trial: Tried, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+    from optuna.trial import TrialState, create_trial
+
+    has_score = trial.score is not None and math.isfinite(trial.score)
+    return create_trial(
+        # Who runs without a score keeps others away from its point: so should who failed.
+        state=TrialState.COMPLETE if has_score else TrialState.RUNNING,
+        value=trial.score if has_score else None,
+        params={key: trial.point[key] for key in distributions},
+        distributions=dict(distributions),
+    )
+
+
+def _hash(seed: int, number: int, key: str) -> int:
+    """Return 64 bits that depend on nothing else."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{key}".encode()).digest()[:8], "big")

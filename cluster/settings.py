@@ -1,0 +1,56 @@
+"""Settings as plain data: for YAML and JSON, flat by dotted name, compared, and ranges read from text."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_ABSENT = "(absent)"
+_RANGE_FORM = re.compile(r"(\d+)(?::(\d+))?")
+_NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or results
+    """Turn dataclasses, mappings, sequences and paths into what JSON and YAML hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one mapping from dotted names to values."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a text ``name before -> now`` for each name whose value differs, sorted by name."""
+    missing = object()
+    return [
+        f"{name} {_shown(before, name)} -> {_shown(now, name)}"
+        for name in sorted({*before, *now})
+        if before.get(name, missing) != now.get(name, missing)
+    ]
+
+
+def parse_range(text: str) -> tuple[int, int] | None:
+    """Return the bounds of ``N`` or ``MIN:MAX``; None if the text has another form or MIN is above MAX."""
+    form = _RANGE_FORM.fullmatch(text)
+    low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)
+    return (low, high) if low <= high else None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name a run, a search or a job: a folder's name without spaces or slashes."""
+    return _NAME_FORM.fullmatch(text) is not None
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return str(settings[name]) if name in settings else _ABSENT

@@ -1,0 +1,135 @@
+"""The code that a submitted job runs, as one zip file: this project's packages, and small files that the job names."""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.git import checkout_around, git_state, listed_files
+
+PACKAGES = ("captioning", "cluster", "jobs", "shards")
+INPUT_LIMIT_MIB = 1
+_LIMIT_MIB = 100  # Ray's own, which it reports as a broken connection (ray#38566)
+_NUM_NAMED = 3
+_MIB = 2**20
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first: the same files give the same archive, which Ray then does not send again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceArchive:
+    """What travels with a job."""
+
+    folder: Path
+    """Of the code."""
+    files: tuple[tuple[str, Path], ...]
+    """Name in the archive, and where it is here."""
+    left_out: tuple[str, ...]
+    """What is not sent, and why."""
+    commit: str
+    """Of the checkout, or unknown."""
+    is_dirty: str
+    """Whether it has uncommitted changes: true, false or unknown."""
+
+
+def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> SourceArchive:
+    """Find what to send: the packages' files that git tracks, as they are now; without a checkout, all but caches.
+
+    Args:
+        folder: of the code; the checkout around the current folder, or the current folder itself, if not given.
+        inputs: files of this machine that the job names, relative to the current folder.
+
+    Raises:
+        FileNotFoundError: the folder lacks the packages.
+        ValueError: an input has the name of a file of the code.
+    """
+    folder = (folder or checkout_around(Path.cwd()) or Path.cwd()).absolute()
+    missing = [name for name in PACKAGES if not (folder / name / "__init__.py").is_file()]
+    if missing:
+        running = Path(__file__).absolute().parents[2]
+        raise FileNotFoundError(
+            f"{folder} has no code to run: it lacks {', '.join(missing)}; "
+            f"use --working-dir with a checkout of captioning, such as {running}"
+        )
+    # A folder inside a checkout may be none of its own, such as that of an environment that git ignores.
+    is_tracked = checkout_around(folder) is not None and "jobs/__init__.py" in listed_files(folder)
+    names, left_out = _tracked(folder) if is_tracked else _walked(folder)
+    files = {name: folder / name for name in names}
+    for path in inputs:
+        if path.as_posix() in files and not path.samefile(files[path.as_posix()]):
+            raise ValueError(f"{path} has the name of a file of the code; rename it")
+        files[path.as_posix()] = path.absolute()
+    state = git_state(folder) if is_tracked else {}
+    return SourceArchive(
+        folder=folder,
+        files=tuple(sorted(files.items())),
+        left_out=tuple(left_out),
+        commit=state.get("mlflow.source.git.commit", "unknown"),
+        is_dirty=state.get("git.dirty", "unknown"),
+    )
+
+
+def write_archive(archive: SourceArchive, path: Path, *, limit_mib: float = _LIMIT_MIB) -> int:
+    """Write the archive as a zip file; return its size in bytes.
+
+    Raises:
+        ValueError: it is larger than Ray takes.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, file in archive.files:
+            entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            target.writestr(entry, file.read_bytes())
+        entries = target.infolist()
+    num_bytes = path.stat().st_size
+    if num_bytes >= limit_mib * _MIB:
+        largest = sorted(entries, key=lambda entry: -entry.compress_size)[:_NUM_NAMED]
+        named = ", ".join(f"{entry.filename} {entry.compress_size / _MIB:.1f} MiB" for entry in largest)
+        raise ValueError(
+            f"the code in {archive.folder} is {num_bytes / _MIB:.1f} MiB zipped, and Ray takes less than "
+            f"{limit_mib:g} MiB; move the largest files out of the packages: {named}"
+        )
+    return num_bytes
+
+
+def archive_size(archive: SourceArchive) -> int:
+    """Return the size of an archive as it would be sent, in bytes.
+
+    Raises:
+        ValueError: it is larger than Ray takes.
+    """
+    with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
+        return write_archive(archive, Path(scratch) / "code.zip")
+
+
+def _tracked(folder: Path) -> tuple[list[str], list[str]]:
+    tracked, untracked = listed_files(folder), listed_files(folder, "--others", "--exclude-standard")
+    names = [name for name in tracked if _is_ours(name) and (folder / name).is_file()]
+    new = [name for name in untracked if _is_ours(name)]
+    num_others = sum(not _is_ours(name) for name in tracked)
+    left_out = [f"{_counted(num_others)} outside of {', '.join(PACKAGES)}"] if num_others else []
+    if new:
+        left_out.append(f"{_counted(len(new))} that git does not track: {_named(new)}")
+    return names, left_out
+
+
+def _walked(folder: Path) -> tuple[list[str], list[str]]:
+    found = [path.relative_to(folder) for package in PACKAGES for path in sorted((folder / package).rglob("*"))]
+    files = [path for path in found if (folder / path).is_file()]
+    kept = [path for path in files if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)]
+    left_out = [f"{_counted(len(files) - len(kept))} of caches or with names that begin with a point"]
+    return [path.as_posix() for path in kept], left_out if len(kept) < len(files) else []
+
+
+def _is_ours(name: str) -> bool:
+    return name.split("/")[0] in PACKAGES
+
+
+def _counted(number: int) -> str:
+    return f"{number} file{'s' if number != 1 else ''}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
+    return f"{', '.join(names[:_NUM_NAMED])}{more}"

@@ -1,0 +1,157 @@
+"""MLflow runs, always by an explicit run id through ``MlflowClient``; nothing here sets a global of MLflow's."""
+
+import getpass
+import logging
+import os
+import socket
+import time
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
+_KEY_TAG = "run_key"
+# By which MLflow's pages open on runs and their charts, not on traces of agents.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+_DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
+
+
+def tracking_uri(config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return where runs are tracked: as configured, from MLFLOW_TRACKING_URI, or a database in the home folder."""
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
+
+
+def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
+    """Reach the tracker, making the embedded one if need be.
+
+    Raises:
+        ConnectionError: nothing answers there.
+        ValueError: the address is none of MLflow's.
+    """
+    uri = check_tracker(config, storage)
+    if uri.startswith("sqlite:"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return the tracker's address, at which something answers if it is a server's.
+
+    Raises:
+        ConnectionError, ValueError: as ``connect`` does.
+    """
+    uri = tracking_uri(config, storage)
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        _require_answer(uri, parts)
+    elif (
+        parts.scheme != "sqlite"
+        and "+" not in parts.scheme
+        and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks")
+    ):
+        raise ValueError(
+            f"tracking address {without_credentials(uri)} is none of MLflow's; "
+            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
+        )
+    return uri
+
+
+def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"MLflow at {without_credentials(uri)} does not answer ({error}); "
+            "start the server, or correct --tracking.uri"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, config: TrackingConfig, storage: StorageConfig) -> str:
+    """Return the id of the experiment, made if absent; an embedded tracker keeps artifacts in the home folder."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found:
+        return found.experiment_id
+    is_embedded = client.tracking_uri.startswith("sqlite:")
+    location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
+    try:
+        return client.create_experiment(config.experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
+    except MlflowException:  # another process made it in between
+        found = client.get_experiment_by_name(config.experiment)
+        if not found:
+            raise
+        return found.experiment_id
+
+
+def create_run(
+    client: MlflowClient,
+    experiment: str,
+    *,
+    key: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str],
+    dataset: tuple[str, str, str],
+) -> str:
+    """Create the MLflow run of a training run, unless a driver that was killed has; return its id.
+
+    Args:
+        client: of the tracker.
+        experiment: its id.
+        key: of the training run, unique.
+        name: of the run.
+        parameters: what decides about the result.
+        tags: of the run.
+        dataset: name, source and digest of the shard set.
+    """
+    known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
+    run = (
+        known[0]
+        if known
+        else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **_source_tags(), **tags})
+    )
+    run_id = run.info.run_id  # what follows may have been done already, and changes nothing then
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    entity = Dataset(
+        name=dataset[0],
+        digest=dataset[2][:_DATASET_DIGEST_LENGTH],
+        source_type="local",
+        source=f'{{"uri": "{dataset[1]}"}}',
+    )
+    client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+    return run_id
+
+
+def _source_tags() -> dict[str, str]:
+    """Return who made a run, and with what."""
+    return {"mlflow.user": current_user(), "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
+
+
+def current_user() -> str:
+    """Return who asks: the tracker's user if it wants one, else the machine's, as far as it knows."""
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return "unknown"
+
+
+def utc(milliseconds: float | None) -> str:
+    """Return a moment of the tracker's as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
+
+
+def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])

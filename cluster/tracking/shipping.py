@@ -1,0 +1,145 @@
+"""Sending a run's journal to MLflow while it trains, without ever being waited for."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from cluster.runs.journal import Journal, Row, mark_shipped, unshipped
+from cluster.runs.record import RunRecord
+
+_METRICS_PER_BATCH = 1000  # MLflow's own limit
+
+logger = logging.getLogger(__name__)
+
+_SHIP_EVERY_SECONDS = 5.0
+_SYSTEM_METRICS_EVERY_SECONDS = 10
+# A tracker that does not answer is left to itself then.
+_LAST_SECONDS = {"FINISHED": 30.0, "FAILED": 10.0, "KILLED": 1.0}
+
+
+class Shipper:
+    """Flushes and ships a journal every few seconds, in a thread of its own.
+
+    Args:
+        journal: to ship.
+        record: of the run; names its MLflow run.
+        tracking_uri: of the tracker.
+    """
+
+    def __init__(self, journal: Journal, record: RunRecord, tracking_uri: str) -> None:
+        self._journal, self._run_id, self._tracking_uri = journal, record.mlflow_run_id, tracking_uri
+        self._is_ending = threading.Event()
+        self._shipping = threading.Lock()
+        self._monitor: SystemMetricsMonitor | None = None
+        self._thread = threading.Thread(
+            target=self._ship_until_the_end, args=(record,), daemon=True, name="captioning-shipper"
+        )
+        self._thread.start()
+
+    def finish(self, status: str) -> bool:
+        """Send what is left and end the MLflow run: FINISHED, FAILED or KILLED; return whether all is there."""
+        seconds = _LAST_SECONDS[status]
+        self._journal.flush()
+        self._is_ending.set()
+        is_tracked = threading.Event()
+        last = threading.Thread(
+            target=self._ship_the_rest, args=(status, seconds, is_tracked), daemon=True, name="captioning-shipper-last"
+        )
+        last.start()
+        last.join(seconds)
+        return is_tracked.is_set()
+
+    def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event) -> None:
+        deadline = time.monotonic() + seconds
+        if status == "KILLED":
+            self._end_run(status)  # first of all: whoever kills this process next does not wait
+        while not self._ship(status):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
+        is_tracked.set()
+        if self._monitor:
+            self._monitor.finish()
+
+    def _end_run(self, status: str) -> None:
+        try:
+            MlflowClient(self._tracking_uri).set_terminated(self._run_id, status=status)
+        except Exception as error:  # as in _ship
+            logger.warning("the tracker does not take the status: %s", error)
+
+    def _ship_until_the_end(self, record: RunRecord) -> None:
+        self._monitor = _start_monitor(record, self._tracking_uri)
+        while not self._is_ending.wait(_SHIP_EVERY_SECONDS):
+            try:
+                self._journal.flush()
+            except OSError as error:  # such as a full disk: the rows wait, and so does the next checkpoint
+                logger.warning("the journal cannot be written: %s", error)
+            else:
+                self._ship()
+
+    def _ship(self, status: str = "RUNNING") -> bool:
+        with self._shipping:
+            try:
+                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.folder, status=status)
+            except Exception as error:  # a broken tracker raises whatever its database or server does
+                logger.warning("the tracker does not take metrics, training goes on: %s", error)
+                return False
+            return True
+
+
+def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor | None:
+    try:
+        monitor = SystemMetricsMonitor(
+            record.mlflow_run_id,
+            sampling_interval=_SYSTEM_METRICS_EVERY_SECONDS,
+            resume_logging=record.num_starts > 1,
+            tracking_uri=tracking_uri,
+        )
+        monitor.start()
+    except Exception as error:  # as above
+        logger.warning("no system metrics: %s", error)
+        return None
+    return monitor
+
+
+def metrics_of(rows: Iterable[Row]) -> Iterator[Metric]:
+    """Yield the metrics of rows as they come, with the rows' own timestamps."""
+    return (Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items())
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> int:
+    """Send metrics as they come, in batches; one that the tracker has is not stored again. Return their number."""
+    metrics, count = iter(metrics), 0
+    while batch := list(islice(metrics, _METRICS_PER_BATCH)):
+        client.log_batch(run_id, metrics=batch)
+        count += len(batch)
+    return count
+
+
+def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUNNING") -> int:
+    """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
+
+    Args:
+        client: of the tracker.
+        run_id: of the MLflow run.
+        journal: folder of the one whose rows to send.
+        status: that the run has when all are sent.
+
+    Returns:
+        The number of rows sent.
+    """
+    count = 0
+    for segment, rows in unshipped(journal):
+        log_metrics(client, run_id, metrics_of(rows))
+        mark_shipped(journal, segment)
+        count += len(rows)
+    if status != "RUNNING":
+        client.set_terminated(run_id, status=status)
+    return count

@@ -1,0 +1,132 @@
+"""The record of a run's start: its identity on disk, its MLflow run, and where it runs as tags."""
+
+import logging
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from cluster.config import TrainRun, without_credentials
+from cluster.data.shard_set import ShardSet
+from cluster.git import git_state
+from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
+from cluster.runs.record import RunRecord, hold_run, load_record
+from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
+from cluster.tracking.shipping import ship
+from shards.storage.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+
+def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
+    """Send what the tracker lacks of a finished run; return whether it has everything now."""
+    try:
+        with hold_run(run.folder):
+            client = connect(run.tracking, run.storage)
+            ship(client, record.mlflow_run_id, run.folder / "journal", status="FINISHED")
+    except (MlflowException, OSError) as error:
+        logger.warning("the tracker may lack rows of this run: %s", error)
+        return False
+    return True
+
+
+def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
+    """Return the run's record if it was started before.
+
+    Raises:
+        ValueError: it was started with other settings, or the record is damaged.
+    """
+    record = load_record(run.folder)
+    if record:
+        check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
+    if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:
+        raise ValueError(
+            f"run {run.name} has its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}; "
+            "give that as --checkpoints again, or choose another --name"
+        )
+    return record
+
+
+def start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
+    """Write the record of this start, with a new MLflow run at the first."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = hold_run(run.folder)
+    try:
+        identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
+        record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
+        record = replace(record, best_by=run.validation.best_by, checkpoints_at=run.storage.checkpoints)
+        record.save(run.folder)
+        if not record.mlflow_run_id or _is_unknown(run, record):
+            record = replace(record, mlflow_run_id=_create_mlflow_run(run, record, shard_set))
+        record = replace(record, num_starts=record.num_starts + 1)
+        record.save(run.folder)
+    finally:
+        lock.close()
+    replace_file(run.folder / CONFIG_NAME, config_text(run).encode())
+    _tag_start(run, record)
+    return record
+
+
+def _is_unknown(run: TrainRun, record: RunRecord) -> bool:
+    """Return whether the tracker answers and does not have the run, such as a new one on another machine."""
+    try:
+        connect(run.tracking, run.storage).get_run(record.mlflow_run_id)
+    except MlflowException as error:
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+    except OSError:
+        return False
+    return False
+
+
+def _create_mlflow_run(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> str:
+    client = connect(run.tracking, run.storage)
+    return create_run(
+        client,
+        experiment_id(client, run.tracking, run.storage),
+        key=record.key,
+        name=run.name,
+        parameters=record.identity,
+        tags={"run_folder": str(run.folder), **git_state(Path.cwd())},
+        dataset=(shard_set.folder.name, str(shard_set.folder), shard_set.manifest.digest),
+    )
+
+
+def _tag_start(run: TrainRun, record: RunRecord) -> None:
+    """Tell the tracker where this start runs; a tracker that is down does not stop a run that it knows."""
+    placement = {
+        "cluster": f"{run.cluster.num_workers} workers of {run.cluster.cpus_per_worker} CPUs"
+        + (" and a GPU" if run.cluster.use_gpu else ""),
+        "home": str(run.storage.home),
+        "shards": str(run.shards),
+        "tracking": without_credentials(tracking_uri(run.tracking, run.storage)),
+    }
+    try:
+        client = connect(run.tracking, run.storage)
+        client.update_run(record.mlflow_run_id, status="RUNNING")
+        tags = {f"start_{record.num_starts}.{name}": value for name, value in placement.items()}
+        set_tags(client, record.mlflow_run_id, tags)
+        client.log_text(record.mlflow_run_id, config_text(run), "config.yaml")
+    except Exception as error:
+        if record.num_starts == 1:
+            raise
+        logger.warning("the tracker does not answer, training goes on: %s", str(error).splitlines()[0])
+
+
+def lineage_of(shard_set: ShardSet) -> dict[str, str]:
+    """Return what a checkpoint tells of the data and code that it comes from."""
+    git = git_state(Path.cwd())
+    return {
+        "shards_digest": shard_set.manifest.digest,
+        **({"features_digest": shard_set.features_digest} if shard_set.features_digest else {}),
+        "git_commit": git["mlflow.source.git.commit"],
+        "git_dirty": git["git.dirty"],
+    }
+
+
+def mark_killed(run: TrainRun, record: RunRecord) -> None:
+    """Tell the tracker that a start was told to end before it trained."""
+    try:
+        connect(run.tracking, run.storage).set_terminated(record.mlflow_run_id, status="KILLED")
+    except Exception as error:  # a tracker that is down raises whatever its database or server does
+        logger.warning("the tracker does not take the status: %s", str(error).splitlines()[0])

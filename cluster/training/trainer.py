@@ -1,0 +1,163 @@
+"""A training run under Ray Train: described first, then started and followed to its end."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from captioning.training.loop import num_training_steps
+from cluster.checks.data import check_data, check_home
+from cluster.checks.job import check_job
+from cluster.checks.result import require
+from cluster.config import TrainRun, without_credentials
+from cluster.coordination.messages import CoordinatorSettings
+from cluster.data.shard_set import ShardSet
+from cluster.resources.capacity import resources_per_worker
+from cluster.resources.environment import GROUP_START_SECONDS
+from cluster.resources.session import cluster_session
+from cluster.runs.identity import config_text
+from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
+from cluster.tracking.client import connect, tracking_uri
+from cluster.training.callbacks import TellOfFailures, TellOfGroups
+from cluster.training.driver import Driver, start_coordinator
+from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
+from cluster.worker.async_validation import validation_config
+from cluster.worker.rank import WorkerTask
+from cluster.worker.worker import train_worker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOutcome:
+    """How a run ended."""
+
+    name: str
+    step: int
+    mlflow_run_id: str
+    best_checkpoint: Path
+    validation_loss_nats: float
+    is_tracked: bool
+    """Whether the tracker has every row."""
+
+
+def build_trainer(run: TrainRun, task: WorkerTask, *, start: str) -> TorchTrainer:
+    """Describe the training to Ray; nothing starts yet.
+
+    Args:
+        run: what to train.
+        task: what every rank is told.
+        start: name of this start; each is a Train run of its own, for Ray's snapshot of an earlier one is not relied
+            on.
+    """
+    cluster = run.cluster
+    callbacks: list[Any] = [  # Ray takes all of its callbacks, whatever the type says
+        TellOfFailures(task.coordinator),
+        TellOfGroups(task.coordinator, room_seconds=cluster.hang_seconds),
+    ]
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task},
+        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(cluster.min_workers, cluster.max_workers) if cluster.is_elastic else cluster.max_workers,
+            elastic_resize_monitor_interval_s=cluster.resize_seconds,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker=resources_per_worker(cluster),
+        ),
+        run_config=RunConfig(
+            name=f"start-{start}",
+            storage_path=str(run.folder / "ray"),
+            # Whether another attempt makes sense is for the coordinator to say, which knows why the last one ended.
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=callbacks,
+        ),
+        validation_config=validation_config(run, task.coordinator),
+    )
+
+
+def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> TrainOutcome:
+    """Train to the end, from the last checkpoint if the run has one.
+
+    Args:
+        run: what to train.
+        is_wanted: asked all the time; once it says no, the run stops after a checkpoint.
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: the run cannot work as it is described.
+        ConnectionError: the cluster or, at the run's first start, the tracker does not answer.
+        BlockingIOError: the run has a live driver.
+        RuntimeError: training failed, and another attempt makes no sense; the message says why.
+        KeyboardInterrupt: it was interrupted, after a checkpoint.
+        SystemExit: it was told to end, after a checkpoint.
+    """
+    shard_set = check_data(run)
+    check_home(run.storage.home)
+    recover_record(run)
+    record = known_record(run, shard_set)
+    if record and record.is_finished:
+        logger.info("run %s is finished already", run.name)
+        return _outcome(run, record, is_tracked=ship_the_rest(run, record))
+    if not record or not record.mlflow_run_id:
+        connect(run.tracking, run.storage)
+    with cluster_session(run.cluster):
+        require(check_job(run, shard_set=shard_set, needs_tracker=not record or not record.mlflow_run_id))
+        record = start_record(run, shard_set)
+        try:
+            return _fit_on_cluster(run, record, shard_set, is_wanted)
+        except (KeyboardInterrupt, SystemExit):
+            mark_killed(run, record)  # also if it was told to end before anyone listened
+            raise
+
+
+def _fit_on_cluster(
+    run: TrainRun, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]
+) -> TrainOutcome:
+    coordinator = start_coordinator(run.folder, _coordinator_settings(run))
+    lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
+    task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
+    num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
+    tracker = without_credentials(tracking_uri(run.tracking, run.storage))
+    about = {"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker}
+    driver = Driver(run, coordinator, num_steps=num_steps, about=about, is_wanted=is_wanted)
+    is_tracked = driver.train(lambda number: build_trainer(run, task, start=f"{record.num_starts}.{number}").fit())
+    if not is_tracked:
+        logger.warning(
+            "the tracker lacks some rows; captioning track replay %s brings them in once it answers", run.folder
+        )
+    finished = load_record(run.folder) or record
+    return _outcome(run, finished, is_tracked=is_tracked)
+
+
+def _coordinator_settings(run: TrainRun) -> CoordinatorSettings:
+    return CoordinatorSettings(
+        tracking_uri=tracking_uri(run.tracking, run.storage),
+        keep_best=run.training.keep_best,
+        keep_last=run.training.keep_last,
+        batch_size=run.training.batch_size,
+        max_restarts=run.cluster.max_restarts,
+        max_preemptions=run.cluster.max_preemptions,
+        hang_seconds=run.cluster.hang_seconds,
+        start_seconds=run.cluster.hang_seconds + GROUP_START_SECONDS,
+        driver_pid=os.getpid(),
+    )
+
+
+def _outcome(run: TrainRun, record: RunRecord, *, is_tracked: bool) -> TrainOutcome:
+    best, latest = record.best, record.latest
+    if not best or not latest:
+        raise RuntimeError(f"run {run.name} ended without a checkpoint; look at {run.folder}")
+    return TrainOutcome(
+        name=run.name,
+        step=latest.step,
+        mlflow_run_id=record.mlflow_run_id,
+        best_checkpoint=local_checkpoint(run.folder, record, best),
+        validation_loss_nats=best.metrics.get(VALIDATION_LOSS, float("nan")),
+        is_tracked=is_tracked,
+    )

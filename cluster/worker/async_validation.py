@@ -1,0 +1,120 @@
+"""Scores of checkpoints beside training: tasks of Ray Train's own validation, on resources that are free.
+
+Ray is told of every checkpoint that is to be scored by a pointer, a folder that only names it, for which checkpoint
+counts is ``run.json``'s to say. When the tasks fall behind, all but the newest checkpoint are passed over.
+"""
+
+import json
+import tempfile
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from captioning.training.checkpoint import load_model
+from captioning.training.validation import validation_loss
+from cluster.config import TrainRun
+from cluster.data.loading import validation_batches
+from cluster.data.shard_set import ShardSet
+from cluster.errors import one_line
+from cluster.evaluation.evaluate import evaluate_split
+from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
+from cluster.worker.validation import SCORE_NAMES
+
+_BATCH_SIZE = 32
+_LONGEST_TASK_SECONDS = 24 * 3600.0
+
+
+def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationConfig | None:  # noqa: ANN401  Ray's handle
+    """Describe the tasks to Ray; None if the workers themselves validate."""
+    if run.validation.where != "beside":
+        return None
+    score: Any = partial(score_pointer, run=run, coordinator=coordinator)
+    return ray.train.ValidationConfig(
+        fn=score,
+        ray_remote_kwargs={"num_cpus": run.cluster.cpus_per_worker, "num_gpus": 1 if run.cluster.use_gpu else 0},
+    )
+
+
+def announce(step: int, committed: Future[None] | None) -> None:
+    """Have the checkpoint of a step scored once it counts; every rank must call it.
+
+    Args:
+        step: of the checkpoint.
+        committed: done when it counts, on rank 0; None on the others.
+    """
+    if committed is None:
+        ray.train.report({"step": step}, checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC)
+        return
+    # Ray asks for a folder now, while the pointer is written once the checkpoint counts. An empty one of its own: after
+    # an upload Ray removes the folder with all that is in it, unless it is told not to.
+    empty = Path(tempfile.mkdtemp(prefix="pointer-"))
+    ray.train.report(
+        {"step": step},
+        checkpoint=ray.train.Checkpoint(str(empty)),
+        checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=False,
+        checkpoint_upload_fn=lambda _, name: _write_pointer(step, committed, name, empty=empty),
+        validation=ray.train.ValidationTaskConfig(fn_kwargs={"step": step}, timeout_s=_LONGEST_TASK_SECONDS),
+    )
+
+
+def _write_pointer(step: int, committed: Future[None], name: str, *, empty: Path) -> ray.train.Checkpoint:
+    empty.rmdir()
+    committed.result()
+    storage: Any = ray.train.get_context().get_storage()
+    folder = Path(storage.experiment_fs_path) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pointer.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+    return ray.train.Checkpoint(str(folder), storage.storage_filesystem)
+
+
+def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: Any, step: int) -> dict[str, float]:  # noqa: ANN401
+    """Score the checkpoint of a step, unless a newer one waits to be scored, and tell the coordinator.
+
+    Args:
+        pointer: which Ray passes; the step says it all.
+        run: that trains.
+        coordinator: Ray's handle.
+        step: of the checkpoint.
+
+    Returns:
+        The scores by name; none if it was passed over or could not be scored.
+    """
+    checkpoint: Any = ray.get(coordinator.newest_unscored.remote(step))
+    if checkpoint is None:
+        return {}
+    try:
+        metrics = score_checkpoint(run, checkpoint)
+    except Exception as error:  # a score that is missing must not end a run
+        ray.get(coordinator.give_up_score.remote(step, one_line(error)))
+        return {}
+    ray.get(coordinator.add_score.remote(step, metrics))
+    return metrics
+
+
+def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float]:
+    """Return the validation loss and the caption scores of a checkpoint."""
+    shard_set = ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory(prefix="score-") as scratch:
+        store = store_of(run.folder, run.storage.checkpoints)
+        folder = store.fetch(checkpoint.name, Path(scratch))
+        model, *_ = load_model(folder, device=device)
+        batches = validation_batches(
+            shard_set, run.validation_split, model=run.model, config=run.training, ranks=(0, 1)
+        )
+        loss = validation_loss(model, batches, config=run.training, device=device)
+        found = evaluate_split(
+            folder,
+            shard_set,
+            run.validation_split,
+            step=checkpoint.step,
+            beam_size=run.validation.beam_size,
+            batch_size=_BATCH_SIZE,
+        )
+    return {VALIDATION_LOSS: loss} | {name: found.scores[key] for key, name in SCORE_NAMES.items()}

@@ -1,0 +1,90 @@
+"""What a rank measures as Ray metrics, which the agent of its node offers to Prometheus."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from captioning.training.loop import StepResult
+
+logger = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 1.0
+_TAGS = ("run", "rank")
+GAUGES = {
+    "captioning_step": "steps done",
+    "captioning_step_seconds": "seconds a step, mean since the last value, on this rank",
+    "captioning_loss_nats": "training loss of the last step, nats per word",
+    "captioning_images_per_second": "images a second of all ranks together, while they train",
+    "captioning_data_wait_seconds": "seconds a step that a rank waits for data, mean over ranks since the last value",
+    "captioning_checkpoint_stall_seconds": "seconds that training has waited for checkpoints since the rank started",
+}
+BAD_SAMPLES = "captioning_bad_samples"
+
+
+class MetricsExport:
+    """Sets the metrics of a rank, at most once a second; those of the whole run on rank 0 alone.
+
+    Ray needs no agent for it, and no session: without one, nobody hears.
+
+    Args:
+        run: name of the run.
+        rank: of this process.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, run: str, rank: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tags, self._is_first = {"run": run, "rank": str(rank)}, rank == 0
+        self._clock, self._due_at = clock, -math.inf
+        self._steps: list[StepResult] = []
+
+    def note(self, result: StepResult, *, stall_seconds: float) -> None:
+        """Take what a step did, and set the metrics if that is due.
+
+        Args:
+            result: of the step.
+            stall_seconds: that training has waited for checkpoints so far.
+        """
+        self._steps.append(result)
+        now = self._clock()
+        if now >= self._due_at:
+            self._due_at = now + _EVERY_SECONDS
+            self._set(stall_seconds)
+
+    def end(self, *, stall_seconds: float) -> None:
+        """Set the metrics of the last steps."""
+        if self._steps:
+            self._set(stall_seconds)
+
+    def _set(self, stall_seconds: float) -> None:
+        steps, self._steps = self._steps, []
+        seconds = sum(step.seconds for step in steps)
+        values = {"captioning_step": steps[-1].step, "captioning_step_seconds": seconds / len(steps)}
+        if self._is_first:
+            values |= {
+                "captioning_loss_nats": steps[-1].loss_nats,
+                "captioning_images_per_second": sum(step.num_images for step in steps) / seconds,
+                "captioning_data_wait_seconds": sum(step.data_wait_seconds for step in steps) / len(steps),
+                "captioning_checkpoint_stall_seconds": stall_seconds,
+            }
+        for name, value in values.items():
+            _gauge(name).set(value, self._tags)
+        num_bad = sum(len(step.bad) for step in steps)
+        if num_bad and self._is_first:
+            _counter().inc(num_bad, self._tags)
+
+
+@cache
+def _gauge(name: str) -> Any:  # noqa: ANN401  Ray is imported where a rank runs
+    from ray.util.metrics import Gauge
+
+    return Gauge(name, GAUGES[name], tag_keys=_TAGS)
+
+
+@cache
+def _counter() -> Any:  # noqa: ANN401  as above
+    from ray.util.metrics import Counter
+
+    return Counter(BAD_SAMPLES, "samples left out of training", tag_keys=_TAGS)

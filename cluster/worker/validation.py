@@ -1,0 +1,96 @@
+"""Scores of the validation split, which all ranks compute together while training pauses."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from captioning.data.batches import CaptionBatch
+from captioning.evaluation.metrics import score_captions
+from captioning.generation.beam_search import beam_search
+from captioning.model.caption_model import CaptionModel
+from captioning.training.collectives import gather
+from captioning.training.validation import validation_loss
+from cluster.config import TrainRun
+from cluster.data.loading import validation_batches
+from cluster.data.shard_set import ShardSet
+from cluster.runs.record import VALIDATION_LOSS
+
+SCORE_NAMES = {"BLEU-4": "validation_bleu_4", "ROUGE-L": "validation_rouge_l", "CIDEr-D": "validation_cider_d"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validator:
+    """Scores a model on this rank's share of the validation split, together with all ranks."""
+
+    run: TrainRun
+    shard_set: ShardSet
+    ranks: tuple[int, int]
+    """Number of this rank, and how many there are."""
+    device: torch.device
+    """Of the model."""
+    get_on: Callable[[], None]
+    """Called with every batch."""
+
+    def score(self, model: CaptionModel) -> dict[str, float]:
+        """Return the validation loss in nats, and the scores of captions if checkpoints are chosen by them.
+
+        Every rank must call it.
+
+        Args:
+            model: the bare model.
+
+        Raises:
+            BadSampleError, FloatingPointError: on every rank alike, as ``validation_loss`` does.
+        """
+        loss = validation_loss(model, self._batches(), config=self.run.training, device=self.device)
+        if self.run.validation.best_by == VALIDATION_LOSS:
+            return {VALIDATION_LOSS: loss}
+        scores = caption_scores(model, self._batches(), self.shard_set, self.run, device=self.device)
+        return {VALIDATION_LOSS: loss} | scores
+
+    def _batches(self) -> Iterator[CaptionBatch]:
+        batches = validation_batches(
+            self.shard_set,
+            self.run.validation_split,
+            model=self.run.model,
+            config=self.run.training,
+            ranks=self.ranks,
+            num_loader_processes=self.run.cluster.num_loader_processes,
+        )
+        for batch in batches:
+            self.get_on()
+            yield batch
+
+
+@torch.no_grad()
+def caption_scores(
+    model: CaptionModel, batches: Iterable[CaptionBatch], shard_set: ShardSet, run: TrainRun, *, device: torch.device
+) -> dict[str, float]:
+    """Caption a rank's share of the validation split, and score the captions of all ranks; each must call it.
+
+    Args:
+        model: the bare model.
+        batches: of this rank's share.
+        shard_set: that they are of.
+        run: names the split, and how captions are searched.
+        device: of the model.
+    """
+    was_training = model.training
+    model.eval()
+    written: list[tuple[int, str]] = []
+    for batch in batches:
+        found = beam_search(
+            model.decoder,
+            model.look(batch.to(device).images),
+            beam_size=run.validation.beam_size,
+            max_words=run.training.max_caption_words,
+        )
+        captions = [shard_set.vocabulary.decode(tokens[0]) for tokens in found.tokens.tolist()]
+        written += zip(batch.positions(), captions, strict=False)  # a blank batch has no position
+    model.train(was_training)
+    candidates = dict(gather(written))
+    reader = shard_set.reader(run.validation_split)
+    references = {number: reader.read(number).captions for number in candidates}
+    scores = score_captions(candidates, references).as_dict()
+    return {name: scores[key] for key, name in SCORE_NAMES.items()}

@@ -1,0 +1,91 @@
+"""A submitted job in the terminal: what the cluster knows of it, and what it has told of itself."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from cluster.job_progress import read_progress
+
+if TYPE_CHECKING:
+    from cluster.submission.job import JobState
+
+Progress = Mapping[str, Any]
+
+
+def latest_progress(lines: Iterable[str]) -> dict[str, Any]:
+    """Return what a job has told last, of everything that it has told."""
+    latest: dict[str, Any] = {}
+    for line in lines:
+        latest |= read_progress(line) or {}
+    return latest
+
+
+def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
+    """Return how far a job is, a line each thing.
+
+    Args:
+        job: as the cluster knows it.
+        progress: that it has told last; empty if none.
+        address: of Ray's dashboard.
+    """
+    table = Table(show_header=False, title=f"Job {job.id}", title_justify="left")
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in job_rows(job, progress, address=address):
+        table.add_row(name, value)
+    return table
+
+
+def job_rows(job: "JobState", progress: Progress, *, address: str) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say of a job, each with its name."""
+    yield "status", f"{job.status}, {duration(job.seconds)}"
+    if job.status == "FAILED" and job.message:
+        yield "reason", job.message
+    yield "command", job.command
+    if job.commit:
+        yield "commit", job.commit[:12]
+    if progress.get("kind") == "training":
+        yield from _training_rows(progress)
+    elif progress.get("kind") == "search":
+        yield from _search_rows(progress)
+    if progress.get("seconds_left") is not None and not job.is_over:
+        yield "time left", duration(progress["seconds_left"])
+    if progress.get("tracking", "").startswith("http"):
+        yield "MLflow", f"{progress['tracking'].rstrip('/')}/#/runs/{progress['mlflow_run_id']}"
+    yield "dashboard", f"{address}/#/jobs/{job.id}"
+
+
+def job_line(job: "JobState", progress: Progress, *, address: str) -> str:
+    """Return the same in one line, for output that is no terminal."""
+    rows = job_rows(job, progress, address=address)
+    told = [f"{name} {value}" for name, value in rows if name not in ("command", "commit", "MLflow", "dashboard")]
+    return f"{job.id}: {', '.join(told)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time to people, such as 1 h 05 min or 3 min 07 s."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
+    if "step" in progress:
+        yield "step", f"{progress['step']} of {progress['num_steps']} (epoch {progress['epoch']:.2f})"
+        yield "loss", f"{progress['train_loss_nats']:.3f} nats"
+        yield "speed", f"{progress['images_per_second']:.0f} images/s"
+        if progress.get("data_wait_share") is not None:
+            yield "data wait", f"{progress['data_wait_share']:.0%} of the step"
+        yield "restarts", f"{progress['num_restarts']}"
+    if progress.get("ranks"):
+        hosts = {place["host"] for place in progress["ranks"]}
+        yield "workers", f"{len(progress['ranks'])} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}"
+
+
+def _search_rows(progress: Progress) -> Iterator[tuple[str, str]]:
+    running = f"{progress['num_running']} running"
+    yield "trials", f"{progress['num_trials_done']} of {progress['num_trials']}, {running}"
+    yield "epochs", f"{progress['num_epochs']}"
+    if progress.get("best_score") is not None:
+        yield "best", f"{progress['best']}: {progress['metric'].replace('_', ' ')} {progress['best_score']:.4f}"

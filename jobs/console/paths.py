@@ -1,0 +1,56 @@
+"""The paths of a job that is to be submitted: files of this machine, which travel with it, or places on the cluster."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs.console.parsing import Invocation
+
+_URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
+_PATHS_AS_TEXT = ("model", "checkpoints")
+
+
+def travelling_files(told: Invocation[Any]) -> Iterator[Path]:
+    """Yield the files that travel with a job.
+
+    Raises:
+        ValueError: a path is relative, and no small file of this folder.
+    """
+    from cluster.submission.archive import INPUT_LIMIT_MIB
+
+    for name, path in _paths(told):
+        if path.is_absolute() or _URL_FORM.match(f"{path}"):
+            continue
+        is_inside = ".." not in path.parts
+        if not (is_inside and path.is_file() and path.stat().st_size <= INPUT_LIMIT_MIB * 2**20):
+            how = "--home FOLDER or CAPTIONING_HOME" if name == "home" else f"such as /mnt/{path.name}"
+            raise ValueError(
+                f"{name} {path} is relative to a folder of this machine; name it as the cluster's nodes see it, {how} "
+                f"(only files in the current folder, up to {INPUT_LIMIT_MIB} MiB, travel with a job)"
+            )
+        yield path
+
+
+def found_here(told: Invocation[Any], message: str) -> Path | None:
+    """Return a path of the job that a message of its names, and that is there on this machine as well."""
+    places = [path for _, path in _paths(told) if path.is_absolute()]
+    return next((path for path in places if f"{path}" in message and path.exists()), None)
+
+
+def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa: ANN401  any tree of settings
+    """Yield every path of a tree of settings with the name of its field."""
+    if dataclasses.is_dataclass(settings):
+        for one in dataclasses.fields(settings):
+            yield from _paths(getattr(settings, one.name), one.name)
+    elif isinstance(settings, tuple):
+        for value in settings:
+            yield from _paths(value, name)
+    elif isinstance(settings, Path) or _is_path(name, settings):
+        yield name, Path(settings)
+
+
+def _is_path(name: str, value: Any) -> bool:  # noqa: ANN401  as above
+    """Return whether a text names a folder or file, as that of a model or checkpoints may, and weights may."""
+    return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and Path(value).is_file()))

@@ -1,0 +1,186 @@
+"""The official COCO archives: what to fetch, what is done, what it takes; then fetched, checked and unpacked.
+
+``FOLDER/train2017/*.jpg``, ``FOLDER/val2017/*.jpg`` and ``FOLDER/annotations/captions_train2017.json`` come out.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.archives.transfer import Progress, RemoteFile, check, fetch, part_path
+from shards.archives.unpack import Part, is_unpacked, unpack_parts
+
+OFFICIAL_URL = "http://images.cocodataset.org"  # not https: the certificate there is another host's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """A zip file at a path below the base URL; ``md5`` is 32 hexadecimal digits."""
+
+    path: str
+    num_bytes: int
+    md5: str
+    parts: tuple[Part, ...]
+
+
+def _images(target: str, num_bytes: int, md5: str) -> Archive:
+    part = Part(split=target[:-4], target=target, num_bytes=num_bytes * 102 // 100)
+    return Archive(path=f"zips/{target}.zip", num_bytes=num_bytes, md5=md5, parts=(part,))
+
+
+def _captions(year: int, num_bytes: int, md5: str, *, train_bytes: int, val_bytes: int) -> Archive:
+    train = Part(split="train", target=f"annotations/captions_train{year}.json", num_bytes=train_bytes)
+    val = Part(split="val", target=f"annotations/captions_val{year}.json", num_bytes=val_bytes)
+    return Archive(path=f"annotations/annotations_trainval{year}.zip", num_bytes=num_bytes, md5=md5, parts=(train, val))
+
+
+# COCO publishes no checksums. The sizes are the official server's Content-Length, as public download logs show it; the
+# md5 are those that public downloaders check (PaddleDetection among others), for annotations the server's ETag as well.
+DATASETS: dict[str, tuple[Archive, ...]] = {
+    "coco2017": (
+        _captions(2017, 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c", train_bytes=91_865_115, val_bytes=3_872_493),
+        _images("val2017", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
+        _images("train2017", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
+    ),
+    "coco2014": (
+        _captions(2014, 252_872_794, "0a379cfc70b0e71301e0f377548639bd", train_bytes=66_782_097, val_bytes=32_421_077),
+        _images("val2014", 6_645_013_297, "a3d79f5ed8d289b7a7554ce06a5782b3"),
+        _images("train2014", 13_510_573_713, "0da8c0bd3d6becc4dcb32757491aca88"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchivePlan:
+    """What is left to do for one archive; ``parts`` are those still to unpack."""
+
+    path: Path
+    remote: RemoteFile
+    parts: tuple[Part, ...]
+    bytes_to_fetch: int
+    bytes_to_unpack: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DownloadPlan:
+    """What a download will do, in this order; an archive that has nothing left to do is not in it."""
+
+    dataset: str
+    folder: Path
+    archives: tuple[ArchivePlan, ...]
+    done: tuple[str, ...]
+    """What an earlier download has finished, as paths below the folder."""
+    free_bytes: int
+    keep_archives: bool
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Return what is still to come over the network."""
+        return sum(step.bytes_to_fetch for step in self.archives)
+
+    @property
+    def bytes_needed(self) -> int:
+        """Return the most that the disk must still take at any time; an archive goes before the next one comes."""
+        added, most = 0, 0
+        for step in self.archives:
+            most = max(most, added + step.bytes_to_fetch + step.bytes_to_unpack)
+            added += step.bytes_to_unpack + (step.bytes_to_fetch if self.keep_archives else 0)
+        return most
+
+
+def plan_download(
+    dataset: str,
+    folder: Path,
+    *,
+    splits: Sequence[str] | None = None,
+    base_url: str | None = None,
+    keep_archives: bool = False,
+) -> DownloadPlan:
+    """Decide what to fetch and unpack from what is in the folder; touch neither the network nor the disk.
+
+    Args:
+        dataset: a key of ``DATASETS``.
+        folder: may be absent; a zip file found in it is checked and used, not fetched.
+        splits: all of the dataset's if None or empty.
+        base_url: http or https address of a mirror that has the official server's paths.
+        keep_archives: leave the zip files in the folder; otherwise each is deleted once it is unpacked.
+
+    Raises:
+        ValueError: the dataset or a split is unknown, or the address is not http.
+        NotADirectoryError: ``folder`` is a file.
+    """
+    base = (base_url or OFFICIAL_URL).rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        raise ValueError(f"{base} cannot be downloaded from; give an address that starts with http:// or https://")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file, so nothing can be downloaded into it; name a folder")
+    wanted = _wanted_parts(dataset, splits)
+    plans = [_plan_archive(archive, folder, base=base, wanted=wanted) for archive in DATASETS[dataset]]
+    return DownloadPlan(
+        dataset=dataset,
+        folder=folder,
+        archives=tuple(plan for plan in plans if plan.parts),
+        done=tuple(part.target for part in wanted if is_unpacked(part, folder)),
+        free_bytes=shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free,
+        keep_archives=keep_archives,
+    )
+
+
+def download(
+    plan: DownloadPlan, *, progress: Callable[[Progress], None], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Do what the plan says; after a failure or a kill, plan and download again to go on from there.
+
+    Args:
+        plan: made from the folder as it is now.
+        progress: called often; what it raises ends the download.
+        sleep: waits that many seconds before another attempt at the network.
+
+    Raises:
+        RuntimeError: the disk is too small, the server refuses or keeps failing, an archive is damaged or another.
+        ValueError: a zip file found in the folder is another one, or an archive leads outside the folder.
+    """
+    if plan.bytes_needed > plan.free_bytes:
+        raise RuntimeError(
+            f"{plan.dataset} needs {plan.bytes_needed:,} bytes more and {plan.folder} has {plan.free_bytes:,} free; "
+            "make room, choose another folder, or ask for fewer splits"
+        )
+    for step in plan.archives:
+        if step.path.exists():
+            check(step.path, step.remote, progress=progress, remedy="delete it and run again")
+        else:
+            fetch(step.remote, step.path, progress=progress, sleep=sleep)
+        unpack_parts(step.path, step.parts, folder=plan.folder, progress=progress)
+        if not plan.keep_archives:
+            step.path.unlink()
+
+
+def _wanted_parts(dataset: str, splits: Sequence[str] | None) -> list[Part]:
+    if dataset not in DATASETS:
+        raise ValueError(f"there is no dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
+    parts = [part for archive in DATASETS[dataset] for part in archive.parts]
+    known = sorted({part.split for part in parts})
+    if unknown := [split for split in splits or () if split not in known]:
+        raise ValueError(f"{dataset} has no split {', '.join(map(repr, unknown))}; choose from {', '.join(known)}")
+    return [part for part in parts if part.split in (splits or known)]
+
+
+def _plan_archive(archive: Archive, folder: Path, *, base: str, wanted: Sequence[Part]) -> ArchivePlan:
+    path = folder / archive.path.rpartition("/")[2]
+    here = archive.num_bytes if path.exists() else _bytes_at(part_path(path))
+    parts = tuple(part for part in archive.parts if part in wanted and not is_unpacked(part, folder))
+    return ArchivePlan(
+        path=path,
+        remote=RemoteFile(url=f"{base}/{archive.path}", num_bytes=archive.num_bytes, md5=archive.md5),
+        parts=parts,
+        bytes_to_fetch=max(0, archive.num_bytes - here),
+        bytes_to_unpack=sum(max(0, part.num_bytes - _bytes_at(folder / part.target)) for part in parts),
+    )
+
+
+def _bytes_at(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,74 @@
+"""Features -> tar shards of the WebDataset format."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shards.features.manifest import FeatureEncoder, FeatureSettings, feature_digest
+from shards.manifest import ShardRecord
+from shards.samples import SetAside
+from shards.storage.folders import ShardFolder
+from shards.writer import write_samples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureShardPlan:
+    """What one shard of features will hold."""
+
+    source: ShardRecord
+    """The shard of the shard set."""
+    first: int
+    """Number of its first sample within the split."""
+    encoder: FeatureEncoder
+    settings: FeatureSettings
+    skip_bad: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the shard, the same as that of its source."""
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        """Return the split that it belongs to."""
+        return self.source.split
+
+    def digest(self) -> str:
+        """Return the sha256 of what the shard's features follow from."""
+        source = [self.name, self.split, self.source.sha256, self.first]
+        content = [source, feature_digest("", self.encoder, self.settings)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSample:
+    """One sample of a feature shard."""
+
+    key: str
+    description: bytes
+    """The content of its json."""
+    features: np.ndarray | None
+    """(K, R, C) float16."""
+    fault: str = ""
+    """Why it has no features."""
+
+
+def write_feature_shard(samples: Iterable[FeatureSample], plan: FeatureShardPlan, folder: ShardFolder) -> ShardRecord:
+    """Write one feature shard, then its record, which says that the shard is finished."""
+    set_aside: list[SetAside] = []
+    members = (_members(sample, set_aside) for sample in samples)
+    return write_samples(members, plan, folder, plan_digest=plan.digest(), set_aside=set_aside)
+
+
+def _members(sample: FeatureSample, set_aside: list[SetAside]) -> dict[str, str | bytes]:
+    members: dict[str, str | bytes] = {"__key__": sample.key, "json": sample.description}
+    if sample.features is None:
+        set_aside.append(SetAside(key=sample.key, reason=sample.fault))
+        return members
+    file = io.BytesIO()
+    np.save(file, sample.features, allow_pickle=False)
+    return members | {"npy": file.getvalue()}

@@ -1,0 +1,205 @@
+"""Shard sets and feature sets at URLs, of whose files a node keeps copies."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import BinaryIO, Protocol
+
+from shards.storage.cache import DEFAULT_CACHE_GIB, CopyCache, Wanted, default_cache
+from shards.storage.files import replace_file
+from shards.storage.location import parse_location, refuse_credentials
+from shards.storage.remote import RemoteFolder
+
+logger = logging.getLogger(__name__)
+
+_NUM_THREADS = 4
+
+
+class FileRecord(Protocol):
+    """What a manifest tells of a file."""
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """Return its size."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Return the sha256 of its content, as 64 hexadecimal digits."""
+        ...
+
+
+class RemoteShards:
+    """The folder of a shard set or feature set at a URL; may be pickled, and used in any process and thread.
+
+    Args:
+        url: of the folder.
+        cache_gib: of copies that this node keeps, of this and other sets.
+        sleep: waits that many seconds before another attempt.
+
+    Raises:
+        ValueError: the URL holds credentials, or nothing installed here reaches it.
+    """
+
+    def __init__(
+        self, url: str, *, cache_gib: float = DEFAULT_CACHE_GIB, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        refuse_credentials(url, "shards")
+        self._url, self._sleep = url, sleep
+        self.cache_gib = cache_gib
+        self._place = RemoteFolder(url, sleep)
+        self._ahead = _FetchAhead(self._keep)
+
+    def __reduce__(self) -> tuple:
+        """Leave copies and threads out: they belong to a node and a process."""
+        return partial(RemoteShards, cache_gib=self.cache_gib, sleep=self._sleep), (self._url,)
+
+    def __str__(self) -> str:
+        """Return the URL."""
+        return str(self._place)
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the URL."""
+        return str(self).rpartition("/")[2]
+
+    def read(self, name: str) -> bytes:
+        """Read a small file as it is now; no copy is kept.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it cannot be read, however often it was tried.
+        """
+        return self._place.read(name)
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Return what a listing of the folder, or of one in it, tells: files and their bytes; raises as ``read``."""
+        return self._place.sizes(name)
+
+    def put(self, name: str, content: Path | bytes) -> None:
+        """Put one file, bytes or a copy of a local file, whole or not at all; raises as ``read``."""
+        self._place.put(name, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there; raises as ``read``."""
+        self._place.remove_file(name)
+
+    def open(self, record: FileRecord) -> BinaryIO:
+        """Open this node's copy of a file, made if need be; it stays as long as the file or a map of it is open.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: its content is not what the record says.
+            OSError: it cannot be fetched, however often it was tried.
+        """
+        return self._cache().open(self._wanted(record))
+
+    def fetch_ahead(self, records: Sequence[FileRecord]) -> None:
+        """Make copies of files in the background, in this order; those that were asked for before need no asking."""
+        self._ahead.ask(records)
+
+    def max_open(self, records: Sequence[FileRecord]) -> int:
+        """Return how many of some files may be open at once, so that half of the copies may be others."""
+        largest = max((record.num_bytes for record in records), default=1)
+        return max(2, int(self.cache_gib * 2**30 / 2 / max(largest, 1)))
+
+    def _keep(self, record: FileRecord) -> None:
+        self._cache().keep(self._wanted(record), waits=False)
+
+    def _wanted(self, record: FileRecord) -> Wanted:
+        fetch = partial(self._place.get, record.name)
+        return Wanted(record.sha256, record.num_bytes, f"{self}/{record.name}", fetch)
+
+    def _cache(self) -> CopyCache:
+        return CopyCache(default_cache(), limit_bytes=int(self.cache_gib * 2**30))
+
+
+class _FetchAhead:
+    """Fetches files in a few threads of this process, which end when there is nothing to do."""
+
+    def __init__(self, fetch: Callable[[FileRecord], None]) -> None:
+        self._fetch = fetch
+        self._forget()
+
+    def ask(self, records: Sequence[FileRecord]) -> None:
+        """Fetch what was not in the last question."""
+        if self._process_id != os.getpid():  # threads do not survive a fork, and their queue is in any state
+            self._forget()
+        new = [record for record in records if record.sha256 not in self._asked]
+        self._asked = {record.sha256 for record in records}
+        for record in new:
+            self._queue.put(record)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for _ in range(min(len(new), _NUM_THREADS - len(self._threads))):
+            self._threads.append(Thread(target=self._work, name="fetch ahead", daemon=True))
+            self._threads[-1].start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                record = self._queue.get_nowait()
+            except Empty:
+                return
+            try:
+                self._fetch(record)
+            except (OSError, ValueError) as error:  # whoever reads it meets it again
+                logger.warning("fetching ahead: %s", error)
+
+    def _forget(self) -> None:
+        self._process_id = os.getpid()
+        self._queue: SimpleQueue[FileRecord] = SimpleQueue()
+        self._asked: set[str] = set()
+        self._threads: list[Thread] = []
+
+
+ShardFolder = Path | RemoteShards
+"""A folder on this machine, or at a URL."""
+
+
+def open_folder(location: ShardFolder | str, *, cache_gib: float = DEFAULT_CACHE_GIB) -> ShardFolder:
+    """Return a folder for a path or URL.
+
+    Raises:
+        ValueError: the URL holds credentials, or nothing installed here reaches it.
+    """
+    if not isinstance(location, str):
+        return location
+    place = parse_location(location)
+    return place if isinstance(place, Path) else RemoteShards(place, cache_gib=cache_gib)
+
+
+def has_file(folder: ShardFolder, name: str) -> bool:
+    """Return whether a folder holds a file; raises as ``read_file``."""
+    return (folder / name).is_file() if isinstance(folder, Path) else name in folder.sizes()
+
+
+def read_file(folder: ShardFolder, name: str) -> bytes:
+    """Read a small file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+    """
+    return (folder / name).read_bytes() if isinstance(folder, Path) else folder.read(name)
+
+
+def write_file(folder: ShardFolder, name: str, content: bytes) -> None:
+    """Write a small file: whoever reads it finds the old content or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if isinstance(folder, Path):
+        replace_file(folder / name, content)
+    else:
+        folder.put(name, content)

@@ -1,0 +1,91 @@
+"""Views of an image: what they show, and which one training draws."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from captioning.data.pixels import Augmentation, decode_image
+from captioning.data.views import draw_views, view_image
+from captioning.model.encoder import Encoder
+from cluster.data.extractor import encode_views
+from tests.support.tiny_models import MODEL, jpeg
+
+AUGMENTATION = Augmentation(seed=2, crop_area=0.3, flip=True)
+JPEG = jpeg(0, width=160, height=120)
+
+
+def views(num_views, *, number=5, flip=True, seed=2):
+    augmentation = AUGMENTATION._replace(flip=flip, seed=seed)
+    return view_image(JPEG, 64, num_views=num_views, augmentation=augmentation, number=number)
+
+
+def test_the_first_view_is_the_centre_as_validation_decodes_it():
+    assert torch.equal(views(1)[0], decode_image(JPEG, 64))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_second_view_is_the_centre_mirrored_if_images_are_mirrored(flip):
+    centre, second = views(2, flip=flip)
+    assert torch.equal(second, centre.flip(-1)) == flip
+
+
+def test_further_views_are_different_crops():
+    assert len({view.numpy().tobytes() for view in views(6)}) == 6
+
+
+@pytest.mark.parametrize("changes", [{"number": 6}, {"seed": 3}])
+def test_a_crop_depends_on_sample_and_seed(changes):
+    assert not torch.equal(views(3)[2], views(3, **changes)[2])
+
+
+def test_a_view_does_not_depend_on_how_many_there_are():
+    assert torch.equal(views(6)[:4], views(4))
+
+
+def test_an_image_that_does_not_decode_is_named():
+    with pytest.raises(ValueError, match="the image does not decode"):
+        view_image(b"??", 64, num_views=2, augmentation=AUGMENTATION, number=0)
+
+
+def test_views_are_drawn_by_position_alone():
+    positions = list(range(40))
+    assert draw_views(positions, seed=1, num_views=4)[10:] == draw_views(positions[10:], seed=1, num_views=4)
+
+
+def test_every_view_is_drawn_as_often_as_any_other():
+    counts = Counter(draw_views(range(4000), seed=1, num_views=4))
+    assert set(counts) == {0, 1, 2, 3}
+    assert max(abs(count - 1000) for count in counts.values()) < 4 * math.sqrt(4000 * 0.25 * 0.75)
+
+
+def test_another_seed_draws_other_views():
+    assert draw_views(range(50), seed=1, num_views=4) != draw_views(range(50), seed=2, num_views=4)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return Encoder(MODEL)
+
+
+def test_features_are_those_of_the_encoder_view_by_view(encoder):
+    images = torch.stack([views(3), views(3, number=8)])
+    found = encode_views(encoder, images, is_pooled=False, use_bf16=False)
+    with torch.no_grad():
+        wanted = torch.stack([encoder(of_image) for of_image in images])
+    assert (found.dtype, found.shape) == (np.float16, wanted.shape)
+    assert np.allclose(found, wanted.half().numpy(), atol=1e-3)
+
+
+def test_pooled_features_are_the_mean_over_regions(encoder):
+    grid, pooled = (encode_views(encoder, views(2)[None], is_pooled=one, use_bf16=False) for one in (False, True))
+    assert pooled.shape == (1, 2, 1, grid.shape[-1])
+    assert np.allclose(pooled[:, :, 0], grid.astype(np.float32).mean(2), rtol=2e-3)
+
+
+def test_bf16_changes_features_a_little(encoder):
+    exact, coarse = (encode_views(encoder, views(2)[None], is_pooled=True, use_bf16=one) for one in (False, True))
+    assert 0 < np.abs(exact - coarse).max() < 0.1 * np.abs(exact).max()

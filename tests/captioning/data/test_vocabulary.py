@@ -1,0 +1,98 @@
+import hashlib
+
+import pytest
+
+from captioning.data.vocabulary import BOS, EOS, PAD, SPECIAL_WORDS, UNK, Vocabulary, build_vocabulary, load_vocabulary
+
+WORDS = (*SPECIAL_WORDS, "a", "dog", "runs")
+
+
+def test_a_caption_comes_back_from_its_ids():
+    vocabulary = Vocabulary(WORDS)
+    assert vocabulary.decode([BOS, *vocabulary.encode("A dog runs."), EOS, PAD]) == "a dog runs"
+
+
+@pytest.mark.parametrize(
+    ("caption", "ids"),
+    [
+        ("a cat runs", [4, UNK, 6]),
+        ("", []),
+        ("...", []),  # punctuation is no word
+        ("a <pad> <bos> <eos> <unk> dog", [4, UNK, UNK, UNK, UNK, 5]),  # else padding would stand inside a caption
+    ],
+)
+def test_words_that_are_not_known_become_unknown(caption, ids):
+    assert Vocabulary(WORDS).encode(caption) == ids
+
+
+@pytest.mark.parametrize(
+    ("ids", "caption"), [([4, EOS, 5], "a"), ([BOS, 4, UNK, PAD, 5], "a dog"), ([EOS], ""), ([], "")]
+)
+def test_decoding_ends_at_eos_and_leaves_special_words_out(ids, caption):
+    assert Vocabulary(WORDS).decode(ids) == caption
+
+
+def test_frequent_words_come_first_and_equals_by_name():
+    vocabulary = build_vocabulary(["a dog", "a cat", "cow runs", "a cow and the end"], minimum_count=1)
+    assert vocabulary.words[4:] == ("a", "cow", "and", "cat", "dog", "end", "runs", "the")
+
+
+@pytest.mark.parametrize(("minimum_count", "words"), [(2, ("a", "cow")), (3, ("a",)), (9, ())])
+def test_rare_words_are_left_out(minimum_count, words):
+    vocabulary = build_vocabulary(["a dog", "a cat", "cow runs", "a cow"], minimum_count=minimum_count)
+    assert vocabulary.words[4:] == words
+
+
+def test_a_caption_that_spells_special_words_adds_none_to_the_vocabulary():
+    assert build_vocabulary(["a <unk> on <pad>"], minimum_count=1).words[4:] == ("a", "on")
+
+
+def test_the_order_of_captions_does_not_matter():
+    captions = ["a dog", "cow a", "the end of a cow", "dog"]
+    assert (
+        build_vocabulary(captions, minimum_count=1).digest == build_vocabulary(captions[::-1], minimum_count=1).digest
+    )
+
+
+def test_the_file_loads_as_it_was_written(tmp_path):
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes(Vocabulary([*WORDS, "café", "-lrb-"]).content())
+    assert load_vocabulary(path).words == (*WORDS, "café", "-lrb-")
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    vocabulary = Vocabulary(WORDS)
+    assert vocabulary.digest == hashlib.sha256(vocabulary.content()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "dog"], "begins with <pad> <bos> <eos> <unk>, not 'a dog'"),
+        ([*WORDS, "dog"], "the word 'dog' stands in the vocabulary more than once"),
+        ([*SPECIAL_WORDS, "a", "", "dog"], "word 5 of the vocabulary is empty"),
+    ],
+)
+def test_a_garbled_list_of_words_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no vocabulary: a vocabulary begins with"),
+        (b"<pad>\n<bos>\n<eos>\n<unk>\n\n", "is no vocabulary: word 4 of the vocabulary is empty"),
+        (b"<pad>\n\xff\n", "is no vocabulary: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"vocabulary\.txt {message}"):
+        load_vocabulary(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vocabulary\.txt does not exist; run captioning convert"):
+        load_vocabulary(tmp_path / "vocabulary.txt")

@@ -1,0 +1,196 @@
+from itertools import product
+
+import pytest
+import torch
+
+from captioning.data.vocabulary import BOS, EOS, PAD, UNK
+from captioning.generation.beam_search import beam_search, greedy_search
+from captioning.model.decoder import Decoder
+from tests.support import tiny_models
+
+NUM_WORDS = 3  # known beside the four special ones
+VOCABULARY_SIZE = 4 + NUM_WORDS
+
+
+class TableDecoder(Decoder):
+    """A decoder whose scores stand in a table, ``features`` (B, T, V * V): by position, last word and next word."""
+
+    def forward(self, features, tokens, image_of_caption, dropout_keys):
+        raise NotImplementedError
+
+    def score(self, hidden):
+        raise NotImplementedError
+
+    def calibrate(self, features):
+        raise NotImplementedError
+
+    def start(self, features):
+        tables = features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))
+        return tables, torch.zeros(len(tables), dtype=torch.int64)
+
+    def step(self, state, tokens):
+        tables, position = state
+        return tables[torch.arange(len(tokens)), position, tokens], (tables, position + 1)
+
+
+class CountingDecoder(TableDecoder):
+    num_steps = 0
+
+    def step(self, state, tokens):
+        self.num_steps += 1
+        return super().step(state, tokens)
+
+
+def random_tables(num_images, max_words=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_images, max_words, VOCABULARY_SIZE**2, generator=generator) * 2
+
+
+def log_probability(table, words):
+    """Return the log-probability of the words, by the table (T, V * V) of an image."""
+    steps = torch.log_softmax(table.unflatten(1, (VOCABULARY_SIZE, VOCABULARY_SIZE)), dim=-1)
+    return float(sum(steps[at, last, word] for at, (last, word) in enumerate(zip([BOS, *words], words, strict=False))))
+
+
+def all_captions(max_words):
+    """Return every caption: words, then <eos>, or as many words as there may be."""
+    words = range(4, VOCABULARY_SIZE)
+    ended = [(*caption, EOS) for length in range(max_words) for caption in product(words, repeat=length)]
+    return ended + list(product(words, repeat=max_words))
+
+
+def written(captions, row=0):
+    """Return the captions of an image as tuples of ids, without padding."""
+    return [tuple(token for token in ids if token != PAD) for ids in captions.tokens[row].tolist()]
+
+
+@pytest.mark.parametrize("length_power", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_ranks_all_captions_as_exhaustive_search_does(length_power, seed):
+    features, everything = random_tables(1, max_words=3, seed=seed), all_captions(3)
+    found = beam_search(TableDecoder(), features, beam_size=len(everything), max_words=3, length_power=length_power)
+    likelihood = {caption: log_probability(features[0], caption) for caption in everything}
+    ranked = sorted(everything, key=lambda caption: -likelihood[caption] / len(caption) ** length_power)
+    assert written(found) == ranked
+    torch.testing.assert_close(found.log_probability[0], torch.tensor([likelihood[caption] for caption in ranked]))
+
+
+def test_a_narrow_beam_finds_a_caption_that_greedy_search_misses():
+    table = torch.full((2, VOCABULARY_SIZE, VOCABULARY_SIZE), -9.0)
+    table[0, BOS, 4], table[0, BOS, 5] = 1.0, 0.9
+    table[1, 4, 4:], table[1, 5, EOS] = 0.0, 5.0  # after the best first word, nothing is likely
+    features = table.flatten(1)[None]
+    greedy = written(greedy_search(TableDecoder(), features, max_words=2))
+    beam = written(beam_search(TableDecoder(), features, beam_size=2, max_words=2))
+    assert (greedy[0][0], beam[0]) == (4, (5, EOS))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_greedy_search_takes_the_likeliest_word_at_every_step(seed):
+    features = random_tables(1, seed=seed)
+    table, words = features[0].unflatten(1, (VOCABULARY_SIZE, VOCABULARY_SIZE)).clone(), [BOS]
+    table[..., [PAD, BOS, UNK]] = -torch.inf
+    while words[-1] != EOS and len(words) <= 4:
+        words.append(int(table[len(words) - 1, words[-1]].argmax()))
+    assert written(greedy_search(TableDecoder(), features, max_words=4)) == [tuple(words[1:])]
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = tiny_models.model(seed=2).eval()
+    torch.nn.init.normal_(model.decoder.word_embedding.weight)
+    torch.nn.init.normal_(model.decoder.output.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def features(model):
+    return model.encoder(tiny_models.batch(range(5)).images) * torch.arange(1, 6)[:, None, None]
+
+
+def test_a_beam_of_one_is_greedy(model, features):
+    greedy = greedy_search(model.decoder, features, max_words=6)
+    beam = beam_search(model.decoder, features, beam_size=1, max_words=6)
+    assert all(torch.equal(one, other) for one, other in zip(greedy, beam, strict=True))
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_batch_gives_what_its_images_give_alone(model, features, beam_size):
+    together = beam_search(model.decoder, features, beam_size=beam_size, max_words=6)
+    alone = [beam_search(model.decoder, one[None], beam_size=beam_size, max_words=6) for one in features]
+    assert together.tokens.tolist() == [one.tokens[0].tolist() for one in alone]
+    torch.testing.assert_close(together.score, torch.cat([one.score for one in alone]))
+
+
+def test_the_log_probability_is_that_of_teacher_forcing(model, features):
+    found = beam_search(model.decoder, features, beam_size=3, max_words=6)
+    for row, column in product(range(5), range(3)):
+        caption = torch.tensor([written(found, row)[column]])
+        tokens = torch.cat([torch.tensor([[BOS]]), caption[:, :-1]], dim=1)
+        logits = model.decoder.score(model.decoder(features[row : row + 1], tokens, torch.tensor([0]), None))
+        steps = torch.log_softmax(logits, dim=-1).gather(2, caption[..., None])
+        torch.testing.assert_close(found.log_probability[row, column], steps.sum())
+
+
+@pytest.mark.parametrize("length_power", [0.0, 0.7, 1.0])
+def test_the_score_is_the_log_probability_over_a_power_of_the_length(length_power):
+    found = beam_search(TableDecoder(), random_tables(2), beam_size=5, max_words=4, length_power=length_power)
+    lengths = (found.tokens != PAD).sum(-1)
+    torch.testing.assert_close(found.score, found.log_probability / lengths**length_power)
+    assert torch.equal(found.score, found.score.sort(dim=1, descending=True).values)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 7, 200])
+def test_special_words_are_never_written(beam_size):
+    features = random_tables(3)
+    features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))[..., [PAD, BOS, UNK]] += 50  # the likeliest by far
+    found = beam_search(TableDecoder(), features, beam_size=beam_size, max_words=4)
+    for row in range(3):
+        assert {token for caption in written(found, row) for token in caption} <= {EOS, *range(4, VOCABULARY_SIZE)}
+
+
+def test_only_padding_follows_eos():
+    found = beam_search(TableDecoder(), random_tables(20), beam_size=3, max_words=4)
+    is_after = (found.tokens == EOS).cumsum(-1) - (found.tokens == EOS).long()
+    assert found.tokens[is_after > 0].unique().tolist() == [PAD]
+
+
+def test_a_search_ends_when_all_captions_are_complete():
+    features, decoder = random_tables(2, max_words=9), CountingDecoder()
+    table = features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))
+    table[:, 0, BOS, EOS], table[:, 1:, :, EOS] = -50, 50
+    beam_search(decoder, features, beam_size=3, max_words=9)
+    assert decoder.num_steps == 2
+
+
+def test_a_search_does_not_wait_for_captions_that_cannot_be():
+    # No word is possible, so that eos is the only caption; a beam of four would look for three more.
+    table, decoder = torch.full((1, 9, VOCABULARY_SIZE, VOCABULARY_SIZE), -torch.inf), CountingDecoder()
+    table[..., EOS] = 0
+    found = beam_search(decoder, table.flatten(2), beam_size=4, max_words=9)
+    assert (written(found), found.log_probability.tolist(), decoder.num_steps) == (
+        [(EOS,), (), (), ()],
+        [[0.0, -torch.inf, -torch.inf, -torch.inf]],
+        1,
+    )
+
+
+def test_a_caption_ends_at_the_largest_number_of_words():
+    features = random_tables(2)
+    features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))[..., EOS] = -50
+    found = beam_search(TableDecoder(), features, beam_size=2, max_words=3)
+    assert [len(caption) for row in range(2) for caption in written(found, row)] == [3, 3, 3, 3]
+
+
+def test_a_beam_wider_than_the_number_of_captions_holds_each_once():
+    found = beam_search(TableDecoder(), random_tables(1), beam_size=30, max_words=2)
+    everything = sorted(all_captions(2))
+    assert (sorted(written(found))[-len(everything) :], found.log_probability.isfinite().sum()) == (everything, 13)
+
+
+@pytest.mark.parametrize(("beam_size", "max_words"), [(0, 5), (3, 0), (-1, 5)])
+def test_a_search_for_nothing_is_refused(beam_size, max_words):
+    with pytest.raises(
+        ValueError, match=f"a beam of {beam_size} with {max_words} words finds no caption; use at least 1"
+    ):
+        beam_search(TableDecoder(), random_tables(1), beam_size=beam_size, max_words=max_words)

@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch import nn
+
+from captioning.data.batches import CaptionBatch
+from captioning.data.vocabulary import BOS, EOS, PAD
+from captioning.training.losses import cross_entropy_sum
+from tests.support import tiny_models
+
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_models.model().double()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return tiny_models.batch(range(4))
+
+
+def padded(batch, num_columns=6):
+    return batch._replace(tokens=nn.functional.pad(batch.tokens, (0, num_columns), value=PAD))
+
+
+def caption_of(batch, row):
+    """Return a batch of one caption, with its image alone."""
+    image = int(batch.image_of_caption[row])
+    return CaptionBatch(
+        batch.images[image : image + 1],
+        batch.tokens[row : row + 1],
+        torch.tensor([0]),
+        batch.position[row : row + 1],
+        batch.caption[row : row + 1],
+        batch.keys[image : image + 1],
+        batch.shards[image : image + 1],
+    )
+
+
+def test_there_are_scores_for_every_target(model, batch):
+    assert model(batch).shape == (batch.num_targets, len(tiny_models.VOCABULARY))
+
+
+def test_scores_are_in_the_order_of_the_targets(model, batch):
+    captions = [model(caption_of(batch, row)) for row in range(len(batch.tokens))]
+    torch.testing.assert_close(torch.cat(captions), model(batch), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [None, SEED])
+def test_no_score_sees_a_later_word(model, batch, seed):
+    row = 1
+    words = (batch.tokens[row] >= 4).nonzero().flatten().tolist()
+    first = batch.tokens[:row, 1:].ne(PAD).sum()
+    for at in words[1:]:
+        tokens = batch.tokens.clone()
+        tokens[row, at:] = torch.where(tokens[row, at:] >= 4, (tokens[row, at:] - 3) % 12 + 4, tokens[row, at:])
+        seen, changed = model(batch, seed), model(batch._replace(tokens=tokens), seed)
+        assert torch.equal(seen[: first + at], changed[: first + at])
+        assert not torch.equal(seen[first + at], changed[first + at])
+
+
+@pytest.mark.parametrize("seed", [None, SEED])
+def test_padding_changes_no_loss(model, batch, seed):
+    losses = [cross_entropy_sum(model(one, seed), one.targets()) for one in (batch, padded(batch))]
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
+
+
+def test_padding_changes_no_gradient(batch):
+    gradients = []
+    for one in (batch, padded(batch)):
+        model = tiny_models.model().double()
+        cross_entropy_sum(model(one, SEED), one.targets()).backward()
+        gradients.append([each.grad for each in model.decoder.parameters()])
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+def test_dropout_does_not_depend_on_the_rest_of_the_batch(model, batch):
+    together = model(batch, SEED)
+    apart = [model(caption_of(batch, row), SEED) for row in range(len(batch.tokens))]
+    torch.testing.assert_close(torch.cat(apart), together, rtol=1e-9, atol=1e-9)
+
+
+def test_all_captions_of_an_image_share_one_pass_through_the_encoder(model, batch):
+    rows = []
+    handle = model.encoder.backbone.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    model(batch, SEED)
+    handle.remove()
+    assert (rows, len(batch.tokens)) == ([4], 7)
+
+
+def test_without_a_seed_nothing_is_dropped(model, batch):
+    assert torch.equal(model.train()(batch), model.eval()(batch))
+
+
+def test_another_seed_drops_other_units(model, batch):
+    assert not torch.equal(model(batch, SEED), model(batch, SEED + 1))
+
+
+def test_an_empty_caption_has_eos_as_its_only_target(model, batch):
+    empty = caption_of(batch, 0)._replace(tokens=torch.tensor([[BOS, EOS, PAD]]))
+    assert (empty.targets().tolist(), len(model(empty))) == ([EOS], 1)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_the_loss_is_the_sum_over_words_of_the_smoothed_likelihood(model, batch, label_smoothing):
+    logits, targets = model(batch), batch.targets()
+    likelihood = torch.log_softmax(logits, dim=-1)
+    wanted = torch.full_like(logits, label_smoothing / logits.shape[1])
+    wanted[torch.arange(len(targets)), targets] += 1 - label_smoothing
+    loss = cross_entropy_sum(logits, targets, label_smoothing=label_smoothing)
+    torch.testing.assert_close(loss, -(wanted * likelihood).sum())
+
+
+@pytest.mark.parametrize(("dtype", "wide"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_the_loss_is_summed_in_a_wide_type(dtype, wide):
+    loss = cross_entropy_sum(torch.zeros(1000, 8, dtype=dtype), torch.zeros(1000, dtype=torch.int64))
+    torch.testing.assert_close(loss, torch.tensor(8.0, dtype=wide).log() * 1000)

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from captioning.data.vocabulary import BOS
+from captioning.hashing import DropoutKeys
+from captioning.model.decoder import build_decoder
+from tests.support.tiny_models import MODEL, VOCABULARY
+
+NUM_REGIONS, NUM_CHANNELS = 4, 6
+
+
+@pytest.fixture(
+    params=[{}, {"pooling": "none"}, {"image_input": "every"}],
+    ids=["as in the paper", "all regions", "the image at every word"],
+)
+def decoder(request):
+    torch.manual_seed(0)
+    return build_decoder(
+        replace(MODEL, **request.param),
+        num_regions=NUM_REGIONS,
+        num_channels=NUM_CHANNELS,
+        vocabulary_size=len(VOCABULARY),
+    )
+
+
+@pytest.fixture
+def features():
+    return torch.randn(3, NUM_REGIONS, NUM_CHANNELS, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def tokens():
+    words = torch.randint(4, len(VOCABULARY), (3, 7), generator=torch.Generator().manual_seed(2))
+    words[:, 0] = BOS
+    return words
+
+
+def forced(decoder, features, tokens, keys=None):
+    """Return the logits of teacher forcing: (N, T, V)."""
+    return decoder.score(decoder(features, tokens, torch.arange(len(tokens)), keys))
+
+
+@torch.no_grad()
+def test_stepping_gives_the_logits_of_teacher_forcing(decoder, features, tokens):
+    state, stepped = decoder.start(features), []
+    for column in tokens.unbind(1):
+        logits, state = decoder.step(state, column)
+        stepped.append(logits)
+    torch.testing.assert_close(torch.stack(stepped, dim=1), forced(decoder, features, tokens))
+
+
+@torch.no_grad()
+def test_rows_of_a_state_may_be_repeated_and_reordered(decoder, features, tokens):
+    rows = torch.tensor([2, 0, 0, 1])
+    whole, _ = decoder.step(decoder.start(features), tokens[:, 0])
+    state = tuple(part[rows] for part in decoder.start(features))
+    chosen, _ = decoder.step(state, tokens[rows, 0])
+    torch.testing.assert_close(chosen, whole[rows])
+
+
+@pytest.mark.parametrize("position", range(1, 7))
+@torch.no_grad()
+def test_a_word_leaves_all_scores_before_it_bit_for_bit(decoder, features, tokens, position):
+    others = tokens.clone()
+    others[:, position:] = (others[:, position:] - 4 + 1) % (len(VOCABULARY) - 4) + 4
+    before, after = forced(decoder, features, tokens), forced(decoder, features, others)
+    assert torch.equal(before[:, :position], after[:, :position])
+
+
+@torch.no_grad()
+def test_a_word_changes_the_scores_after_it(decoder, features, tokens):
+    others = tokens.clone()
+    others[:, 3] = (others[:, 3] - 4 + 1) % (len(VOCABULARY) - 4) + 4
+    assert (forced(decoder, features, tokens) != forced(decoder, features, others))[:, 3:].any(-1).all()
+
+
+@torch.no_grad()
+def test_a_caption_is_about_its_own_image(decoder, features, tokens):
+    image_of_caption = torch.tensor([1, 1, 2])
+    hidden = decoder(features, tokens, image_of_caption, None)
+    torch.testing.assert_close(hidden, decoder(features[image_of_caption], tokens, torch.arange(3), None))
+
+
+@torch.no_grad()
+def test_every_image_changes_the_scores(decoder, features, tokens):
+    same_words = tokens[:1].expand(3, -1)
+    scores = forced(decoder, features, same_words)
+    assert len({tuple(row) for row in scores[:, 0].tolist()}) == 3
+
+
+@pytest.mark.parametrize("decoder", [{"pooling": "mean"}], indirect=True)
+@torch.no_grad()
+def test_a_mean_of_regions_does_not_see_where_they_are(decoder, features, tokens):
+    torch.testing.assert_close(forced(decoder, features.flip(1), tokens), forced(decoder, features, tokens))
+
+
+@pytest.mark.parametrize("decoder", [{"pooling": "none"}], indirect=True)
+@torch.no_grad()
+def test_without_pooling_it_sees_where_regions_are(decoder, features, tokens):
+    moved, original = (forced(decoder, one, tokens) for one in (features.flip(1), features))
+    assert (moved != original)[:, 0].any(-1).all()
+
+
+@torch.no_grad()
+def test_calibration_takes_the_scale_of_features_away(decoder, features, tokens):
+    decoder.calibrate(features)
+    plain = forced(decoder, features, tokens)
+    decoder.calibrate(features * 7 + 3)
+    torch.testing.assert_close(forced(decoder, features * 7 + 3, tokens), plain)
+
+
+def test_dropout_keys_drop_units(decoder, features, tokens):
+    keys = DropoutKeys.of(0, torch.arange(3), torch.zeros(3, dtype=torch.int64))
+    hidden = decoder(features, tokens, torch.arange(3), keys)
+    assert 0.3 < (hidden == 0).float().mean() < 0.7
+
+
+def test_every_parameter_learns(decoder, features, tokens):
+    forced(decoder, features, tokens).square().sum().backward()
+    assert [name for name, one in decoder.named_parameters() if not one.grad.any()] == []
+
+
+def test_it_reads_bfloat16_features(decoder, features, tokens):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = forced(decoder, features.bfloat16(), tokens)
+    torch.testing.assert_close(scores.float(), forced(decoder, features, tokens), atol=0.02, rtol=0.1)

@@ -1,0 +1,169 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from captioning.model.backbone import normalization
+from captioning.model.encoder import Encoder, check_backbone
+from tests.support.tiny_models import MODEL, classifier_of
+
+RESNET = replace(MODEL, backbone="resnet18")
+IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def encoder_of(classifier, name):
+    """Return an encoder with the classifier's weights, put into it as a checkpoint's are."""
+    encoder = Encoder(replace(MODEL, backbone=name, weights="DEFAULT"), load_weights=False)
+    tensors = classifier.state_dict()
+    encoder.backbone.load_state_dict({key: tensors[key] for key in encoder.backbone.state_dict()})
+    return encoder
+
+
+def normalized(images):
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
+
+
+def pooled_scores(classifier, features):
+    """Finish what the encoder leaves out: pool its features as the classifier does, and score the classes."""
+    if isinstance(classifier, torchvision.models.SqueezeNet):
+        side = int(features.shape[1] ** 0.5)
+        return classifier.classifier(features.transpose(1, 2).unflatten(2, (side, side))).flatten(1)
+    pooled = features.mean(1)
+    heads = [getattr(classifier, name) for name in ("fc", "classifier", "head") if hasattr(classifier, name)]
+    return heads[0](pooled)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        ("squeezenet1_1", {}),
+        ("mobilenet_v2", {}),
+        ("mobilenet_v3_small", {}),  # a convolution after its stages
+        ("swin_t", {}),  # channels last inside
+        ("shufflenet_v2_x0_5", {}),  # pooled by a function, not a layer
+        ("googlenet", {"transform_input": True, "init_weights": False}),  # as torchvision makes it for its own weights
+    ],
+)
+@torch.no_grad()
+def test_features_are_what_the_classifier_pools(name, options):
+    classifier = classifier_of(name, **options)
+    encoder = encoder_of(classifier, name)
+    torch.testing.assert_close(
+        pooled_scores(classifier, encoder(IMAGES)), classifier(normalized(IMAGES)), rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_a_vision_transformers_features_are_its_patches():
+    classifier = classifier_of("vit_b_32", image_size=64)
+    seen = []
+    classifier.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    classifier(normalized(IMAGES))
+    features = encoder_of(classifier, "vit_b_32")(IMAGES)
+    torch.testing.assert_close(features, seen[0][:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "shape"),
+    [("resnet18", 96, (2, 9, 512)), ("squeezenet1_1", 64, (2, 9, 512)), ("vit_b_16", 32, (2, 4, 768))],
+)
+def test_features_are_regions_of_channels(name, size_px, shape):
+    encoder = Encoder(replace(MODEL, backbone=name, image_size_px=size_px), load_weights=False)
+    features = encoder(torch.zeros(2, 3, size_px, size_px, dtype=torch.uint8))
+    assert (features.shape, encoder.num_regions, encoder.num_channels) == (shape, *shape[1:])
+
+
+def test_what_is_computed_of_buffers_adds_none_to_the_state():
+    encoder = Encoder(replace(MODEL, backbone="maxvit_t", image_size_px=224), load_weights=False)
+    assert [name for name in encoder.state_dict() if "constant" in name] == []
+
+
+def test_a_network_that_saw_other_pixels_gets_them():
+    assert [normalization(name) for name in ("efficientnet_v2_l", "resnet18")] == [
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_it_is_in_eval_mode_whatever_it_is_told(mode):
+    encoder = Encoder(RESNET).train(mode)
+    assert not any(module.training for module in encoder.modules() if isinstance(module, nn.BatchNorm2d))
+    assert not encoder.training
+
+
+def trained_names(**changes):
+    encoder = Encoder(replace(RESNET, **changes))
+    return {name.removeprefix("backbone.") for name, one in encoder.named_parameters() if one.requires_grad}
+
+
+def test_without_a_stage_it_is_frozen():
+    assert trained_names() == set()
+
+
+def test_all_trains_everything_but_the_head():
+    names = {name for name, _ in classifier_of("resnet18").named_parameters()}
+    assert trained_names(trainable_from="all") == {name for name in names if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "first", "last_frozen"),
+    [
+        ("resnet18", "layer4", "layer4.0.conv1.weight", "layer3.1.bn2.bias"),
+        ("resnet18", "layer4.1", "layer4.1.conv1.weight", "layer4.0.downsample.1.bias"),
+        ("squeezenet1_1", "features.12", "features.12.squeeze.weight", "features.11.expand3x3.bias"),
+    ],
+)
+def test_a_stage_trains_from_its_first_parameter_on(name, stage, first, last_frozen):
+    config = replace(MODEL, backbone=name, trainable_from=stage)
+    flags = [(key.removeprefix("backbone."), one.requires_grad) for key, one in Encoder(config).named_parameters()]
+    start = flags.index((first, True))
+    assert (flags[start - 1], {flag for _, flag in flags[:start]}, {flag for _, flag in flags[start:]}) == (
+        (last_frozen, False),
+        {False},
+        {True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "stages"),
+    [
+        ("resnet18", "layer9", "conv1, bn1, layer1, layer2, layer3, layer4$"),
+        ("squeezenet1_1", "features.1", r"features\.0, features\.3, .*, features\.12$"),  # not features.12
+    ],
+)
+def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
+    with pytest.raises(ValueError, match=f"{name} has no stage {stage}; use all or one of {stages}"):
+        Encoder(replace(MODEL, backbone=name, trainable_from=stage))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("resnet125", "resnet152"), ("ResNet18", "resnet18"), ("mobilenet2", "mobilenet_v2"), ("", "alexnet")],
+)
+def test_an_unknown_backbone_is_refused_with_the_nearest(name, near):
+    with pytest.raises(ValueError, match=f"backbone {name} is no torchvision classifier; the nearest are .*{near}"):
+        check_backbone(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "reason"),
+    [
+        ("inception_v3", 40, "greater than actual input size"),
+        ("alexnet", 20, "too small"),
+        ("vit_b_16", 50, "indivisible by patch size"),
+    ],
+)
+def test_an_image_size_that_does_not_fit_is_refused(name, size_px, reason):
+    message = f"backbone {name} cannot take images of {size_px} px .*{reason}.*; use another --model.image-size-px"
+    with pytest.raises(ValueError, match=message):
+        Encoder(replace(MODEL, backbone=name, image_size_px=size_px))
+
+
+def test_a_pretrained_transformer_takes_its_own_image_size_only():
+    with pytest.raises(ValueError, match=r"backbone vit_b_16 cannot take images of 64 px .*expected value 224"):
+        Encoder(replace(MODEL, backbone="vit_b_16", weights="DEFAULT"))

@@ -1,0 +1,179 @@
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from captioning.data.vocabulary import Vocabulary
+from captioning.training import checkpoint
+from captioning.training.checkpoint import describe_checkpoint, load_model, restore, save_checkpoint, snapshot
+from captioning.training.checkpoint_description import inference_files
+from tests.support.checkpoints import DESCRIPTION, go_on, save, trained
+from tests.support.tiny_models import MODEL, VOCABULARY, batch, training_state
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def state():
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, state):
+    return save(tmp_path_factory.mktemp("run") / "checkpoint", state)
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """Return a copy to be damaged."""
+    return shutil.copytree(original, tmp_path / "checkpoint")
+
+
+def test_it_holds_all_that_resuming_and_captioning_need(original):
+    assert sorted(path.name for path in original.iterdir()) == [
+        "checkpoint.json",
+        "config.yaml",
+        "model.safetensors",
+        "optimizer.pt",
+        "vocabulary.txt",
+    ]
+
+
+def test_its_description_comes_back(original):
+    found = describe_checkpoint(original)
+    assert (found.step, found.model, found.lineage, found.metrics) == (
+        2,
+        MODEL,
+        {"run": "r"},
+        {"validation_loss_nats": 2.5},
+    )
+
+
+@torch.no_grad()
+def test_the_loaded_model_scores_as_the_saved_one(original, state):
+    model, vocabulary, _ = load_model(original)
+    assert torch.equal(model(batch()), state.model(batch()))
+    assert vocabulary.words == VOCABULARY.words
+
+
+def test_the_loaded_model_is_in_eval_mode(original):
+    assert not load_model(original)[0].training
+
+
+def test_the_loaded_model_needs_no_file_that_training_began_with(tmp_path, state):
+    elsewhere = replace(DESCRIPTION, model=replace(MODEL, weights="/not/here.pth"))
+    save_checkpoint(tmp_path / "c", state, VOCABULARY, description=elsewhere, config="")
+    assert load_model(tmp_path / "c")[2].model.weights == "/not/here.pth"
+
+
+def test_a_restored_state_is_the_saved_one_bit_for_bit(original, state):
+    other = training_state(seed=1, trainable_from="features.12")
+    restore(other, original, VOCABULARY)
+    moments = [one.optimizer.state_dict()["state"] for one in (state, other)]
+    torch.testing.assert_close(other.model.state_dict(), state.model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(*moments, rtol=0, atol=0)
+    assert other.step == state.step
+
+
+def test_the_same_state_has_the_same_bytes(original, state, tmp_path):
+    assert contents(save(tmp_path / "again", state)) == contents(original)
+
+
+def test_it_holds_the_bytes_of_the_state_as_the_libraries_write_them(original, state, tmp_path):
+    save_file({name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}, tmp_path / "m")
+    torch.save(state.optimizer.state_dict(), tmp_path / "optimizer.pt")
+    written = [(tmp_path / name).read_bytes() for name in ("m", "optimizer.pt")]
+    assert written == [(original / name).read_bytes() for name in ("model.safetensors", "optimizer.pt")]
+
+
+def test_a_snapshot_is_written_as_the_state_was_while_training_goes_on(original, tmp_path):
+    state = trained()
+    taken = snapshot(state)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(save, tmp_path / "c", taken)
+        go_on(state, 2)
+        writing.result()
+    assert contents(tmp_path / "c") == contents(original)
+    assert contents(save(tmp_path / "d", taken)) == contents(original)  # nor did the steps change the snapshot
+    assert (taken.step, state.step) == (2, 4)
+
+
+@pytest.mark.parametrize(("stage", "some_are_shared"), [(None, True), ("features.12", True), ("all", False)])
+def test_a_snapshot_shares_frozen_weights_with_the_model_and_nothing_else(stage, some_are_shared):
+    state = training_state(trainable_from=stage)
+    go_on(state, 1)
+    frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
+    taken, weights = snapshot(state), state.model.state_dict()
+    shared = {name for name, tensor in taken.weights.items() if tensor.data_ptr() == weights[name].data_ptr()}
+    moments = state.optimizer.state_dict()["state"]
+    assert (shared, bool(shared)) == (frozen, some_are_shared)
+    for number, values in taken.optimizer["state"].items():
+        assert not any(value.data_ptr() == moments[number][name].data_ptr() for name, value in values.items())
+
+
+def test_an_existing_folder_is_not_written_over(original, state):
+    with pytest.raises(FileExistsError, match="checkpoint"):
+        save(original, state)
+
+
+def test_a_checkpoint_of_format_version_1_is_restored(folder, original):
+    content = json.loads((folder / "checkpoint.json").read_text())
+    del content["digest"]
+    (folder / "checkpoint.json").write_text(json.dumps(content | {"format_version": 1}, indent=1) + "\n")
+    assert restore(training_state(trainable_from="features.12"), folder, VOCABULARY) == describe_checkpoint(original)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_not_restored(folder):
+    other = Vocabulary([*VOCABULARY.words, "more"])
+    with pytest.raises(ValueError, match=r"is of another vocabulary .* than the shard set's .*; train under another"):
+        restore(training_state(), folder, other)
+
+
+@pytest.mark.parametrize("read", [describe_checkpoint, load_model])
+def test_a_copy_for_captioning_has_no_optimizers_state(folder, read):
+    (folder / "optimizer.pt").unlink()
+    assert read(folder)
+
+
+def test_a_copy_for_captioning_is_not_restored(folder):
+    (folder / "optimizer.pt").unlink()
+    with pytest.raises(ValueError, match=r"is a copy for captioning, without optimizer\.pt; resume from the run's own"):
+        restore(training_state(), folder, VOCABULARY)
+
+
+def test_captioning_needs_all_but_the_optimizers_state(original, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name, path in inference_files(original).items():
+        shutil.copyfile(path, copy / name)
+    assert load_model(copy)[2] == describe_checkpoint(original)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (checkpoint, "save_file"),
+        (torch, "save"),
+        (checkpoint.Path, "write_bytes"),
+        (checkpoint.Path, "write_text"),
+        (checkpoint.os, "fsync"),
+        (checkpoint.Path, "rename"),
+    ],
+)
+def test_killed_while_writing_it_is_no_checkpoint(tmp_path, state, monkeypatch, owner, name):
+    def be_killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path / "checkpoint", state)
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        describe_checkpoint(tmp_path / "checkpoint")

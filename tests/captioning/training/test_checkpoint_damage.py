@@ -1,0 +1,190 @@
+import hashlib
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+
+from captioning.data.vocabulary import Vocabulary
+from captioning.training.checkpoint import describe_checkpoint, load_model, restore
+from captioning.training.checkpoint_description import inference_files, seal
+from tests.support.checkpoints import save, trained
+from tests.support.tiny_models import VOCABULARY, training_state
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("run") / "checkpoint", trained())
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Return a checkpoint that shares no file with the original."""
+    more = Vocabulary([*VOCABULARY.words, "more"])
+    return save(tmp_path_factory.mktemp("run") / "other", trained(num_steps=1), vocabulary=more, config="name: s\n")
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """Return a copy to be damaged."""
+    return shutil.copytree(original, tmp_path / "checkpoint")
+
+
+def edit_description(folder, **changes):
+    """Change a description in a way that its own digest does not tell."""
+    path = folder / "checkpoint.json"
+    content = json.loads(path.read_text())
+    del content["digest"]
+    path.write_bytes(seal(content | changes))
+
+
+def digests(folder):
+    """Return the digests that the files of a checkpoint have now."""
+    names = json.loads((folder / "checkpoint.json").read_text())["files"]
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def truncated(size):
+    return lambda content: content[:size]
+
+
+def flipped(index):
+    """Return a damage: one bit is another, in the byte at an index or a share of the length."""
+
+    def flip(content):
+        where = int(index * len(content)) if isinstance(index, float) else index
+        altered = bytearray(content)
+        altered[where] ^= 1 << where % 8
+        return bytes(altered)
+
+    return flip
+
+
+DAMAGES = {
+    "is empty": truncated(0),
+    "ends after its first byte": truncated(1),
+    "ends in its middle": lambda content: content[: len(content) // 2],
+    "lacks its last byte": truncated(-1),
+    "goes on for a byte": lambda content: content + b"\n",
+    "has another bit at its start": flipped(0),
+    "has another bit in its middle": flipped(0.5),
+    "has another bit at its end": flipped(-1),
+}
+FILE_NAMES = ["checkpoint.json", "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_damaged_file_is_named(folder, name, damage):
+    (folder / name).write_bytes(DAMAGES[damage]((folder / name).read_bytes()))
+    reason = r"is damaged \(.*\)" if name == "checkpoint.json" else "is missing or altered"
+    with pytest.raises(ValueError, match=f"{name} {reason}; use another checkpoint"):
+        describe_checkpoint(folder)
+
+
+@pytest.mark.faults
+def test_no_altered_bit_of_a_description_goes_unseen(folder):
+    path = folder / "checkpoint.json"
+    content = path.read_bytes()
+    for index in range(len(content)):
+        path.write_bytes(flipped(index)(content))
+        with pytest.raises(ValueError, match=r"checkpoint\.json is damaged|use a newer release"):
+            describe_checkpoint(folder)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_file_of_another_checkpoint_is_noticed(folder, other, name):
+    shutil.copyfile(other / name, folder / name)
+    with pytest.raises(ValueError, match=r"is missing or altered; use another checkpoint"):
+        describe_checkpoint(folder)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
+def test_a_file_too_many_is_named(folder, make):
+    make(folder / "notes")
+    with pytest.raises(ValueError, match="notes is no part of the checkpoint; take it out of the folder"):
+        describe_checkpoint(folder)
+
+
+def test_hidden_files_of_the_operating_system_do_not_matter(folder):
+    (folder / ".DS_Store").touch()
+    assert describe_checkpoint(folder)
+    assert ".DS_Store" not in inference_files(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.txt", "config.yaml"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing or altered"):
+        load_model(folder)
+
+
+def test_a_folder_without_description_is_no_checkpoint(folder):
+    (folder / "checkpoint.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is no checkpoint: it has no checkpoint\.json; give a checkpoint's"):
+        describe_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"format_version": 1, "st', "Unterminated string"),
+        (b"\xff\xfe\x00", "can't decode"),
+        (b"[]", "it is no JSON object"),
+        (b'{"format_version": 1}', "step Field required"),
+        (b'{"format_version": 2}', "its digest does not fit"),
+        (b'{"format_version": 0}', "it has format version 0, which no release wrote"),
+        (b'{"format_version": true}', "it has format version True, which"),
+        (b"{}", "it has format version None, which"),
+    ],
+)
+def test_a_garbled_description_is_named(folder, content, reason):
+    (folder / "checkpoint.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"checkpoint\.json is damaged \(.*{reason}.*\); use another checkpoint"):
+        describe_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"files": {}}, "it does not list config.yaml"),  # else nothing would be checked
+        ({"model": {"dropout": 2.0}}, "dropout 2.0 is no share"),
+        ({"step": "many"}, "step Input should be a valid integer"),
+    ],
+)
+def test_a_description_that_says_nonsense_is_refused(folder, changes, reason):
+    edit_description(folder, **changes)
+    with pytest.raises(ValueError, match=rf"checkpoint\.json is damaged \(.*{reason}"):
+        describe_checkpoint(folder)
+
+
+def test_a_newer_formats_checkpoint_is_refused(folder):
+    edit_description(folder, format_version=3)
+    with pytest.raises(
+        ValueError, match="has format version 3, this release reads up to 2; use a newer release, such as"
+    ):
+        describe_checkpoint(folder)
+
+
+class Command:
+    """What a malicious file holds: unpickling it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda found, path: path.write_bytes(pickle.dumps(found, protocol=2))])
+def test_a_malicious_optimizers_state_is_refused_and_not_run(folder, tmp_path, write):
+    trace = tmp_path / "trace"
+    write({"state": Command(trace)}, folder / "optimizer.pt")
+    edit_description(folder, files=digests(folder))
+    with pytest.raises(ValueError, match=r"optimizer\.pt holds more than tensors and numbers; use another checkpoint"):
+        restore(training_state(trainable_from="features.12"), folder, VOCABULARY)
+    assert not trace.exists()

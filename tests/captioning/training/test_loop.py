@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from captioning.training.loop import Flags
+from captioning.training.losses import cross_entropy_sum
+from tests.support import tiny_models
+from tests.support.tiny_models import OPTIMIZER, STAGE, TRAINING, distance, resumed, steps_of, trained
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return trained(is_double=True)
+
+
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path):
+    undisturbed, continued = trained(), resumed(tmp_path / "checkpoint")
+    assert distance(continued["weights"], undisturbed["weights"]) == 0.0
+    assert continued["losses"] == undisturbed["losses"]
+
+
+def test_dropout_and_augmentation_are_on_in_these_runs():
+    seeds = [trained(config=replace(TRAINING, seed=seed))["losses"][0] for seed in (1, 2)]
+    images = [next(tiny_models.batches([step]))[0].images for step in (0, 12)]
+    assert seeds[0] != seeds[1]
+    assert not torch.equal(*images)
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 5])
+def test_accumulation_changes_nothing(alone, num_parts):
+    parts = trained(is_double=True, num_parts=num_parts)
+    assert parts["losses"] == pytest.approx(alone["losses"], abs=1e-9, rel=0)
+    assert distance(parts["weights"], alone["weights"]) < 1e-9
+
+
+def test_a_run_learns():
+    first, *_, last = trained(optimizer=replace(OPTIMIZER, learning_rate=0.03))["losses"]
+    assert last < first - 0.1
+
+
+def test_training_ends_with_its_steps_and_reads_no_further():
+    read = []
+    batches = (batch for step, batch in enumerate(tiny_models.batches(range(9))) if read.append(step) is None)
+    results = list(steps_of(tiny_models.training_state(), batches, num_steps=2))
+    assert ([result.step for result in results], read) == ([1, 2], [0, 1])
+
+
+def test_a_finished_run_takes_no_step():
+    state = tiny_models.training_state()
+    state.step = 2
+    assert list(steps_of(state, tiny_models.batches(range(9)), num_steps=2)) == []
+
+
+def test_a_wish_to_stop_ends_training_after_its_step():
+    results = list(steps_of(tiny_models.training_state(), tiny_models.batches(range(9)), ask=lambda: Flags(stop=True)))
+    assert [(result.step, result.flags) for result in results] == [(1, Flags(checkpoint=False, stop=True))]
+
+
+@pytest.fixture(scope="module")
+def trained_resnet():
+    """Return a model with batch-norm before and after two steps that train its last stage."""
+    torch.manual_seed(0)
+    state = tiny_models.training_state(backbone="resnet18", trainable_from="layer4")
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    state.model.train()
+    list(steps_of(state, tiny_models.batches(range(2)), num_steps=2))
+    return before, state.model
+
+
+def test_batch_norm_learns_nothing_from_batches(trained_resnet):
+    before, model = trained_resnet
+    statistics = {name for name in before if "running" in name or "tracked" in name}
+    after = model.state_dict()
+    assert len(statistics) == 60
+    assert [name for name in statistics if not torch.equal(after[name], before[name])] == []
+
+
+def test_frozen_parameters_stay_as_they_are(trained_resnet):
+    before, model = trained_resnet
+    moved = {name for name, one in model.named_parameters() if not torch.equal(one, before[name])}
+    assert moved == {name for name, one in model.named_parameters() if one.requires_grad}
+
+
+def test_frozen_parameters_have_no_gradient():
+    model = tiny_models.model(trainable_from=STAGE)
+    cross_entropy_sum(model(tiny_models.batch()), tiny_models.batch().targets()).backward()
+    assert all((one.grad is None) != one.requires_grad for one in model.parameters())
+
+
+def test_bf16_trains_close_to_fp32():
+    precise, rough = (trained(config=replace(TRAINING, precision=precision)) for precision in ("fp32", "bf16"))
+    assert rough["losses"] == pytest.approx(precise["losses"], rel=0.02)
+    assert rough["losses"] != precise["losses"]
+
+
+def test_label_smoothing_is_in_the_training_loss():
+    sharp, smooth = (trained(config=replace(TRAINING, label_smoothing=value))["losses"][0] for value in (0.0, 0.3))
+    assert sharp != smooth

@@ -1,0 +1,93 @@
+"""What a node finds, looked at from this process."""
+
+import os
+import socket
+
+import pytest
+
+from cluster.checks import probe
+from cluster.checks.probe import Question, look, tracker_of, versions
+
+
+def faults(**question):
+    return dict(look(Question(**question)).faults)
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_node_where_all_is_well_finds_nothing(tmp_path, port):
+    (tmp_path / "token").touch()
+    (tmp_path / "manifest.json").touch()
+    wanted = {
+        "files": (str(tmp_path / "manifest.json"),),
+        "checkpoints": (tmp_path / "checkpoints").as_uri(),
+        "tracker": ("127.0.0.1", port),
+    }
+    assert faults(home=tmp_path, token="token", **wanted) == {}
+
+
+def test_looking_leaves_nothing_behind(tmp_path):
+    faults(home=tmp_path, checkpoints=(tmp_path / "checkpoints").as_uri())
+    assert [path.name for path in tmp_path.rglob("*")] == ["checkpoints"]
+
+
+def test_a_home_without_what_was_put_there_is_another_one(tmp_path):
+    assert faults(home=tmp_path, token="token") == {"home": "it does not see what is there"}
+
+
+def test_a_home_that_takes_no_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    assert "NotADirectoryError" in faults(home=tmp_path / "file")["home"]
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    told = faults(home=tmp_path, files=(f"{tmp_path}/manifest.json",))
+    assert "FileNotFoundError: [Errno 2] No such file or directory" in told["files"]
+
+
+def test_a_file_at_a_url_that_is_not_there_is_told(tmp_path):
+    assert faults(home=tmp_path, files=("memory://shards/manifest.json",)) == {
+        "files": "memory://shards/manifest.json is not there"
+    }
+
+
+def test_checkpoints_that_cannot_be_written_are_told(tmp_path):
+    (tmp_path / "file").touch()
+    told = faults(home=tmp_path, checkpoints=(tmp_path / "file" / "checkpoints").as_uri())
+    assert "NotADirectoryError" in told["checkpoints"]
+
+
+def test_a_tracker_that_does_not_answer_is_told(tmp_path):
+    assert faults(home=tmp_path, tracker=("127.0.0.1", 9)) == {
+        "tracker": "ConnectionRefusedError: [Errno 111] Connection refused"
+    }
+
+
+def test_what_hangs_hides_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "LOOK_SECONDS", 0.2)
+    os.mkfifo(tmp_path / "manifest.json")  # without a writer, opening it never ends, as on a mount that is gone
+    told = faults(home=tmp_path, files=(f"{tmp_path}/manifest.json",), token="token")
+    assert told == {"files": "no answer within 0.2 s", "home": "it does not see what is there"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("http://tracker:5000", ("tracker", 5000)),
+        ("https://user:secret@tracker", ("tracker", 443)),
+        ("postgresql+psycopg2://me@db/mlflow", ("db", 5432)),
+        ("sqlite:////home/me/mlflow.db", None),
+        ("databricks", None),
+    ],
+)
+def test_a_tracking_address_names_host_and_port(uri, place):
+    assert tracker_of(uri) == place
+
+
+def test_versions_name_the_release_and_its_code():
+    assert sorted(versions()) == ["Python", "Ray", "captioning"]
+    assert " (code " in versions()["captioning"]

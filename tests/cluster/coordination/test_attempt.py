@@ -1,0 +1,154 @@
+import time
+
+import pytest
+
+from cluster.coordination.attempt import CurrentAttempt
+from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.restart_policy import Failure
+
+PLACE = Place(rank=0, node_id="n", host="host", pid=4194305, log="")
+
+
+class Followed:
+    """An attempt, with what it told and ended."""
+
+    def __init__(self, **settings):
+        self.events, self.killed, self.ended = [], [], []
+        self.attempt = CurrentAttempt(
+            CoordinatorSettings(tracking_uri="", batch_size=8, **settings),
+            tell=self.events.append,
+            kill=self.killed.extend,
+            end_controller=self.ended.append,
+        )
+
+
+@pytest.fixture
+def follow():
+    """Return a function that follows an attempt until the test has ended."""
+    made = []
+
+    def follow(**settings):
+        made.append(Followed(**settings))
+        return made[-1]
+
+    yield follow
+    for one in made:
+        one.attempt.close()
+
+
+def eventually(condition, *, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def test_failures_are_told_to_people(follow):
+    followed = follow()
+    followed.attempt.begin(0, [])
+    followed.attempt.fail(Failure(1, 4, 32, "ValueError: bad"))
+    assert followed.events == ["rank 1 failed at step 4: ValueError: bad"]
+
+
+def test_a_rank_that_is_gone_is_told_with_the_last_step(follow):
+    followed = follow()
+    followed.attempt.begin(4, [])
+    followed.attempt.lose({1: ("the actor is dead", True)})
+    assert (followed.events, followed.attempt.is_open) == (
+        ["rank 1 is gone, after step 4: the actor is dead"],
+        False,
+    )
+
+
+def test_a_rank_that_told_how_it_failed_is_not_told_of_again(follow):
+    followed = follow()
+    followed.attempt.begin(0, [])
+    followed.attempt.fail(Failure(1, 4, 32, "ValueError: bad"))
+    followed.attempt.lose({1: ("ValueError: bad", False)})
+    assert followed.events == ["rank 1 failed at step 4: ValueError: bad"]
+
+
+def test_what_comes_after_the_end_of_an_attempt_is_not_told(follow):
+    followed = follow()
+    followed.attempt.begin(0, [])
+    followed.attempt.lose({1: ("gone", True)})
+    told = list(followed.events)
+    followed.attempt.fail(Failure(0, 4, 32, "ValueError: bad"))
+    followed.attempt.lose({0: ("gone", True)})
+    followed.attempt.fail_to_start("segmentation fault")
+    assert followed.events == told
+
+
+def test_the_same_failure_at_the_same_step_ends_the_run(follow):
+    attempt = follow().attempt
+    for _ in range(2):
+        attempt.begin(0, [])
+        attempt.fail(Failure(0, 4, 32, "KeyError: 'x'"))
+        attempt.lose({1: ("gone", True)})
+    assert "2 times in a row at the same step" in attempt.verdict.why
+
+
+def test_ranks_that_fail_before_they_begin_end_the_run_too(follow):
+    attempt = follow().attempt
+    for _ in range(2):
+        attempt.expect(2)
+        attempt.fail(Failure(0, 0, 0, "ImportError: no module"))
+        attempt.lose({0: ("ImportError", False)})
+    assert attempt.verdict.failure.reason == "ImportError: no module"
+
+
+def test_groups_that_fail_to_start_use_up_the_budget(follow):
+    attempt = follow(max_restarts=1).attempt
+    for _ in range(2):
+        attempt.expect(2)
+        attempt.fail_to_start("segmentation fault")
+    assert "it failed 2 times" in attempt.verdict.why
+
+
+def test_a_preemption_is_no_crash(follow):
+    attempt = follow(max_restarts=0).attempt
+    for _ in range(3):
+        attempt.begin(0, [])
+        attempt.leave("preemption")
+        attempt.lose({0: ("NodeLeaves", False), 1: ("NodeLeaves", False)})
+    assert attempt.verdict is None
+
+
+def test_a_rank_that_hangs_before_it_begins_is_told_and_its_group_killed(follow):
+    followed = follow(hang_seconds=0.1)
+    followed.attempt.expect(1)
+    followed.attempt.watch_start([PLACE])
+    eventually(lambda: followed.killed)
+    assert any("the start of the workers hangs: rank 0" in event for event in followed.events)
+
+
+def test_the_next_group_is_not_judged_by_the_one_before(follow):
+    followed = follow(hang_seconds=0.1)
+    followed.attempt.expect(1)
+    followed.attempt.watch_start([PLACE])
+    followed.attempt.expect(1)
+    time.sleep(0.7)
+    assert followed.killed == []
+
+
+def test_ranks_that_have_stopped_do_not_hang(follow):
+    followed = follow(hang_seconds=0.1)
+    followed.attempt.begin(0, [PLACE])
+    followed.attempt.note_stopped()
+    time.sleep(0.7)
+    assert followed.killed == []
+
+
+def test_a_group_of_which_nothing_is_heard_is_given_up_only_with_a_controller(follow):
+    followed = follow(start_seconds=0.1)
+    followed.attempt.expect(2)
+    time.sleep(0.7)
+    assert (followed.events, followed.ended) == (["starting 2 workers"], [])
+
+
+def test_no_checkpoint_may_come_once_no_group_trains(follow):
+    attempt = follow().attempt
+    attempt.begin(0, [PLACE])
+    may_save = attempt.may_save()
+    attempt.crash("the controller died")
+    assert (may_save, attempt.may_save()) == (True, False)

@@ -1,0 +1,234 @@
+import threading
+import time
+import uuid
+
+import pytest
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.coordination.coordinator import Coordinator
+from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.restart_policy import Failure
+from cluster.runs.journal import Journal, Row, unshipped
+from cluster.runs.record import VALIDATION_LOSS, RunRecord, hold_run, load_record
+from cluster.tracking import shipping
+from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    return StorageConfig(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def client(storage):
+    return connect(TrackingConfig(), storage)
+
+
+@pytest.fixture
+def folder(tmp_path, client, storage):
+    """Return the folder of a run that has just started."""
+    experiment = experiment_id(client, TrackingConfig(), storage)
+    run_id = create_run(
+        client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={}, dataset=("s", "s", "d")
+    )
+    RunRecord(name="r", identity={}, mlflow_run_id=run_id, num_starts=1).save(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def coordinator(folder, storage):
+    made = Coordinator(folder, settings(storage))
+    yield made
+    made.finish("FAILED")
+
+
+def settings(storage, **changes):
+    uri = tracking_uri(TrackingConfig(), storage)
+    return CoordinatorSettings(**{"tracking_uri": uri, "keep_best": 1, "keep_last": 1, "batch_size": 8, **changes})
+
+
+def row(step, **metrics):
+    return Row(step, 1000 + step, {"loss": 1.0, **metrics})
+
+
+def eventually(condition, *, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def metrics(loss):
+    return {VALIDATION_LOSS: loss}
+
+
+def tracked_steps(client, folder):
+    run_id = load_record(folder).mlflow_run_id
+    return [metric.step for metric in client.get_metric_history(run_id, "loss")]
+
+
+def test_attempts_are_numbered_over_all_drivers(coordinator, folder):
+    coordinator.begin_attempt()
+    assert (coordinator.begin_attempt().number, load_record(folder).attempt) == (2, 2)
+
+
+def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, folder):
+    attempt = coordinator.begin_attempt().number
+    coordinator.commit(attempt, 5, metrics(1.0))
+    assert coordinator.begin_attempt().checkpoint.step == 5
+
+
+def test_a_replaced_attempt_commits_nothing(coordinator, folder):
+    old = coordinator.begin_attempt().number
+    coordinator.begin_attempt()
+    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint does not count"):
+        coordinator.commit(old, 5, metrics(1.0))
+    assert load_record(folder).checkpoints == ()
+
+
+def test_a_replaced_attempt_journals_nothing(coordinator, folder):
+    old = coordinator.begin_attempt().number
+    coordinator.begin_attempt()
+    coordinator.beat(old, 0, 1, [row(1)])
+    assert coordinator.progress().row is None
+
+
+def test_the_journal_is_on_disk_before_a_checkpoint_counts(coordinator, folder):
+    attempt = coordinator.begin_attempt().number
+    coordinator.beat(attempt, 0, 1, [row(1)])
+    coordinator.commit(attempt, 1, metrics(1.0))
+    assert Journal(folder / "journal").last_step == 1
+
+
+def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
+    coordinator = Coordinator(folder, settings(storage))
+    attempt = coordinator.begin_attempt().number
+    for step in range(1, 4):
+        coordinator.beat(attempt, 0, step, [row(step)])
+    assert coordinator.finish("FINISHED")
+    status = client.get_run(load_record(folder).mlflow_run_id).info.status
+    assert (tracked_steps(client, folder), status, load_record(folder).is_finished) == ([1, 2, 3], "FINISHED", True)
+
+
+def test_steps_that_are_computed_again_are_tracked_once(folder, storage, client):
+    for _ in range(2):
+        coordinator = Coordinator(folder, settings(storage))
+        attempt = coordinator.begin_attempt().number
+        for step in range(1, 4):
+            coordinator.beat(attempt, 0, step, [row(step)])
+        coordinator.finish("KILLED")
+    assert tracked_steps(client, folder) == [1, 2, 3]
+
+
+def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setitem(shipping._LAST_SECONDS, "FINISHED", 0.1)
+    coordinator = Coordinator(folder, settings(storage, tracking_uri="http://127.0.0.1:9"))
+    attempt = coordinator.begin_attempt().number
+    coordinator.beat(attempt, 0, 1, [row(1)])
+    was_tracked = coordinator.finish("FINISHED")
+    # What still tries to reach the tracker would go on into other tests.
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
+    kept = [row.step for _, rows in unshipped(folder / "journal") for row in rows]
+    assert (was_tracked, kept, load_record(folder).is_finished) == (False, [1], True)
+
+
+def test_steps_that_are_computed_again_are_counted(coordinator):
+    for _ in range(2):
+        attempt = coordinator.begin_attempt().number
+        coordinator.beat(attempt, 0, 1, [row(1), row(2)])
+    assert coordinator.progress().num_steps_redone == 2
+
+
+def test_a_replaced_rank_is_told_to_leave(coordinator):
+    old = coordinator.begin_attempt().number
+    coordinator.begin_attempt()
+    assert coordinator.beat(old, 0, 1).order == "leave"
+
+
+def test_a_wish_has_a_number_of_its_own(coordinator):
+    attempt = coordinator.begin_attempt().number
+    before = coordinator.beat(attempt, 0, 1)
+    coordinator.ask("stop")
+    assert (before, coordinator.beat(attempt, 0, 2)) == (("go on", 0), ("stop", 1))
+
+
+def test_a_failure_that_all_ranks_share_ends_the_run_at_once(coordinator):
+    attempt = coordinator.begin_attempt().number
+    coordinator.fail(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
+    assert coordinator.progress().verdict.why == "every worker failed alike"
+
+
+def test_after_a_verdict_no_attempt_begins(coordinator):
+    attempt = coordinator.begin_attempt().number
+    coordinator.fail(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
+    with pytest.raises(PermissionError, match="the run is over; there is no further attempt"):
+        coordinator.begin_attempt()
+
+
+def test_a_resize_wants_a_checkpoint_and_has_room_after_it(coordinator):
+    attempt = coordinator.begin_attempt().number
+    before = coordinator.make_room(3)
+    asked, had_room = coordinator.beat(attempt, 0, 1).order, coordinator.has_room(before)
+    coordinator.commit(attempt, 4, {})
+    assert (asked, had_room, coordinator.has_room(before)) == ("checkpoint", False, True)
+
+
+def test_there_is_nothing_to_save_before_the_first_group(coordinator):
+    assert coordinator.make_room(3) is None
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, storage):
+    coordinator = Coordinator(folder, settings(storage, keep_last=2))
+    first = coordinator.begin_attempt().number
+    for step in (4, 8):
+        coordinator.commit(first, step, metrics(1.0))
+    attempt = coordinator.begin_attempt()
+    again = coordinator.reject(attempt.number, attempt.checkpoint, "model.safetensors is altered")
+    coordinator.finish("FAILED")
+    assert (attempt.checkpoint.step, again.checkpoint.step, load_record(folder).latest.step) == (8, 4, 4)
+
+
+def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, client):
+    coordinator = Coordinator(folder, settings(storage, keep_last=3))
+    attempt = coordinator.begin_attempt().number
+    coordinator.commit(attempt, 4, {}, [row(4)], awaits_score=True)
+    coordinator.commit(attempt, 8, {}, [row(8)])
+    for _ in range(2):
+        coordinator.add_score(4, metrics(0.5))
+    coordinator.finish("FINISHED")
+    history = client.get_metric_history(load_record(folder).mlflow_run_id, VALIDATION_LOSS)
+    assert (load_record(folder).best.step, [metric.step for metric in history]) == (4, [4])
+
+
+def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
+    killed = []
+    coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
+    place = Place(1, "n", "host", 2**22 + 1, "")
+    coordinator.begin_attempt([place])
+    eventually(lambda: killed == [place])
+    events = coordinator.progress().events
+    coordinator.finish("FAILED")
+    assert any(
+        "the workers hang: rank 1 (process 4194305 on host) gave no sign of progress" in event for event in events
+    )
+
+
+def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
+    ended = []
+    given = settings(storage, start_seconds=0.1)
+    coordinator = Coordinator(folder, given, end_controller=ended.append)
+    coordinator.attach("controller")
+    coordinator.expect_group(2)
+    eventually(lambda: ended == ["controller"])
+    coordinator.finish("FAILED")
+
+
+def test_a_run_has_one_live_driver(coordinator, folder):
+    with pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
+        hold_run(folder)
+
+
+def test_a_run_without_a_record_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run\.json; whoever starts the run writes it first"):
+        Coordinator(tmp_path, CoordinatorSettings(tracking_uri="sqlite://"))

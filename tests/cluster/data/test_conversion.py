@@ -1,0 +1,187 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.config import ClusterConfig
+from cluster.data.conversion import convert, plan_conversion
+from cluster.resources.session import cluster_session
+from shards.images import ImageSpec
+from shards.manifest import load_manifest
+from shards.storage.files import sha256_of
+from shards.synthetic.scenes import write_drawn
+from shards.writer import write_shard
+
+CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    write_drawn(folder, num_train=90, num_val=20, seed=4, size_px=64)
+    return folder
+
+
+def plan(source, folder, **changes):
+    settings = {"spec": ImageSpec(), "samples_per_shard": 20, "seed": 0, "minimum_word_count": 4, **changes}
+    return plan_conversion(source, folder, **settings)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def converted(scenes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    convert(plan(scenes, folder), num_workers=0)
+    return folder
+
+
+def test_the_manifest_names_the_annotation_files_and_their_checksums(scenes, converted):
+    files = sorted((scenes / "annotations").iterdir())
+    assert load_manifest(converted).annotations == {file.name: sha256_of(file) for file in files}
+
+
+def test_the_vocabulary_comes_from_training_captions_alone(scenes, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(scenes, source)
+    captions = source / "annotations" / "captions_val.json"
+    annotations = json.loads(captions.read_text())
+    for annotation in annotations["annotations"]:
+        annotation["caption"] = "zebra " * 9
+    captions.write_text(json.dumps(annotations))
+    assert "zebra" not in plan(source, tmp_path / "out").vocabulary.words
+
+
+def test_rare_words_are_left_out(scenes, tmp_path):
+    counts = [len(plan(scenes, tmp_path, minimum_word_count=count).vocabulary) for count in (1, 4, 1000)]
+    assert counts[0] >= counts[1] > counts[2] == 4  # the special words alone
+
+
+def test_a_second_conversion_has_nothing_to_do(scenes, converted):
+    assert plan(scenes, converted).missing == ()
+
+
+def test_only_the_missing_shard_is_written_again(scenes, converted, tmp_path):
+    folder = tmp_path / "shards"
+    shutil.copytree(converted, folder)
+    (folder / "train-000001.tar").unlink()
+    again = plan(scenes, folder)
+    assert [shard.name for shard in again.missing] == ["train-000001.tar"]
+    convert(again, num_workers=0)
+    assert content(folder) == content(converted)
+
+
+def test_an_altered_shard_is_written_again(scenes, converted, tmp_path):
+    folder = tmp_path / "shards"
+    shutil.copytree(converted, folder)
+    shard = folder / "train-000002.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    convert(plan(scenes, folder), num_workers=0)
+    assert content(folder) == content(converted)
+
+
+def test_leftovers_of_another_unfinished_plan_are_removed(scenes, converted, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in plan(scenes, folder, samples_per_shard=10).shards:
+        write_shard(shard, folder)
+    convert(plan(scenes, folder), num_workers=0)
+    assert content(folder) == content(converted)
+
+
+def test_a_finished_shard_set_of_other_settings_is_refused(scenes, converted):
+    with pytest.raises(ValueError, match="holds a finished shard set of other images, captions, settings or codecs"):
+        plan(scenes, converted, spec=ImageSpec(shorter_side_px=32))
+
+
+def test_a_finished_shard_set_of_another_vocabulary_is_refused(scenes, converted):
+    with pytest.raises(ValueError, match="holds a finished shard set of other"):
+        plan(scenes, converted, minimum_word_count=1000)
+
+
+def test_an_image_that_does_not_decode_stops_the_conversion(scenes, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(scenes, source)
+    victim = sorted((source / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(ValueError, match=rf"{victim.name} \(image \d+\): .*set it aside with --on-bad skip"):
+        convert(plan(source, tmp_path / "out"), num_workers=0)
+
+
+def test_an_image_that_does_not_decode_can_be_set_aside(scenes, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(scenes, source)
+    victim = (
+        source
+        / "images"
+        / f"{json.loads((source / 'annotations/captions_train.json').read_text())['images'][0]['file_name']}"
+    )
+    victim.write_bytes(b"")
+    manifest = convert(plan(source, tmp_path / "out", skip_bad=True), num_workers=0)
+    set_aside = [one.reason for shard in manifest.shards for one in shard.set_aside]
+    assert (manifest.splits, len(set_aside), "empty" in set_aside[0]) == ({"train": 89, "val": 20}, 1, True)
+
+
+@pytest.mark.cluster
+def test_the_bytes_do_not_depend_on_the_number_of_workers(scenes, converted, tmp_path):
+    with cluster_session(ClusterConfig()):
+        for num_workers in (1, 2):
+            convert(plan(scenes, tmp_path / str(num_workers)), num_workers=num_workers)
+    assert content(tmp_path / "1") == content(tmp_path / "2") == content(converted)
+
+
+@pytest.mark.cluster
+@pytest.mark.faults
+def test_a_killed_conversion_is_finished_by_the_same_command(tmp_path):
+    write_drawn(tmp_path / "scenes", num_train=3000, num_val=10, seed=4, size_px=64)
+    command = [CONSOLE_SCRIPT, "convert", tmp_path / "scenes", tmp_path / "killed", "--samples-per-shard", "100"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list((tmp_path / "killed" / "records").glob("*.json"))) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    was_finished = (tmp_path / "killed" / "manifest.json").exists()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    convert(plan(tmp_path / "scenes", tmp_path / "whole", samples_per_shard=100), num_workers=0)
+    assert (was_finished, content(tmp_path / "killed")) == (False, content(tmp_path / "whole"))
+
+
+def wait_for(condition, process, *, seconds=120):
+    """Look until the condition holds; fail if the process ends or time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"it ended with {process.returncode} before it could be killed"
+        assert time.monotonic() < deadline, f"it did not get there within {seconds} s"
+        time.sleep(0.01)
+
+
+def test_real_photographs_are_read_by_stock_webdataset(shared_data, tmp_path):
+    source = shared_data / "coco-mini"
+    manifest = convert(plan(source, tmp_path, samples_per_shard=100), num_workers=0)
+    read = {
+        split: read_by_webdataset([tmp_path / shard.name for shard in manifest.of_split(split)])
+        for split in manifest.splits
+    }
+    assert {split: len(set(keys)) for split, keys in read.items()} == manifest.splits == {"train": 298, "val": 65}
+
+
+def read_by_webdataset(files):
+    """Return the keys that stock WebDataset reads; in another process, for it leaves its files open."""
+    code = """
+import sys, webdataset
+for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False).decode("pil"):
+    assert sample["jpg"].size == (sample["json"]["width"], sample["json"]["height"])
+    print(sample["__key__"])
+"""
+    command = [sys.executable, "-c", code, *files]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_the_manifest_is_what_was_returned(scenes, tmp_path):
+    assert convert(plan(scenes, tmp_path), num_workers=0) == load_manifest(tmp_path)

@@ -1,0 +1,154 @@
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.promotion.promotion import rollback
+from cluster.registry.champion import read_standing
+from cluster.tracking.client import connect
+from tests.support.registered_versions import add_version, alias_of, make_champion
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    return connect(TrackingConfig(), StorageConfig(home=tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def name(request):
+    """Return a model's name of the test's own."""
+    return request.node.name.replace("[", "-").replace("]", "")
+
+
+def versions_of(name, client):
+    return [change.version for change in read_standing(name, client).changes]
+
+
+@pytest.mark.parametrize(
+    ("steps", "back_to"),
+    [
+        ([1, 2], "1"),
+        ([1, 2, 3], "2"),
+        ([1, 2, 3, "back"], "1"),  # and not to 3, which was left
+        ([1, 2, 3, "back", 4], "2"),
+        ([1, 2, 3, "back", "back", 3], "1"),
+        ([1, 2, 1], "2"),
+        ([1, 2, 3, "deleted 2"], "1"),
+        ([1, 2, "deleted 2"], "1"),
+    ],
+)
+def test_a_rollback_goes_to_the_champion_before(client, name, steps, back_to):
+    for _ in range(4):
+        add_version(name, client)
+    for step in steps:
+        if step == "back":
+            rollback(name, client)
+        elif isinstance(step, str):
+            client.delete_model_version(name, step.split()[1])
+        else:
+            make_champion(name, client, str(step))
+    change = rollback(name, client, reason="it is worse at night")
+    assert (change.version, change.kind, alias_of(name, client)) == (back_to, "rolled back", back_to)
+
+
+def test_a_rollback_goes_to_any_former_champion(client, name):
+    for _ in range(3):
+        make_champion(name, client)
+    change = rollback(name, client, to=1)
+    assert (change.over, change.reason, alias_of(name, client)) == ("3", "no reason given", "1")
+
+
+def test_a_rollback_to_the_champion_changes_nothing(client, name):
+    made = make_champion(name, client)
+    assert (rollback(name, client, to=1), versions_of(name, client)) == (made, ["1"])
+
+
+def test_a_rollback_that_is_tried_changes_nothing(client, name):
+    for _ in range(2):
+        make_champion(name, client)
+    change = rollback(name, client, is_dry_run=True)
+    assert (change.version, versions_of(name, client)) == ("1", ["1", "2"])
+
+
+def test_the_first_champion_has_none_before_it(client, name):
+    make_champion(name, client)
+    with pytest.raises(ValueError, match=r"has no champion before version 1; captioning models .* lists versions"):
+        rollback(name, client)
+
+
+class Overtaken(MlflowClient):
+    """A client whose entry in a ledger always comes right after somebody else's."""
+
+    def __init__(self, client, version):
+        super().__init__(client.tracking_uri, client.tracking_uri)
+        self._client, self._version = client, version
+
+    def create_model_version(self, name, *arguments, **options):
+        make_champion(name.removesuffix(".history"), self._client, self._version)
+        return super().create_model_version(name, *arguments, **options)
+
+
+def test_two_who_roll_back_at_once_go_back_once(client, name):
+    for _ in range(3):
+        make_champion(name, client)
+    change = rollback(name, Overtaken(client, "2"))
+    assert (change.version, change.entry, versions_of(name, client)) == ("2", 4, ["1", "2", "3", "2"])
+
+
+def test_a_rollback_does_not_undo_a_change_that_it_did_not_see(client, name):
+    for _ in range(3):
+        make_champion(name, client)
+    with pytest.raises(RuntimeError, match=r"version 1 has become champion of .* meanwhile, by .*; look at captioning"):
+        rollback(name, Overtaken(client, "1"))
+
+
+def test_a_rollback_past_the_gate_is_refused(client, name):
+    make_champion(name, client)
+    add_version(name, client)
+    with pytest.raises(ValueError, match=r"version 2 was never champion of .*; captioning promote .* --version 2"):
+        rollback(name, client, to=2)
+
+
+def test_a_rollback_to_a_version_that_is_gone_is_refused(client, name):
+    for _ in range(2):
+        make_champion(name, client)
+    client.delete_model_version(name, "1")
+    with pytest.raises(ValueError, match=r"/1 is not in the registry"):
+        rollback(name, client, to=1)
+
+
+def made_anew(name, client):
+    """Make two champions, then the name with its versions anew."""
+    for _ in range(2):
+        make_champion(name, client)
+    client.delete_registered_model(name)
+    for _ in range(2):
+        add_version(name, client, "elsewhere")
+
+
+def test_a_rollback_to_another_version_of_the_number_is_refused(client, name):
+    made_anew(name, client)
+    with pytest.raises(ValueError, match=r"version 1 of .* is another one than was champion under this number; capt"):
+        rollback(name, client, to=1)
+
+
+def test_no_other_version_of_its_number_is_the_champion_before(client, name):
+    made_anew(name, client)
+    with pytest.raises(ValueError, match="has no champion before version 2"):
+        rollback(name, client)
+
+
+class Forbidden(MlflowClient):
+    """A client that may write entries, and move no alias."""
+
+    def set_registered_model_alias(self, *arguments):
+        raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+
+
+def test_a_change_whose_alias_cannot_be_moved_fails_and_counts(client, name):
+    for _ in range(2):
+        make_champion(name, client)
+    with pytest.raises(RuntimeError, match=r"version 1 is the champion of .*, and its alias cannot be moved there"):
+        rollback(name, Forbidden(client.tracking_uri, client.tracking_uri))
+    assert versions_of(name, client) == ["1", "2", "1"]

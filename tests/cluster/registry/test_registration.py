@@ -1,0 +1,167 @@
+"""A failed registration leaves no version, and no version with a pickle is read."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from captioning.serving.image_input import IntakeConfig
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.git import git_state
+from cluster.registry.history import ledger_name
+from cluster.registry.models import resolve_model
+from cluster.registry.registration import register
+from cluster.tracking.client import connect
+from tests.jobs.test_cli import run_in_process
+from tests.support.registered_versions import add_version, make_champion, servable
+from tests.support.repository import ROOT
+
+
+@pytest.fixture(scope="module")
+def home(tiny_run):
+    return tiny_run.parent.parent
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    return connect(TrackingConfig(), StorageConfig(home=home))
+
+
+@pytest.fixture
+def name(request):
+    """Return a model's name of the test's own."""
+    return request.node.name
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run, client):
+    return resolve_model(str(tiny_run), client)
+
+
+def versions(name, client):
+    return list(client.search_model_versions(f"name = '{name}'"))
+
+
+def test_files_that_do_not_arrive_leave_no_version(client, model, name):
+    artifacts = Path(client.get_run(model.mlflow_run_id).info.artifact_uri.removeprefix("file://"))
+    artifacts.mkdir(parents=True, exist_ok=True)
+    aside = shutil.move(artifacts / "models", artifacts / "aside") if (artifacts / "models").exists() else None
+    (artifacts / "models").write_text("no folder")
+    try:
+        with pytest.raises(OSError, match="models"):
+            register(model, name, client)
+    finally:
+        (artifacts / "models").unlink()
+        if aside:
+            shutil.move(aside, artifacts / "models")
+    assert versions(name, client) == []
+
+
+def test_a_version_that_cannot_become_the_challenger_goes_again(client, model, name, home):
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        database.commit()
+        try:
+            with pytest.raises(MlflowException, match="no"):
+                register(model, name, client)
+        finally:
+            database.execute("DROP TRIGGER refuse")
+            database.commit()
+    assert versions(name, client) == []
+
+
+def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
+    with pytest.raises(ValueError, match="a beam of 21 cannot serve; use 1 to 20"):
+        register(model, name, client, beam_size=21)
+
+
+def test_a_models_history_is_no_model(client, model, name):
+    make_champion(name, client)
+    with pytest.raises(ValueError, match=r"\.history is another model's history; choose another name"):
+        register(model, ledger_name(name), client)
+
+
+def test_the_commit_of_the_code_that_serves_is_noted(client, model, name):
+    tags = register(model, name, client).tags
+    wanted = git_state(ROOT)
+    assert (tags["registered_git_commit"], tags["registered_git_dirty"]) == tuple(wanted.values())
+
+
+def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
+    tags = register(model, name, client, intake=IntakeConfig(allow_urls="public")).tags
+    lineage = model.description.lineage
+    assert {key: tags[key] for key in lineage} == lineage
+
+
+def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, name):
+    code = (
+        "import atexit, sys; from jobs.cli import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\n"
+        f"sys.argv = ['captioning', 'register', {str(tiny_run)!r}, {name!r}, '--home', {str(home)!r}]; main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "False\n"), answer.stderr
+
+
+@pytest.fixture(scope="module")
+def pickled(client, tiny_run, tmp_path_factory):
+    """Return a version with a pickle that notes if anyone has loaded it, and that note's path."""
+    folder = tmp_path_factory.mktemp("pickled")
+    note = folder / "loaded"
+    source = servable(tiny_run / "checkpoints" / "step-00000005-attempt-1", folder / "model")
+    (folder / "model" / "python_model.pkl").write_bytes(f"cpathlib\nPath\n(S'{note}'\ntR.".encode())
+    add_version("pickled", client, source)
+    return note
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["caption", "{picture}", "--model", "models:/pickled@challenger"],
+        ["evaluate", "models:/pickled/1", "--shards", "{shards}"],
+        ["register", "models:/pickled/1", "again"],
+        ["promote", "pickled", "--shards", "{shards}"],
+        ["serve", "models:/pickled/1"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_version_with_a_pickle_is_refused_in_one_line(pickled, arguments, home, drawn_shards, capsys):
+    values = {"picture": next(drawn_shards.parent.rglob("*.jpg")), "shards": drawn_shards}
+    code = run_in_process([*(argument.format(**values) for argument in arguments), "--home", str(home)])
+    complaint = "error: pickled version 1 holds python_model.pkl, a pickle, which can run any code; register its"
+    said = capsys.readouterr().err
+    assert (code, said.startswith(complaint), said.count("\n"), pickled.exists()) == (2, True, 1, False), said
+
+
+@pytest.mark.parametrize("file", ["model/pytorch_model.bin", "artifacts/checkpoint/weights.PT", "a.pkl.gz", "b.joblib"])
+def test_pickles_go_by_many_names(client, tiny_run, tmp_path, name, file):
+    source = servable(tiny_run / "checkpoints" / "step-00000005-attempt-1", tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_bytes(b"")
+    version = add_version(name.replace("/", "-"), client, source)
+    with pytest.raises(ValueError, match=f"holds {file}, a pickle"):
+        resolve_model(f"models:/{name.replace('/', '-')}/{version}", client)
+
+
+def test_a_version_of_something_else_is_named(client, tmp_path, name):
+    (tmp_path / "MLmodel").write_text("")
+    version = add_version(name, client, str(tmp_path))
+    with pytest.raises(ValueError, match=r"holds no artifacts/checkpoint/checkpoint\.json; use one that captioning"):
+        resolve_model(f"models:/{name}/{version}", client)
+
+
+def test_only_registered_models_are_served(home, capsys):
+    assert run_in_process(["serve", "runs/r", "--home", str(home)]) == 2
+    assert "error: runs/r is not registered; use models:/NAME@alias" in capsys.readouterr().err
+
+
+def test_no_processes_serve_nothing(home, capsys):
+    assert run_in_process(["serve", "models:/a/1", "--num-workers", "0", "--home", str(home)]) == 2
+    assert "error: 0 processes serve nothing; use at least 1" in capsys.readouterr().err

@@ -1,0 +1,235 @@
+"""The registered model as MLflow loads it, in this process; ``integration/test_model_server`` has it behind HTTP."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas
+import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+
+from captioning.serving.image_input import IntakeConfig
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.evaluation.evaluate import load_captioner
+from cluster.registry.models import resolve_model
+from cluster.registry.registration import register
+from cluster.tracking.client import connect
+from shards.synthetic.scenes import draw_scene, render
+from tests.support.pictures import encoded, noise
+
+SCENES = [encoded(render(draw_scene(0, number, size_px=64))) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with a picture that may be read."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "a.jpg").write_bytes(SCENES[0])
+    return folder
+
+
+def load(created):
+    return mlflow.pyfunc.load_model(created.source)
+
+
+@pytest.fixture(scope="module")
+def stored(client, tiny_run):
+    """Return a version that takes bytes alone."""
+    return register(resolve_model(str(tiny_run), client), "bytes", client)
+
+
+@pytest.fixture(scope="module")
+def served(stored):
+    return load(stored)
+
+
+@pytest.fixture(scope="module")
+def open_served(client, tiny_run, folder):
+    """Return a loaded version that also takes paths below the folder, and URLs."""
+    intake = IntakeConfig(allow_paths=folder, allow_urls="public")
+    return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake))
+
+
+def text(content):
+    return base64.b64encode(content).decode()
+
+
+def ask(model, *images, **params):
+    return model.predict(pandas.DataFrame({"image": list(images)}), params=params).to_dict("records")
+
+
+def expected(tiny_run, client, contents, beam_size=3):
+    captioner = load_captioner(resolve_model(str(tiny_run), client).folder, beam_size=beam_size, batch_size=16)
+    return list(captioner.write(contents))
+
+
+@pytest.mark.parametrize("form", [bytes, text])
+def test_a_batch_is_captioned_as_the_checkpoint_does(served, tiny_run, client, form):
+    answers = ask(served, *map(form, SCENES))
+    wanted = expected(tiny_run, client, SCENES)
+    assert [(one["caption"], one["error"]) for one in answers] == [(one.captions[0], None) for one in wanted]
+    assert [one["log_probability"] for one in answers] == pytest.approx([one.log_probability for one in wanted])
+
+
+def test_more_images_than_a_batch_keep_their_order(served, tiny_run, client):
+    contents = [SCENES[number % 3] for number in range(20)]
+    contents[17] = b"no image"
+    answers = ask(served, *contents)
+    wanted = [one.captions[0] for one in expected(tiny_run, client, SCENES)]
+    assert [one["caption"] for one in answers] == [None if n == 17 else wanted[n % 3] for n in range(20)]
+
+
+def test_a_bad_image_is_an_error_of_its_row_alone(served):
+    cut = encoded(noise(64, 64))[:900]
+    answers = ask(served, text(SCENES[0]), text(b"no image"), "not base64!", None, text(cut), text(SCENES[1]))
+    assert [one["error"] and one["error"].split("(")[0] for one in answers] == [
+        None,
+        "the image begins with b'no image' and is no readable JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM",
+        "the image is not base64 ",
+        "the row is empty; give one of image",
+        "the image does not decode ",
+        None,
+    ]
+    assert [one["caption"] is None for one in answers] == [False, True, True, True, True, False]
+
+
+def test_only_bad_images_are_only_errors(served):
+    (answer,) = ask(served, b"")
+    assert (answer["caption"], answer["log_probability"]) == (None, None)
+
+
+def test_several_captions_come_best_first(served, tiny_run, client):
+    (answer,) = ask(served, SCENES[0], beam=5, num_captions=4)
+    (wanted,) = expected(tiny_run, client, SCENES[:1], beam_size=5)
+    assert (answer["caption"], answer["captions"]) == (wanted.captions[0], list(wanted.captions[:4]))
+
+
+def test_the_beam_is_the_registered_one_unless_asked_otherwise(open_served, tiny_run, client):
+    wanted = [expected(tiny_run, client, SCENES[:1], beam_size=size)[0].captions[0] for size in (2, 7)]
+    assert [ask(open_served, SCENES[0], **params)[0]["caption"] for params in ({}, {"beam": 7})] == wanted
+
+
+def test_no_caption_is_longer_than_asked(served):
+    assert [len(one["caption"].split()) <= 2 for one in ask(served, *SCENES, max_length=2)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"beam": 0}, "beam cannot be 0; use 1 to 20"),
+        ({"beam": 21}, "beam cannot be 21; use 1 to 20"),
+        ({"max_length": 0}, "max_length cannot be 0; use 1 to 100"),
+        ({"max_length": 10**9}, "max_length cannot be 1000000000; use 1 to 100"),
+        ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, the beam at most"),
+        ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, the beam at most"),
+        ({"beam": "many"}, "Invalid parameters found.*beam"),
+    ],
+)
+def test_a_parameter_out_of_bounds_is_refused(served, params, message):
+    with pytest.raises(MlflowException, match=message):
+        ask(served, SCENES[0], **params)
+
+
+def test_a_path_is_read_if_it_was_registered_so(open_served, tiny_run, client):
+    rows = pandas.DataFrame([{"path": "a.jpg"}, {"path": "/etc/hostname"}, {"image": SCENES[1]}])
+    answers = open_served.predict(rows).to_dict("records")
+    wanted = expected(tiny_run, client, SCENES[:2], beam_size=2)
+    assert [one["caption"] for one in answers] == [wanted[0].captions[0], None, wanted[1].captions[0]]
+    assert answers[1]["error"] == "the path leads out of the folder for images; give one below it"
+
+
+def test_a_url_of_this_network_is_not_fetched(open_served):
+    (answer,) = open_served.predict(pandas.DataFrame({"url": ["http://169.254.169.254/latest/meta-data"]})).to_dict(
+        "records"
+    )
+    assert answer["error"] == "the URL's host is at an address that is not allowed; give a public one"
+
+
+@pytest.mark.parametrize("column", ["path", "url"])
+def test_neither_paths_nor_urls_are_taken_otherwise(served, folder, column):
+    with pytest.raises(MlflowException, match=r"Model is missing inputs \['image'\]"):
+        served.predict(pandas.DataFrame({column: [str(folder / "a.jpg")]}))
+
+
+def test_a_path_is_not_read_beside_an_empty_image(served, folder):
+    rows = pandas.DataFrame({"image": [None], "path": [str(folder / "a.jpg")]})
+    assert served.predict(rows)["error"][0] == "the row is empty; give one of image"
+
+
+def test_limits_are_those_that_were_registered(client, tiny_run):
+    intake = IntakeConfig(max_mib=1, max_megapixels=1)
+    model = load(register(resolve_model(str(tiny_run), client), "limited", client, intake=intake))
+    large = encoded(noise(1001, 1000), quality=10)
+    errors = [one["error"].split(";")[0] for one in ask(model, large, b"x" * (2**20 + 1))]
+    assert errors == [
+        "the image has more than the 1 megapixels allowed", "the image has more than the 1 MiB allowed",
+    ]  # fmt: skip
+
+
+def test_the_version_says_what_it_takes_and_gives(served):
+    signature = served.metadata.signature
+    assert (signature.inputs.input_names(), signature.params.to_dict()) == (
+        ["image"],
+        [
+            {"name": "beam", "type": "long", "default": 3, "shape": None},
+            {"name": "max_length", "type": "long", "default": 8, "shape": None},
+            {"name": "num_captions", "type": "long", "default": 1, "shape": None},
+        ],
+    )
+
+
+def test_the_example_of_the_version_is_answered(served):
+    answers = served.predict(served.input_example).to_dict("records")
+    assert [one["error"] for one in answers] == [None]
+
+
+def test_the_version_holds_its_configuration_and_no_pickle(stored):
+    root = Path(stored.source.removeprefix("file://"))
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert yaml.safe_load((root / "artifacts/checkpoint/config.yaml").read_text()) == {"name": "r"}
+    assert {Path(file).suffix for file in files if not file.startswith("code/")} == {
+        "", ".json", ".py", ".safetensors", ".txt", ".yaml",
+    }  # fmt: skip
+
+
+def test_the_version_pins_what_it_needs(stored):
+    root = Path(stored.source.removeprefix("file://"))
+    assert all("==" in line for line in (root / "requirements.txt").read_text().split())
+
+
+@pytest.mark.cluster
+def test_the_registered_model_loads_without_the_project_and_the_network(stored, tiny_run, client, tmp_path):
+    (tmp_path / "scene.jpg").write_bytes(SCENES[0])
+    code = """
+import json, socket, sys
+
+class NoProject:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("cluster", "shards", "jobs", "ray"):
+            raise ImportError(f"{name} is not where models are served")
+
+def no_network(*arguments, **options):
+    raise OSError("there is no network")
+
+sys.meta_path.insert(0, NoProject())
+socket.socket.connect = socket.getaddrinfo = no_network
+import mlflow.pyfunc, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+written = model.predict(pandas.DataFrame({"image": [open(sys.argv[2], "rb").read()]}))
+import captioning
+print(json.dumps([written["caption"][0], captioning.__file__]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, stored.source, str(tmp_path / "scene.jpg")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    caption, module = json.loads(answer.stdout.splitlines()[-1])
+    (wanted,) = expected(tiny_run, client, SCENES[:1])
+    assert (caption, "/code/captioning/" in module) == (wanted.captions[0], True)

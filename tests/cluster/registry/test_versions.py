@@ -1,0 +1,176 @@
+import json
+from importlib.metadata import version
+
+import pytest
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.evaluation.evaluate import Evaluation
+from cluster.registry.models import resolve_model
+from cluster.registry.registration import register
+from cluster.registry.scores import log_evaluation
+from cluster.registry.versions import list_versions
+from cluster.runs.record import RunRecord
+from cluster.tracking.client import connect
+from tests.support.registered_versions import add_version, make_champion
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_run):
+    return tiny_run
+
+
+@pytest.fixture
+def name(request):
+    """Return a model's name of the test's own."""
+    return request.node.name
+
+
+def evaluation(score, *, split="val"):
+    return Evaluation(
+        split=split,
+        shards_digest="d" * 64,
+        beam_size=3,
+        step=5,
+        scores={"CIDEr-D": score},
+        captions={1: "a red circle"},
+    )
+
+
+def register_scored(name, client, run_folder, score):
+    version = register(resolve_model(str(run_folder), client), name, client).version
+    log_evaluation(resolve_model(f"models:/{name}/{version}", client), evaluation(score), client)
+    return version
+
+
+def test_a_run_means_its_best_checkpoint(client, run_folder):
+    assert resolve_model(str(run_folder), client).description.step == 5
+
+
+def test_a_run_id_means_its_best_checkpoint(client, run_folder):
+    run_id = json.loads((run_folder / "run.json").read_text())["mlflow_run_id"]
+    assert resolve_model(f"runs:/{run_id}", client).description.step == 5
+
+
+def test_a_checkpoint_folder_means_itself(client, run_folder):
+    folder = run_folder / "checkpoints" / "step-00000009-attempt-1"
+    assert resolve_model(str(folder), client).description.step == 9
+
+
+def test_a_registered_model_is_the_challenger(client, run_folder, name):
+    created = register(resolve_model(str(run_folder), client), name, client)
+    assert resolve_model(f"models:/{name}@challenger", client).version == str(created.version)
+
+
+def test_a_version_carries_its_lineage(client, run_folder, name):
+    tags = register(resolve_model(str(run_folder), client), name, client).tags
+    wanted = {"run": "r", "step": "5", "shards_digest": "d" * 64, "git_commit": "c", "package.torch": version("torch")}
+    assert {key: tags.get(key) for key in wanted} == wanted
+
+
+def test_scores_of_the_checkpoint_follow_it_into_the_registry(client, run_folder, name):
+    log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25), client)
+    tags = register(resolve_model(str(run_folder), client), name, client).tags
+    assert json.loads(tags["evaluation.val"])["scores"] == {"CIDEr-D": 0.25}
+
+
+def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_folder):
+    log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25, split="test"), client)
+    run_id = json.loads((run_folder / "run.json").read_text())["mlflow_run_id"]
+    (metric,) = client.get_metric_history(run_id, "test/CIDEr-D")
+    assert (metric.step, metric.value) == (5, 0.25)
+
+
+def test_a_name_without_versions_hides_no_other(client, run_folder, name):
+    client.create_registered_model(f"{name}-empty")
+    register_scored(name, client, run_folder, 0.5)
+    assert name in {one.name for one in list_versions(client)}
+
+
+def test_a_name_that_cannot_be_is_named(client):
+    with pytest.raises(ValueError, match="model o'b cannot be read from the registry"):
+        list_versions(client, "o'b")
+
+
+def test_a_name_without_versions_is_told(client, name):
+    client.create_registered_model(name)
+    with pytest.raises(ValueError, match=f"model {name} has no versions; captioning register MODEL {name} makes one"):
+        list_versions(client, name)
+
+
+def test_versions_are_listed_newest_first_with_aliases_and_scores(client, run_folder, name):
+    register_scored(name, client, run_folder, 0.5)
+    make_champion(name, client, "1")
+    register_scored(name, client, run_folder, 0.6)
+    listed = [(one.version, one.aliases, one.scores["val"]["scores"]["CIDEr-D"]) for one in list_versions(client, name)]
+    assert listed == [("2", ("challenger",), 0.6), ("1", ("champion",), 0.5)]
+
+
+def test_versions_are_listed_with_the_changes_that_made_them_champion(client, name):
+    for promoted in (None, None, "1"):
+        make_champion(name, client, promoted)
+    assert [one.changes for one in list_versions(client, name)] == [(2,), (1, 3)]
+
+
+def test_a_list_sets_the_alias_right_unless_it_is_a_dry_run(client, name):
+    make_champion(name, client)
+    aliases = []
+    for is_dry_run in (True, False):
+        client.delete_registered_model_alias(name, "champion")
+        (listed,) = list_versions(client, name, is_dry_run=is_dry_run)
+        aliases.append(listed.aliases)
+    assert aliases == [("challenger",), ("challenger", "champion")]
+
+
+def test_more_models_than_a_page_are_listed(tmp_path):
+    client = connect(TrackingConfig(), StorageConfig(home=tmp_path))
+    for number in range(100):
+        client.create_registered_model(f"m{number:03}")
+    add_version("n", client)
+    assert [one.name for one in list_versions(client)] == ["n"]
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("models:/nobody@champion", ValueError, "model nobody cannot be read from the registry"),
+        ("models:/nobody/3", ValueError, "models:/nobody/3 is not in the registry"),
+        ("runs:/0123", ValueError, "runs:/0123 is not in the tracker"),
+        ("nowhere", FileNotFoundError, "model .*nowhere is no folder; use models:/NAME@alias"),
+    ],
+)
+def test_an_unknown_model_is_named(client, model, error, message):
+    with pytest.raises(error, match=message):
+        resolve_model(model, client)
+
+
+def test_a_folder_without_a_checkpoint_is_named(client, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        resolve_model(str(tmp_path), client)
+
+
+def test_a_run_without_a_checkpoint_is_named(client, tmp_path):
+    RunRecord(name="r", identity={}, mlflow_run_id="m").save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint that counts"):
+        resolve_model(str(tmp_path), client)
+
+
+def test_a_run_of_something_else_is_refused(client):
+    run_id = client.create_run("0").info.run_id
+    with pytest.raises(ValueError, match="is no training run; use a run that captioning train made"):
+        resolve_model(f"runs:/{run_id}", client)
+
+
+def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, tmp_path):
+    other = connect(TrackingConfig(), StorageConfig(home=tmp_path))
+    with pytest.raises(ValueError, match=r"is not in this tracker .*use the --tracking\.uri or --home"):
+        register(resolve_model(str(run_folder), other), "m", other)
+
+
+def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
+    with pytest.raises(ValueError, match="'a/b' cannot be a model's name"):
+        register(resolve_model(str(run_folder), client), "a/b", client)

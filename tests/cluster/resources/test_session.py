@@ -1,0 +1,109 @@
+import contextlib
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from cluster.config import ClusterConfig
+from cluster.resources import gcs
+from cluster.resources.environment import set_library_defaults
+from cluster.resources.session import cluster_session
+
+
+@contextlib.contextmanager
+def control_service(answer):
+    """Be the control service of a cluster, as far as a first question goes; yield host:port."""
+    set_library_defaults()
+    from ray.core.generated import gcs_service_pb2_grpc
+
+    service = gcs_service_pb2_grpc.NodeInfoGcsServiceServicer()
+    service.CheckAlive = answer
+    server = grpc.server(ThreadPoolExecutor(1))
+    gcs_service_pb2_grpc.add_NodeInfoGcsServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def refusal(address):
+    with (
+        pytest.raises(ConnectionError, match=r"^[^\n]+; [^\n]+$") as refused,
+        cluster_session(ClusterConfig(address=address)),
+    ):
+        pass
+    return str(refused.value)
+
+
+def test_what_never_answers_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(gcs, "_ALIVE_SECONDS", 0.5)
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and says nothing
+        told = refusal(f"127.0.0.1:{silent.getsockname()[1]}")
+    assert ("is no Ray cluster (Deadline Exceeded); give the port of its control service" in told) is True, told
+    assert time.monotonic() - started < 10
+
+
+def test_what_speaks_another_language_is_refused():
+    with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            for _ in range(2):  # the first look, and Ray's question
+                connection, _ = server.accept()
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.close()
+
+        pool.submit(serve)
+        told = refusal(f"127.0.0.1:{server.getsockname()[1]}")
+    assert "is no Ray cluster" in told
+    assert "and not the dashboard's, 8265" in told
+
+
+def test_a_cluster_of_another_release_is_refused():
+    from ray.core.generated import gcs_service_pb2
+
+    with control_service(lambda request, context: gcs_service_pb2.CheckAliveReply(ray_version="2.9.3")) as address:
+        told = refusal(address)
+    assert "runs Ray 2.9.3, and this process 2." in told
+    assert told.endswith("; install the same version on both")
+
+
+def test_a_cluster_that_wants_a_token_is_refused():
+    def refuse(request, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing")
+
+    with control_service(refuse) as address:
+        assert "wants a token (InvalidAuthToken: Authentication token is missing); set RAY_AUTH_MODE=token" in refusal(
+            address
+        )
+
+
+def test_an_address_where_nothing_listens_is_refused():
+    refused = cluster_session(ClusterConfig(address="127.0.0.1:9"))
+    with (
+        pytest.raises(ConnectionError, match=r"no Ray cluster answers at 127\.0\.0\.1:9 .*start it, or correct"),
+        refused,
+    ):
+        pass
+
+
+def test_the_address_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="answers at 127"), cluster_session(ClusterConfig()):
+        pass
+
+
+@pytest.mark.cluster
+def test_without_an_address_ray_starts_here_and_ends_with_the_session(monkeypatch):
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with cluster_session(ClusterConfig()):
+        with cluster_session(ClusterConfig()):
+            pass
+        was_up = ray.is_initialized()
+    assert (was_up, ray.is_initialized()) == (True, False)

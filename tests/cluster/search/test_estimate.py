@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import pytest
+
+from captioning.config import ModelConfig, TrainingConfig
+from cluster.checks.rehearsal import Measured, measure
+from cluster.config import TrainRun
+from cluster.data.shard_set import ShardSet
+from cluster.search.estimate import estimate_search, expected_epochs
+from cluster.search.space.config import SearchConfig
+
+
+@pytest.fixture
+def run(drawn_shards):
+    model = ModelConfig(
+        backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.1
+    )
+    return TrainRun(shards=drawn_shards, model=model, training=TrainingConfig(batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "num_trials", "max_epochs", "factor", "epochs"),
+    [
+        ("none", 24, 9, 4, 216),
+        ("asha", 24, 9, 4, 24 + 6 * 3 + 1 * 5),
+        ("asha", 16, 16, 4, 16 + 4 * 3 + 1 * 12),
+        ("asha", 2, 9, 4, 2 + 1 * 3 + 1 * 5),  # the best of them goes on in any case
+        ("asha", 5, 1, 4, 5),
+    ],
+)
+def test_epochs_are_those_of_the_trials_that_go_on(scheduler, num_trials, max_epochs, factor, epochs):
+    search = SearchConfig(scheduler=scheduler, max_epochs=max_epochs, reduction_factor=factor)
+    assert expected_epochs(search, num_trials) == epochs
+
+
+def test_a_step_on_images_is_really_taken(run, drawn_shards):
+    measured = measure(run, ShardSet(drawn_shards))
+    assert (measured.seconds_per_step > 0, measured.seconds_per_image) == (True, 0.0)
+
+
+def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards):
+    many = replace(run, training=replace(run.training, batch_size=96))
+    alone, shared = (measure(many, ShardSet(drawn_shards), num_workers=count) for count in (1, 48))
+    assert shared.seconds_per_step < alone.seconds_per_step / 2
+
+
+def test_where_features_are_still_to_be_made_the_encoder_is_measured_apart(run, drawn_shards):
+    measured = measure(run, ShardSet(drawn_shards), extracts=True)
+    assert min(measured[:2]) > 0
+
+
+MEASURED = Measured(0.5, 0.02, "here")
+SPLITS = {"train": 120, "val": 30}
+
+
+@pytest.mark.parametrize(("at_once", "share"), [(1, 1.0), (2, 0.5), (100, 0.25)])
+def test_trials_side_by_side_take_less_but_never_less_than_one_trial(run, at_once, share):
+    search = SearchConfig(num_trials=4, max_epochs=3, scheduler="none")
+    found = estimate_search(
+        search, MEASURED, run=run, splits=SPLITS, num_trials=4, trials_at_once=at_once, extracts=False
+    )
+    assert (found.steps_per_trial, found.num_epochs, found.seconds) == (45, 12, pytest.approx(45 * 0.5 * 4 * share))
+
+
+@pytest.mark.parametrize(("views", "extracts", "expected"), [(1, True, 150), (4, True, 600), (4, False, 0)])
+def test_every_view_of_every_image_is_extracted_once(run, views, extracts, expected):
+    search = SearchConfig(num_trials=1, max_epochs=1, views=views)
+    found = estimate_search(search, MEASURED, run=run, splits=SPLITS, num_trials=1, trials_at_once=1, extracts=extracts)
+    assert (found.num_views, found.extraction_seconds) == (expected, pytest.approx(0.02 * expected))

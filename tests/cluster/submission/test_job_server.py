@@ -1,0 +1,102 @@
+"""How troubles with the job server are told; a small HTTP server has them when asked, which a cluster does not."""
+
+import importlib.metadata
+from types import SimpleNamespace
+
+import pytest
+
+from cluster.resources.environment import set_library_defaults
+from cluster.submission import job_server
+from cluster.submission.job import state_of
+from cluster.submission.job_server import JobServer, _Lines
+from cluster.submission.request import submit
+from tests.support.http_server import answering
+
+set_library_defaults()
+ANSWERS = {"/api/version": (200, {"ray_version": importlib.metadata.version("ray")})}
+
+
+@pytest.fixture
+def gone():
+    """Return a job server that is gone by now."""
+    with answering(ANSWERS) as address:
+        return JobServer(address)
+
+
+def test_a_refused_token_is_told():
+    with answering({**ANSWERS, "/api/jobs/": (403, "no")}) as address:
+        server = JobServer(address)
+        with pytest.raises(PermissionError, match="wants a token; set RAY_AUTH_MODE=token"):
+            server.jobs()
+
+
+def test_a_cluster_that_is_gone_is_told(gone):
+    with pytest.raises(
+        ConnectionError, match=r"the cluster at .* does not answer \(ConnectionError\); look whether it"
+    ):
+        gone.jobs()
+
+
+def test_a_log_is_not_followed_for_ever_when_the_cluster_is_gone(gone, monkeypatch):
+    monkeypatch.setattr(job_server, "_AWAY_SECONDS", 0.0)
+    with pytest.raises(ConnectionError, match=r"no longer answers, and job a-1 may go on; .* logs a-1 --follow looks"):
+        gone.follow("a-1", lambda line: None)
+
+
+def test_a_line_is_shown_once_and_whole_however_often_the_connection_breaks():
+    shown = []
+    lines = _Lines(shown.append)
+    for pieces in (["a\nb", "b\nc"], ["a\n", "bb\ncc\n", "d"]):
+        lines.begin()
+        for piece in pieces:
+            lines.add(piece)
+    lines.end()
+    assert shown == ["a", "bb", "cc", "d"]
+
+
+def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
+    archive = SimpleNamespace(files=(), folder=tmp_path)
+    request = SimpleNamespace(
+        name="big", archive=archive, runtime_env={"env_vars": {}}, entrypoint="", metadata={}, num_gpus=0
+    )
+    server = SimpleNamespace(jobs=list, submit=lambda *_, **__: False)
+    with pytest.raises(RuntimeError, match="others take every id of big at this moment; run the same command again"):
+        submit(server, request)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (None, ""),
+        ("Job finished\nsuccessfully.", "Job finished successfully."),
+        (
+            "Job failed with exit code 2, last available logs (truncated):\nstarting\nerror: no shards\n\n",
+            "no shards",
+        ),
+        (
+            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\nthis is a fault\n",
+            "KeyError: 1",
+        ),
+        (
+            "Job failed with exit code 1, last available logs (truncated):\nTraceback:\nNo module named 'tyro'\n",
+            "Job failed with exit code 1: No module named 'tyro'",
+        ),
+        (
+            "runtime_env setup failed: Failed.\n[Node 10.0.0.1] Traceback:\n  File a\n    error: x is not found\n",
+            "runtime_env setup failed: Failed. error: x is not found",
+        ),
+    ],
+)
+def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
+    told = SimpleNamespace(
+        submission_id="a-1",
+        status="FAILED",
+        entrypoint="python -m jobs.cli convert /a /b",
+        message=message,
+        start_time=2000,
+        end_time=5000,
+        driver_exit_code=2,
+        metadata=None,
+    )
+    job = state_of(told)
+    assert (job.message, job.command, job.seconds, job.is_over) == (reason, "convert /a /b", 3.0, True)

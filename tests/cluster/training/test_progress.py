@@ -1,0 +1,83 @@
+import logging
+
+import pytest
+
+from cluster.coordination.messages import Progress
+from cluster.runs.journal import Row
+from cluster.training.progress import ProgressLog
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def progress(step, events=(), attempt=1):
+    return Progress(
+        attempt, Row(step, 0, {"epoch": step / 10, "train_loss_nats": 2.5, "images_per_second": 80.0}), list(events)
+    )
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def log(clock, caplog):
+    caplog.set_level(logging.INFO, "cluster")
+    return ProgressLog(100, clock=clock)
+
+
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_line_says_loss_speed_and_time_left(log, clock, caplog):
+    log.show(progress(10))
+    clock.now = 10
+    log.show(progress(20))
+    assert lines(caplog)[-1] == "step 20 of 100 (epoch 2.00): loss 2.500 nats, 80 images/s, 1 min 20 s left"
+
+
+def test_lines_come_a_few_times_a_minute(log, clock, caplog):
+    for second in range(60):
+        clock.now = float(second)
+        log.show(progress(second + 1))
+    assert len(lines(caplog)) == 6
+
+
+def test_the_same_step_is_not_shown_twice(log, clock, caplog):
+    log.show(progress(100))
+    log.show(progress(100), is_last=True)
+    assert len(lines(caplog)) == 1
+
+
+def test_the_last_step_is_shown_at_once(log, clock, caplog):
+    log.show(progress(99))
+    log.show(progress(100), is_last=True)
+    assert lines(caplog)[-1].startswith("step 100 of 100")
+
+
+def test_events_are_shown_once_in_order(log, caplog):
+    for events in (["first"], ["second"], ["second"]):  # the last one is shown again at the end
+        log.show(Progress(1, None, events, 1 if events == ["first"] else 2))
+    assert lines(caplog) == ["first", "second"]
+
+
+def test_events_of_a_coordinator_that_began_anew_are_shown(log, caplog):
+    log.show(Progress(1, None, ["first", "second"], 2))
+    log.show(Progress(2, None, ["third"], 1))
+    assert lines(caplog) == ["first", "second", "third"]
+
+
+def test_a_new_attempt_starts_a_new_estimate(log, clock, caplog):
+    log.show(progress(50))
+    clock.now = 20
+    log.show(progress(10, attempt=2))
+    assert "left" not in lines(caplog)[-1]

@@ -1,0 +1,37 @@
+"""The commands by which README's figures were made, on so little that they only show that they run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.repository import ROOT
+
+COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
+LITTLE = {
+    "tests/benchmarks/bookkeeping.py": "--num-trials 2 --max-epochs 1 --num-images 60 --nested 0",
+    "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
+    "--batch-size 16 --epochs 1 --live-steps 1",
+    "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
+    "tests/benchmarks/search.py": "--num-trials 2 --max-epochs 2 --seeds 0 --shards {shards} -- "
+    "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64",
+    "tests/faults/chaos.py": "--help",
+}
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_a_figure_runs(command, drawn_shards):
+    script, *_ = shlex.split(command)
+    arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script].format(shards=drawn_shards))]
+    answer = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
+def test_every_figure_of_a_script_names_its_command():
+    assert {command.split()[0] for command in COMMANDS} == set(LITTLE)

@@ -1,0 +1,138 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from cluster.coordination.messages import Place, Progress
+from cluster.job_progress import ProgressTeller, is_progress, read_progress
+from cluster.runs.journal import Row
+from cluster.submission.job import JobState
+from cluster.training.progress import ProgressLog
+from jobs.console.job_view import duration, job_line, job_table, latest_progress
+from jobs.logs import LogsJob, rank_place
+
+ADDRESS = "http://head:8265"
+METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
+PLACES = tuple(Place(rank, "n" * 56, f"host-{rank}", 7, f"/logs/{rank}.err") for rank in range(2))
+
+
+@pytest.fixture
+def job():
+    metadata = {"captioning.git_commit": "c" * 40}
+    return JobState(
+        id="big-1",
+        status="RUNNING",
+        entrypoint="python -m jobs.cli train --name big",
+        started=0.0,
+        ended=3725.0,
+        metadata=metadata,
+    )
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    """Return what a training run in a submitted job tells: at step 1, and 50 steps and 10 s later."""
+    monkeypatch.setenv("CAPTIONING_JOB", "big-1")
+    now = [0.0]
+    about = {"run": "big", "mlflow_run_id": "abc", "tracking": "http://mlflow:5000"}
+    log = ProgressLog(100, about=about, clock=lambda: now[0])
+    log.show(Progress(2, Row(1, 0, METRICS), [], places=PLACES))
+    now[0] = 10.0
+    log.show(Progress(2, Row(51, 0, METRICS), [], places=PLACES))
+    return capsys.readouterr().err.splitlines()
+
+
+def shown(table):
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(table)
+    return stream.getvalue()
+
+
+def test_a_training_job_is_shown_with_all_that_it_has_told(job, told):
+    text = shown(job_table(job, latest_progress(told), address=ADDRESS))
+    expected = [
+        "RUNNING, 1 h 02 min",
+        "train --name big",
+        "cccccccccccc ",
+        "51 of 100 (epoch 0.50)",
+        "2.500 nats",
+        "80 images/s",
+        "25% of the step",
+        "2 on 2 hosts",
+        "9 s",
+        "http://mlflow:5000/#/runs/abc",
+        "http://head:8265/#/jobs/big-1",
+    ]
+    assert [one for one in expected if one not in text] == [], text
+
+
+def test_it_tells_where_its_ranks_log_once(told):
+    assert [read_progress(line)["ranks"][1]["log"] for line in told if '"ranks"' in line] == ["/logs/1.err"]
+
+
+def test_a_rank_is_found_where_the_last_group_was(told):
+    assert rank_place(told, LogsJob(id="big-1", rank=1))["host"] == "host-1"
+
+
+def test_a_rank_that_is_not_in_the_last_group_is_refused(told):
+    with pytest.raises(ValueError, match="job big-1 has no rank 7; its last group had ranks 0 to 1"):
+        rank_place(told, LogsJob(id="big-1", rank=7))
+
+
+def test_a_line_says_the_same_in_short(job, told):
+    line = job_line(job, latest_progress(told), address=ADDRESS)
+    assert line.startswith("big-1: status RUNNING, 1 h 02 min, step 51 of 100 (epoch 0.50), loss 2.500 nats, speed 80")
+
+
+def test_a_search_is_shown_by_its_trials(job):
+    progress = {
+        "kind": "search",
+        "num_trials_done": 3,
+        "num_trials": 20,
+        "num_running": 2,
+        "num_epochs": 14,
+        "best": "trial-0001",
+        "best_score": 1.25,
+        "metric": "validation_loss_nats",
+        "seconds_left": 60.0,
+    }
+    text = shown(job_table(job, progress, address=ADDRESS))
+    expected = ["3 of 20, 2 running", "trial-0001: validation loss nats 1.2500", "1 min 00 s"]
+    assert [one for one in expected if one not in text] == [], text
+
+
+def test_a_job_that_has_told_nothing_is_shown_too(job):
+    assert "step" not in shown(job_table(job, {}, address=ADDRESS))
+
+
+def test_progress_is_told_every_few_seconds_and_only_if_it_is_new(monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_JOB", "big-1")
+    now = [0.0]
+    teller = ProgressTeller({"kind": "x"}, clock=lambda: now[0])
+    for now[0], step in ((0.0, 1), (1.0, 2), (4.0, 3), (8.0, 3)):
+        teller.tell({"step": step})
+    assert [read_progress(line)["step"] for line in capsys.readouterr().err.splitlines()] == [1, 3]
+
+
+def test_a_job_that_nobody_submitted_tells_nothing(monkeypatch, capsys):
+    monkeypatch.delenv("CAPTIONING_JOB", raising=False)
+    ProgressTeller({}).tell({"step": 1}, is_last=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "is_hidden", "found"),
+    [
+        ('captioning-progress {"a": 1}', True, {"a": 1}),
+        ("captioning-progress {torn", True, None),
+        ("captioning-progress 1", True, None),
+        ("step 1 of 2", False, None),
+    ],
+)
+def test_lines_of_progress_are_told_from_those_for_people(line, is_hidden, found):
+    assert (is_progress(line), read_progress(line)) == (is_hidden, found)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7.9, "7 s"), (187, "3 min 07 s"), (3900, "1 h 05 min")])
+def test_a_time_is_said_as_people_say_it(seconds, text):
+    assert duration(seconds) == text

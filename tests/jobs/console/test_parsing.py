@@ -1,0 +1,119 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from cluster.config import TrainRun
+from cluster.presets import TRAIN_PRESETS
+from jobs.console.parsing import parse
+
+
+def parse_run(*arguments):
+    return parse(TrainRun, arguments, default=TrainRun(), job="train", description="", presets=TRAIN_PRESETS)
+
+
+def run_of(*arguments):
+    return parse_run(*arguments).settings
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_flags_override_the_file_and_the_file_the_preset(file):
+    path = file("training: {batch_size: 8, seed: 5}\n")
+    run = run_of("smoke", "--config", path, "--training.batch-size", "16")
+    assert (run.training.batch_size, run.training.seed, run.model.backbone) == (16, 5, "alexnet")
+
+
+def test_flags_override_the_file_wherever_they_stand(file):
+    path = file("training: {batch_size: 8}\n")
+    assert run_of("--training.batch-size", "16", f"--config={path}").training.batch_size == 16
+
+
+def test_the_printed_configuration_is_a_valid_configuration(file, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_run("smoke", "--name", "x", "--shards", "s", "--optimizer.learning-rate", "0.02", "--print-config")
+    printed = capsys.readouterr().out
+    expected = run_of("smoke", "--name", "x", "--shards", "s", "--optimizer.learning-rate", "0.02")
+    assert run_of("--config", file(printed)) == expected
+
+
+@pytest.mark.parametrize("preset", TRAIN_PRESETS)
+def test_every_preset_prints_as_yaml(preset, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_run(preset, "--print-config")
+    assert yaml.safe_load(capsys.readouterr().out)["name"] == TRAIN_PRESETS[preset][1].name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: {batchsize: 8}", r"unknown key training\.batchsize; did you mean training\.batch_size\?"),
+        ("trainin: {}", r"unknown key trainin; did you mean training\?"),
+        ("zzz: 1", "unknown key zzz; it knows name, shards"),
+        ("training: {batch_size: many}", r"training\.batch_size cannot be 'many' \(Input should be a valid integer"),
+        ("training: {precision: fp8}", r"training\.precision cannot be 'fp8' \(Input should be 'fp32' or 'bf16'"),
+        ("training: 3", "training is a section, not 3"),
+        ("training: {batch_size: 0}", "batch_size 0 is not positive"),
+        ("model: {dropout: 1.0}", r"dropout 1\.0 is no share"),
+        ("- a", "holds no settings"),
+        ("", "holds no settings"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_faulty_file_is_named_with_its_fault(file, text, message):
+    with pytest.raises(ValueError, match=message):
+        run_of("--config", file(text))
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match=r"--config nowhere\.yaml does not exist"):
+        run_of("--config", "nowhere.yaml")
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(ValueError, match="there is no preset smok; use one of default, smoke"):
+        run_of("smok")
+
+
+def test_an_unknown_flag_ends_with_code_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_of("--training.batchsize", "3")
+    assert "--training.batchsize" in capsys.readouterr().err
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    run = run_of("--shards", "s", "--home", "h", "--model.weights", "w.pth")
+    assert (run.shards, run.storage.home, run.model.weights) == (
+        tmp_path / "s",
+        tmp_path / "h",
+        str(tmp_path / "w.pth"),
+    )
+
+
+def test_urls_stay_and_file_urls_are_paths(file, tmp_path):
+    run = run_of("--shards", "s3://bucket/a b", "--features", (tmp_path / "a b").as_uri())
+    assert (run.shards, run.features) == ("s3://bucket/a b", tmp_path / "a b")
+
+
+def test_locations_in_a_file_are_read_as_flags_are(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = run_of("--config", file("{shards: s, features: 'gs://bucket/f'}"))
+    assert (run.shards, run.features) == (tmp_path / "s", "gs://bucket/f")
+
+
+def test_the_home_folder_comes_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path))
+    code = "from cluster.config import TrainRun; print(TrainRun().storage.home)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == str(tmp_path)

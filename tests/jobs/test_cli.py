@@ -1,0 +1,164 @@
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import JOBS, run_job
+from jobs.console.output import write_json
+
+CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
+HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
+
+
+def captioning(*arguments):
+    return subprocess.run([CONSOLE_SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def run_in_process(arguments):
+    """Run a job as ``captioning`` does, without paying for another start of Python."""
+    job, *rest = arguments
+    with pytest.raises(SystemExit) as ended:
+        run_job(importlib.import_module(f"jobs.{job}").main, rest)
+    return ended.value.code
+
+
+CALLS = """
+import contextlib, io, json, runpy, sys
+heavy, calls = map(json.loads, sys.argv[1:])
+answers = []
+for module, *arguments in calls:
+    loaded, printed, sys.argv = set(sys.modules), io.StringIO(), ["captioning", *arguments]
+    with contextlib.redirect_stdout(printed):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+    answers.append((code, printed.getvalue(), [name for name in heavy if name in {*sys.modules} - loaded]))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Call modules as ``python -m`` does, in one process; return exit codes, outputs, and heavy packages imported."""
+    helps = [[f"jobs.{job}", "--help"] for job in JOBS]
+    calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS), *helps]
+    calls.append(["jobs.cli", "train", "smoke", "--print-config"])
+    command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return {tuple(call): answer for call, answer in zip(calls, json.loads(answer.stdout), strict=True)}
+
+
+def test_help_lists_every_job():
+    usage = captioning("--help").stdout
+    assert [job for job in JOBS if f"\n  {job} " not in usage] == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([job, "--help"] for job in JOBS)], ids=" ".join)
+def test_help_imports_nothing_heavy(answers, arguments):
+    code, _, heavy = answers["jobs.cli", *arguments]
+    assert (code, heavy) == (0, [])
+
+
+def test_printing_a_configuration_imports_nothing_heavy(answers):
+    code, _, heavy = answers["jobs.cli", "train", "smoke", "--print-config"]
+    assert (code, heavy) == (0, [])
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_runs_as_a_module_too(answers, job):
+    code, printed, _ = answers[f"jobs.{job}", "--help"]
+    assert (code, f"captioning {job}" in printed) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--name", "a/b"], "error: name 'a/b' cannot be a folder's"),
+        (["train"], "error: no shard set was given; use --shards FOLDER"),
+        (["train", "--shards", "nowhere"], "nowhere is no finished shard set; run captioning convert"),
+        (["train", "nopreset"], "error: there is no preset nopreset"),
+        (["convert", "nowhere", "out"], "nowhere is not a folder"),
+        (["evaluate", "nowhere", "--shards", "nowhere"], "is no finished shard set"),
+        (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give images, folders or shard sets"),
+        (["register", "nowhere", "name"], "model nowhere is no folder; use models:/NAME@alias"),
+        (["register", "runs:/nothing", "name"], "error: runs:/nothing is not in the tracker"),
+        (["promote", "nobody"], "error: models:/nobody@challenger is not in the registry"),
+        (["models", "nobody"], "error: model nobody cannot be read from the registry"),
+        (["history", "nobody"], "error: model nobody cannot be read from the registry"),
+        (["rollback", "nobody"], "error: model nobody cannot be read from the registry"),
+        (["lineage", "models:/nobody@champion"], "error: model nobody cannot be read from the registry"),
+        (["lineage", "nowhere"], "model nowhere is no folder; use models:/NAME@alias"),
+        (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
+        (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is none of MLflow's"),
+        (["check", "--clean"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
+        (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
+        (["track", "replay", "nothing"], "error: nothing is no run: neither "),
+        (["download", "coco2016", "x"], "coco2016"),
+        (["convert", "a", "b", "--num-workers", "-1"], "error: -1 workers write nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_code_2(arguments, message, home, monkeypatch, capsys):
+    monkeypatch.chdir(home.home)
+    monkeypatch.setenv("CAPTIONING_HOME", str(home.home))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    code = run_in_process(arguments)
+    complaint = capsys.readouterr().err
+    assert (code, len(complaint.splitlines()), message in complaint) == (2, 1, True), complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "captioning: there is no job trian; did you mean train?\n"),
+        (["zzz"], "captioning: there is no job zzz; use one of demo, "),
+        (["train", "nopreset"], "error: there is no preset nopreset; use one of default, smoke, show-and-tell, coco\n"),
+    ],
+)
+def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
+    answer = captioning(*arguments)
+    assert (answer.returncode, answer.stderr.startswith(message)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (None, 0, ""),
+        (ValueError("found 3,\nuse 4"), 2, "error: found 3, use 4\n"),
+        (FileNotFoundError("x is missing"), 2, "error: x is missing\n"),
+        (RuntimeError("training failed"), 1, "error: training failed\n"),
+        (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a fault of the program"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
+    ],
+)
+def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys):
+    def job(arguments):
+        if error:
+            raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(job, [])
+    assert (ended.value.code, capsys.readouterr().err.startswith(message)) == (code, True)
+
+
+def test_an_unknown_log_level_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "loud")
+    with pytest.raises(SystemExit, match="2"):
+        run_job(lambda arguments: None, [])
+    assert "error: CAPTIONING_LOG_LEVEL LOUD is no level; use DEBUG" in capsys.readouterr().err
+
+
+def test_what_libraries_print_is_kept_out_of_the_results(capsys):
+    def job(arguments):
+        print("noise")  # noqa: T201  as Ray does
+        write_json({"result": 1})
+
+    with pytest.raises(SystemExit):
+        run_job(job, [])
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), "noise" in printed.err) == ({"result": 1}, True)

@@ -1,0 +1,99 @@
+"""``captioning extract``, and ``captioning train --features``, from the command line."""
+
+import importlib
+import json
+
+import pytest
+
+from cluster.data.conversion import convert, plan_conversion
+from cluster.data.shard_set import ShardSet
+from jobs.cli import run_job
+from shards.images import ImageSpec
+from tests.support.feature_sets import damage
+from tests.support.pictures import write_coco
+
+FLAGS = ("--model.backbone", "squeezenet1_1", "--model.weights", "none", "--model.image-size-px", "64")
+
+
+@pytest.fixture
+def captioning(capsys):
+    """Return a function that runs a command line and returns (exit code, standard output, standard error)."""
+
+    def run(job, *arguments):
+        with pytest.raises(SystemExit) as ended:
+            run_job(importlib.import_module(f"jobs.{job}").main, [str(one) for one in (*arguments, *FLAGS)])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def extracting(captioning, tmp_path):
+    """Return a function that extracts into ``features``, without Ray, and answers with one JSON document."""
+
+    def run(shards, *arguments):
+        return captioning("extract", shards, tmp_path / "features", "--num-workers", "0", "--json", *arguments)
+
+    return run
+
+
+def test_extracting_gives_one_json_document(extracting, drawn_shards, tmp_path):
+    code, printed, told = extracting(drawn_shards, "--regions", "grid", "--views", "2")
+    result = json.loads(printed)
+    assert (code, result["splits"], result["num_views"], result["num_regions"], result["num_channels"]) == (
+        0, {"train": 120, "val": 30}, 2, 9, 512,
+    )  # fmt: skip
+    assert f"{tmp_path / 'features'}: 120 train, 30 val images, 0 without, digest {result['digest'][:12]}" in told
+
+
+def test_a_dry_extraction_computes_nothing(extracting, drawn_shards, tmp_path):
+    code, printed, told = extracting(drawn_shards, "--dry-run", "--splits", "val")
+    assert (code, json.loads(printed)["splits"], list(tmp_path.iterdir())) == (0, {}, [])
+    assert "30 images in 1 shards are missing, about 0 MiB" in told
+    assert "would write" in told
+
+
+def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extracting, tmp_path):
+    write_coco(tmp_path / "coco", num_images=3)
+    convert(
+        plan_conversion(
+            tmp_path / "coco", tmp_path / "shards", spec=ImageSpec(), samples_per_shard=9, seed=0, minimum_word_count=1
+        ),
+        num_workers=0,
+    )
+    key = ShardSet(tmp_path / "shards").reader("train").read(1).key
+    damage(tmp_path / "shards" / "train-000000.tar", key)
+    code, _, complaint = extracting(tmp_path / "shards")
+    assert (code, f"error: sample {key} of " in complaint, complaint.count("\n") <= 3) == (2, True, True)
+    code, printed, told = extracting(tmp_path / "shards", "--on-bad", "skip")
+    assert (code, json.loads(printed)["splits"], f"no features of {key}: " in told) == (0, {"train": 3}, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--num-workers", "-1"), "error: -1 workers compute nothing"),
+        (("--batch-size", "0"), "error: batch_size 0 computes nothing; use 1 or more"),
+        (("--views", "0"), "error: 0 views show nothing"),
+    ],
+)
+def test_settings_out_of_bounds_are_bad_input(captioning, tmp_path, flags, complaint):
+    code, _, told = captioning("extract", tmp_path, tmp_path / "out", *flags)
+    assert (code, complaint in told) == (2, True)
+
+
+def test_training_refuses_what_was_not_extracted(captioning, drawn_shards, tmp_path):
+    code, _, told = captioning("train", "--shards", drawn_shards, "--features", tmp_path, "--dry-run")
+    assert (code, told) == (
+        2,
+        f"error: {tmp_path / 'features.json'} does not exist: {tmp_path} is no finished feature set; "
+        "run captioning extract\n",
+    )
+
+
+@pytest.mark.cluster
+def test_training_knows_its_features(session, captioning, extracting, drawn_shards, tmp_path):
+    extracting(drawn_shards)
+    code, _, told = captioning("train", "--shards", drawn_shards, "--features", tmp_path / "features", "--dry-run")
+    assert (code, "would train" in told) == (0, True)

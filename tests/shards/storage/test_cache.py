@@ -1,0 +1,138 @@
+import hashlib
+import mmap
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from shards.storage.cache import CopyCache, Wanted
+
+SIZE = 100
+
+
+def content_of(name):
+    return (name.encode() * SIZE)[:SIZE]
+
+
+def put(path, content):
+    path.write_bytes(content)
+
+
+def file(name, fetch=None):
+    """Return what is wanted of a file of 100 bytes."""
+    content = content_of(name)
+    return Wanted(hashlib.sha256(content).hexdigest(), SIZE, f"there/{name}", fetch or partial(put, content=content))
+
+
+def cache_for(folder, num_copies):
+    """Return a cache with room for so many copies."""
+    return CopyCache(folder, limit_bytes=num_copies * SIZE)
+
+
+def keep(folder, *names, num_copies=9):
+    """Make copies, used one after the other."""
+    for number, name in enumerate(names):
+        cache_for(folder, num_copies).keep(file(name))
+        if (folder / file(name).sha256).exists():
+            os.utime(folder / file(name).sha256, (number, number))
+
+
+def kept(folder):
+    names = {file(name).sha256: name for name in "abcd"}
+    return sorted(names.get(path.name, path.name) for path in folder.iterdir() if path.name != "locks")
+
+
+def test_copies_that_were_not_used_for_longest_go_first(tmp_path):
+    keep(tmp_path, "a", "b", "c")
+    cache_for(tmp_path, 2).open(file("a")).close()
+    keep(tmp_path, "d", num_copies=2)
+    assert kept(tmp_path) == ["a", "d"]
+
+
+def test_a_copy_that_is_mapped_stays_until_its_map_is_closed(tmp_path, caplog):
+    with cache_for(tmp_path, 1).open(file("a")) as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    keep(tmp_path, "b", num_copies=1)
+    assert (kept(tmp_path), mapped[:]) == (["a", "b"], content_of("a"))
+    assert "more than there is room for, and all are in use; give more by --cache-gib" in caplog.text
+    mapped.close()
+    keep(tmp_path, "c", num_copies=1)
+    assert kept(tmp_path) == ["c"]
+
+
+def test_what_a_killed_process_left_goes_like_a_copy(tmp_path):
+    torn = tmp_path / f"{file('a').sha256}.part"
+    torn.write_bytes(bytes(SIZE))
+    os.utime(torn, (0, 0))
+    keep(tmp_path, "b", "c", num_copies=2)
+    assert kept(tmp_path) == ["b", "c"]
+
+
+def test_what_is_being_fetched_stays(tmp_path):
+    def fetch(path):
+        put(path, content_of("a"))
+        os.utime(path, (0, 0))
+        keep(tmp_path, "b", num_copies=1)
+        assert path.name in kept(tmp_path)
+
+    cache_for(tmp_path, 1).keep(file("a", fetch))
+    assert kept(tmp_path) == ["a", "b"]
+
+
+def test_a_full_disk_makes_copies_go(tmp_path, monkeypatch):
+    keep(tmp_path, "a", "b")
+    free = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    keep(tmp_path, "c")
+    assert kept(tmp_path) == ["b", "c"]
+
+
+def test_files_of_others_stay(tmp_path):
+    (tmp_path / "letter.txt").write_bytes(bytes(9 * SIZE))
+    keep(tmp_path, "a", "b", num_copies=1)
+    assert kept(tmp_path) == ["b", "letter.txt"]
+
+
+def test_a_cut_copy_is_replaced(tmp_path):
+    keep(tmp_path, "a")
+    os.truncate(tmp_path / file("a").sha256, 10)
+    with cache_for(tmp_path, 1).open(file("a")) as opened:
+        assert opened.read() == content_of("a")
+
+
+def test_a_copy_that_goes_before_it_is_open_is_fetched_again(tmp_path, monkeypatch):
+    keep(tmp_path, "a")
+    touch = os.utime
+
+    def touch_and_lose(path):
+        touch(path)
+        Path(path).unlink()
+        monkeypatch.setattr(os, "utime", touch)
+
+    monkeypatch.setattr(os, "utime", touch_and_lose)
+    with cache_for(tmp_path, 1).open(file("a")) as opened:
+        assert opened.read() == content_of("a")
+
+
+def test_what_arrives_altered_is_fetched_again(tmp_path, caplog):
+    contents = iter([bytes(SIZE), content_of("a")])
+    with cache_for(tmp_path, 1).open(file("a", lambda path: put(path, next(contents)))) as opened:
+        assert opened.read() == content_of("a")
+    assert "there/a arrived with other content than its record says" in caplog.text
+
+
+def test_what_arrives_altered_twice_is_named_and_not_kept(tmp_path):
+    message = f"^there/a has the sha256 {hashlib.sha256(b'').hexdigest()[:12]}, its record says .*; copy it there again"
+    with pytest.raises(ValueError, match=message):
+        cache_for(tmp_path, 1).keep(file("a", lambda path: put(path, b"")))
+    assert kept(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"cannot be kept in .*/file/cache \(Not a directory\); name another folder in CAPT"
+    ):
+        cache_for(tmp_path / "file" / "cache", 1)

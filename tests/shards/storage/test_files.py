@@ -1,0 +1,100 @@
+"""Files that are whole or absent: stopped, refused by the disk, or killed in the middle."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from shards.storage.files import remove_torn, replace_file, replacing
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_with_all_of_its_content(tmp_path):
+    with replacing(tmp_path / "new") as file:
+        file.write(b"first ")
+        file.write(b"second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"new": b"first second"}
+
+
+def test_folders_on_the_way_are_made(tmp_path):
+    replace_file(tmp_path / "a" / "b" / "file", b"content")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
+
+
+def test_the_old_content_stays_until_the_new_is_whole(tmp_path):
+    path = tmp_path / "file"
+    replace_file(path, b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file"
+    replace_file(path, b"old")
+
+    def write_half():
+        with replacing(path) as file:
+            file.write(b"half of the new")
+            raise error("in the middle")
+
+    with pytest.raises(error, match="in the middle"):
+        write_half()
+    assert (path.read_bytes(), names(tmp_path)) == (b"old", ["file"])
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with replacing(tmp_path / "file") as first, replacing(tmp_path / "file") as second:
+        first.write(b"1" * 9)
+        second.write(b"2")
+    assert ((tmp_path / "file").read_bytes(), names(tmp_path)) == (b"1" * 9, ["file"])
+
+
+def test_content_is_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
+    events, sync = [], os.fsync
+
+    def noted_sync(descriptor):
+        synced = os.fstat(descriptor)
+        events.append(("folder" if stat.S_ISDIR(synced.st_mode) else synced.st_size, names(tmp_path) == ["file"]))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    replace_file(tmp_path / "file", b"12345")
+    assert events == [(5, False), ("folder", True)]
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from shards.storage.files import replacing
+with replacing(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.faults
+def test_a_killed_writer_leaves_the_old_content_and_a_hidden_file(tmp_path):
+    replace_file(tmp_path / "file", b"old")
+    killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, tmp_path / "file"], check=False)
+    left = [path for path in tmp_path.iterdir() if path.name != "file"]
+    assert (killed.returncode, (tmp_path / "file").read_bytes()) == (-signal.SIGKILL, b"old")
+    assert [(path.match(".file.*.tmp"), path.read_bytes()) for path in left] == [(True, b"half")]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    names = (".a.jsonl.1234abcd.tmp", ".run.json.1234abcd.tmp", "a.jsonl", ".b.jsonl")
+    for name in names:
+        (tmp_path / name).touch()
+    remove_torn(tmp_path, "*.jsonl")
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])

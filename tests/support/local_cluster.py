@@ -1,0 +1,202 @@
+"""A real Ray cluster of several raylets on this machine, whose nodes and processes can be killed, stopped and drained.
+
+The head holds no CPU, so that no rank ever trains there: drivers, controllers and coordinators run on it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.resources.environment import set_library_defaults
+
+NAMESPACE = "captioning"
+# A dead raylet is noticed within seconds, not within a quarter of a minute.
+_HEALTH = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+}
+_LOOK_EVERY_SECONDS = 0.2
+_TITLES = {
+    "worker": "ray::RayTrainWorker",
+    "controller": "ray::TrainController",
+    "coordinator": "ray::Coordinator",
+}
+# What Ray itself keeps on a cluster, whatever runs there.
+_OF_RAY = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoordinatorActor")
+
+
+class LocalCluster:
+    """A head without CPUs, and nodes.
+
+    Args:
+        num_nodes: besides the head.
+        cpus_per_node: each rank takes one.
+    """
+
+    def __init__(self, num_nodes: int, *, cpus_per_node: int = 1) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._temporary = tempfile.mkdtemp(prefix="chaos-")  # short, for sockets lie below
+        # Where Ray notes the address of the latest cluster: none that is sought without one shall find this.
+        (Path(self._temporary) / "ray").mkdir()
+        self._earlier_tmpdir = os.environ.get("RAY_TMPDIR")
+        os.environ["RAY_TMPDIR"] = self._temporary
+        self._cpus_per_node = cpus_per_node
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "include_dashboard": False,
+                "temp_dir": self._temporary,
+                "_system_config": _HEALTH,
+            },
+        )
+        self.nodes: list[Any] = []
+        for _ in range(num_nodes):
+            self.add_node()
+
+    @property
+    def address(self) -> str:
+        """Return host:port."""
+        return self._cluster.address
+
+    def add_node(self) -> Any:
+        """Add a node, and wait until the cluster knows it."""
+        node = self._cluster.add_node(num_cpus=self._cpus_per_node, temp_dir=self._temporary)
+        self.nodes.append(node)
+        return node
+
+    def kill_node(self, node: Any) -> None:
+        """End a raylet and all processes on its node, as a loss of power does."""
+        raylet = _raylet(node)
+        family = [raylet, *raylet.children(recursive=True)] if raylet else []
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family[1:], timeout=30)
+        self._cluster.remove_node(node, allow_graceful=False)
+        self.nodes.remove(node)
+
+    def drain_node(self, node: Any, *, seconds: int) -> None:
+        """Give notice that a node goes, as a cloud does before it takes one back."""
+        import ray
+        from ray.core.generated import autoscaler_pb2
+
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline = time.time_ns() // 1_000_000 + seconds * 1000
+        is_accepted, message = ray._raylet.GcsClient(address=self.address).drain_node(
+            node.node_id, reason, "taken back", deadline
+        )
+        if not is_accepted:
+            raise RuntimeError(f"the node is not drained: {message}")
+
+    def node_of(self, process: psutil.Process) -> Any:
+        """Return the node that a worker runs on."""
+        return next(node for node in self.nodes if (raylet := _raylet(node)) and process.ppid() == raylet.pid)
+
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Return the live processes of a kind: worker, loader, controller or coordinator."""
+        if kind == "loader":
+            return [child for worker in self.processes("worker") for child in _children(worker)]
+        raylets = [_raylet(node) for node in [self._cluster.head_node, *self.nodes]]
+        return [one for raylet in raylets if raylet for one in _children(raylet) if _title(one) == _TITLES[kind]]
+
+    def strays(self) -> list[str]:
+        """Return the titles of processes of this cluster that belong to a job, wherever they hang in the tree."""
+        titles = map(_title, self._logging_here())
+        return [title for title in titles if title.startswith("ray::") and title not in _OF_RAY]
+
+    def _logging_here(self) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):  # it has ended
+                if Path(f"/proc/{process.pid}/fd/2").readlink().is_relative_to(self._temporary):
+                    yield process
+
+    def close(self) -> None:
+        """End every process, and remove what Ray has written."""
+        raylets = [_raylet(node) for node in [self._cluster.head_node, *self.nodes]]
+        family = [child for raylet in raylets if raylet for child in raylet.children(recursive=True)]
+        self._cluster.shutdown()
+        os.environ.pop("RAY_TMPDIR", None)
+        if self._earlier_tmpdir is not None:
+            os.environ["RAY_TMPDIR"] = self._earlier_tmpdir
+        for process in [*family, *self._logging_here()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=30)
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+@contextmanager
+def local_cluster(num_nodes: int, *, cpus_per_node: int = 1) -> Iterator[LocalCluster]:
+    """Hold a cluster, with a connection of this process to it."""
+    set_library_defaults()
+    import ray
+
+    cluster = LocalCluster(num_nodes, cpus_per_node=cpus_per_node)
+    try:
+        ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        try:
+            yield cluster
+        finally:
+            ray.shutdown()
+    finally:
+        cluster.close()
+
+
+def wait_until(condition: Callable[[], Any], claim: Callable[[], str], *, seconds: float) -> Any:
+    """Look until a condition is true, and return what it returned.
+
+    Args:
+        condition: to become true.
+        claim: says what did not become true.
+        seconds: at most.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim()}"
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return found
+
+
+def strike(process: psutil.Process, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process, and, if it is to end, wait until it has."""
+    process.send_signal(number)
+    if number == signal.SIGKILL:
+        psutil.wait_procs([process], timeout=10)
+
+
+def _raylet(node: Any) -> psutil.Process | None:
+    found = node.all_processes.get("raylet")
+    try:
+        return psutil.Process(found[0].process.pid) if found else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return (process.cmdline() or [""])[0].split(".")[0]
+    except psutil.Error:
+        return ""

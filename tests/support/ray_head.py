@@ -1,0 +1,78 @@
+"""A head of our own with a dashboard, and the command line that talks to it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+from cluster.resources.environment import set_library_defaults
+from cluster.submission.address import check_server
+from cluster.submission.archive import PACKAGES
+from tests.support.repository import ROOT
+
+
+@contextmanager
+def job_head(*, num_gpus=0, **variables):
+    """Start a head with two CPUs and GPUs by name alone; yield the address of its dashboard, which answers."""
+    set_library_defaults()
+    scratch = tempfile.mkdtemp(prefix="r-")  # short: Ray's sockets lie deep below it
+    port, agent = free_port(), free_port()
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    options = ["--port", f"{free_port()}", "--dashboard-port", f"{port}", "--dashboard-agent-listen-port", f"{agent}"]
+    sizes = ["--num-cpus", "2", "--num-gpus", f"{num_gpus}", "--object-store-memory", "80000000"]
+    ray = Path(sys.executable).with_name("ray")
+    command = [ray, "start", "--head", "--block", "--include-dashboard", "true", "--temp-dir", scratch]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | path | variables
+    head = subprocess.Popen([*command, *options, *sizes], env=environment, start_new_session=True, **quiet)
+    try:
+        yield _when_it_answers(f"http://127.0.0.1:{port}")
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def _when_it_answers(address):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            check_server(address)
+        except PermissionError:
+            return address
+        except ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        else:
+            return address
+
+
+def code_that(text, folder):
+    """Return a folder with our packages' names, whose command line does something else."""
+    for name in PACKAGES:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    (folder / "jobs" / "cli.py").write_text(text)
+    return folder
+
+
+def captioning(address, *arguments, folder=None, **variables):
+    """Run a command line in a folder, as a user would."""
+    environment = os.environ | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": f"{ROOT}"} | variables
+    command = [sys.executable, "-W", "ignore", "-m", "jobs.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    return SimpleNamespace(code=done.returncode, out=done.stdout, told=done.stderr)

@@ -1,0 +1,58 @@
+"""Versions in a registry that were never saved as MLflow models, and judges of any opinion."""
+
+import shutil
+from contextlib import suppress
+from types import SimpleNamespace
+
+from mlflow.exceptions import MlflowException
+
+from captioning.training.checkpoint_description import inference_files
+from cluster.registry.champion import read_standing, settle
+from cluster.registry.history import Change, claim
+
+
+def servable(checkpoint, folder):
+    """Lay a checkpoint where that of a registered model lies; return the source of a version."""
+    target = folder / "artifacts" / "checkpoint"
+    target.mkdir(parents=True)
+    for name, path in inference_files(checkpoint).items():
+        shutil.copyfile(path, target / name)
+    return str(folder)
+
+
+def add_version(name, client, source="nowhere"):
+    with suppress(MlflowException):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, source).version
+    client.set_registered_model_alias(name, "challenger", version)
+    return str(version)
+
+
+def change_to(version, *, over=None, kind="promoted", source="nowhere", **fields):
+    return Change(version=version, over=over, kind=kind, reason="because", source=source, **fields)
+
+
+def claim_after(standing, change, client):
+    return claim(standing.name, change, client, after=standing.last, page="")
+
+
+def make_champion(name, client, version=None, **fields):
+    """Change the champion without a gate."""
+    version = version or add_version(name, client)
+    standing = read_standing(name, client)
+    source = client.get_model_version(name, version).source
+    counted = claim_after(standing, change_to(version, over=standing.champion, source=source, **fields), client)
+    settle(name, client, is_quiet=True)
+    return counted
+
+
+def alias_of(name, client):
+    version = client.get_registered_model(name).aliases.get("champion")
+    return None if version is None else str(version)
+
+
+def judgement(is_passed, *reasons):
+    """Return what a gate says."""
+    check = {"name": "CIDEr-D", "challenger": "0.6", "champion": "0.5", "wanted": "> 0.5|", "is_passed": is_passed}
+    evidence = {"is_passed": is_passed, "checks": [check]}
+    return SimpleNamespace(is_passed=is_passed, reasons=reasons or ("said so",), evidence=evidence, rows=lambda: [])

@@ -1,0 +1,172 @@
+"""Tiny models, and batches of drawn pictures with random captions."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torchvision
+from PIL import Image
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.data.batches import CaptionedJpeg, make_batch
+from captioning.data.pixels import Augmentation
+from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioning.model.caption_model import CaptionModel
+from captioning.training.checkpoint import CheckpointDescription, restore, save_checkpoint
+from captioning.training.loop import Flags, TrainingState, replicate, train
+from captioning.training.optimizer import build_optimizer
+
+WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")
+VOCABULARY = Vocabulary([*SPECIAL_WORDS, *WORDS])
+MODEL = ModelConfig(
+    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=24, dropout=0.5
+)
+OPTIMIZER = OptimizerConfig(learning_rate=0.01, warmup_steps=3, max_gradient_norm=1.0)
+TRAINING = TrainingConfig(batch_size=5, crop_area=0.5, max_caption_words=8, seed=7)
+CPU = torch.device("cpu")
+NUM_SAMPLES = 12
+NUM_STEPS = 6  # of five images over a dozen: the stream runs past an epoch's end in the third step
+WORLD_SIZES = (1, 2, 3)  # two and three processes have uneven shares of five images
+STAGE = "features.12"
+
+
+def encoded(image, form="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def jpeg(number, width=80, height=72):
+    """Return a smooth picture, another for each number."""
+    corners = np.random.default_rng(number).integers(0, 256, (3, 3, 3), dtype=np.uint8)
+    return encoded(Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def sample(position):
+    """Return the image at a position of an endless stream over 12 samples, with one to three captions."""
+    number = position % NUM_SAMPLES
+    generator = np.random.default_rng([1, number])
+    captions = tuple(" ".join(generator.choice(WORDS, generator.integers(2, 8))) for _ in range(1 + number % 3))
+    return CaptionedJpeg(f"{number:03}", position, jpeg(number), captions, f"train-{number // 5:06}.tar")
+
+
+def batch(positions=range(4), *, config=TRAINING, is_augmented=False, sample_at=sample):
+    return make_batch(
+        [sample_at(position) for position in positions],
+        VOCABULARY,
+        model=MODEL,
+        max_caption_words=config.max_caption_words,
+        augmentation=Augmentation.of(config) if is_augmented else None,
+    )
+
+
+def share(step, *, rank=0, world_size=1, size=TRAINING.batch_size):
+    """Return the positions of a rank's share of a step's batch, the remainder with the low ranks."""
+    each, rest = divmod(size, world_size)
+    start = step * size + rank * each + min(rank, rest)
+    return range(start, start + each + (rank < rest))
+
+
+def batches(steps, *, rank=0, world_size=1, num_parts=1, sample_at=sample):
+    """Yield a rank's share of each step's batch, augmented, in parts."""
+    for step in steps:
+        positions = share(step, rank=rank, world_size=world_size)
+        cuts = np.array_split(positions, min(num_parts, len(positions)))
+        yield [batch([int(position) for position in cut], is_augmented=True, sample_at=sample_at) for cut in cuts]
+
+
+def model(seed=0, **changes):
+    """Return a model with small random weights; ``changes`` are of its configuration."""
+    torch.manual_seed(seed)
+    return CaptionModel(replace(MODEL, **changes), vocabulary_size=len(VOCABULARY))
+
+
+def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
+    built = model(seed, **changes)
+    built = built.double() if is_double else built
+    return TrainingState(built, build_optimizer(built, optimizer))
+
+
+def classifier_of(name, **options):
+    """Return a classifier with random weights, and batch-norm statistics that are not the trivial ones."""
+    torch.manual_seed(0)
+    classifier = torchvision.models.get_model(name, weights=None, **options).eval()
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return classifier
+
+
+def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
+    return train(
+        state,
+        replica or state.model,
+        batches,
+        optimizer_config=optimizer,
+        config=config,
+        num_steps=num_steps,
+        device=CPU,
+        ask=ask,
+    )
+
+
+def summary(results, state):
+    return {
+        "losses": [result.loss_nats for result in results],
+        "norms": [result.gradient_norm for result in results],
+        "counts": [(result.num_words, result.num_images) for result in results],
+        "bad": [[tuple(sample) for sample in result.bad] for result in results],
+        "weights": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
+    }
+
+
+def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
+    """Train to the end; return what the steps did, and the weights."""
+    state = training_state(is_double=is_double, trainable_from=STAGE)
+    parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
+    results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
+    return summary(results, state)
+
+
+def resumed(folder, rank=0, world_size=1):
+    """Train for half of the steps, then in another model for the rest, from a checkpoint."""
+    first = training_state(trainable_from=STAGE)
+    parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
+    results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
+    if rank == 0:
+        description = CheckpointDescription(
+            step=first.step, model=MODEL, vocabulary_digest=VOCABULARY.digest, max_caption_words=8
+        )
+        save_checkpoint(folder, first, VOCABULARY, description=description, config="")
+    if dist.is_initialized():
+        dist.barrier()
+    second = training_state(seed=9, trainable_from=STAGE)
+    replica = replicate(second.model, CPU)
+    restore(second, folder, VOCABULARY)
+    parts = batches(range(second.step, NUM_STEPS), rank=rank, world_size=world_size)
+    results += steps_of(second, parts, replica=replica)
+    return summary(results, second)
+
+
+def distance(weights, others):
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+def in_groups(see, folder):
+    """Return, by world size, what each process of a group saw: ``see(rank, world size, folder)``, kept in files."""
+    spawn(_in_process, (see, folder), nprocs=max(WORLD_SIZES))
+    return {size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in WORLD_SIZES}
+
+
+def _in_process(rank, see, folder):
+    """Be one process of groups of all sizes."""
+    torch.set_num_threads(1)
+    for size in WORLD_SIZES[rank:]:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/group-{size}", rank=rank, world_size=size)
+        torch.save(see(rank, size, folder), folder / f"{size}-{rank}.pt")
+        dist.destroy_process_group()

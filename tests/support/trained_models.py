@@ -1,0 +1,45 @@
+"""Tiny models that learnt to caption drawn scenes a little, for as long as it takes to tell them apart."""
+
+import torch
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.model.caption_model import CaptionModel
+from captioning.training.checkpoint import CheckpointDescription, describe_checkpoint, save_checkpoint
+from captioning.training.loop import TrainingState
+from captioning.training.losses import cross_entropy_sum
+from captioning.training.optimizer import build_optimizer
+from cluster.registry.models import ResolvedModel
+
+MODEL = ModelConfig(
+    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=32, dropout=0.0
+)
+WORSE, BETTER = 10, 30
+"""Steps of training: one says the same word again and again, the other a sentence that fits some scenes."""
+
+
+def trained(folder, shard_set, num_steps, *, name=None, version=None):
+    """Train a model on 40 scenes and write its checkpoint to a new folder: a third of a second."""
+    batch = shard_set.source("train", model=MODEL, config=TrainingConfig(max_caption_words=12)).batch(
+        range(40), range(40), is_training=False
+    )
+    torch.manual_seed(0)
+    model = CaptionModel(MODEL, vocabulary_size=len(shard_set.vocabulary))
+    with torch.no_grad():
+        batch = batch._replace(images=model.look(batch.images))
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.02)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        (cross_entropy_sum(model(batch), batch.targets()) / len(batch.targets())).backward()
+        optimizer.step()
+    description = CheckpointDescription(
+        step=num_steps, model=MODEL, vocabulary_digest=shard_set.vocabulary.digest, max_caption_words=12
+    )
+    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
+    save_checkpoint(folder, state, shard_set.vocabulary, description=description, config="name: r\n")
+    return resolved(folder, name=name, version=version)
+
+
+def resolved(folder, *, name=None, version=None):
+    return ResolvedModel(
+        asked=str(folder), folder=folder, description=describe_checkpoint(folder), name=name, version=version
+    )

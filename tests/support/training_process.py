@@ -1,0 +1,197 @@
+"""``captioning train`` as a process of its own against a cluster, with its live progress."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.runs.record import RunRecord, load_record
+from cluster.tracking.client import connect
+from tests.support.local_cluster import NAMESPACE, LocalCluster
+from tests.support.repository import ROOT
+
+_ANSWER_SECONDS = 5.0
+_LOG_CHARACTERS = 4000
+
+
+class Tick(NamedTuple):
+    """The latest step that a run has taken.
+
+    Attributes:
+        at: when, seconds since 1970.
+        step: number of steps done.
+        attempt: that took it.
+        num_workers: of the attempt.
+    """
+
+    at: float
+    step: int
+    attempt: int
+    num_workers: int
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return the command line of a job."""
+    return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a job: this checkout's code, and no other cluster or tracker."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
+    # The time that a group of workers may take to start, before it is tried with fewer.
+    return kept | {"PYTHONPATH": str(ROOT), "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
+
+
+class TrainingRun:
+    """One run on a cluster, whose driver may be started again and again.
+
+    Args:
+        cluster: that it trains on.
+        home: folder of the run.
+        name: of the run.
+        flags: of ``captioning train``.
+    """
+
+    def __init__(self, cluster: LocalCluster, home: Path, name: str, flags: Sequence[str]) -> None:
+        self._arguments = [*flags, "--cluster.address", cluster.address, "--home", str(home), "--name", name, "--json"]
+        self.name, self.home, self.folder = name, home, home / "training" / name
+        self._log = home / f"{name}.log"
+        self._ticks: list[Tick] = []
+        self.driver: subprocess.Popen[str] | None = None
+        self.num_drivers = 0
+        self.started_at = time.time()
+        home.mkdir(parents=True, exist_ok=True)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what the command would do."""
+        dry = command("train", *self._arguments, "--dry-run")
+        answer = subprocess.run(dry, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(answer.stdout)
+
+    def start(self) -> None:
+        """Start the driver: the same command every time."""
+        with self._log.open("a") as log:
+            self.driver = subprocess.Popen(
+                command("train", *self._arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=log, text=True
+            )
+        self.num_drivers += 1
+        self.started_at = time.time()
+
+    def code(self) -> int | None:
+        """Return the exit code of the driver, or None while it lives."""
+        return self.driver.poll() if self.driver else None
+
+    def log_tail(self) -> str:
+        """Return the end of what the drivers have logged."""
+        return self._log.read_text(errors="replace")[-_LOG_CHARACTERS:]
+
+    def stop(self) -> None:
+        """End the driver, if it lives."""
+        if self.driver and self.driver.poll() is None:
+            self.driver.kill()
+        if self.driver:
+            self.driver.wait()
+
+    def strike_driver(self, number: int) -> None:
+        """Send a signal to the driver, and wait until it has ended."""
+        if self.driver is None:
+            raise ValueError("no driver was started")
+        self.driver.send_signal(number)
+        self.driver.wait(timeout=60)
+
+    def look(self) -> Tick | None:
+        """Return the latest step if the coordinator answers, and remember it."""
+        progress = self.progress()
+        if progress is None or progress.row is None:
+            return None
+        at = progress.row.timestamp_ms / 1000
+        if self._ticks and self._ticks[-1].at == at:  # an attempt that has begun has not taken the latest step
+            return self._ticks[-1]
+        tick = Tick(at, progress.row.step, progress.attempt, len(progress.places))
+        self._ticks.append(tick)
+        return tick
+
+    def progress(self) -> Any:
+        """Return what the coordinator says, or None if it does not answer."""
+        import ray
+        from ray.exceptions import GetTimeoutError, RayError
+
+        try:
+            coordinator = ray.get_actor(f"coordinator{self.folder}", namespace=NAMESPACE)
+            return ray.get(coordinator.progress.remote(), timeout=_ANSWER_SECONDS)
+        except (ValueError, RayError, GetTimeoutError):  # there is none, or none any more
+            return None
+
+    def standstill(self, at: float, *, attempt: int) -> float | None:
+        """Return for how many seconds no step was taken after a time, until a later attempt took one.
+
+        Args:
+            at: seconds since 1970.
+            attempt: that was the current one then.
+        """
+        later = next((number for number, tick in enumerate(self._ticks) if tick.at > at and tick.attempt > attempt), 0)
+        return self._ticks[later].at - max(at, self._ticks[later - 1].at) if later else None
+
+    @property
+    def latest(self) -> Tick | None:
+        """Return the latest step seen."""
+        return self._ticks[-1] if self._ticks else None
+
+    @property
+    def record(self) -> RunRecord:
+        """Return the run's record."""
+        return load_record(self.folder) or RunRecord(name=self.name, identity={})
+
+    @property
+    def saved_step(self) -> int:
+        """Return the step of the latest checkpoint that counts."""
+        latest = self.record.latest
+        return latest.step if latest else 0
+
+    def finish(self, *, seconds: float) -> None:
+        """Wait until the command has ended well.
+
+        Raises:
+            AssertionError: it failed.
+        """
+        assert self.driver is not None
+        code = self.driver.wait(timeout=seconds)
+        assert code == 0, f"the command ended with {code}:\n{self.log_tail()}"
+
+    def driver_processes(self) -> list[psutil.Process]:
+        """Return live driver processes of this home folder."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = process.info["cmdline"] or []
+            if str(self.home) in line and "jobs.cli" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+
+def interrupt(run: TrainingRun) -> tuple[float, bool]:
+    """Tell the driver to end; return the seconds it took, and whether a checkpoint counts that did not before."""
+    before, started = run.saved_step, time.monotonic()
+    run.strike_driver(signal.SIGTERM)
+    return time.monotonic() - started, run.saved_step > before
+
+
+def tracked_runs(run: TrainingRun, uri: str | None) -> tuple[MlflowClient, list[Run]]:
+    """Return the MLflow runs of a run's name, with a client of their tracker.
+
+    Args:
+        run: that has trained.
+        uri: of the tracker; the embedded one if not given.
+    """
+    client = connect(TrackingConfig(uri=uri), StorageConfig(home=run.home))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client, list(client.search_runs(experiments, f"attributes.run_name = '{run.name}'"))
