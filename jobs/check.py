@@ -30,7 +30,7 @@ from jobs.console.tables import show_table
 if TYPE_CHECKING:
     from cluster.checks.result import Check
     from cluster.resources.gcs import NodeShare
-    from cluster.resources.leftovers import Remnant
+    from cluster.resources.leftovers import Orphan
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ class _Seen(NamedTuple):
     """What is on the cluster; the leftovers that are gone now, and those that would not go."""
 
     nodes: list["NodeShare"]
-    remnants: list["Remnant"]
-    removed: list["Remnant"]
-    stuck: list["Remnant"]
+    orphans: list["Orphan"]
+    removed: list["Orphan"]
+    stuck: list["Orphan"]
 
     @property
-    def leftovers(self) -> list["Remnant"]:
+    def leftovers(self) -> list["Orphan"]:
         """Return what nothing needs, or needed."""
-        return [one for one in self.remnants if one.is_leftover]
+        return [one for one in self.orphans if one.is_leftover]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> None:
         checks = unreachable(error)
     _show(address or "this machine", seen, checks)
     if invocation.json:
-        kept = [one for one in seen.remnants if not one.is_leftover]
+        kept = [one for one in seen.orphans if not one.is_leftover]
         write_json({
             "address": address,
             "nodes": [node._asdict() for node in seen.nodes],
@@ -100,9 +100,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _look(*, is_cleaning: bool) -> _Seen:
     from cluster.resources.gcs import list_nodes, read_tables
-    from cluster.resources.leftovers import find_remnants, remove
+    from cluster.resources.leftovers import find_orphans, remove
 
-    seen = _Seen(list_nodes(), find_remnants(read_tables()), [], [])
+    seen = _Seen(list_nodes(), find_orphans(read_tables()), [], [])
     if not is_cleaning:
         return seen
     stuck = remove(seen.leftovers)
@@ -117,8 +117,8 @@ def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
         for node in seen.nodes
     ]
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
-    if seen.remnants:
-        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in seen.remnants]
+    if seen.orphans:
+        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in seen.orphans]
         show_table("Of dead jobs", ("what", ""), rows)
     else:
         logger.info("dead jobs left nothing")

@@ -39,10 +39,10 @@ def main(arguments: Sequence[str]) -> None:
     default = HistoryJob(name=tyro.MISSING)
     invocation = parse(HistoryJob, arguments, default=default, job="history", description=__doc__ or "")
     job = invocation.settings
-    from cluster.registry.champion import settle
+    from cluster.registry.champion import reconcile_alias
     from cluster.tracking.client import connect
 
-    standing = settle(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
+    standing = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
     if standing.fault:
         logger.warning("%s", standing.fault)
     if invocation.json:

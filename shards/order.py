@@ -94,7 +94,7 @@ class SampleOrder:
             start += len(taken)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-    def shards_ahead(self, position: int) -> list[int]:
+    def upcoming_shards(self, position: int) -> list[int]:
         """Return the shards of the window that holds a position, then those of the next window."""
         epoch, offset = divmod(position, self.num_samples)
         shards, window_ends = self._epoch_layout(epoch)

@@ -133,14 +133,14 @@ class ShardReader:
         key, _, shard = self.find(number)
         return key, shard.part(key, "json") if shard.has(key, "json") else b""
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Make copies of shards in the background, in this order, if they lie at a URL.
 
         Args:
             shards: their indices, as they are counted by ``shard_sizes``.
         """
         if not isinstance(self._folder, Path):
-            self._folder.fetch_ahead([self._shards[index] for index in shards])
+            self._folder.prefetch([self._shards[index] for index in shards])
 
     def find(self, number: int) -> tuple[str, str, OpenShard]:
         """Return a sample's key, the path or URL of its shard, and the shard.
@@ -158,7 +158,7 @@ class ShardReader:
         record = self._shards[index]
         path = f"{self._folder}/{record.name}"
         if index == self._last_opened + 1:  # as in validation, where shards are read in their order
-            self.fetch_ahead(range(index + 1, min(index + 1 + _NUM_AHEAD, len(self._shards))))
+            self.prefetch(range(index + 1, min(index + 1 + _NUM_AHEAD, len(self._shards))))
         self._last_opened = index
         remote = None if isinstance(self._folder, Path) else self._folder.open(record)
         try:

@@ -177,7 +177,7 @@ def finished_record(plan: AnyShardPlan, folder: ShardFolder) -> ShardRecord | No
     return record if is_wanted and is_whole(folder, record) else None
 
 
-def remove_strangers(plans: Sequence[Named], folder: ShardFolder) -> None:
+def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
     if not isinstance(folder, Path):
         _remove_strangers_at(folder, {plan.name for plan in plans})

@@ -60,7 +60,7 @@ class Survey(NamedTuple):
 
 
 @torch.no_grad()
-def survey(
+def loss_per_image(
     model: CaptionModel,
     batches: Iterable[CaptionBatch],
     *,
@@ -96,7 +96,7 @@ def survey(
     return Survey([ImageLoss(*name, loss, count) for name, loss, count in losses], bad)
 
 
-def spoiled_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
+def nonfinite_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
     """Return the images whose loss is no number, or too large to be added up."""
     return [
         BadSample(loss.key, loss.shard, loss.position, f"its loss is {loss.nats:g} nats")

@@ -28,7 +28,7 @@ class Flags(NamedTuple):
     look: bool = False
 
 
-class Share(NamedTuple):
+class StepShare(NamedTuple):
     """What one process adds to a step.
 
     Attributes:
@@ -48,7 +48,7 @@ class Share(NamedTuple):
     flags: Flags = Flags()
 
 
-class Agreement(NamedTuple):
+class StepTotals(NamedTuple):
     """What all processes know of a step.
 
     Attributes:
@@ -68,7 +68,7 @@ class Agreement(NamedTuple):
     flags: Flags
 
 
-def agree(share: Share, device: torch.device) -> Agreement:
+def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
     """Add up the shares of all processes: one small all-reduce of integers."""
     is_addable = can_be_added(share.loss_nats)
     fixed = round(share.loss_nats * _FIXED_POINT) if is_addable else 0
@@ -80,7 +80,7 @@ def agree(share: Share, device: torch.device) -> Agreement:
     fixed, num_words, num_images, num_bad, waited, num_infinite, *asked = message.tolist()
     mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
     seconds = waited / 1e6 / world_size()
-    return Agreement(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, asked)))
+    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, asked)))
 
 
 def can_be_added(loss_nats: float) -> bool:

@@ -21,11 +21,11 @@ from captioning.training.bad_samples import (
     ImageLoss,
     by_position,
     is_divergence,
+    loss_per_image,
     mean_losses,
-    spoiled_images,
-    survey,
+    nonfinite_images,
 )
-from captioning.training.collectives import Agreement, Flags, Share, agree, gather, world_size
+from captioning.training.collectives import Flags, StepShare, StepTotals, gather, reduce_step, world_size
 from captioning.training.losses import autocast, cross_entropy_sum
 
 _DROPOUT_SEED_OFFSET = 1
@@ -40,7 +40,7 @@ class Gradient(NamedTuple):
         bad: samples of the whole batch that were left out, by position.
     """
 
-    agreed: Agreement
+    agreed: StepTotals
     norm: float
     bad: tuple[BadSample, ...] = ()
 
@@ -50,7 +50,7 @@ class Gradient(NamedTuple):
         return math.isfinite(self.norm) and (math.isfinite(self.agreed.loss_nats) or not self.agreed.num_words)
 
 
-class GradientSource:
+class GradientComputer:
     """Computes gradients, and finds the samples that spoil them.
 
     Args:
@@ -93,7 +93,7 @@ class GradientSource:
         if gradient.is_finite and not (bad and stops):
             return gradient._replace(bad=by_position(bad))
         losses = gather(self._survey(parts))
-        spoiled = spoiled_images(losses)
+        spoiled = nonfinite_images(losses)
         if is_divergence(spoiled, len(losses)) or not all(gather([self._has_finite_weights()])):
             spoiled = []  # not they, but the model is at fault
         if stops and (bad or spoiled):
@@ -113,7 +113,7 @@ class GradientSource:
         # Counted where they were made: on a device, every count would be waited for.
         num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
         num_bad = sum(len(part.bad) for part in parts)
-        agreed = agree(Share(loss, num_words, num_images, num_bad, data_wait_seconds, flags), self._device)
+        agreed = reduce_step(StepShare(loss, num_words, num_images, num_bad, data_wait_seconds, flags), self._device)
         # Without any word in the whole batch, all gradients are zero as they are.
         return Gradient(agreed, self._scale_and_clip(world_size() / max(1, agreed.num_words)))
 
@@ -143,7 +143,7 @@ class GradientSource:
         return all(bool(parameter.isfinite().all()) for parameter in self._model.parameters())
 
     def _survey(self, parts: Sequence[CaptionBatch]) -> list[ImageLoss]:
-        return survey(
+        return loss_per_image(
             self._model,
             parts,
             config=self._config,
@@ -158,6 +158,6 @@ def _not_finite(step: int, gradient: Gradient, losses: Sequence[ImageLoss]) -> F
     keys = ", ".join(loss.key for loss in sorted(losses, key=lambda loss: loss.position)[:4])
     return FloatingPointError(
         f"step {step}: loss {gradient.agreed.loss_nats:g} nats and gradient norm {gradient.norm:g} are not both "
-        f"finite ({len(spoiled_images(losses))} of {len(losses)} images have no finite loss); "
+        f"finite ({len(nonfinite_images(losses))} of {len(losses)} images have no finite loss); "
         f"lower the learning rate, or look at the samples, {keys}, ..."
     )

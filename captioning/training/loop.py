@@ -15,7 +15,7 @@ from captioning.config import OptimizerConfig, TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch, blank_batch
 from captioning.model.caption_model import CaptionModel
 from captioning.training.collectives import Flags, world_size
-from captioning.training.gradients import GradientSource
+from captioning.training.gradients import GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def train(
         BadSampleError: bad samples, and ``config`` says to stop; on all processes alike, before the weights change.
         FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
     """
-    source = GradientSource(
+    source = GradientComputer(
         state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
     )
     stream, is_stopped = iter(batches), False

@@ -9,8 +9,15 @@ import torch.distributed as dist
 from captioning.config import TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
-from captioning.training.bad_samples import BadSampleError, by_position, describe, is_divergence, spoiled_images, survey
-from captioning.training.collectives import Share, agree, gather
+from captioning.training.bad_samples import (
+    BadSampleError,
+    by_position,
+    describe,
+    is_divergence,
+    loss_per_image,
+    nonfinite_images,
+)
+from captioning.training.collectives import StepShare, gather, reduce_step
 from captioning.training.loop import logger
 
 
@@ -31,13 +38,13 @@ def validation_loss(
     """
     was_training = model.training
     model.eval()
-    found = survey(model, batches, config=config, device=device)
+    found = loss_per_image(model, batches, config=config, device=device)
     model.train(was_training)
-    spoiled = spoiled_images(found.losses)
+    spoiled = nonfinite_images(found.losses)
     positions = {sample.position for sample in spoiled}
     good = [loss for loss in found.losses if loss.position not in positions]
     total, num_words = math.fsum(loss.nats for loss in good), sum(loss.num_words for loss in good)
-    agreed = agree(Share(total, num_words, len(found.losses), len(found.bad) + len(spoiled)), device)
+    agreed = reduce_step(StepShare(total, num_words, len(found.losses), len(found.bad) + len(spoiled)), device)
     if agreed.num_bad:
         _judge_validation(found.bad, spoiled, num_images=agreed.num_images, stops=config.on_bad_sample == "stop")
     if not math.isfinite(agreed.loss_nats):

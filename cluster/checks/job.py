@@ -8,7 +8,7 @@ from captioning.model.weights import is_weights_file
 from cluster.checks.data import check_data
 from cluster.checks.nodes import Answer, ask_nodes, live_nodes
 from cluster.checks.probe import Question, tracker_of, versions
-from cluster.checks.result import NAMES, Check, failed, judge_room
+from cluster.checks.result import NAMES, Check, check_capacity_result, failed
 from cluster.config import TrainRun, without_credentials
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import check_capacity
@@ -102,7 +102,7 @@ def _versions(answers: Sequence[Answer]) -> Check:
 
 def _resources(run: TrainRun) -> Check:
     try:
-        return judge_room(run.cluster, check_capacity(run.cluster))
+        return check_capacity_result(run.cluster, check_capacity(run.cluster))
     except ValueError as error:
         return failed("resources", error)
 

@@ -14,7 +14,7 @@ from captioning.training.optimizer import build_optimizer
 from cluster.config import TrainRun
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
-from cluster.resources.capacity import NodeRoom, check_capacity, resources_per_worker, room_on
+from cluster.resources.capacity import NodeCapacity, capacity_by_node, check_capacity, resources_per_worker
 from cluster.resources.gcs import node_resources
 from cluster.resources.session import cluster_session, named_address
 
@@ -48,7 +48,7 @@ class Rehearsal(NamedTuple):
         why_not: if nothing was.
     """
 
-    nodes: list[NodeRoom]
+    nodes: list[NodeCapacity]
     most: int
     num_workers: int
     measured: Measured | None
@@ -69,7 +69,7 @@ def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> R
     """
     is_own = named_address(run.cluster) is None
     with cluster_session(run.cluster):
-        room, nodes = check_capacity(run.cluster), room_on(node_resources(), run.cluster)
+        room, nodes = check_capacity(run.cluster), capacity_by_node(node_resources(), run.cluster)
         most = max(room.total, room.autoscaled)
         num_workers = min(run.cluster.max_workers, most)
         if not is_own:

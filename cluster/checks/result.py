@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.config import ClusterConfig
-from cluster.resources.capacity import Room
+from cluster.resources.capacity import Capacity
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def failed(name: str, error: Exception) -> Check:
     return Check(name=name, verdict="failed", found=found or remedy, remedy=remedy if found else "")
 
 
-def judge_room(config: ClusterConfig, room: Room) -> Check:
+def check_capacity_result(config: ClusterConfig, room: Capacity) -> Check:
     """Say whether workers that fit into a cluster can start now."""
     found = f"{config.num_workers} workers are wanted, {room.free} fit now"
     if room.free >= config.min_workers:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
 from cluster.coordination.restart_policy import AttemptHistory, Ending, Failure, Verdict, deaths_of
 from cluster.coordination.watchdog import Watch
 
@@ -28,7 +28,7 @@ class CurrentAttempt:
         settings: CoordinatorSettings,
         *,
         tell: Callable[[str], None],
-        kill: Callable[[Sequence[Place]], None],
+        kill: Callable[[Sequence[WorkerInfo]], None],
         end_controller: Callable[[Any], None],
     ) -> None:
         self._batch_size, self._tell, self._end_controller = settings.batch_size, tell, end_controller
@@ -40,7 +40,7 @@ class CurrentAttempt:
         self.verdict: Verdict | None = None
         self.step = 0
         """Last known number of steps done."""
-        self.places: tuple[Place, ...] = ()
+        self.places: tuple[WorkerInfo, ...] = ()
         """Of the ranks of the last group that began."""
         self.controller: Any = None
         """Ray's handle of Train's controller, once it is known."""
@@ -65,13 +65,13 @@ class CurrentAttempt:
             self._watch.expect()
             self._tell(f"starting {num_workers} workers")
 
-    def watch_start(self, places: Sequence[Place]) -> None:
+    def watch_start(self, places: Sequence[WorkerInfo]) -> None:
         """Learn where the ranks of a group are that has just started, of which none may hang before it begins."""
         with self._deciding:
             if self._phase == "waiting":
                 self._watch.begin(places)
 
-    def begin(self, step: int, places: Sequence[Place]) -> None:
+    def begin(self, step: int, places: Sequence[WorkerInfo]) -> None:
         """Note that a group has begun, at a step."""
         with self._deciding:
             self._start("open")
@@ -135,7 +135,7 @@ class CurrentAttempt:
         untold = deaths_of(others, step=self.step, batch_size=self._batch_size)
         return lost + [one._replace(is_death=False) for one in untold]
 
-    def _hang(self, place: Place, seconds: float) -> None:
+    def _hang(self, place: WorkerInfo, seconds: float) -> None:
         """Note that a rank gave no sign of life, or got no further."""
         with self._deciding:
             if self._phase == "closed":
@@ -183,6 +183,6 @@ class CurrentAttempt:
         has_trained = self._began_at is not None and self.step > self._began_at
         self.verdict = self.verdict or self._history.end(self._ending, self._failures, has_trained=has_trained)
 
-    def _death(self, reason: str, place: Place | None = None) -> Failure:
+    def _death(self, reason: str, place: WorkerInfo | None = None) -> Failure:
         rank, node = (place.rank, place.host) if place else (-1, "unknown")
         return Failure(rank, self.step, self.step * self._batch_size, reason, is_death=True, node=node)

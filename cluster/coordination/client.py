@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from captioning.training.collectives import Flags
-from cluster.coordination.messages import Attempt, Place
+from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.coordination.restart_policy import Ending, Failure
 from cluster.errors import one_line
 from cluster.runs.journal import Row
@@ -26,7 +26,7 @@ _BEAT_SECONDS, _BEAT_SECONDS_OF_OTHERS = 0.25, 1.0
 _LOG_LINES = 20
 
 
-class Link:
+class CoordinatorClient:
     """Talks to the coordinator from a thread of its own; a rank that it no longer wants ends here.
 
     Args:
@@ -45,11 +45,11 @@ class Link:
         self._wish, self._fulfilled = ("go on", 0), 0
         self._is_over = threading.Event()
 
-    def place(self) -> Place:
+    def place(self) -> WorkerInfo:
         """Return where this process runs."""
         return here(self.rank)
 
-    def begin(self, places: Sequence[Place]) -> Attempt:
+    def begin(self, places: Sequence[WorkerInfo]) -> Attempt:
         """Begin an attempt, on rank 0 alone."""
         return ray.get(self._coordinator.begin_attempt.remote(list(places)))
 
@@ -164,11 +164,11 @@ class Link:
             os._exit(1)
 
 
-def here(rank: int) -> Place:
+def here(rank: int) -> WorkerInfo:
     """Return where this process runs."""
     context = ray.get_runtime_context()
     log = Path("/proc/self/fd/2")
-    return Place(
+    return WorkerInfo(
         rank=rank,
         node_id=context.get_node_id(),
         host=socket.gethostname(),

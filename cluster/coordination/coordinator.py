@@ -14,12 +14,12 @@ from typing import Any
 import ray
 
 from cluster.coordination.attempt import CurrentAttempt
-from cluster.coordination.messages import Answer, Attempt, CoordinatorSettings, Order, Place, Progress
+from cluster.coordination.messages import Answer, Attempt, CoordinatorSettings, Order, Progress, WorkerInfo
 from cluster.coordination.restart_policy import Ending, Failure
 from cluster.coordination.watchdog import end_with, kill_ranks
 from cluster.runs.journal import Row
-from cluster.runs.record import CommittedCheckpoint, hold_run
-from cluster.runs.writer import RecordKeeper
+from cluster.runs.record import CommittedCheckpoint, lock_run
+from cluster.runs.writer import RunWriter
 from cluster.tracking.shipping import Shipper
 
 logger = logging.getLogger(__name__)
@@ -44,22 +44,20 @@ class Coordinator:
         folder: Path,
         settings: CoordinatorSettings,
         *,
-        kill: Callable[[Sequence[Place]], None] = kill_ranks,
+        kill: Callable[[Sequence[WorkerInfo]], None] = kill_ranks,
         end_controller: Callable[[Any], None] = ray.kill,
     ) -> None:
-        self._keeper = RecordKeeper(
-            folder, hold_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last
-        )
+        self._writer = RunWriter(folder, lock_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last)
         self._events: list[str] = []
-        self._shipper = Shipper(self._keeper.journal, self._keeper.record, settings.tracking_uri)
+        self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
         self._current = CurrentAttempt(settings, tell=self.tell, kill=kill, end_controller=end_controller)
         self._row: Row | None = None
         self._num_steps_redone = 0
         self._answer = Answer("go on", 0)
         self._is_stopped = self._is_over = False
-        end_with(settings.driver_pid, before=self._keeper.journal.flush)
+        end_with(settings.driver_pid, before=self._writer.journal.flush)
 
-    def begin_attempt(self, places: Sequence[Place] = ()) -> Attempt:
+    def begin_attempt(self, places: Sequence[WorkerInfo] = ()) -> Attempt:
         """Start a new attempt, from the latest checkpoint that counts; earlier attempts are refused from now on.
 
         Raises:
@@ -67,7 +65,7 @@ class Coordinator:
         """
         if self._current.verdict or self._is_over:
             raise PermissionError("the run is over; there is no further attempt")
-        record = self._keeper.begin_attempt()
+        record = self._writer.begin_attempt()
         self._current.begin(record.latest_step, places)
         self._answer = self._answer.after_checkpoint()
         if record.latest or record.attempt > 1:
@@ -82,10 +80,10 @@ class Coordinator:
             FileNotFoundError: it is whole, or there is none before it.
         """
         self._require_current(attempt)
-        self._keeper.reject(checkpoint)
-        self._current.step = step = self._keeper.record.latest_step
+        self._writer.reject(checkpoint)
+        self._current.step = step = self._writer.record.latest_step
         self.tell(f"checkpoint {checkpoint.name} is damaged ({reason}); the one of step {step} is used")
-        return Attempt(attempt, self._keeper.record.latest)
+        return Attempt(attempt, self._writer.record.latest)
 
     def beat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> Answer:
         """Take a rank's sign of life with the rows of its steps since the last call, and say what is wanted of it.
@@ -116,14 +114,14 @@ class Coordinator:
         """
         self._require_current(attempt)
         self._add_rows(rows)
-        self._keeper.commit(step, metrics, awaits_score=awaits_score)
+        self._writer.commit(step, metrics, awaits_score=awaits_score)
         self._current.note_checkpoint()
         self.tell(f"checkpoint at step {step}{': ' if metrics else ''}{_shown(metrics)}")
         self._answer = self._answer.after_checkpoint()
 
     def fail(self, attempt: int | None, failure: Failure) -> None:
         """Note how a rank failed, which may not yet have known its attempt; if all fail alike, there is no further."""
-        if attempt in (None, self._keeper.record.attempt):
+        if attempt in (None, self._writer.record.attempt):
             self._current.fail(failure)
 
     def leave(self, attempt: int, ending: Ending) -> None:
@@ -151,7 +149,7 @@ class Coordinator:
         """Note that a group of ranks is about to start."""
         self._current.expect(num_workers)
 
-    def watch_start(self, places: Sequence[Place]) -> None:
+    def watch_start(self, places: Sequence[WorkerInfo]) -> None:
         """Learn where the ranks of a group are that has just started, of which none may hang before it begins."""
         self._current.watch_start(places)
 
@@ -170,28 +168,28 @@ class Coordinator:
         self.tell(f"the group gets another size: {num_workers} workers")
         self._current.leave("resize")
         self.ask("checkpoint")
-        return self._keeper.record.latest_step
+        return self._writer.record.latest_step
 
     def has_room(self, before: int) -> bool:
         """Return whether a later checkpoint counts than that of step ``before``, or no group trains any more."""
-        return self._keeper.record.latest_step > before or not self._current.may_save()
+        return self._writer.record.latest_step > before or not self._current.may_save()
 
     def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
         """Return the checkpoint of a step and keep it until it is scored; None if a newer one waits for its score."""
-        return self._keeper.newest_unscored(step)
+        return self._writer.newest_unscored(step)
 
     def await_score(self, step: int) -> None:
         """Note that a task is going to score the checkpoint of a step."""
-        self._keeper.await_score(step)
+        self._writer.await_score(step)
 
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach a score that became known after its step had passed to the checkpoint of that step."""
-        self._keeper.add_score(step, metrics)
+        self._writer.add_score(step, metrics)
         self.tell(f"score of step {step}: {_shown(metrics)}")
 
     def give_up_score(self, step: int, reason: str) -> None:
         """Note that a checkpoint cannot be scored."""
-        self._keeper.give_up_score(step)
+        self._writer.give_up_score(step)
         self.tell(f"the checkpoint of step {step} has no score: {reason}")
 
     def ask(self, order: Order) -> None:
@@ -210,14 +208,14 @@ class Coordinator:
         """Return how far the run is, with the events after those that are known."""
         events = self._events.copy()  # to which the watch's thread may add
         return Progress(
-            self._keeper.record.attempt,
+            self._writer.record.attempt,
             self._row,
             events[num_events_known if num_events_known <= len(events) else 0 :],
             len(events),
             self._num_steps_redone,
             self._current.verdict,
             self._is_stopped,
-            self._keeper.record.latest,
+            self._writer.record.latest,
             self._current.places,
         )
 
@@ -226,21 +224,21 @@ class Coordinator:
         self._is_over = True
         self._current.close()
         if status == "FINISHED":
-            self._keeper.finish()
-        with closing(self._keeper):
+            self._writer.finish()
+        with closing(self._writer):
             return self._shipper.finish(status)
 
     def _is_current(self, attempt: int) -> bool:
-        return self._current.is_open and attempt == self._keeper.record.attempt
+        return self._current.is_open and attempt == self._writer.record.attempt
 
     def _require_current(self, attempt: int) -> None:
-        now = self._keeper.record.attempt
+        now = self._writer.record.attempt
         if not self._is_current(attempt):
             raise PermissionError(f"attempt {attempt} was replaced by {now}; its checkpoint does not count")
 
     def _add_rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._num_steps_redone += not self._keeper.journal.append(row)
+            self._num_steps_redone += not self._writer.journal.append(row)
             self._row = row
             self._current.step = row.step
 

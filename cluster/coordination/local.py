@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TextIO
 
 from captioning.training.collectives import Flags
-from cluster.coordination.messages import Attempt, Place
+from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.runs.journal import Row
-from cluster.runs.record import CommittedCheckpoint, hold_run, load_record
-from cluster.runs.writer import RecordKeeper
+from cluster.runs.record import CommittedCheckpoint, load_record, lock_run
+from cluster.runs.writer import RunWriter
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 0.5
 
 
-class SoloLink:
+class LocalCoordinator:
     """Keeps the record and journal of a run with one rank, in that rank's own process.
 
     Args:
@@ -47,24 +47,24 @@ class SoloLink:
     ) -> None:
         self._folder, self.step = folder, 0
         lock = _hold(folder, patience_seconds, sleep)
-        self._keeper = RecordKeeper(folder, lock, keep_best=keep_best, keep_last=keep_last)
+        self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last)
 
-    def place(self) -> Place:
+    def place(self) -> WorkerInfo:
         """Return where this process runs."""
-        return Place(self.rank, "", socket.gethostname(), os.getpid(), "")
+        return WorkerInfo(self.rank, "", socket.gethostname(), os.getpid(), "")
 
-    def begin(self, places: Sequence[Place]) -> Attempt:
+    def begin(self, places: Sequence[WorkerInfo]) -> Attempt:
         """Begin an attempt, from the latest checkpoint that counts."""
-        record = self._keeper.begin_attempt()
+        record = self._writer.begin_attempt()
         if record.latest:
             self.tell(f"attempt {record.attempt} resumes at step {record.latest_step}")
         return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Take a damaged checkpoint out of the record; return the attempt from the one before it."""
-        self._keeper.reject(checkpoint)
+        self._writer.reject(checkpoint)
         self.tell(f"checkpoint {checkpoint.name} is damaged ({reason}); the one before it is used")
-        return Attempt(attempt, self._keeper.record.latest)
+        return Attempt(attempt, self._writer.record.latest)
 
     def start(self, attempt: int) -> None:
         """Do nothing: nobody waits for signs of life."""
@@ -78,7 +78,7 @@ class SoloLink:
 
     def add_row(self, step: int, metrics: dict[str, float]) -> None:
         """Journal a step's metrics, unless the step is known."""
-        self._keeper.journal.append(Row(step, int(time.time() * 1000), metrics))
+        self._writer.journal.append(Row(step, int(time.time() * 1000), metrics))
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
         """Make a checkpoint count, and all rows before it.
@@ -86,14 +86,14 @@ class SoloLink:
         Raises:
             PermissionError: another process has begun an attempt since.
         """
-        found, mine = load_record(self._folder), self._keeper.record.attempt
+        found, mine = load_record(self._folder), self._writer.record.attempt
         if found is None or found.attempt != mine:
             raise PermissionError(f"attempt {mine} was replaced; its checkpoint at step {step} does not count")
-        self._keeper.commit(step, metrics, awaits_score=awaits_score)
+        self._writer.commit(step, metrics, awaits_score=awaits_score)
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
         """Attach a score to the checkpoint of a step that has passed."""
-        self._keeper.add_score(step, metrics)
+        self._writer.add_score(step, metrics)
 
     def await_score(self, step: int) -> None:
         """Do nothing: nobody scores beside a single rank."""
@@ -110,19 +110,19 @@ class SoloLink:
 
     def finish(self) -> None:
         """Note that the run has come to its end."""
-        self._keeper.finish()
+        self._writer.finish()
 
     def end(self) -> None:
         """Write the last rows, and leave the run to others."""
-        self._keeper.journal.flush()
-        self._keeper.close()
+        self._writer.journal.flush()
+        self._writer.close()
 
 
 def _hold(folder: Path, patience_seconds: float, sleep: Callable[[float], None]) -> TextIO:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            return hold_run(folder)
+            return lock_run(folder)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise

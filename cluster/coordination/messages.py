@@ -10,7 +10,7 @@ from cluster.runs.record import CommittedCheckpoint
 Order = Literal["go on", "checkpoint", "stop", "leave"]
 
 
-class Place(NamedTuple):
+class WorkerInfo(NamedTuple):
     """Where a rank runs."""
 
     rank: int
@@ -74,7 +74,7 @@ class Progress(NamedTuple):
     verdict: Verdict | None = None
     is_stopped: bool = False
     latest: CommittedCheckpoint | None = None
-    places: tuple[Place, ...] = ()
+    places: tuple[WorkerInfo, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

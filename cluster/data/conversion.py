@@ -11,7 +11,7 @@ from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
 from shards.sources.coco import Annotations, read_coco, read_karpathy
 from shards.storage.folders import ShardFolder, has_file, open_folder, write_file
-from shards.writer import ShardPlan, finished_record, plan_shards, remove_strangers, write_shard
+from shards.writer import ShardPlan, finished_record, plan_shards, remove_stale_shards, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def convert(
     """
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
-    remove_strangers(plan.shards, plan.folder)
+    remove_stale_shards(plan.shards, plan.folder)
     records = list(plan.finished)
     for record in _written(plan.missing, plan.folder, num_workers):
         records.append(record)

@@ -21,7 +21,7 @@ from shards.features.manifest import (
 from shards.features.writer import FeatureShardPlan
 from shards.manifest import MANIFEST_NAME, ShardRecord, verify_shards
 from shards.storage.folders import ShardFolder, has_file, open_folder
-from shards.writer import finished_record, remove_strangers
+from shards.writer import finished_record, remove_stale_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
 
@@ -205,7 +205,7 @@ def extract(
     verify_shards(plan.work.source, [shard.source for shard in plan.missing], read_all=False)
     if isinstance(plan.work.folder, Path):
         plan.work.folder.mkdir(parents=True, exist_ok=True)
-    remove_strangers([*plan.shards, *plan.finished], plan.work.folder)
+    remove_stale_shards([*plan.shards, *plan.finished], plan.work.folder)
     records = list(plan.finished)
     if plan.missing and num_workers:
         from cluster.data.extraction_pool import extract_on_cluster

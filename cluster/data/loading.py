@@ -28,7 +28,7 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
         size = self._config.batch_size
         share = rank_share(step * size, (step + 1) * size, *self._ranks)
         numbers = self._order.at(share.start, share.stop).tolist()
-        self._source.fetch_ahead(self._order.shards_ahead(share.start))
+        self._source.prefetch(self._order.upcoming_shards(share.start))
         num_parts = min(self._config.accumulation, len(share))
         cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
         return [

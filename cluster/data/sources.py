@@ -34,7 +34,7 @@ class Source(Protocol):
         """Return the number of samples of each shard."""
         ...
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Make copies of shards in the background if they lie at a URL, by their indices in ``shard_sizes``."""
         ...
 
@@ -65,9 +65,9 @@ class ImageSource:
         self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
         self.shard_sizes = reader.shard_sizes
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Make copies of shards in the background."""
-        self._reader.fetch_ahead(shards)
+        self._reader.prefetch(shards)
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Read and decode samples."""
@@ -107,9 +107,9 @@ class FeatureSource:
         self.shard_sizes = reader.shard_sizes
         self._remembered: dict[int, _Remembered] = {}
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Make copies of shards in the background."""
-        self._reader.fetch_ahead(shards)
+        self._reader.prefetch(shards)
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Copy a view of each sample."""

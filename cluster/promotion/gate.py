@@ -9,7 +9,7 @@ from captioning.evaluation.behaviour import Variant, behaviour_of
 from captioning.evaluation.bootstrap import Comparison
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest
-from cluster.promotion.gate_checks import Check, Showing, check_all, compare_scores
+from cluster.promotion.gate_checks import Check, ModelResults, check_all, compare_scores
 from cluster.promotion.gate_config import GateConfig
 from cluster.registry.models import ResolvedModel
 
@@ -93,7 +93,7 @@ def _look(
     *,
     cache: Path,
     progress: Progress,
-) -> Showing:
+) -> ModelResults:
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(split))
     num_varied = min(gate.num_behaviour_images, num_images)
     evaluation = cached_evaluation(
@@ -116,10 +116,10 @@ def _look(
         cache=cache,
         progress=lambda done: progress(f"{role}: changed images", done, num_varied * len(Variant)),
     )
-    return Showing(evaluation, behaviour_of(evaluation.captions, variants))
+    return ModelResults(evaluation, behaviour_of(evaluation.captions, variants))
 
 
-def _describe(model: ResolvedModel, showing: Showing) -> dict[str, Any]:
+def _describe(model: ResolvedModel, showing: ModelResults) -> dict[str, Any]:
     return {
         "model": str(model),
         "name": model.name,

@@ -35,14 +35,14 @@ class Check:
     """One line that says why."""
 
 
-class Showing(NamedTuple):
+class ModelResults(NamedTuple):
     """What a model showed on a split."""
 
     evaluation: Evaluation
     behaviour: Behaviour
 
 
-def compare_scores(new: Showing, old: Showing, gate: GateConfig) -> Comparison:
+def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Comparison:
     """Compare two models by the metric that decides, on the same resamples of the same images.
 
     Raises:
@@ -59,7 +59,9 @@ def compare_scores(new: Showing, old: Showing, gate: GateConfig) -> Comparison:
     )
 
 
-def check_all(new: Showing, old: Showing | None, gain: Comparison | None, gate: GateConfig) -> tuple[Check, ...]:
+def check_all(
+    new: ModelResults, old: ModelResults | None, gain: Comparison | None, gate: GateConfig
+) -> tuple[Check, ...]:
     """Check a challenger against the champion, or, if there is none, by itself.
 
     Args:
@@ -76,7 +78,7 @@ def check_all(new: Showing, old: Showing | None, gain: Comparison | None, gate: 
     return (_check_gain(new, old, gain, gate), *alone, *steady, _check_repeats(new, old, gate))
 
 
-def _check_gain(new: Showing, old: Showing, gain: Comparison, gate: GateConfig) -> Check:
+def _check_gain(new: ModelResults, old: ModelResults, gain: Comparison, gate: GateConfig) -> Check:
     is_passed = gain.share_above >= gate.confidence
     before, after = old.evaluation.scores[gate.metric], new.evaluation.scores[gate.metric]
     by = f" by more than {gate.min_gain:g}" if gate.min_gain else ""
@@ -94,7 +96,7 @@ def _check_gain(new: Showing, old: Showing, gain: Comparison, gate: GateConfig) 
     )
 
 
-def _check_floor(metric: str, floor: float, new: Showing, old: Showing | None) -> Check:
+def _check_floor(metric: str, floor: float, new: ModelResults, old: ModelResults | None) -> Check:
     score = new.evaluation.scores[metric]
     is_passed = score >= floor
     return Check(
@@ -107,7 +109,7 @@ def _check_floor(metric: str, floor: float, new: Showing, old: Showing | None) -
     )
 
 
-def _check_empty(new: Showing, old: Showing | None) -> Check:
+def _check_empty(new: ModelResults, old: ModelResults | None) -> Check:
     num_empty = _count(new, new.behaviour.empty)
     return Check(
         name="empty captions",
@@ -119,7 +121,7 @@ def _check_empty(new: Showing, old: Showing | None) -> Check:
     )
 
 
-def _check_same(name: str, new: Showing, old: Showing, gate: GateConfig) -> Check:
+def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfig) -> Check:
     """Refuse what is much less steady; a champion that says one thing of all images is as steady as can be."""
     after, before = (_BEHAVIOURS[name](showing.behaviour) for showing in (new, old))
     least = before - gate.max_same_caption_drop_points / 100
@@ -137,7 +139,7 @@ def _check_same(name: str, new: Showing, old: Showing, gate: GateConfig) -> Chec
     )
 
 
-def _check_repeats(new: Showing, old: Showing, gate: GateConfig) -> Check:
+def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Check:
     """Refuse what surely repeats itself more; by the same test as a gain, so that one image's chance is no reason."""
     found = compare(
         _repeating(new),
@@ -160,21 +162,21 @@ def _check_repeats(new: Showing, old: Showing, gate: GateConfig) -> Check:
     )
 
 
-def _repeating(showing: Showing) -> np.ndarray:
+def _repeating(showing: ModelResults) -> np.ndarray:
     """Return (N, 1) float64, by ascending image id: 1 for a caption that repeats itself."""
     return np.array([[repeats(caption)] for _, caption in sorted(showing.evaluation.captions.items())], np.float64)
 
 
-def _score(showing: Showing, metric: str) -> str:
+def _score(showing: ModelResults, metric: str) -> str:
     low, high = showing.evaluation.intervals[metric]
     return f"{showing.evaluation.scores[metric]:.4f} ({low:.4f} to {high:.4f})"
 
 
-def _count(showing: Showing, share: float) -> int:
+def _count(showing: ModelResults, share: float) -> int:
     return round(share * len(showing.evaluation.captions))
 
 
-def _of_all(showing: Showing, share: float) -> str:
+def _of_all(showing: ModelResults, share: float) -> str:
     return f"{_count(showing, share)} of {len(showing.evaluation.captions)}"
 
 

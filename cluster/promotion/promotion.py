@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from cluster.registry.champion import CHALLENGER, Standing, settle
+from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
 
@@ -64,7 +64,7 @@ def promote(
     found = find_version(model, client)
     challenger = resolve_model(f"models:/{name}/{found.version}", client)
     while True:
-        standing = settle(name, client, is_dry_run=is_dry_run)
+        standing = reconcile_alias(name, client, is_dry_run=is_dry_run)
         if standing.champion == challenger.version and not standing.is_lost:
             raise GateRefusal(f"{name} version {standing.champion} is the champion already")
         judgement = judge(challenger, _champion(standing, client, is_forced=forced_because is not None))
@@ -100,7 +100,7 @@ def rollback(
         ValueError: there is no such version, or it was never champion.
         RuntimeError: somebody else has changed the champion at the same time, or MLflow does not take the change.
     """
-    standing = settle(name, client, is_dry_run=is_dry_run)
+    standing = reconcile_alias(name, client, is_dry_run=is_dry_run)
     version = _before(standing, client) if to is None else str(to)
     if standing.changes and standing.champion == version and not standing.is_lost:
         return standing.changes[-1]
@@ -125,7 +125,7 @@ def rollback(
         return change
     if counted := _take(change, standing, client):
         return counted
-    now = settle(name, client)
+    now = reconcile_alias(name, client)
     if now.champion == version:  # somebody else has rolled back to it
         return now.changes[-1]
     raise RuntimeError(
@@ -134,7 +134,7 @@ def rollback(
     )
 
 
-def _champion(standing: Standing, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:
+def _champion(standing: ChampionState, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:
     """Return the champion to compare with; forced, one that is gone is left out."""
     if standing.champion is None:
         return None
@@ -149,11 +149,11 @@ def _champion(standing: Standing, client: MlflowClient, *, is_forced: bool) -> R
     )
 
 
-def _take(change: Change, standing: Standing, client: MlflowClient) -> Change | None:
+def _take(change: Change, standing: ChampionState, client: MlflowClient) -> Change | None:
     """Claim the change and move the alias; return the change as it counts, or None if another was quicker."""
     counted = claim(standing.name, change, client, after=standing.last, page=_page(change))
     if counted:
-        after = settle(standing.name, client, is_quiet=True)
+        after = reconcile_alias(standing.name, client, is_quiet=True)
         if after.fault:
             raise RuntimeError(after.fault)
     return counted
@@ -187,7 +187,7 @@ def _is_another(found: ModelVersion, changes: Sequence[Change]) -> bool:
     return bool(sources) and found.source not in sources
 
 
-def _before(standing: Standing, client: MlflowClient) -> str:
+def _before(standing: ChampionState, client: MlflowClient) -> str:
     """Return the champion before the present one, of those that are still in the registry.
 
     Raises:

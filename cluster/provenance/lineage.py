@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from captioning.training.checkpoint_description import CONFIG
 from cluster.errors import one_line
-from cluster.registry.champion import settle
+from cluster.registry.champion import reconcile_alias
 from cluster.registry.history import Change
 from cluster.registry.models import ResolvedModel
 from cluster.registry.scores import EVALUATION_TAG
@@ -98,7 +98,7 @@ def _registration(
     if not model.name or not model.version:
         return {}, {}, ()
     found = client.get_model_version(model.name, model.version)
-    changes = settle(model.name, client).changes
+    changes = reconcile_alias(model.name, client).changes
     registered = {"by": found.tags.get("registered_by", "unknown"), "at": utc(found.creation_timestamp)}
     return found.tags, registered, tuple(change for change in changes if change.version == model.version)
 

@@ -26,7 +26,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class ChampionState:
     """What holds of a model's champion."""
 
     name: str
@@ -47,7 +47,9 @@ class Standing:
         return self.changes[-1].version if self.changes else self.alias
 
 
-def settle(name: str, client: MlflowClient, *, is_dry_run: bool = False, is_quiet: bool = False) -> Standing:
+def reconcile_alias(
+    name: str, client: MlflowClient, *, is_dry_run: bool = False, is_quiet: bool = False
+) -> ChampionState:
     """Read who is champion, and bring the alias in line with it; if that fails, what is returned tells why.
 
     Args:
@@ -61,7 +63,7 @@ def settle(name: str, client: MlflowClient, *, is_dry_run: bool = False, is_quie
     """
     has_failed = False
     while True:
-        standing = read_standing(name, client)
+        standing = read_champion_state(name, client)
         if standing.champion == standing.alias:
             return standing
         if fault := _loss_of(standing, client):
@@ -83,7 +85,7 @@ def settle(name: str, client: MlflowClient, *, is_dry_run: bool = False, is_quie
             )
 
 
-def read_standing(name: str, client: MlflowClient) -> Standing:
+def read_champion_state(name: str, client: MlflowClient) -> ChampionState:
     """Read the ledger, then the alias; in the other order, one could miss that the alias is behind.
 
     Raises:
@@ -98,10 +100,10 @@ def read_standing(name: str, client: MlflowClient) -> Standing:
             f"model {name} cannot be read from the registry ({reason}); captioning models lists what can"
         ) from None
     alias = aliases.get(CHAMPION)
-    return Standing(name=name, changes=changes, last=last, alias=None if alias is None else str(alias))
+    return ChampionState(name=name, changes=changes, last=last, alias=None if alias is None else str(alias))
 
 
-def _loss_of(standing: Standing, client: MlflowClient) -> str:
+def _loss_of(standing: ChampionState, client: MlflowClient) -> str:
     """Say why the champion cannot be served, if so."""
     change = standing.changes[-1]
     champion = f"version {change.version} of {standing.name}, its champion by entry {change.entry} of its history,"
@@ -114,7 +116,7 @@ def _loss_of(standing: Standing, client: MlflowClient) -> str:
     return f"{champion} was replaced by another under its number" if found.source != change.source else ""
 
 
-def _warn(standing: Standing, *, is_dry_run: bool) -> None:
+def _warn(standing: ChampionState, *, is_dry_run: bool) -> None:
     change = standing.changes[-1]
     logger.warning(
         "the alias champion of %s %s, while its history says version %s (entry %d, %s by %s at %s); %s%s",

@@ -17,7 +17,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from captioning.training.checkpoint_description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
 from cluster.errors import one_line
-from cluster.registry.champion import CHAMPION, settle
+from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.runs.record import load_record, local_checkpoint
 
 _CHECKPOINT = "artifacts/checkpoint"
@@ -96,7 +96,7 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
 
 
 def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
-    standing = settle(name, client)
+    standing = reconcile_alias(name, client)
     if standing.champion is None:
         raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
     if standing.is_lost:

@@ -3,21 +3,23 @@
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.errors import one_line
-from cluster.evaluation.evaluate import Evaluation
 from cluster.registry.models import ResolvedModel
+
+if TYPE_CHECKING:
+    from cluster.evaluation.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_TAG = "evaluation"
 
 
-def log_evaluation(model: ResolvedModel, evaluation: Evaluation, client: MlflowClient) -> None:
+def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:
     """Keep an evaluation with the model's version, if it has one, and with the run that trained it, if it is known."""
     summary = json.dumps(evaluation.summary())
     if model.name and model.version:

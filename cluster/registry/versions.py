@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from cluster.registry.champion import Standing, settle
+from cluster.registry.champion import ChampionState, reconcile_alias
 from cluster.registry.history import is_ledger
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import utc
@@ -54,7 +54,7 @@ def list_versions(
     """
     found: list[VersionSummary] = []
     for one in [name] if name else _model_names(client):
-        standing = settle(one, client, is_dry_run=is_dry_run)
+        standing = reconcile_alias(one, client, is_dry_run=is_dry_run)
         if standing.fault:
             logger.warning("%s", standing.fault)
         versions = client.search_model_versions(f"name = '{one}'")
@@ -77,7 +77,7 @@ def _model_names(client: MlflowClient) -> list[str]:
             return sorted(names)
 
 
-def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: Standing) -> VersionSummary:
+def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: ChampionState) -> VersionSummary:
     prefix, version = f"{EVALUATION_TAG}.", str(found.version)
     tags = found.tags
     return VersionSummary(

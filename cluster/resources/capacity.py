@@ -7,7 +7,7 @@ from cluster.config import ClusterConfig
 from cluster.resources.gcs import NodeGroup, NodeResources, autoscaled_groups, node_resources
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """How many workers a cluster can hold at once: were nothing else on it, now, and with nodes still to be started."""
 
     total: int
@@ -15,7 +15,7 @@ class Room(NamedTuple):
     autoscaled: int
 
 
-class NodeRoom(NamedTuple):
+class NodeCapacity(NamedTuple):
     """How many workers a node can hold at once: were nothing else on it, and now."""
 
     address: str
@@ -23,13 +23,13 @@ class NodeRoom(NamedTuple):
     free: int
 
 
-def fit_into(
+def require_capacity(
     config: ClusterConfig,
     nodes: Sequence[NodeResources],
     *,
     groups: Sequence[NodeGroup] = (),
     flag: str = "--cluster.num-workers",
-) -> Room:
+) -> Capacity:
     """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
 
     Args:
@@ -42,7 +42,7 @@ def fit_into(
         ValueError: there is no room for them, now or ever.
     """
     wanted = resources_per_worker(config)
-    rooms = room_on(nodes, config)
+    rooms = capacity_by_node(nodes, config)
     fitting = sum(node.total for node in rooms)
     # As many as are started at most, of which some may be among the nodes that are there.
     started = sum(_fitting(group.resources, wanted) * group.max_nodes for group in groups)
@@ -54,13 +54,13 @@ def fit_into(
             f"{config.min_workers} workers of {_shown(wanted)} do not fit: the cluster's {len(nodes)} nodes have "
             f"{_shown(has)}, enough for {fitting}{autoscaler}; use {fewer}, or a larger cluster"
         )
-    return Room(fitting, sum(node.free for node in rooms), started)
+    return Capacity(fitting, sum(node.free for node in rooms), started)
 
 
-def room_on(nodes: Iterable[NodeResources], config: ClusterConfig) -> list[NodeRoom]:
+def capacity_by_node(nodes: Iterable[NodeResources], config: ClusterConfig) -> list[NodeCapacity]:
     """Return how many workers each node can hold."""
     wanted = resources_per_worker(config)
-    return [NodeRoom(node.address, _fitting(node.total, wanted), _fitting(node.free, wanted)) for node in nodes]
+    return [NodeCapacity(node.address, _fitting(node.total, wanted), _fitting(node.free, wanted)) for node in nodes]
 
 
 def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
@@ -77,7 +77,7 @@ def _shown(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
-def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Room:
+def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Capacity:
     """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
 
     Args:
@@ -87,9 +87,9 @@ def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers"
     Raises:
         ValueError: they cannot, now or ever.
     """
-    return fit_into(config, node_resources(), groups=autoscaled_groups(), flag=flag)
+    return require_capacity(config, node_resources(), groups=autoscaled_groups(), flag=flag)
 
 
 def capacity(config: ClusterConfig) -> int:
     """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    return sum(node.total for node in room_on(node_resources(), config))
+    return sum(node.total for node in capacity_by_node(node_resources(), config))

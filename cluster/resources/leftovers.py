@@ -25,7 +25,7 @@ _CONTROLLER = "TrainController"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Remnant:
+class Orphan:
     """Something on the cluster whose job is dead, or the controller that made it."""
 
     kind: Literal["placement group", "actor"]
@@ -50,11 +50,11 @@ class Remnant:
         return f"{self.kind}{named} {self.id} of dead job {self.job_id}{f' ({held})' if held else ''}"
 
 
-def find_remnants(tables: Tables) -> list[Remnant]:
+def find_orphans(tables: Tables) -> list[Orphan]:
     """Find what dead jobs left: every placement group, and the actors that are Ray Train's cleaners or ours."""
     living = {actor.id for actor in tables.actors if actor.is_alive}
     groups = [
-        Remnant(
+        Orphan(
             kind="placement group",
             id=group.id,
             name=group.name,
@@ -66,25 +66,25 @@ def find_remnants(tables: Tables) -> list[Remnant]:
         if group.job_id in tables.dead_jobs
     ]
     actors = [
-        Remnant(kind="actor", id=actor.id, name=actor.name or actor.class_name, job_id=actor.job_id, resources={})
+        Orphan(kind="actor", id=actor.id, name=actor.name or actor.class_name, job_id=actor.job_id, resources={})
         for actor in tables.actors
         if actor.job_id in tables.dead_jobs and actor.is_alive and (_is_cleaner(actor) or _is_coordinator(actor))
     ]
     return [*groups, *actors]
 
 
-def find_abandoned(tables: Tables, job_id: str) -> list[Remnant]:
+def find_abandoned(tables: Tables, job_id: str) -> list[Orphan]:
     """Find what controllers of Ray Train that were killed left in a job that lives on."""
     dead = {actor.id for actor in tables.actors if not actor.is_alive}
     ours = [actor for actor in tables.actors if actor.job_id == job_id and actor.is_alive]
     has_controller = any(actor.class_name == _CONTROLLER for actor in ours)
     groups = [
-        Remnant(kind="placement group", id=group.id, name=group.name, job_id=job_id, resources=group.resources)
+        Orphan(kind="placement group", id=group.id, name=group.name, job_id=job_id, resources=group.resources)
         for group in tables.groups
         if group.job_id == job_id and group.actor_id in dead and not group.is_detached
     ]
     actors = [
-        Remnant(kind="actor", id=actor.id, name=actor.class_name, job_id=job_id, resources={})
+        Orphan(kind="actor", id=actor.id, name=actor.class_name, job_id=job_id, resources={})
         for actor in ours
         if _is_cleaner(actor) and not has_controller
     ]
@@ -97,7 +97,7 @@ def make_room() -> None:
 
     try:
         tables = read_tables()
-        remove([*find_remnants(tables), *find_abandoned(tables, ray.get_runtime_context().get_job_id())])
+        remove([*find_orphans(tables), *find_abandoned(tables, ray.get_runtime_context().get_job_id())])
     except Exception as error:  # parts of Ray that no release promises
         logger.warning("what dead jobs held may stay taken: %s", error)
 
@@ -117,9 +117,9 @@ def _is_coordinator(actor: Actor) -> bool:
     return actor.namespace == NAMESPACE and actor.name.startswith("coordinator")
 
 
-def remove(remnants: Sequence[Remnant]) -> list[Remnant]:
+def remove(orphans: Sequence[Orphan]) -> list[Orphan]:
     """Remove the leftovers among remnants, and wait until they are gone; return those that are not."""
-    wanted = [one for one in remnants if one.is_leftover]
+    wanted = [one for one in orphans if one.is_leftover]
     for one in wanted:
         try:
             (remove_group if one.kind == "placement group" else kill_actor)(one.id)
@@ -127,7 +127,7 @@ def remove(remnants: Sequence[Remnant]) -> list[Remnant]:
             logger.warning("%s", error)
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
-        there = {one.id for one in find_remnants(read_tables())}
+        there = {one.id for one in find_orphans(read_tables())}
         left = [one for one in wanted if one.id in there]
         if not left or time.monotonic() > deadline:
             return left

@@ -108,7 +108,7 @@ class RunRecord:
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
-def hold_run(folder: Path) -> TextIO:
+def lock_run(folder: Path) -> TextIO:
     """Take the run for this process until it ends, however it ends.
 
     Raises:

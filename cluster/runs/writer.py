@@ -14,12 +14,12 @@ from cluster.runs.record import RECORD_NAME, CommittedCheckpoint, RunRecord, loa
 from shards.storage.files import remove_torn
 
 
-class RecordKeeper:
+class RunWriter:
     """Keeps ``run.json`` and the journal, and beside them only the checkpoints that the record names.
 
     Args:
         folder: of the run; holds its ``run.json``.
-        lock: of the run, from ``hold_run``.
+        lock: of the run, from ``lock_run``.
         keep_best: checkpoints of the best score to keep.
         keep_last: latest checkpoints to keep.
 

@@ -13,7 +13,7 @@ from cluster.runs.identity import identity_of
 from cluster.search.features import check_given_features, digest_to_extract
 from cluster.search.space.config import TuneRun
 from cluster.search.space.sampling import check_sampler
-from cluster.search.space.space import DEFAULT_SEARCH, SearchSpace, at_point, parse_space, read_search
+from cluster.search.space.space import DEFAULT_SEARCH, SearchSpace, apply_point, parse_space, read_search
 from cluster.search.trials import SearchRecord, Trial
 from shards.features.manifest import FEATURES_NAME
 
@@ -109,4 +109,4 @@ def plan_search(run: TuneRun) -> SearchPlan:
 
 def best_run(run: TuneRun, trial: Trial) -> TrainRun:
     """Return the run that trains the best point at full length; another point is another run."""
-    return at_point(run.base(name=f"{run.name}-best-{trial.number:04d}"), trial.point)
+    return apply_point(run.base(name=f"{run.name}-best-{trial.number:04d}"), trial.point)

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from captioning.training.bad_samples import BadSampleError
 from cluster.config import TrainRun
-from cluster.coordination.local import SoloLink
+from cluster.coordination.local import LocalCoordinator
 from cluster.errors import one_line
 from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
 from cluster.runs.identity import config_text
@@ -25,7 +25,7 @@ from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
 from cluster.search.space.config import TuneRun
 from cluster.search.trials import load_trial, trial_run
-from cluster.worker.rank import Rank, Surroundings, WorkerTask
+from cluster.worker.rank import Rank, RankContext, WorkerConfig
 from cluster.worker.rank_log import log_of_rank
 
 _LOOK_EVERY_SECONDS = 0.5
@@ -102,19 +102,19 @@ class TrialProcess(tune.Trainable):
 
 def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
     """Train in this process; validations up to the step ``told`` are known."""
-    link = SoloLink(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
+    link = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
         record = load_record(run.folder)
         if record is None:
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-        task = WorkerTask(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
+        task = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
         yield from _journalled(run, after=told, until=record.latest_step)
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
         with log_of_rank(run.name, link.rank, lambda: link.step):
-            rank = Rank(task, link, Surroundings(device=device))
+            rank = Rank(task, link, RankContext(device=device))
             for step, metrics in rank.validations():
                 rank.saver.writer.wait()  # Tune is never told what a killed process would not know
                 yield step, metrics

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.config import TrackingConfig, TrainRun
 from cluster.search.space.config import TuneRun
-from cluster.search.space.sampling import Tried
-from cluster.search.space.space import at_point, space_differences
+from cluster.search.space.sampling import FinishedTrial
+from cluster.search.space.space import apply_point, space_differences
 from cluster.settings import differences
 from shards.storage.files import replace_file
 
@@ -180,12 +180,12 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
         ),
         tracking=TrackingConfig(uri=tracking_uri, experiment=run.tracking.experiment),
     )
-    return at_point(base, trial.point)
+    return apply_point(base, trial.point)
 
 
-def tried(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[Tried]:
+def tried(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[FinishedTrial]:
     """Return what a sampler is told of trials."""
-    return [Tried(trial.number, trial.point, trial.best(mode) if trial.has_ended else None) for trial in trials]
+    return [FinishedTrial(trial.number, trial.point, trial.best(mode) if trial.has_ended else None) for trial in trials]
 
 
 def best_trial(trials: Sequence[Trial], mode: Literal["min", "max"]) -> Trial | None:

@@ -20,7 +20,7 @@ from cluster.checks.result import require
 from cluster.git import git_state
 from cluster.resources.capacity import capacity, resources_per_worker
 from cluster.resources.session import cluster_session
-from cluster.runs.record import RunRecord, hold_run, load_record
+from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.search.artifacts import write_search_files
 from cluster.search.features import extract_features
 from cluster.search.plan import SearchPlan, best_run, plan_search
@@ -81,7 +81,7 @@ def tune(
     plan = plan_search(run)
     check_home(run.storage.home)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with hold_run(plan.folder):
+    with lock_run(plan.folder):
         record = load_search(plan.folder)
         if record:
             check_same_search(record, plan.record())

@@ -8,9 +8,9 @@ import socket
 from urllib.parse import urlsplit
 
 from cluster.checks.probe import tracker_of
-from cluster.checks.result import Check, failed, judge_room
+from cluster.checks.result import Check, check_capacity_result, failed
 from cluster.config import ClusterConfig, without_credentials
-from cluster.resources.capacity import fit_into
+from cluster.resources.capacity import require_capacity
 from cluster.submission.dashboard import Overview
 
 OLDEST_PYTHON = (3, 11)
@@ -58,7 +58,7 @@ def _python(version: str) -> Check:
 
 def _resources(workers: ClusterConfig, overview: Overview) -> Check:
     try:
-        return judge_room(workers, fit_into(workers, overview.nodes))
+        return check_capacity_result(workers, require_capacity(workers, overview.nodes))
     except ValueError as error:
         refusal = failed("resources", error)
     if not overview.may_grow:

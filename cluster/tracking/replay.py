@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from cluster.config import without_credentials
 from cluster.errors import one_line
 from cluster.runs.journal import DamagedSegmentError, Row, list_segments, read_segment
-from cluster.runs.record import RECORD_NAME, RunRecord, hold_run, load_record
+from cluster.runs.record import RECORD_NAME, RunRecord, load_record, lock_run
 from cluster.tracking.shipping import log_metrics, metrics_of
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def replay(folder: Path, client: MlflowClient) -> Replay:
         ConnectionError: what answers there is no tracker.
         RuntimeError: the tracker stopped taking rows.
     """
-    with hold_run(folder):
+    with lock_run(folder):
         record = load_record(folder)
         if not record or not record.mlflow_run_id:
             raise ValueError(f"{folder} has no MLflow run yet; captioning train makes it")

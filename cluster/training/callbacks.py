@@ -18,7 +18,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
-from cluster.coordination.messages import Place
+from cluster.coordination.messages import WorkerInfo
 from cluster.errors import one_line
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class TellOfGroups(ControllerCallback, WorkerGroupCallback):
             logger.warning("no checkpoint before the resize: %s", error)
 
 
-def _place(number: int, worker: Any) -> Place:  # noqa: ANN401  no type at Ray
+def _place(number: int, worker: Any) -> WorkerInfo:  # noqa: ANN401  no type at Ray
     context, where = worker.distributed_context, worker.metadata
     rank = context.world_rank if context else number
-    return Place(rank=rank, node_id=where.node_id, host=where.hostname, pid=where.pid, log="", actor=worker.actor)
+    return WorkerInfo(rank=rank, node_id=where.node_id, host=where.hostname, pid=where.pid, log="", actor=worker.actor)

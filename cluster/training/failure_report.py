@@ -4,7 +4,7 @@ from collections import deque
 from pathlib import Path
 
 from cluster.config import TrainRun
-from cluster.coordination.messages import Place, Progress
+from cluster.coordination.messages import Progress, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.runs.identity import CONFIG_NAME
 
@@ -35,21 +35,21 @@ def failure_text(run: TrainRun, progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _place_of(failure: Failure, places: tuple[Place, ...]) -> str:
+def _place_of(failure: Failure, places: tuple[WorkerInfo, ...]) -> str:
     found = next((place for place in places if place.rank == failure.rank), None)
     if found:
         return f"{found}, node {found.node_id[:12]}"
     return f"rank {failure.rank} on {failure.node}" if failure.rank >= 0 else "the driver's node"
 
 
-def _log_of(failure: Failure, places: tuple[Place, ...]) -> list[str]:
+def _log_of(failure: Failure, places: tuple[WorkerInfo, ...]) -> list[str]:
     """Return the end of a rank's log, read on its node; of one that raised, at least the traceback."""
     place = next((place for place in places if place.rank == failure.rank), None)
     fetched = _fetch(place) if place and place.log else []
     return fetched or list(failure.log)
 
 
-def _fetch(place: Place) -> list[str]:
+def _fetch(place: WorkerInfo) -> list[str]:
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.coordination.messages import Place, Progress
+from cluster.coordination.messages import Progress, WorkerInfo
 from cluster.job_progress import ProgressTeller
 from cluster.runs.journal import Row
 
@@ -97,5 +97,5 @@ class ProgressLog:
         return (self._num_steps - step) * (last_time - first_time) / (last_step - first_step)
 
 
-def _address(place: Place) -> dict[str, Any]:
+def _address(place: WorkerInfo) -> dict[str, Any]:
     return {"rank": place.rank, "host": place.host, "node_id": place.node_id, "pid": place.pid, "log": place.log}

@@ -11,7 +11,7 @@ from cluster.config import TrainRun, without_credentials
 from cluster.data.shard_set import ShardSet
 from cluster.git import git_state
 from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
-from cluster.runs.record import RunRecord, hold_run, load_record
+from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
 from cluster.tracking.shipping import ship
 from shards.storage.files import replace_file
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
     """Send what the tracker lacks of a finished run; return whether it has everything now."""
     try:
-        with hold_run(run.folder):
+        with lock_run(run.folder):
             client = connect(run.tracking, run.storage)
             ship(client, record.mlflow_run_id, run.folder / "journal", status="FINISHED")
     except (MlflowException, OSError) as error:
@@ -51,7 +51,7 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
 def start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
     """Write the record of this start, with a new MLflow run at the first."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    lock = hold_run(run.folder)
+    lock = lock_run(run.folder)
     try:
         identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
         record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)

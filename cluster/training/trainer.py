@@ -27,7 +27,7 @@ from cluster.training.callbacks import TellOfFailures, TellOfGroups
 from cluster.training.driver import Driver, start_coordinator
 from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
-from cluster.worker.rank import WorkerTask
+from cluster.worker.rank import WorkerConfig
 from cluster.worker.worker import train_worker
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class TrainOutcome:
     """Whether the tracker has every row."""
 
 
-def build_trainer(run: TrainRun, task: WorkerTask, *, start: str) -> TorchTrainer:
+def build_trainer(run: TrainRun, task: WorkerConfig, *, start: str) -> TorchTrainer:
     """Describe the training to Ray; nothing starts yet.
 
     Args:
@@ -121,7 +121,7 @@ def _fit_on_cluster(
 ) -> TrainOutcome:
     coordinator = start_coordinator(run.folder, _coordinator_settings(run))
     lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-    task = WorkerTask(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
+    task = WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
     num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
     tracker = without_credentials(tracking_uri(run.tracking, run.storage))
     about = {"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker}

@@ -40,7 +40,7 @@ def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationCo
     )
 
 
-def announce(step: int, committed: Future[None] | None) -> None:
+def score_async(step: int, committed: Future[None] | None) -> None:
     """Have the checkpoint of a step scored once it counts; every rank must call it.
 
     Args:

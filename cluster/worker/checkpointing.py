@@ -26,9 +26,9 @@ from captioning.training.checkpoint_description import NewerFormatError
 from captioning.training.loop import TrainingState, replicate
 from captioning.training.optimizer import build_optimizer
 from cluster.config import TrainRun
-from cluster.coordination.client import Link
-from cluster.coordination.local import SoloLink
-from cluster.coordination.messages import Attempt, Place
+from cluster.coordination.client import CoordinatorClient
+from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.data.loading import calibration_images
 from cluster.data.shard_set import ShardSet
 from cluster.runs.checkpoint_store import CheckpointStore
@@ -104,7 +104,7 @@ class Saver:
     """
 
     store: CheckpointStore
-    link: Link | SoloLink
+    link: CoordinatorClient | LocalCoordinator
     attempt: int
     vocabulary: Vocabulary
     config: str
@@ -148,7 +148,9 @@ class Saver:
         return work
 
 
-def begin_attempt(link: Link | SoloLink, store: CheckpointStore, *, world_size: int, device: torch.device) -> Attempt:
+def begin_attempt(
+    link: CoordinatorClient | LocalCoordinator, store: CheckpointStore, *, world_size: int, device: torch.device
+) -> Attempt:
     """Agree with all ranks on the attempt and on the checkpoint that it resumes from; every rank must call it.
 
     Args:
@@ -157,7 +159,7 @@ def begin_attempt(link: Link | SoloLink, store: CheckpointStore, *, world_size: 
         world_size: number of ranks.
         device: that the process group exchanges objects by.
     """
-    places: list[Place] = [link.place()] * world_size
+    places: list[WorkerInfo] = [link.place()] * world_size
     if dist.is_initialized():
         dist.all_gather_object(places, link.place())
     begun: list[Attempt | None] = [None]
@@ -170,7 +172,7 @@ def begin_attempt(link: Link | SoloLink, store: CheckpointStore, *, world_size: 
     return begun[0]
 
 
-def _from_a_whole_one(link: Link | SoloLink, attempt: Attempt, store: CheckpointStore) -> Attempt:
+def _from_a_whole_one(link: CoordinatorClient | LocalCoordinator, attempt: Attempt, store: CheckpointStore) -> Attempt:
     """Pass over checkpoints that are damaged."""
     while attempt.checkpoint:
         try:

@@ -16,8 +16,8 @@ from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult, num_training_steps, train
 from cluster.config import TrainRun
-from cluster.coordination.client import Link
-from cluster.coordination.local import SoloLink
+from cluster.coordination.client import CoordinatorClient
+from cluster.coordination.local import LocalCoordinator
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS, store_of
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY_SECONDS = 5.0
 
 
-class NodeLeaves(Exception):  # noqa: N818  it is no error
+class Preempted(Exception):  # noqa: N818  it is no error
     """A node of this run is about to be taken away; the state is on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerTask:
+class WorkerConfig:
     """What every rank is told."""
 
     run: TrainRun
@@ -49,14 +49,14 @@ class WorkerTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
+class RankContext:
     """Where a rank trains, and what those who started it offer; by default a process of its own."""
 
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    is_leaving: Callable[[], bool] = lambda: False
+    is_preempted: Callable[[], bool] = lambda: False
     """Whether a node is about to be taken away; every rank asks at the same step."""
-    announce: Callable[[int, Future[None] | None], None] = lambda step, committed: None
+    score_async: Callable[[int, Future[None] | None], None] = lambda step, committed: None
     """Has the checkpoint of a step scored beside training once it counts; every rank calls it."""
 
 
@@ -69,10 +69,10 @@ class Rank:
         surroundings: of this process.
     """
 
-    def __init__(self, task: WorkerTask, link: Link | SoloLink, surroundings: Surroundings) -> None:
+    def __init__(self, task: WorkerConfig, link: CoordinatorClient | LocalCoordinator, context: RankContext) -> None:
         self.task, self.run, self.link = task, task.run, link
-        self.rank, self.world_size, self.device = link.rank, surroundings.world_size, surroundings.device
-        self._surroundings = surroundings
+        self.rank, self.world_size, self.device = link.rank, context.world_size, context.device
+        self._surroundings = context
         torch.set_num_threads(self.run.cluster.cpus_per_worker)
         store = store_of(self.run.folder, self.run.storage.checkpoints)
         self.attempt = begin_attempt(link, store, world_size=self.world_size, device=self.device)
@@ -132,7 +132,7 @@ class Rank:
             self.link.get_on()
             self.saver.writer.check()
             is_due = self._is_due(result.step)
-            leaves = result.flags.look and self._surroundings.is_leaving()
+            leaves = result.flags.look and self._surroundings.is_preempted()
             at_once = result.flags.checkpoint or leaves
             is_validated = is_due and not at_once and not self.is_scored_beside
             metrics = self._validator.score(self.state.model) if is_validated else {}
@@ -174,7 +174,7 @@ class Rank:
             self.link.await_score(step)
             committed = Future()
             committed.set_result(None)
-        self._surroundings.announce(step, committed)
+        self._surroundings.score_async(step, committed)
 
     def _results(self) -> Iterator[StepResult]:
         """Train, yielding after every step."""
@@ -221,13 +221,13 @@ class Rank:
         if self.rank == 0:
             self.link.leave("preemption")
         _meet()
-        raise NodeLeaves
+        raise Preempted
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
         logger.info("checkpoint%s", "".join(f", {name} {value:.4f}" for name, value in metrics.items()))
         committed = self._write(metrics, awaits_score=awaits_score) if self.rank == 0 else None
         if awaits_score:
-            self._surroundings.announce(self.state.step, committed)
+            self._surroundings.score_async(self.state.step, committed)
 
     def _write(self, metrics: dict[str, float], *, awaits_score: bool) -> Future[None]:
         description = CheckpointDescription(

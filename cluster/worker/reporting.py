@@ -3,8 +3,8 @@
 from captioning.training.bad_samples import describe
 from captioning.training.loop import StepResult
 from cluster.config import TrainRun
-from cluster.coordination.client import Link
-from cluster.coordination.local import SoloLink
+from cluster.coordination.client import CoordinatorClient
+from cluster.coordination.local import LocalCoordinator
 from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
 from cluster.worker.prometheus import MetricsExport
 
@@ -18,7 +18,7 @@ class StepReporter:
         num_samples: of the training split.
     """
 
-    def __init__(self, run: TrainRun, link: Link | SoloLink, *, num_samples: int) -> None:
+    def __init__(self, run: TrainRun, link: CoordinatorClient | LocalCoordinator, *, num_samples: int) -> None:
         self._run, self._link = run, link
         self._num_epochs_a_step = run.training.batch_size / num_samples
         self._export = MetricsExport(run.name, link.rank)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.checks.result import Check
 from cluster.config import ClusterConfig
-from cluster.resources.capacity import room_on
+from cluster.resources.capacity import capacity_by_node
 from cluster.resources.gcs import NodeResources
 from cluster.submission.archive import archive_size
 from cluster.submission.dashboard import Overview
@@ -64,7 +64,7 @@ def describe(
     cluster = prospect and {
         "nodes": [node._asdict() for node in prospect.overview.nodes],
         "python": prospect.overview.python,
-        "workers": [room._asdict() for room in room_on(prospect.overview.nodes, workers)] if workers else [],
+        "workers": [room._asdict() for room in capacity_by_node(prospect.overview.nodes, workers)] if workers else [],
         "checks": prospect.checks,
     }
     address = prospect.address if prospect else None
@@ -92,7 +92,7 @@ def _show_request(request: JobRequest, prospect: Prospect | None, *, job_id: str
 
 def _show_cluster(prospect: Prospect, workers: ClusterConfig | None) -> None:
     nodes = prospect.overview.nodes
-    rooms = [f"{room.free}/{room.total}" for room in room_on(nodes, workers)] if workers else [""] * len(nodes)
+    rooms = [f"{room.free}/{room.total}" for room in capacity_by_node(nodes, workers)] if workers else [""] * len(nodes)
     rows = [
         (node.address, _share(node, "CPU"), _share(node, "GPU"), room) for node, room in zip(nodes, rooms, strict=True)
     ]

@@ -60,9 +60,9 @@ class FeatureReader:
             raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
         return DescribedSample(key, place.rpartition("/")[2], captions)
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Fetch shards in the background; as ``ShardReader`` does."""
-        self._reader.fetch_ahead(shards)
+        self._reader.prefetch(shards)
 
     def copy_view(self, number: int, view: int, target: np.ndarray) -> None:
         """Copy one view of a sample; the bytes of the others are not touched.

@@ -28,7 +28,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("CAPTIONING_CACHE") or Path.home() / ".cache" / "captioning" / "shards")
 
 
-class Wanted(NamedTuple):
+class CacheEntry(NamedTuple):
     """A file of which there should be a copy."""
 
     sha256: str
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     """Copies it to a path."""
 
 
-class CopyCache:
+class ShardCache:
     """A folder of copies under a size limit; those that were not used for longest go first, none that is in use.
 
     Args:
@@ -60,7 +60,7 @@ class CopyCache:
                 "CAPTIONING_CACHE on every node"
             ) from None
 
-    def open(self, wanted: Wanted) -> BinaryIO:
+    def open(self, wanted: CacheEntry) -> BinaryIO:
         """Open the copy of a file; it stays as long as the file, or a map of it, is open.
 
         Raises:
@@ -78,7 +78,7 @@ class CopyCache:
                 return file
             file.close()
 
-    def keep(self, wanted: Wanted, *, waits: bool = True) -> None:
+    def keep(self, wanted: CacheEntry, *, waits: bool = True) -> None:
         """Make sure that there is a copy of a file.
 
         Args:
@@ -96,7 +96,7 @@ class CopyCache:
                 self._make_room(wanted.num_bytes)
                 self._fetch(path, wanted)
 
-    def _fetch(self, path: Path, wanted: Wanted) -> None:
+    def _fetch(self, path: Path, wanted: CacheEntry) -> None:
         part, found = path.with_suffix(".part"), ""
         try:
             for _ in range(_NUM_FETCHES):

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import BinaryIO, Protocol
 
-from shards.storage.cache import DEFAULT_CACHE_GIB, CopyCache, Wanted, default_cache
+from shards.storage.cache import DEFAULT_CACHE_GIB, CacheEntry, ShardCache, default_cache
 from shards.storage.files import replace_file
 from shards.storage.location import parse_location, refuse_credentials
 from shards.storage.remote import RemoteFolder
@@ -104,7 +104,7 @@ class RemoteShards:
         """
         return self._cache().open(self._wanted(record))
 
-    def fetch_ahead(self, records: Sequence[FileRecord]) -> None:
+    def prefetch(self, records: Sequence[FileRecord]) -> None:
         """Make copies of files in the background, in this order; those that were asked for before need no asking."""
         self._ahead.ask(records)
 
@@ -116,12 +116,12 @@ class RemoteShards:
     def _keep(self, record: FileRecord) -> None:
         self._cache().keep(self._wanted(record), waits=False)
 
-    def _wanted(self, record: FileRecord) -> Wanted:
+    def _wanted(self, record: FileRecord) -> CacheEntry:
         fetch = partial(self._place.get, record.name)
-        return Wanted(record.sha256, record.num_bytes, f"{self}/{record.name}", fetch)
+        return CacheEntry(record.sha256, record.num_bytes, f"{self}/{record.name}", fetch)
 
-    def _cache(self) -> CopyCache:
-        return CopyCache(default_cache(), limit_bytes=int(self.cache_gib * 2**30))
+    def _cache(self) -> ShardCache:
+        return ShardCache(default_cache(), limit_bytes=int(self.cache_gib * 2**30))
 
 
 class _FetchAhead:

@@ -29,8 +29,8 @@ from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
-from cluster.coordination.client import Link
-from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.client import CoordinatorClient
+from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
@@ -144,8 +144,8 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> di
     coordinator = start_coordinator(
         run.folder, CoordinatorSettings(tracking_uri=tracking_uri(run.tracking, run.storage))
     )
-    link = Link(coordinator, 0, batch_size=settings.batch_size)
-    attempt = link.begin([Place(0, "none", "here", 0, "")])
+    link = CoordinatorClient(coordinator, 0, batch_size=settings.batch_size)
+    attempt = link.begin([WorkerInfo(0, "none", "here", 0, "")])
     link.start(attempt.number)
     saver = Saver(store_of(run.folder, None), link, attempt.number, shard_set.vocabulary, "{}", BackgroundWriter())
 

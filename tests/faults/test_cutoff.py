@@ -10,7 +10,7 @@ import ray
 
 from captioning.training.checkpoint import CheckpointDescription
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig
-from cluster.coordination.client import Link
+from cluster.coordination.client import CoordinatorClient
 from cluster.coordination.messages import CoordinatorSettings
 from cluster.resources.session import cluster_session
 from cluster.runs.record import RunRecord, load_record, store_of
@@ -59,7 +59,7 @@ def begin(coordinator, folder):
     """Return a function that begins an attempt, and returns what writes its checkpoints."""
 
     def start():
-        link = Link(coordinator, 0, batch_size=1)
+        link = CoordinatorClient(coordinator, 0, batch_size=1)
         attempt = link.begin([])
         link.start(attempt.number)
         started.append(link)
@@ -85,7 +85,7 @@ def save(saver, step):
 def replaced(begin, monkeypatch):
     """Return the writers of an attempt that was replaced, and of the one that replaced it."""
     # The thread that would end this process, as soon as it heard of the other attempt, is the next fixture's matter.
-    monkeypatch.setattr(Link, "_give_up", lambda link, why: None)
+    monkeypatch.setattr(CoordinatorClient, "_give_up", lambda link, why: None)
     return begin(), begin()
 
 
@@ -115,7 +115,7 @@ def test_rows_of_a_replaced_attempt_are_dropped(replaced, coordinator):
 
 
 def test_a_worker_that_wakes_up_after_it_was_replaced_ends_itself(coordinator, begin):
-    worker = ray.remote(num_cpus=0)(Link).remote(coordinator, 0, batch_size=1)
+    worker = ray.remote(num_cpus=0)(CoordinatorClient).remote(coordinator, 0, batch_size=1)
     ray.get(worker.start.remote(ray.get(worker.begin.remote([])).number))
     process = psutil.Process(ray.get(worker.__ray_call__.remote(lambda _: os.getpid())))
     process.send_signal(signal.SIGSTOP)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from mlflow import MlflowClient
 
-from cluster.registry.champion import read_standing, settle
+from cluster.registry.champion import read_champion_state, reconcile_alias
 from tests.faults.cutting import cutting
 from tests.faults.promoting import STARTING, change_often, promote_version
 from tests.support.registered_versions import alias_of, make_champion, servable
@@ -62,7 +62,7 @@ def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
     made = [entry for heard, _ in pipes for entry in heard.recv()]
     for process in processes:
         process.join()
-    standing = read_standing(name, client)
+    standing = read_champion_state(name, client)
     assert sorted(made) == [change.entry for change in standing.changes]
     assert (is_one_line(standing.changes), standing.alias) == (True, standing.champion)
 
@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_
     outcomes = []
     with cutting(tracker.uri) as (address, cutter):
         while True:
-            old, num_changes = alias_of(name, client), len(read_standing(name, client).changes)
+            old, num_changes = alias_of(name, client), len(read_champion_state(name, client).changes)
             new = "2" if old == "1" else "1"
             process = STARTING.Process(target=promote_version, args=(address, name, int(new)))
             cutter.arm(len(outcomes) + 1, moment, process.kill)
@@ -81,7 +81,7 @@ def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_
             process.join()
             if process.exitcode == 0:
                 break
-            alias, standing = alias_of(name, client), settle(name, client)
+            alias, standing = alias_of(name, client), reconcile_alias(name, client)
             is_changed = len(standing.changes) > num_changes
             assert (alias in (old, new), standing.champion) == (True, new if is_changed else old)
             assert (alias_of(name, client), is_one_line(standing.changes)) == (standing.champion, True)
@@ -95,12 +95,12 @@ def test_an_answer_that_is_lost_changes_the_champion_once(tracker, client, name)
     make_champion(name, client, "1")
     with cutting(tracker.uri) as (address, cutter):
         for number in range(1, 100):
-            before = read_standing(name, client)
+            before = read_champion_state(name, client)
             cutter.arm(number, "after", lambda: None)
             process = STARTING.Process(target=promote_version, args=(address, name, 2 if before.champion == "1" else 1))
             process.start()
             process.join()
-            after = read_standing(name, client)
+            after = read_champion_state(name, client)
             assert (len(after.changes) - len(before.changes), after.alias) == (1, after.champion)
             if cutter.count < number:
                 break

@@ -133,9 +133,9 @@ def check(address, *arguments):
     return SimpleNamespace(code=answer.returncode, told=answer.stderr, **json.loads(answer.stdout))
 
 
-def names(remnants):
-    held = [", ".join(f"{amount:g} {name}" for name, amount in one["resources"].items()) for one in remnants]
-    return sorted(one["name"] or resources for one, resources in zip(remnants, held, strict=True))
+def names(orphans):
+    held = [", ".join(f"{amount:g} {name}" for name, amount in one["resources"].items()) for one in orphans]
+    return sorted(one["name"] or resources for one, resources in zip(orphans, held, strict=True))
 
 
 @pytest.fixture(scope="module")

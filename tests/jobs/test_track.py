@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cluster.runs.record import hold_run
+from cluster.runs.record import lock_run
 from jobs.cli import run_job
 from tests.support.unsent_runs import history, run_id_of, truncate, unsent_run
 
@@ -71,6 +71,6 @@ def test_what_the_job_refuses_is_one_line_and_code_2(captioning, run, tmp_path, 
 
 
 def test_the_job_refuses_a_run_with_a_live_driver(captioning, run):
-    with hold_run(run):
+    with lock_run(run):
         code, _, told = captioning("replay", run)
     assert (code, told) == (2, f"error: run {run.name} has a live driver already; wait for it, or stop it\n")

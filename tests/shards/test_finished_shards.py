@@ -11,7 +11,7 @@ import pytest
 
 import shards.writer
 from shards.images import ImageSpec, store_image
-from shards.writer import finished_record, remove_strangers, write_shard
+from shards.writer import finished_record, remove_stale_shards, write_shard
 from tests.support.pictures import encoded, noise
 from tests.support.shard_plans import contents, deal, seven_images
 
@@ -55,7 +55,7 @@ def test_what_is_left_of_the_very_first_shard_is_removed(images, shard_set):
     with pytest.raises(KeyboardInterrupt, match="in the middle"):
         write_shard(deal(images)[0], shard_set)
     (shard_set / ".train-000000.tar.12345678.tmp").touch()  # as if killed
-    remove_strangers(deal(images), shard_set)
+    remove_stale_shards(deal(images), shard_set)
     assert contents(shard_set) == {}
 
 
@@ -118,7 +118,7 @@ def test_another_process_writes_the_same_bytes_until_it_is_killed(images, tmp_pa
     killed = subprocess.run(command, input=pickle.dumps(plans), env=elsewhere, check=False)
     left = list((tmp_path / "killed").glob(".train-000001.tar.*.tmp"))
     assert (killed.returncode, len(left)) == (-signal.SIGKILL, 1)
-    remove_strangers(plans, tmp_path / "killed")
+    remove_stale_shards(plans, tmp_path / "killed")
     write_shard(plans[0], tmp_path / "here")
     assert contents(tmp_path / "killed") == contents(tmp_path / "here")
 
@@ -197,7 +197,7 @@ def test_strangers_of_an_earlier_plan_are_removed(images, shard_set):
     (shard_set / "records" / "train-000006.tar.json").unlink()  # as if killed before the record
     (shard_set / "records" / ".train-000002.tar.json.12345678.tmp").touch()
     plans = deal(images, samples_per_shard=4)
-    remove_strangers(plans, shard_set)
+    remove_stale_shards(plans, shard_set)
     assert sorted(contents(shard_set)) == [
         "records/train-000000.tar.json",
         "records/train-000001.tar.json",
@@ -209,7 +209,7 @@ def test_strangers_of_an_earlier_plan_are_removed(images, shard_set):
 def test_finished_shards_survive_the_removal_of_strangers(images, shard_set):
     plans = deal(images)
     records = [write_shard(plan, shard_set) for plan in plans]
-    remove_strangers(plans, shard_set)
+    remove_stale_shards(plans, shard_set)
     assert [finished_record(plan, shard_set) for plan in plans] == records
 
 
@@ -217,13 +217,13 @@ def test_finished_shards_survive_the_removal_of_strangers(images, shard_set):
 def test_files_of_other_people_are_left_alone(images, shard_set, name):
     write_shard(deal(images)[0], shard_set)
     (shard_set / name).touch()
-    remove_strangers(deal(images), shard_set)
+    remove_stale_shards(deal(images), shard_set)
     assert (shard_set / name).is_file()
 
 
 def test_a_folder_that_is_no_shard_set_is_left_alone(images, tmp_path):
     (tmp_path / "other-000009.tar").touch()
-    remove_strangers(deal(images), tmp_path)
+    remove_stale_shards(deal(images), tmp_path)
     assert (tmp_path / "other-000009.tar").is_file()
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from mlflow.exceptions import MlflowException
 
 from captioning.training.checkpoint_description import inference_files
-from cluster.registry.champion import read_standing, settle
+from cluster.registry.champion import read_champion_state, reconcile_alias
 from cluster.registry.history import Change, claim
 
 
@@ -39,10 +39,10 @@ def claim_after(standing, change, client):
 def make_champion(name, client, version=None, **fields):
     """Change the champion without a gate."""
     version = version or add_version(name, client)
-    standing = read_standing(name, client)
+    standing = read_champion_state(name, client)
     source = client.get_model_version(name, version).source
     counted = claim_after(standing, change_to(version, over=standing.champion, source=source, **fields), client)
-    settle(name, client, is_quiet=True)
+    reconcile_alias(name, client, is_quiet=True)
     return counted
 
 

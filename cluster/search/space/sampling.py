@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Sampler = Literal["random", "grid", "tpe"]
 
 
-class Tried(NamedTuple):
+class FinishedTrial(NamedTuple):
     """A trial as far as it is known."""
 
     number: int
@@ -43,7 +43,7 @@ def check_sampler(space: SearchSpace, sampler: Sampler, num_trials: int) -> None
 def suggest(
     space: SearchSpace,
     number: int,
-    tried: Sequence[Tried],
+    tried: Sequence[FinishedTrial],
     *,
     sampler: Sampler,
     seed: int,
@@ -117,7 +117,7 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
 
 
 def _tpe_point(
-    space: SearchSpace, number: int, tried: Sequence[Tried], *, seed: int, mode: Literal["min", "max"]
+    space: SearchSpace, number: int, tried: Sequence[FinishedTrial], *, seed: int, mode: Literal["min", "max"]
 ) -> dict[str, Any]:
     # 0.2 s that --help and the other samplers should not cost.
     import optuna
@@ -144,7 +144,7 @@ def _distribution(parameter: Parameter) -> "BaseDistribution":
     return kind(low, high, log=parameter.is_log)
 
 
-def _frozen(trial: Tried, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+def _frozen(trial: FinishedTrial, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
     from optuna.trial import TrialState, create_trial
 
     has_score = trial.score is not None and math.isfinite(trial.score)

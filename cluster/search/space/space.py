@@ -90,19 +90,19 @@ def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
     # First what is fixed, all at once: one key may be what makes another's value valid.
     fixed = {parameter.key: parameter.arguments[0] for parameter in parameters if parameter.is_fixed}
     try:
-        base = at_point(base, fixed)
+        base = apply_point(base, fixed)
     except ValueError as error:
         raise ValueError(f"fixed search keys {', '.join(fixed)}: {error}") from None
     for parameter in parameters:
         for value in parameter.arguments:
             try:
-                at_point(base, {parameter.key: value})
+                apply_point(base, {parameter.key: value})
             except ValueError as error:
                 raise ValueError(f"search key {parameter.key}, {parameter}: {error}") from None
     return SearchSpace(parameters=parameters)
 
 
-def at_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
+def apply_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
     """Return a run with a point's values in their place.
 
     Raises:

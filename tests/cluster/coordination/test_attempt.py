@@ -3,10 +3,10 @@ import time
 import pytest
 
 from cluster.coordination.attempt import CurrentAttempt
-from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 
-PLACE = Place(rank=0, node_id="n", host="host", pid=4194305, log="")
+PLACE = WorkerInfo(rank=0, node_id="n", host="host", pid=4194305, log="")
 
 
 class Followed:

@@ -6,10 +6,10 @@ import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.coordination.coordinator import Coordinator
-from cluster.coordination.messages import CoordinatorSettings, Place
+from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.runs.journal import Journal, Row, unshipped
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, hold_run, load_record
+from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
 from cluster.tracking import shipping
 from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
 
@@ -204,7 +204,7 @@ def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, clien
 def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     killed = []
     coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
-    place = Place(1, "n", "host", 2**22 + 1, "")
+    place = WorkerInfo(1, "n", "host", 2**22 + 1, "")
     coordinator.begin_attempt([place])
     eventually(lambda: killed == [place])
     events = coordinator.progress().events
@@ -226,7 +226,7 @@ def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
 
 def test_a_run_has_one_live_driver(coordinator, folder):
     with pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
-        hold_run(folder)
+        lock_run(folder)
 
 
 def test_a_run_without_a_record_is_refused(tmp_path):

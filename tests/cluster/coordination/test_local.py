@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.coordination.local import SoloLink
+from cluster.coordination.local import LocalCoordinator
 from cluster.runs.journal import unshipped
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, hold_run, load_record
+from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def link(folder):
-    link = SoloLink(folder, keep_best=1, keep_last=1)
+    link = LocalCoordinator(folder, keep_best=1, keep_last=1)
     yield link
     link.end()
 
@@ -40,7 +40,7 @@ def test_it_goes_on_from_the_latest_checkpoint_that_counts(link, folder):
     link.begin([])
     commit(link, folder, 8, 3.0)
     link.end()
-    again = SoloLink(folder, keep_best=1, keep_last=1)
+    again = LocalCoordinator(folder, keep_best=1, keep_last=1)
     attempt = again.begin([])
     again.end()
     assert (attempt.number, attempt.checkpoint.step) == (2, 8)
@@ -106,18 +106,18 @@ def test_it_asks_nothing_and_waits_for_nobody(link):
 
 def test_a_run_that_another_process_goes_on_holding_is_refused(folder):
     waited = []
-    with hold_run(folder), pytest.raises(BlockingIOError, match="has a live driver already"):
-        SoloLink(folder, keep_best=1, keep_last=1, patience_seconds=0.0, sleep=waited.append)
+    with lock_run(folder), pytest.raises(BlockingIOError, match="has a live driver already"):
+        LocalCoordinator(folder, keep_best=1, keep_last=1, patience_seconds=0.0, sleep=waited.append)
     assert len(waited) <= 1
 
 
 def test_a_process_that_ends_soon_is_waited_for(folder):
-    lock = hold_run(folder)
-    link = SoloLink(folder, keep_best=1, keep_last=1, sleep=lambda seconds: lock.close())
+    lock = lock_run(folder)
+    link = LocalCoordinator(folder, keep_best=1, keep_last=1, sleep=lambda seconds: lock.close())
     link.end()
     assert load_record(folder).attempt == 0
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run.json; whoever starts the run writes it first"):
-        SoloLink(tmp_path, keep_best=1, keep_last=1)
+        LocalCoordinator(tmp_path, keep_best=1, keep_last=1)

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from cluster.config import ClusterConfig
-from cluster.coordination.client import Link, here
+from cluster.coordination.client import CoordinatorClient, here
 from cluster.coordination.watchdog import Watch, _kill, kill_ranks
 from cluster.resources.session import cluster_session
 
@@ -155,7 +155,7 @@ def test_ranks_that_live_on_are_ended_again(clock):
 @pytest.mark.cluster
 def test_a_process_that_is_stopped_is_killed_on_its_node():
     with cluster_session(ClusterConfig()):
-        rank = ray.remote(num_cpus=0)(Link).remote(None, 0, batch_size=1)
+        rank = ray.remote(num_cpus=0)(CoordinatorClient).remote(None, 0, batch_size=1)
         place = ray.get(rank.__ray_call__.remote(lambda _: here(0)))
         process = psutil.Process(place.pid)
         process.send_signal(signal.SIGSTOP)

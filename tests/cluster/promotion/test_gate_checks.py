@@ -4,7 +4,7 @@ from captioning.evaluation.behaviour import Behaviour, repeats
 from captioning.evaluation.bootstrap import score_intervals
 from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
-from cluster.promotion.gate_checks import Showing, check_all, compare_scores
+from cluster.promotion.gate_checks import ModelResults, check_all, compare_scores
 from cluster.promotion.gate_config import GateConfig
 
 REPEATING = "a dog a dog"
@@ -36,7 +36,7 @@ def showing(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         repeated=sum(map(repeats, written.values())) / len(written),
         num_different=len(set(written.values())),
     )
-    return Showing(evaluation, behaviour)
+    return ModelResults(evaluation, behaviour)
 
 
 def checks(new, old=None, **settings):

@@ -2,7 +2,7 @@ import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.promotion.promotion import GateRefusal, promote
-from cluster.registry.champion import read_standing
+from cluster.registry.champion import read_champion_state
 from cluster.registry.history import ledger_name
 from cluster.registry.models import resolve_model
 from cluster.tracking.client import connect
@@ -38,7 +38,7 @@ def saying(is_passed, *reasons, seen=None):
 
 
 def versions_of(name, client):
-    return [change.version for change in read_standing(name, client).changes]
+    return [change.version for change in read_champion_state(name, client).changes]
 
 
 def test_a_better_challenger_becomes_champion_with_reason_and_evidence(client, source, name):

@@ -5,7 +5,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.promotion.promotion import rollback
-from cluster.registry.champion import read_standing
+from cluster.registry.champion import read_champion_state
 from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, make_champion
 
@@ -22,7 +22,7 @@ def name(request):
 
 
 def versions_of(name, client):
-    return [change.version for change in read_standing(name, client).changes]
+    return [change.version for change in read_champion_state(name, client).changes]
 
 
 @pytest.mark.parametrize(

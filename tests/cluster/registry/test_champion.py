@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.registry.champion import read_standing, settle
+from cluster.registry.champion import read_champion_state, reconcile_alias
 from cluster.registry.history import counting, is_ledger, ledger_name
 from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, change_to, claim_after, make_champion
@@ -52,30 +52,33 @@ def test_a_change_moves_the_alias(client, name):
 def test_a_change_is_on_record_with_all_that_decided_it(client, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     made = make_champion(name, client, evidence={"checks": [1.5, None]})
-    (change,) = read_standing(name, client).changes
+    (change,) = read_champion_state(name, client).changes
     assert (change, change.by, change.evidence) == (made, "ann", {"checks": [1.5, None]})
 
 
 def test_of_two_changes_decided_at_once_the_first_counts(client, name):
     first, second = add_version(name, client), add_version(name, client)
-    standing = read_standing(name, client)
+    standing = read_champion_state(name, client)
     outcomes = [claim_after(standing, change_to(version), client) for version in (first, second)]
-    assert ([outcome and outcome.version for outcome in outcomes], settle(name, client).champion) == (["1", None], "1")
+    assert ([outcome and outcome.version for outcome in outcomes], reconcile_alias(name, client).champion) == (
+        ["1", None],
+        "1",
+    )
 
 
 def test_a_claim_that_was_sent_twice_counts_once(client, name):
     make_champion(name, client)
     entry = client.get_model_version(ledger_name(name), "1")
     client.create_model_version(ledger_name(name), entry.source, tags=entry.tags)
-    standing = read_standing(name, client)
+    standing = read_champion_state(name, client)
     assert ([change.entry for change in standing.changes], standing.last) == ([1], 1)
 
 
 def test_an_alias_that_a_killed_process_left_behind_is_set_right(client, name, caplog):
     make_champion(name, client)
     version = add_version(name, client)
-    claim_after(read_standing(name, client), change_to(version, over="1"), client)  # and then it was killed
-    settle(name, client)
+    claim_after(read_champion_state(name, client), change_to(version, over="1"), client)  # and then it was killed
+    reconcile_alias(name, client)
     assert (alias_of(name, client), "points to version 1, while its history says version 2" in caplog.text) == (
         "2", True,
     )  # fmt: skip
@@ -85,7 +88,7 @@ def test_an_alias_moved_by_hand_is_set_right_and_the_command_for_it_named(client
     make_champion(name, client)
     make_champion(name, client)
     client.set_registered_model_alias(name, "champion", "1")
-    settle(name, client)
+    reconcile_alias(name, client)
     assert (alias_of(name, client), f"captioning rollback {name} --to 1 changes the champion" in caplog.text) == (
         "2", True,
     )  # fmt: skip
@@ -94,33 +97,33 @@ def test_an_alias_moved_by_hand_is_set_right_and_the_command_for_it_named(client
 def test_an_alias_removed_by_hand_is_set_again(client, name, caplog):
     make_champion(name, client)
     client.delete_registered_model_alias(name, "champion")
-    settle(name, client)
+    reconcile_alias(name, client)
     assert (alias_of(name, client), f"alias champion of {name} is gone" in caplog.text) == ("1", True)
 
 
 def test_a_dry_run_leaves_the_alias_where_it_is(client, name, caplog):
     make_champion(name, client)
     client.delete_registered_model_alias(name, "champion")
-    settle(name, client, is_dry_run=True)
+    reconcile_alias(name, client, is_dry_run=True)
     assert (alias_of(name, client), "it would be set right" in caplog.text) == (None, True)
 
 
 def test_an_alias_in_line_is_not_worth_a_word(client, name, caplog):
     make_champion(name, client)
-    settle(name, client)
+    reconcile_alias(name, client)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_an_alias_without_a_ledger_is_the_champion_that_the_first_entry_replaces(client, name):
     client.set_registered_model_alias(name, "champion", add_version(name, client))
-    before = settle(name, client).champion
+    before = reconcile_alias(name, client).champion
     assert (before, make_champion(name, client).over) == ("1", "1")
 
 
 def test_a_champion_that_was_deleted_is_told(client, name):
     make_champion(name, client)
     client.delete_model_version(name, "1")
-    standing = settle(name, client)
+    standing = reconcile_alias(name, client)
     assert (standing.is_lost, standing.fault) == (
         True, f"version 1 of {name}, its champion by entry 1 of its history, was deleted from the registry",
     )  # fmt: skip
@@ -130,7 +133,7 @@ def test_another_version_under_the_champions_number_is_told(client, name):
     make_champion(name, client)
     client.delete_registered_model(name)
     add_version(name, client, "elsewhere")
-    standing = settle(name, client)
+    standing = reconcile_alias(name, client)
     assert (standing.is_lost, alias_of(name, client)) == (True, None)
     assert standing.fault.endswith("was replaced by another under its number")
 
@@ -139,7 +142,7 @@ def test_a_version_that_was_deleted_is_not_made_champion(client, name):
     version = add_version(name, client)
     client.delete_model_version(name, version)
     with pytest.raises(RuntimeError, match=r"MLflow did not take the change of .*'s champion .*captioning history"):
-        claim_after(read_standing(name, client), change_to(version), client)
+        claim_after(read_champion_state(name, client), change_to(version), client)
 
 
 def test_a_ledger_is_told_from_models(client, name):
@@ -157,7 +160,7 @@ def test_what_else_lies_in_a_ledger_is_left_out(client, name):
     make_champion(name, client)
     client.create_model_version(ledger_name(name), "nowhere")
     make_champion(name, client)
-    assert [change.entry for change in read_standing(name, client).changes] == [1, 3]
+    assert [change.entry for change in read_champion_state(name, client).changes] == [1, 3]
 
 
 @pytest.mark.parametrize("tag", ["after_entry", "evidence"])
@@ -165,13 +168,13 @@ def test_an_entry_that_was_altered_is_refused(client, name, tag):
     make_champion(name, client)
     client.set_model_version_tag(ledger_name(name), "1", tag, "x")
     with pytest.raises(ValueError, match=r"an entry of .*\.history was altered \(.*\); restore its tags in MLflow"):
-        settle(name, client)
+        reconcile_alias(name, client)
 
 
 @pytest.mark.parametrize("unknown", ["nobody", "o'b"])
 def test_a_model_that_there_is_not_is_named(client, unknown):
     with pytest.raises(ValueError, match=f"model {unknown} cannot be read from the registry"):
-        settle(unknown, client)
+        reconcile_alias(unknown, client)
 
 
 class Refused(MlflowClient):
@@ -192,6 +195,6 @@ class Refused(MlflowClient):
 )
 def test_an_alias_that_another_process_sets_at_the_same_time_is_tried_again(client, name, codes, alias):
     change = change_to(add_version(name, client))
-    claim_after(read_standing(name, client), change, client)
-    standing = settle(name, Refused(client, codes))
+    claim_after(read_champion_state(name, client), change, client)
+    standing = reconcile_alias(name, Refused(client, codes))
     assert (alias_of(name, client), "its alias cannot be moved there" in standing.fault) == (alias, alias is None)

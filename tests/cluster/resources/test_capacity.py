@@ -1,8 +1,8 @@
 import pytest
 
-from cluster.checks.result import judge_room
+from cluster.checks.result import check_capacity_result
 from cluster.config import ClusterConfig
-from cluster.resources.capacity import Room, fit_into, room_on
+from cluster.resources.capacity import Capacity, capacity_by_node, require_capacity
 from cluster.resources.gcs import NodeGroup, NodeResources
 
 NODES = [NodeResources("10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), NodeResources("10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
@@ -10,11 +10,11 @@ BIG = NodeGroup("big", {"CPU": 8.0}, 2)
 
 
 def test_workers_are_counted_on_nodes_and_those_that_may_be_started():
-    assert fit_into(ClusterConfig(num_workers=2, cpus_per_worker=2), NODES, groups=[BIG]) == (3, 0, 8)
+    assert require_capacity(ClusterConfig(num_workers=2, cpus_per_worker=2), NODES, groups=[BIG]) == (3, 0, 8)
 
 
 def test_every_node_is_told_with_the_workers_that_it_holds():
-    assert room_on(NODES, ClusterConfig()) == [("10.0.0.1", 4, 1), ("10.0.0.2", 3, 0)]
+    assert capacity_by_node(NODES, ClusterConfig()) == [("10.0.0.1", 4, 1), ("10.0.0.2", 3, 0)]
 
 
 @pytest.mark.parametrize(
@@ -30,16 +30,16 @@ def test_every_node_is_told_with_the_workers_that_it_holds():
 )
 def test_more_than_there_is_is_refused_with_what_there_is(config, message):
     with pytest.raises(ValueError, match=message):
-        fit_into(config, NODES)
+        require_capacity(config, NODES)
 
 
 @pytest.mark.parametrize(
     ("room", "verdict"),
     [
-        (Room(2, 2, 0), "ok"),
-        (Room(2, 1, 0), "warning"),
-        (Room(0, 0, 2), "ok"),  # the autoscaler makes room
+        (Capacity(2, 2, 0), "ok"),
+        (Capacity(2, 1, 0), "warning"),
+        (Capacity(0, 0, 2), "ok"),  # the autoscaler makes room
     ],
 )
 def test_workers_that_cannot_start_now_are_doubtful(room, verdict):
-    assert judge_room(ClusterConfig(num_workers=2), room).verdict == verdict
+    assert check_capacity_result(ClusterConfig(num_workers=2), room).verdict == verdict

@@ -8,7 +8,7 @@ from ray.train.v2._internal.execution.controller.placement_group_cleaner import 
 
 from cluster.resources import gcs, leftovers
 from cluster.resources.gcs import Actor, Group, Tables
-from cluster.resources.leftovers import Remnant, find_abandoned, find_remnants, make_room, remove
+from cluster.resources.leftovers import Orphan, find_abandoned, find_orphans, make_room, remove
 
 LIVING, DEAD = "01000000", "02000000"
 NOBODY = "f" * 32
@@ -53,8 +53,8 @@ COORDINATOR = actor(name="coordinator/runs/r", namespace="captioning", is_detach
     ],
 )
 def test_a_leftover_is_what_no_living_job_or_actor_needs(groups, actors, found):
-    remnants = find_remnants(Tables(frozenset({DEAD}), actors, groups))
-    assert [one.is_leftover for one in remnants] == found
+    orphans = find_orphans(Tables(frozenset({DEAD}), actors, groups))
+    assert [one.is_leftover for one in orphans] == found
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_a_leftover_is_what_no_living_job_or_actor_needs(groups, actors, found):
     ],
 )
 def test_a_remnant_says_what_it_is(one, text):
-    (remnant,) = find_remnants(Tables(frozenset({DEAD}), [], [one]))
-    assert str(remnant) == text
+    (orphan,) = find_orphans(Tables(frozenset({DEAD}), [], [one]))
+    assert str(orphan) == text
 
 
 def test_what_is_kept_is_not_removed_even_if_asked(monkeypatch):
     monkeypatch.setattr(leftovers, "remove_group", lambda one: pytest.fail(f"removed {one}"))
     monkeypatch.setattr(leftovers, "read_tables", lambda: Tables(frozenset(), [], []))
-    kept = Remnant(kind="placement group", id="g", name="", job_id=DEAD, resources={}, kept_because="it must")
+    kept = Orphan(kind="placement group", id="g", name="", job_id=DEAD, resources={}, kept_because="it must")
     assert remove([kept]) == []
 
 
@@ -84,8 +84,8 @@ def test_what_does_not_go_away_is_returned(monkeypatch, caplog):
     monkeypatch.setattr(leftovers, "kill_actor", refuse)
     monkeypatch.setattr(leftovers, "read_tables", lambda: tables)
     monkeypatch.setattr(leftovers, "_REMOVAL_SECONDS", 0.5)
-    remnants = find_remnants(tables)
-    assert (remove(remnants), caplog.messages) == (remnants, ["no a"])
+    orphans = find_orphans(tables)
+    assert (remove(orphans), caplog.messages) == (orphans, ["no a"])
 
 
 def test_a_control_service_that_does_not_answer_is_named(monkeypatch):

@@ -80,7 +80,7 @@ def test_the_same_search_goes_on():
         ({"space": {"model.hidden_size": "choice([8])"}}, r"model.hidden_size choice\(\[8, 16\]\) -> choice\(\[8\]\)"),
         ({"settings": {**RECORD.settings, "max_epochs": 9}}, "max_epochs 4 -> 9"),
         ({"identity": {"training.batch_size": 16}}, "training.batch_size 15 -> 16"),
-        ({"identity": {}}, "training.batch_size 15 -> None"),
+        ({"identity": {}}, "training.batch_size 15 -> .absent."),
     ],
 )
 def test_another_search_under_the_name_is_refused_with_the_difference(change, message):

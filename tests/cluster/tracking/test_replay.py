@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig
 from cluster.runs.journal import Journal, Row, unshipped
-from cluster.runs.record import hold_run, load_record
+from cluster.runs.record import load_record, lock_run
 from cluster.tracking.client import connect
 from cluster.tracking.replay import find_run, replay
 from cluster.tracking.shipping import log_metrics, metrics_of, ship
@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_run_is_refused(home, tmp_path):
 
 
 def test_a_run_with_a_live_driver_is_refused(client, run):
-    with hold_run(run), pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
+    with lock_run(run), pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
         replay(run, client)
 
 

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, TrackingConfig, TrainRun
-from cluster.runs.record import hold_run, load_record
+from cluster.runs.record import load_record, lock_run
 from cluster.tracking.client import connect
 from cluster.training.trainer import build_trainer, config_text, fit
-from cluster.worker.rank import WorkerTask
+from cluster.worker.rank import WorkerConfig
 from tests.support.short_runs import NUM_STEPS, short_run
 
 
@@ -37,7 +37,7 @@ def weights(outcome):
 
 def test_a_trainer_is_described_before_it_starts(run):
     wanted = replace(run, cluster=ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True))
-    trainer = build_trainer(wanted, WorkerTask(run=wanted, coordinator=None, config_text="", lineage={}), start=4)
+    trainer = build_trainer(wanted, WorkerConfig(run=wanted, coordinator=None, config_text="", lineage={}), start=4)
     scaling = trainer.scaling_config
     assert (scaling.num_workers, scaling.resources_per_worker, trainer.run_config.name) == (
         3, {"CPU": 2, "GPU": 1}, "start-4",
@@ -145,7 +145,7 @@ def test_checkpoints_elsewhere_than_before_are_refused(outcome, run):
 def test_a_second_driver_is_refused(run, session):
     held = replace(run, name="held")
     held.folder.mkdir(parents=True)
-    lock = hold_run(held.folder)
+    lock = lock_run(held.folder)
     with lock, pytest.raises(BlockingIOError, match="run held has a live driver already"):
         fit(held)
 

@@ -7,7 +7,7 @@ from captioning.data.batches import BadSample
 from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult
 from cluster.config import StorageConfig, TrainRun
-from cluster.coordination.local import SoloLink
+from cluster.coordination.local import LocalCoordinator
 from cluster.runs.journal import unshipped
 from cluster.runs.record import VALIDATION_LOSS, RunRecord
 from cluster.worker.reporting import StepReporter
@@ -26,7 +26,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def link(run):
-    link = SoloLink(run.folder, keep_best=1, keep_last=1)
+    link = LocalCoordinator(run.folder, keep_best=1, keep_last=1)
     yield link
     link.end()
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.coordination.messages import Place, Progress
+from cluster.coordination.messages import Progress, WorkerInfo
 from cluster.job_progress import ProgressTeller, is_progress, read_progress
 from cluster.runs.journal import Row
 from cluster.submission.job import JobState
@@ -13,7 +13,7 @@ from jobs.logs import LogsJob, rank_place
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
-PLACES = tuple(Place(rank, "n" * 56, f"host-{rank}", 7, f"/logs/{rank}.err") for rank in range(2))
+PLACES = tuple(WorkerInfo(rank, "n" * 56, f"host-{rank}", 7, f"/logs/{rank}.err") for rank in range(2))
 
 
 @pytest.fixture

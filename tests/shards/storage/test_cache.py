@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.storage.cache import CopyCache, Wanted
+from shards.storage.cache import CacheEntry, ShardCache
 
 SIZE = 100
 
@@ -23,12 +23,14 @@ def put(path, content):
 def file(name, fetch=None):
     """Return what is wanted of a file of 100 bytes."""
     content = content_of(name)
-    return Wanted(hashlib.sha256(content).hexdigest(), SIZE, f"there/{name}", fetch or partial(put, content=content))
+    return CacheEntry(
+        hashlib.sha256(content).hexdigest(), SIZE, f"there/{name}", fetch or partial(put, content=content)
+    )
 
 
 def cache_for(folder, num_copies):
     """Return a cache with room for so many copies."""
-    return CopyCache(folder, limit_bytes=num_copies * SIZE)
+    return ShardCache(folder, limit_bytes=num_copies * SIZE)
 
 
 def keep(folder, *names, num_copies=9):

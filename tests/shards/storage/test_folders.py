@@ -202,20 +202,20 @@ def test_sizes_come_from_a_listing(shards, memory):
 
 
 def test_what_is_fetched_ahead_needs_no_fetching(shards, memory, cache):
-    shards.fetch_ahead(RECORDS)
+    shards.prefetch(RECORDS)
     wait_for(lambda: kept(cache) == list(NAMES))
     memory.rm("/bucket/set", recursive=True)
     assert [read(shards, record) for record in RECORDS] == [content_of(name) for name in NAMES]
 
 
 def test_what_cannot_be_fetched_ahead_is_told_and_stops_nothing(shards, cache, caplog):
-    shards.fetch_ahead([A._replace(name="z.tar", sha256="0" * 64), B])
+    shards.prefetch([A._replace(name="z.tar", sha256="0" * 64), B])
     wait_for(lambda: "fetching ahead: memory://bucket/set: FileNotFoundError" in caplog.text)
     wait_for(lambda: kept(cache) == ["b.tar"])
 
 
 def test_a_forked_process_fetches_ahead_with_threads_of_its_own(folder, tmp_path, cache):
-    fork = "shards.fetch_ahead([t.A]); child = t.os.fork(); shards.fetch_ahead([t.A, t.B if child else t.C])"
+    fork = "shards.prefetch([t.A]); child = t.os.fork(); shards.prefetch([t.A, t.B if child else t.C])"
     wait = "t.wait_for(lambda: t.kept(t.Path(t.os.environ['CAPTIONING_CACHE'])) == ['a.tar', 'b.tar', 'c.tar'])"
     assert other_process(folder, tmp_path, f"{fork}; {wait}; child and t.os.waitpid(child, 0)", seconds=0.2).wait() == 0
     assert kept(cache) == ["a.tar", "b.tar", "c.tar"]

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import TrainRun
-from cluster.search.space.sampling import Tried, check_sampler, suggest
-from cluster.search.space.space import at_point, parse_space
+from cluster.search.space.sampling import FinishedTrial, check_sampler, suggest
+from cluster.search.space.space import apply_point, parse_space
 
 BASE = TrainRun()
 RATE, UNITS, DROPOUT, SEED = "optimizer.learning_rate", "model.hidden_size", "model.dropout", "training.seed"
@@ -37,7 +37,7 @@ def history(space, num_trials, score, *, mode="min", seed=0):
     tried = []
     for number in range(num_trials):
         point = point_at(space, number, tried, sampler="tpe", seed=seed, mode=mode)
-        tried.append(Tried(number, point, score(point)))
+        tried.append(FinishedTrial(number, point, score(point)))
     return tried
 
 
@@ -51,7 +51,7 @@ def off_target(point):
 @given(seed=st.integers(0, 2**63), num_tried=st.sampled_from([0, 3, 14]))
 def test_every_point_is_in_the_space_and_survives_json(sampler, seed, num_tried):
     space = space_of()
-    tried = [Tried(number, point_at(space, number), float(number)) for number in range(num_tried)]
+    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(num_tried)]
     point = point_at(space, num_tried, tried, sampler=sampler, seed=seed)
     assert list(point) == list(WIDE)
     assert json.loads(json.dumps(point)) == point
@@ -62,13 +62,13 @@ def test_every_point_is_in_the_space_and_survives_json(sampler, seed, num_tried)
             assert parameter.arguments[0] <= value <= parameter.arguments[1]
         else:
             assert (type(value), value) in [(type(one), one) for one in parameter.values]
-    at_point(BASE, point)
+    apply_point(BASE, point)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_arguments_give_the_same_point_and_others_another(sampler):
     space = space_of()
-    tried = [Tried(number, point_at(space, number), float(number)) for number in range(12)]
+    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(12)]
     first = point_at(space, 12, tried, sampler=sampler)
     assert point_at(space, 12, tried[::-1], sampler=sampler) == first
     assert point_at(space, 13, tried, sampler=sampler) != first
@@ -137,7 +137,7 @@ def test_tpe_keeps_away_from_points_without_a_score():
     space = parse_space({RATE: WIDE[RATE], DROPOUT: WIDE[DROPOUT]}, BASE)
     done = history(space, 20, off_target)
     best = min(done, key=lambda trial: trial.score)
-    running = [Tried(20 + number, best.point, None) for number in range(8)]
+    running = [FinishedTrial(20 + number, best.point, None) for number in range(8)]
 
     def distance(tried):
         points = [point_at(space, number, tried, sampler="tpe") for number in range(30, 60)]
@@ -149,8 +149,8 @@ def test_tpe_keeps_away_from_points_without_a_score():
 @pytest.mark.parametrize("score", [None, math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_none(score):
     space = space_of()
-    tried = [Tried(number, point_at(space, number), float(number)) for number in range(12)]
-    bad = Tried(12, point_at(space, 12), score)
+    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(12)]
+    bad = FinishedTrial(12, point_at(space, 12), score)
     assert point_at(space, 13, [*tried, bad], sampler="tpe") == point_at(
         space, 13, [*tried, bad._replace(score=None)], sampler="tpe"
     )
@@ -158,7 +158,7 @@ def test_a_score_that_is_no_number_is_none(score):
 
 def test_tpe_takes_a_space_with_nothing_to_choose():
     space = parse_space({UNITS: 8, DROPOUT: 0.5}, BASE)
-    tried = [Tried(number, {UNITS: 8, DROPOUT: 0.5}, 1.0) for number in range(12)]
+    tried = [FinishedTrial(number, {UNITS: 8, DROPOUT: 0.5}, 1.0) for number in range(12)]
     assert point_at(space, 12, tried, sampler="tpe") == {UNITS: 8, DROPOUT: 0.5}
 
 
@@ -169,9 +169,9 @@ def test_tpe_says_nothing(capfd):
 
 def test_a_search_of_hundreds_of_trials_goes_on_as_it_would_have():
     space = space_of()
-    tried = [Tried(number, point_at(space, number), float(number % 17)) for number in range(300)]
+    tried = [FinishedTrial(number, point_at(space, number), float(number % 17)) for number in range(300)]
     ahead = point_at(space, 300, tried, sampler="tpe")
-    assert point_at(space, 300, [Tried(*json.loads(json.dumps(one))) for one in tried], sampler="tpe") == ahead
+    assert point_at(space, 300, [FinishedTrial(*json.loads(json.dumps(one))) for one in tried], sampler="tpe") == ahead
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS
-from cluster.search.space.space import DEFAULT_SEARCH, at_point, parse_space, read_search, space_differences
+from cluster.search.space.space import DEFAULT_SEARCH, apply_point, parse_space, read_search, space_differences
 
 BASE = TrainRun()
 RATE, UNITS, DROPOUT = "optimizer.learning_rate", "model.hidden_size", "model.dropout"
@@ -85,7 +85,7 @@ def test_a_relation_between_keys_is_checked_against_the_base_and_what_is_fixed()
 
 
 def test_a_point_changes_its_keys_alone():
-    run = at_point(BASE, {RATE: 1, UNITS: 8, DROPOUT: 0.25, "model.trainable_from": None})
+    run = apply_point(BASE, {RATE: 1, UNITS: 8, DROPOUT: 0.25, "model.trainable_from": None})
     assert run == replace(
         BASE, model=ModelConfig(hidden_size=8, dropout=0.25), optimizer=replace(BASE.optimizer, learning_rate=1.0)
     )
@@ -102,7 +102,7 @@ def test_a_point_changes_its_keys_alone():
 )
 def test_a_point_outside_the_configuration_is_refused(point, message):
     with pytest.raises(ValueError, match=message):
-        at_point(BASE, point)
+        apply_point(BASE, point)
 
 
 def test_a_file_is_read_in_its_order(file):
