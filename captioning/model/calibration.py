@@ -28,7 +28,7 @@ def calibrate(model: CaptionModel, images: Tensor, config: ModelConfig) -> None:
     """
     if config.weights == "none" and config.trainable_from:
         _standardize_layers(model, images)
-    features = torch.cat([model.look(chunk) for chunk in images.split(_CHUNK)])
+    features = torch.cat([model.encode(chunk) for chunk in images.split(_CHUNK)])
     model.decoder.calibrate(features)
 
 

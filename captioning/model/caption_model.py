@@ -43,10 +43,17 @@ class CaptionModel(nn.Module):
             (M, V) logits for the M targets of ``batch.targets()``, in its order.
         """
         keys = None if dropout_seed is None else DropoutKeys.of(dropout_seed, batch.position, batch.caption)
-        features = self.look(batch.images)
+        features = self.encode(batch.images)
         hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys)
         return self.decoder.score(hidden[batch.tokens[:, 1:] != PAD])
 
-    def look(self, images: Tensor) -> Tensor:
-        """Return (B, R, C) features of images, (B, 3, S, S) uint8; features, of any float type, stay what they are."""
+    def encode(self, images: Tensor) -> Tensor:
+        """Run the encoder, unless it has run already.
+
+        Args:
+            images: (B, 3, S, S) uint8; or features, (B, R, C) of any float type, which pass through.
+
+        Returns:
+            (B, R, C) features of the encoder's type.
+        """
         return images.to(self.encoder.mean.dtype) if images.is_floating_point() else self.encoder(images)

@@ -149,4 +149,4 @@ def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_w
 
 @torch.no_grad()
 def _with_features(model: CaptionModel, part: CaptionBatch) -> CaptionBatch:
-    return part._replace(images=model.look(part.images).half())
+    return part._replace(images=model.encode(part.images).half())

@@ -82,7 +82,7 @@ def caption_scores(
     for batch in batches:
         found = beam_search(
             model.decoder,
-            model.look(batch.to(device).images),
+            model.encode(batch.to(device).images),
             beam_size=run.validation.beam_size,
             max_words=run.training.max_caption_words,
         )

@@ -25,7 +25,7 @@ def trained(folder, shard_set, num_steps, *, name=None, version=None):
     torch.manual_seed(0)
     model = CaptionModel(MODEL, vocabulary_size=len(shard_set.vocabulary))
     with torch.no_grad():
-        batch = batch._replace(images=model.look(batch.images))
+        batch = batch._replace(images=model.encode(batch.images))
     optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.02)
     for _ in range(num_steps):
         optimizer.zero_grad()
