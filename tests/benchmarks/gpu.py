@@ -1,0 +1,307 @@
+"""Training and captioning on one GPU: correctness against the CPU, and speed beside a plain PyTorch loop.
+
+Examples:
+    python tests/benchmarks/gpu.py
+    python tests/benchmarks/gpu.py --backbone squeezenet1_1 --image-size 64 --batch-size 8 --steps 2    # on a CPU
+
+Needs torch, torchvision, numpy, Pillow and rich alone, no Ray or MLflow. The peer is the usual loop of a tutorial: an
+encoder without gradients, ``nn.LSTM`` over packed captions, mean cross-entropy and AdamW, on the same batch in the same
+run. Ratios are our images per second over the peer's: above 1 is faster.
+"""
+
+import argparse
+import io
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.data.batches import CaptionBatch, CaptionedJpeg, make_batch
+from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioning.generation.beam_search import beam_search
+from captioning.model.caption_model import CaptionModel
+from captioning.model.encoder import Encoder
+from captioning.training.loop import TrainingState, train
+from captioning.training.optimizer import build_optimizer
+
+_NUM_WORDS = 10_000
+_WORDS_PER_CAPTION, _CAPTIONS_PER_IMAGE = 10, 5
+_WARMUP_STEPS = 3
+_MOST_WORDS = 20
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Print the checks and the table."""
+    arguments = _arguments()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _console.print(
+        f"{_name(device)}, torch {torch.__version__}, {arguments.backbone}, {arguments.image_size} px, seed 0"
+    )
+    vocabulary = Vocabulary([*SPECIAL_WORDS, *(f"w{number}" for number in range(_NUM_WORDS))])
+    batch = _batch(arguments, vocabulary)
+    _check_against_cpu(arguments, vocabulary, batch, device)
+    _check_resume(arguments, vocabulary, batch, device)
+    if device.type == "cuda":
+        _console.print(f"host waits for the device: {_num_syncs(arguments, vocabulary, batch, device)} a step")
+    _console.print(f"\n{'what':<44}{'ours, images/s':>16}{'peer, images/s':>16}{'ratio':>8}")
+    for precision in ("fp32", "bf16"):
+        for trainable_from in (None, arguments.trainable_from):
+            _time_training(arguments, vocabulary, batch, device, precision=precision, trainable_from=trainable_from)
+    _time_captioning(arguments, vocabulary, batch, device)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet152")
+    parser.add_argument("--trainable-from", default="layer4", help="stage that trains in every second row")
+    parser.add_argument("--image-size", type=int, default=224, help="pixels a side")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per step")
+    parser.add_argument("--hidden-size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=20, help="timed steps per row")
+    return parser.parse_args()
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _batch(arguments: argparse.Namespace, vocabulary: Vocabulary) -> CaptionBatch:
+    generator = np.random.default_rng(0)
+    samples = [
+        CaptionedJpeg(
+            key=f"{number:06}",
+            position=number,
+            jpeg=_jpeg(generator, arguments.image_size),
+            captions=tuple(
+                " ".join(f"w{word}" for word in generator.integers(0, _NUM_WORDS, _WORDS_PER_CAPTION))
+                for _ in range(_CAPTIONS_PER_IMAGE)
+            ),
+            shard="train-000000.tar",
+        )
+        for number in range(arguments.batch_size)
+    ]
+    return make_batch(samples, vocabulary, model=_model_config(arguments), max_caption_words=30, augmentation=None)
+
+
+def _jpeg(generator: np.random.Generator, size_px: int) -> bytes:
+    corners = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(corners).resize((size_px, size_px), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _model_config(arguments: argparse.Namespace, *, trainable_from: str | None = None) -> ModelConfig:
+    return ModelConfig(
+        backbone=arguments.backbone,
+        weights="none",
+        trainable_from=trainable_from,
+        image_size_px=arguments.image_size,
+        hidden_size=arguments.hidden_size,
+        embedding_size=arguments.hidden_size,
+    )
+
+
+def _state(config: ModelConfig, vocabulary: Vocabulary, device: torch.device) -> TrainingState:
+    torch.manual_seed(0)
+    model = CaptionModel(config, vocabulary_size=len(vocabulary)).to(device)
+    return TrainingState(model, build_optimizer(model, OptimizerConfig(warmup_steps=1)))
+
+
+def _losses(state: TrainingState, batch: CaptionBatch, device: torch.device, *, steps: int, until: int) -> list[float]:
+    """Train for some steps of a training of ``until`` steps; return the losses."""
+    results = train(
+        state,
+        state.model,
+        ([batch] for _ in range(steps)),
+        optimizer_config=OptimizerConfig(warmup_steps=1),
+        config=TrainingConfig(batch_size=batch.num_images),
+        num_steps=until,
+        device=device,
+    )
+    return [result.loss_nats for result in results]
+
+
+def _check_against_cpu(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
+) -> None:
+    few = batch.without(range(8, batch.num_images))
+    config = _model_config(arguments)
+    here, there = (_losses(_state(config, vocabulary, one), few, one, steps=2, until=2) for one in (CPU, device))
+    worst = max(abs(a - b) / a for a, b in zip(here, there, strict=True))
+    _console.print(f"loss of two fp32 steps, device against CPU: {worst:.1e} relative difference; dropout included")
+
+
+def _check_resume(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
+) -> None:
+    config = _model_config(arguments, trainable_from=arguments.trainable_from)
+    whole = _state(config, vocabulary, device)
+    _losses(whole, batch, device, steps=4, until=4)
+    first = _state(config, vocabulary, device)
+    _losses(first, batch, device, steps=2, until=4)
+    second = _state(config, vocabulary, device)
+    second.model.load_state_dict(first.model.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.step = first.step
+    _losses(second, batch, device, steps=2, until=4)
+    differences = [
+        float((tensor - whole.model.state_dict()[name]).abs().max()) if tensor.is_floating_point() else 0.0
+        for name, tensor in second.model.state_dict().items()
+    ]
+    _console.print(f"weights of 2 + 2 steps against 4: largest difference {max(differences):.1e}")
+
+
+def _num_syncs(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
+) -> float:
+    """Return how often a step makes the host wait, as torch's own debug mode counts it."""
+    state = _state(_model_config(arguments), vocabulary, device)
+    _losses(state, batch, device, steps=2, until=100)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        _losses(state, batch, device, steps=4, until=100)
+        torch.cuda.set_sync_debug_mode("default")
+    found = [str(one.filename).rpartition("captioning/")[2] + f":{one.lineno}" for one in caught]
+    for place in sorted(set(found)):
+        _console.print(f"  {found.count(place) / 4:g} a step at {place}")
+    return len(found) / 4
+
+
+def _time_training(
+    arguments: argparse.Namespace,
+    vocabulary: Vocabulary,
+    batch: CaptionBatch,
+    device: torch.device,
+    *,
+    precision: str,
+    trainable_from: str | None,
+) -> None:
+    config = _model_config(arguments, trainable_from=trainable_from)
+    state = _state(config, vocabulary, device)
+    settings = TrainingConfig(batch_size=batch.num_images, precision=precision)  # type: ignore[arg-type]
+    steps = train(
+        state,
+        state.model,
+        _endless(batch),
+        optimizer_config=OptimizerConfig(),
+        config=settings,
+        num_steps=10**6,
+        device=device,
+    )
+    ours = _rate(lambda: next(steps), arguments.steps, batch.num_images, device)
+    peer = Peer(CaptionModel(config, vocabulary_size=len(vocabulary)).encoder, arguments.hidden_size, len(vocabulary))
+    peer.to(device)
+    optimizer = torch.optim.AdamW(parameter for parameter in peer.parameters() if parameter.requires_grad)
+    theirs = _rate(
+        lambda: _peer_step(peer, optimizer, batch.to(device), use_bf16=precision == "bf16"),
+        arguments.steps,
+        batch.num_images,
+        device,
+    )
+    encoder = f"trained from {trainable_from}" if trainable_from else "frozen"
+    _print_row(f"training, {precision}, encoder {encoder}", ours, theirs)
+
+
+def _time_captioning(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
+) -> None:
+    model = _state(_model_config(arguments), vocabulary, device).model
+    peer = Peer(model.encoder, arguments.hidden_size, len(vocabulary)).to(device)
+    images, num_batches = batch.images.to(device), max(2, arguments.steps // 4)
+
+    @torch.no_grad()
+    def caption(beam_size: int) -> None:
+        beam_search(model.decoder, model.encode(images), beam_size=beam_size, max_words=_MOST_WORDS)
+
+    theirs = _rate(lambda: peer.caption(images), num_batches, len(images), device)
+    for beam_size in (1, 3):
+        ours = _rate(partial(caption, beam_size), num_batches, len(images), device)
+        _print_row(f"captioning, beam {beam_size} (peer: greedy)", ours, theirs)
+
+
+def _endless(batch: CaptionBatch) -> Iterator[Sequence[CaptionBatch]]:
+    while True:
+        yield [batch]
+
+
+class Peer(nn.Module):
+    """The tutorial's model over the same encoder: pooled features, then an LSTM over packed captions.
+
+    Args:
+        encoder: of our model.
+        size: units of embedding and LSTM.
+        num_words: in the vocabulary.
+    """
+
+    def __init__(self, encoder: Encoder, size: int, num_words: int) -> None:
+        super().__init__()
+        self.encoder, self.project = encoder, nn.Linear(encoder.num_channels, size)
+        self.embedding, self.lstm = nn.Embedding(num_words, size), nn.LSTM(size, size, batch_first=True)
+        self.score = nn.Linear(size, num_words)
+
+    def forward(self, batch: CaptionBatch, lengths: Tensor) -> Tensor:
+        """Return (M, V) logits of the packed targets."""
+        features = self.project(self.encoder(batch.images).mean(1))[batch.image_of_caption]
+        words = torch.cat([features[:, None], self.embedding(batch.tokens[:, 1:-1])], dim=1)
+        packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        return self.score(self.lstm(packed)[0].data)
+
+    @torch.no_grad()
+    def caption(self, images: Tensor) -> Tensor:
+        """Return (B, T) words, the most probable one at each step."""
+        inputs, state, words = self.project(self.encoder(images).mean(1))[:, None], None, []
+        for _ in range(_MOST_WORDS):
+            hidden, state = self.lstm(inputs, state)
+            words.append(self.score(hidden[:, 0]).argmax(1))
+            inputs = self.embedding(words[-1])[:, None]
+        return torch.stack(words, 1)
+
+
+def _peer_step(peer: Peer, optimizer: torch.optim.Optimizer, batch: CaptionBatch, *, use_bf16: bool) -> None:
+    lengths = (batch.tokens[:, 1:] != 0).sum(1).cpu()
+    packed = nn.utils.rnn.pack_padded_sequence(batch.tokens[:, 1:], lengths, batch_first=True, enforce_sorted=False)
+    with torch.autocast(batch.tokens.device.type, dtype=torch.bfloat16, enabled=use_bf16):
+        loss = nn.functional.cross_entropy(peer(batch, lengths), packed.data)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def _rate(step: Callable[[], object], num_steps: int, num_images: int, device: torch.device) -> float:
+    """Return images per second over some steps, after a few that are not timed."""
+    for _ in range(_WARMUP_STEPS):
+        step()
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(num_steps):
+        step()
+    _wait(device)
+    return num_steps * num_images / (time.perf_counter() - started)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _print_row(what: str, ours: float, peer: float) -> None:
+    _console.print(f"{what:<44}{ours:>16,.0f}{peer:>16,.0f}{ours / peer:>8.2f}")
+
+
+CPU = torch.device("cpu")
+
+if __name__ == "__main__":
+    main()
