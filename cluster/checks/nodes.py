@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cluster.checks.probe import LOOK_SECONDS, Question, Report, go_on, look
+from cluster.resources.placement import task_on
 from cluster.runs.checkpoint_store import CheckpointStore
 
 _ANSWER_SECONDS = 30.0
@@ -92,15 +93,11 @@ def _ask_here(question: Question) -> list[Answer]:
 
 def _ask_all(question: Question) -> list[Answer]:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = live_nodes()
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = {}
+    nodes, asked = live_nodes(), {}
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
         own = replace(question, use_gpu=question.use_gpu and _num_gpus(nodes[node]) > 0)
-        asked[task.options(scheduling_strategy=there).remote(own)] = node
+        asked[task_on(node, look).remote(own)] = node
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
     for reference in silent:
         ray.cancel(reference, force=True)
