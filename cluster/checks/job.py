@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from captioning.model.weights import is_weights_file
 from cluster.checks.data import check_data
-from cluster.checks.nodes import Answer, ask_nodes, live_nodes
+from cluster.checks.nodes import Answer, ask_nodes
 from cluster.checks.probe import Question, tracker_of, versions
 from cluster.checks.result import NAMES, Check, check_capacity_result, failed
 from cluster.config import TrainRun, without_credentials
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import check_capacity
+from cluster.resources.gcs import list_nodes
 from cluster.resources.session import named_address
 from cluster.tracking.client import check_tracker, tracking_uri
 from shards.features.manifest import FEATURES_NAME
@@ -44,7 +45,7 @@ def check_job(
         tracker=tracker_of(tracking_uri(run.tracking, run.storage)),
         use_gpu=run.cluster.use_gpu,
     )
-    answers = ask_nodes(question, is_embedded=len(live_nodes()) == 1 and named_address(run.cluster) is None)
+    answers = ask_nodes(question, is_embedded=len(list_nodes()) == 1 and named_address(run.cluster) is None)
     found = [
         *judge(run, answers, needs_tracker=needs_tracker),
         _resources(run),

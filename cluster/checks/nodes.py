@@ -6,12 +6,13 @@ A task on a node that is cut off hangs for ever: whoever asks does not wait long
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cluster.checks.probe import LOOK_SECONDS, Question, Report, go_on, look
+from cluster.resources.gcs import Node, list_nodes
 from cluster.resources.placement import task_on
 from cluster.runs.checkpoint_store import CheckpointStore
 
@@ -24,14 +25,12 @@ class Answer(NamedTuple):
 
     Attributes:
         address: of the node.
-        is_here: whether this process runs on it.
         num_gpus: that it has.
         report: None if there is none.
         fault: why there is none.
     """
 
     address: str
-    is_here: bool
     num_gpus: float
     report: Report | None
     fault: str = ""
@@ -86,41 +85,34 @@ def _is_done_in_time(work: Callable[[], None]) -> bool:
 
 
 def _ask_here(question: Question) -> list[Answer]:
-    (node,) = live_nodes().values()
-    asked = replace(question, use_gpu=question.use_gpu and _num_gpus(node) > 0)
-    return [Answer(node["NodeManagerAddress"], True, _num_gpus(node), look(asked))]
+    (node,) = list_nodes()
+    return [Answer(node.address, _num_gpus(node), look(_for_node(question, node)))]
 
 
 def _ask_all(question: Question) -> list[Answer]:
     import ray
 
-    nodes, asked = live_nodes(), {}
-    for node in nodes:
-        own = replace(question, use_gpu=question.use_gpu and _num_gpus(nodes[node]) > 0)
-        asked[task_on(node, look).remote(own)] = node
+    asked = {task_on(node.id, look).remote(_for_node(question, node)): node for node in list_nodes()}
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
     for reference in silent:
         ray.cancel(reference, force=True)
-    alive, here = live_nodes(), ray.get_runtime_context().get_node_id()
+    alive = {node.id for node in list_nodes()}
     answers = []
     for reference, node in asked.items():
         found = _report(reference) if reference in answered else f"gave no answer within {_ANSWER_SECONDS:g} s"
-        if found and (node in alive or isinstance(found, Report)):
+        if found and (node.id in alive or isinstance(found, Report)):
             report, fault = (found, "") if isinstance(found, Report) else (None, found)
-            place = nodes[node]["NodeManagerAddress"], node == here, _num_gpus(nodes[node])
-            answers.append(Answer(*place, report, fault))
+            answers.append(Answer(node.address, _num_gpus(node), report, fault))
     return answers
 
 
-def live_nodes() -> dict[str, dict[str, Any]]:
-    """Return what Ray tells of the nodes that live, by id."""
-    import ray
-
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+def _for_node(question: Question, node: Node) -> Question:
+    """Return the question without the one for GPUs if the node has none."""
+    return replace(question, use_gpu=question.use_gpu and _num_gpus(node) > 0)
 
 
-def _num_gpus(node: Mapping[str, Any]) -> float:
-    return node["Resources"].get("GPU", 0.0)
+def _num_gpus(node: Node) -> float:
+    return node.total.get("GPU", 0.0)
 
 
 def _report(reference: Any) -> Report | str | None:  # noqa: ANN401  Ray's references have no type

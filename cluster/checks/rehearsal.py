@@ -15,7 +15,7 @@ from cluster.config import TrainRun
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import NodeCapacity, capacity_by_node, check_capacity, resources_per_worker
-from cluster.resources.gcs import node_resources
+from cluster.resources.gcs import list_nodes
 from cluster.resources.session import cluster_session, named_address
 
 _NUM_STEPS = 2  # the first is slower than those to come
@@ -69,7 +69,7 @@ def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> R
     """
     is_own = named_address(run.cluster) is None
     with cluster_session(run.cluster):
-        room, nodes = check_capacity(run.cluster), capacity_by_node(node_resources(), run.cluster)
+        room, nodes = check_capacity(run.cluster), capacity_by_node(list_nodes(), run.cluster)
         most = max(room.total, room.autoscaled)
         num_workers = min(run.cluster.max_workers, most)
         if not is_own:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster.config import ClusterConfig
-from cluster.resources.gcs import NodeGroup, NodeResources, autoscaled_groups, node_resources
+from cluster.resources.gcs import Node, NodeGroup, autoscaled_groups, list_nodes
 
 
 class Capacity(NamedTuple):
@@ -25,7 +25,7 @@ class NodeCapacity(NamedTuple):
 
 def require_capacity(
     config: ClusterConfig,
-    nodes: Sequence[NodeResources],
+    nodes: Sequence[Node],
     *,
     groups: Sequence[NodeGroup] = (),
     flag: str = "--cluster.num-workers",
@@ -57,7 +57,7 @@ def require_capacity(
     return Capacity(fitting, sum(node.free for node in rooms), started)
 
 
-def capacity_by_node(nodes: Iterable[NodeResources], config: ClusterConfig) -> list[NodeCapacity]:
+def capacity_by_node(nodes: Iterable[Node], config: ClusterConfig) -> list[NodeCapacity]:
     """Return how many workers each node can hold."""
     wanted = resources_per_worker(config)
     return [NodeCapacity(node.address, _fitting(node.total, wanted), _fitting(node.free, wanted)) for node in nodes]
@@ -87,9 +87,9 @@ def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers"
     Raises:
         ValueError: they cannot, now or ever.
     """
-    return require_capacity(config, node_resources(), groups=autoscaled_groups(), flag=flag)
+    return require_capacity(config, list_nodes(), groups=autoscaled_groups(), flag=flag)
 
 
 def capacity(config: ClusterConfig) -> int:
     """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    return sum(node.total for node in capacity_by_node(node_resources(), config))
+    return sum(node.total for node in capacity_by_node(list_nodes(), config))

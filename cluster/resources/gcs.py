@@ -14,15 +14,20 @@ _ALIVE_SECONDS = 5
 _NO_LIMIT = 10_000
 
 
-class NodeShare(NamedTuple):
-    """A living node, and what of it is free."""
+class Node(NamedTuple):
+    """A living node.
+
+    Attributes:
+        id: Ray's id, in hex.
+        address: its IP address.
+        total: all resources of the node, by name.
+        free: the part of them that nobody has reserved.
+    """
 
     id: str
     address: str
-    cpus_free: float
-    cpus: float
-    gpus_free: float
-    gpus: float
+    total: Mapping[str, float]
+    free: Mapping[str, float]
 
 
 class Actor(NamedTuple):
@@ -60,14 +65,6 @@ class Tables(NamedTuple):
     dead_jobs: frozenset[str]
     actors: list[Actor]
     groups: list[Group]
-
-
-class NodeResources(NamedTuple):
-    """What a living node has, by the resource's name, and what of it nobody uses."""
-
-    address: str
-    total: Mapping[str, float]
-    free: Mapping[str, float]
 
 
 class NodeGroup(NamedTuple):
@@ -124,36 +121,16 @@ def autoscaled_groups() -> list[NodeGroup]:
     ]
 
 
-def list_nodes() -> list[NodeShare]:
+def list_nodes() -> list[Node]:
     """Return the living nodes."""
     import ray
     from ray._private.state import available_resources_per_node
 
     free = available_resources_per_node()
     return [
-        NodeShare(
-            id=node["NodeID"],
-            address=node["NodeManagerAddress"],
-            cpus_free=free.get(node["NodeID"], {}).get("CPU", 0.0),
-            cpus=node["Resources"].get("CPU", 0.0),
-            gpus_free=free.get(node["NodeID"], {}).get("GPU", 0.0),
-            gpus=node["Resources"].get("GPU", 0.0),
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-
-
-def node_resources() -> list[NodeResources]:
-    """Return the resources of every living node."""
-    import ray
-    from ray._private.state import available_resources_per_node
-
-    free = available_resources_per_node()
-    return [
-        NodeResources(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
-        for node in ray.nodes()
-        if node["Alive"]
+        Node(row["NodeID"], row["NodeManagerAddress"], row["Resources"], free.get(row["NodeID"], {}))
+        for row in ray.nodes()
+        if row["Alive"]
     ]
 
 

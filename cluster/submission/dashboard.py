@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cluster.resources.gcs import NodeResources
+from cluster.resources.gcs import Node
 
 _MOST_NODES = 10_000
 _OF_NO_AUTOSCALER = "node_"  # how Ray calls the kind of a node that nobody started for it
@@ -19,7 +19,7 @@ class Overview(NamedTuple):
             nothing at all of Ray's second autoscaler.
     """
 
-    nodes: list[NodeResources]
+    nodes: list[Node]
     python: str
     may_grow: bool
 
@@ -42,9 +42,8 @@ def overview_of(ask: Callable[[str, Mapping[str, Any]], Any]) -> Overview:
     )
 
 
-def _node(row: Mapping[str, Any], used: Mapping[str, tuple[float, float]]) -> NodeResources:
+def _node(row: Mapping[str, Any], used: Mapping[str, tuple[float, float]]) -> Node:
     total = row["resources_total"]
     # Some names, such as accelerator_type:H100, come in another spelling there, and pass as free.
-    return NodeResources(
-        row["node_ip"], total, {name: amount - used.get(name, (0.0, 0.0))[0] for name, amount in total.items()}
-    )
+    free = {name: amount - used.get(name, (0.0, 0.0))[0] for name, amount in total.items()}
+    return Node(row["node_id"], row["node_ip"], total, free)

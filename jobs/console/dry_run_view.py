@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cluster.checks.result import Check
 from cluster.config import ClusterConfig
 from cluster.resources.capacity import capacity_by_node
-from cluster.resources.gcs import NodeResources
+from cluster.resources.gcs import Node
 from cluster.submission.archive import archive_size
 from cluster.submission.dashboard import Overview
 from cluster.submission.request import JobRequest, Placed
@@ -62,7 +62,9 @@ def describe(
     code = {"folder": archive.folder, "files": files, "num_bytes": num_bytes, "left_out": archive.left_out}
     sent = {"id": job_id, "entrypoint": request.entrypoint, "runtime_env": request.runtime_env}
     cluster = prospect and {
-        "nodes": [node._asdict() for node in prospect.overview.nodes],
+        "nodes": [
+            {"address": node.address, "total": node.total, "free": node.free} for node in prospect.overview.nodes
+        ],
         "python": prospect.overview.python,
         "workers": [room._asdict() for room in capacity_by_node(prospect.overview.nodes, workers)] if workers else [],
         "checks": prospect.checks,
@@ -101,7 +103,7 @@ def _show_cluster(prospect: Prospect, workers: ClusterConfig | None) -> None:
     show_table("Checks from here", ("what", "verdict", "found", "remedy"), checks)
 
 
-def _share(node: NodeResources, resource: str) -> str:
+def _share(node: Node, resource: str) -> str:
     return f"{node.free.get(resource, 0.0):g}/{node.total.get(resource, 0.0):g}"
 
 

@@ -10,7 +10,7 @@ import pytest
 from cluster.checks import rehearsal
 from cluster.config import ClusterConfig, TrainRun
 from cluster.data.shard_set import ShardSet
-from cluster.resources.gcs import node_resources
+from cluster.resources.gcs import list_nodes
 from jobs.cli import run_job
 
 pytestmark = pytest.mark.cluster
@@ -66,7 +66,7 @@ def test_a_search_is_estimated_likewise(dry):
 def run(session):
     """Return a run on a cluster that is as free again as before the last one."""
     deadline = time.monotonic() + 20
-    while not all(node.free.get("CPU") == node.total["CPU"] for node in node_resources()):
+    while not all(node.free.get("CPU") == node.total["CPU"] for node in list_nodes()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return TrainRun(cluster=ClusterConfig(address="auto"))

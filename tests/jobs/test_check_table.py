@@ -6,7 +6,7 @@ import json
 import pytest
 
 from cluster.checks.result import Check
-from cluster.resources.gcs import Group, NodeShare, Tables
+from cluster.resources.gcs import Group, Node, Tables
 from jobs.check import main
 from jobs.cli import run_job
 
@@ -20,7 +20,8 @@ def pretended(monkeypatch, capsys):
     def run(groups, *arguments, stuck=(), checks=()):
         monkeypatch.setattr("cluster.resources.session.cluster_session", lambda config: contextlib.nullcontext())
         monkeypatch.setattr(
-            "cluster.resources.gcs.list_nodes", lambda: [NodeShare("n" * 56, "10.0.0.1", 3.0, 4.0, 0.0, 1.0)]
+            "cluster.resources.gcs.list_nodes",
+            lambda: [Node("n" * 56, "10.0.0.1", {"CPU": 4.0, "GPU": 1.0}, {"CPU": 3.0})],
         )
         monkeypatch.setattr("cluster.resources.gcs.read_tables", lambda: Tables(frozenset({"02000000"}), [], groups))
         monkeypatch.setattr("cluster.resources.leftovers.remove", lambda leftovers: leftovers if stuck else [])

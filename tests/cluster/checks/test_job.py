@@ -20,8 +20,7 @@ def run(tmp_path):
 def verdicts(run, *nodes, **options):
     """Return the checks by name of a cluster whose nodes found these faults."""
     answers = [
-        Answer(f"10.0.0.{number}", number == 1, 1.0, Report(versions(), faults))
-        for number, faults in enumerate(nodes, start=1)
+        Answer(f"10.0.0.{number}", 1.0, Report(versions(), faults)) for number, faults in enumerate(nodes, start=1)
     ]
     return {check.name: check for check in judge(run, answers, **options)}
 
@@ -52,13 +51,13 @@ def test_a_fault_of_one_node_refuses_the_job(run, name, subject, message):
 
 def test_gpus_are_asked_of_the_nodes_that_have_any(run):
     asked = replace(run, cluster=ClusterConfig(use_gpu=True))
-    assert judge(asked, [Answer("10.0.0.1", True, 0.0, Report(versions(), {}))])[-1] == Check(
+    assert judge(asked, [Answer("10.0.0.1", 0.0, Report(versions(), {}))])[-1] == Check(
         name="gpu", verdict="not asked", found="no node has a GPU"
     )
 
 
 def test_a_node_that_gives_no_answer_refuses_the_job(run):
-    answers = [Answer("10.0.0.2", False, 0.0, None, "gave no answer within 30 s")]
+    answers = [Answer("10.0.0.2", 0.0, None, "gave no answer within 30 s")]
     with pytest.raises(
         ConnectionError, match=r"1 of 1 nodes do not answer, first 10\.0\.0\.2 \(gave no .*; restart these nodes"
     ):
@@ -71,7 +70,7 @@ def test_another_version_on_a_node_refuses_the_job(run):
         ValueError,
         match=r"node 10\.0\.0\.2 has another version than this machine \(Python 3\.9\.1, not 3.*; install the same",
     ):
-        require(judge(run, [Answer("10.0.0.2", False, 0.0, report)]))
+        require(judge(run, [Answer("10.0.0.2", 0.0, report)]))
 
 
 def test_a_tracker_that_only_the_driver_reaches_is_a_warning(run):

@@ -228,11 +228,11 @@ def test_nodes_that_the_autoscaler_may_start_count(two_nodes):
 
 
 def test_a_node_that_dies_over_the_question_is_not_asked_of(two_nodes, monkeypatch, run):
-    alive = nodes.live_nodes()
-    gone = "e" * len(next(iter(alive)))  # known alive a moment ago
-    answers = iter([alive, alive | {gone: next(iter(alive.values()))}, alive])
-    monkeypatch.setattr(nodes, "live_nodes", lambda: next(answers))
-    monkeypatch.setattr("cluster.checks.job.live_nodes", lambda: next(answers))
+    alive = nodes.list_nodes()
+    gone = alive[0]._replace(id="e" * len(alive[0].id))  # known alive a moment ago
+    answers = iter([alive, [*alive, gone], alive])
+    monkeypatch.setattr(nodes, "list_nodes", lambda: next(answers))
+    monkeypatch.setattr("cluster.checks.job.list_nodes", lambda: next(answers))
     assert check_job(run)[0].found == "every node answers (2)"
 
 

@@ -3,9 +3,9 @@ import pytest
 from cluster.checks.result import check_capacity_result
 from cluster.config import ClusterConfig
 from cluster.resources.capacity import Capacity, capacity_by_node, require_capacity
-from cluster.resources.gcs import NodeGroup, NodeResources
+from cluster.resources.gcs import Node, NodeGroup
 
-NODES = [NodeResources("10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), NodeResources("10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
+NODES = [Node("n", "10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), Node("n", "10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
 BIG = NodeGroup("big", {"CPU": 8.0}, 2)
 
 

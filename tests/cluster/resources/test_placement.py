@@ -26,5 +26,5 @@ def test_a_task_runs_on_its_node_though_others_have_taken_the_cpus(session):
 
 @pytest.mark.cluster
 def test_a_task_on_a_node_that_is_gone_fails_and_runs_nowhere_else(session):
-    with pytest.raises(ray.exceptions.TaskUnschedulableError, match="node specified via .* exist any more"):
+    with pytest.raises(ray.exceptions.TaskUnschedulableError, match=r"node specified via .* exist any more"):
         ray.get(task_on("a" * 56, platform.node).remote(), timeout=60)

@@ -7,13 +7,13 @@ import pytest
 
 from cluster.checks.result import require
 from cluster.config import ClusterConfig
-from cluster.resources.gcs import NodeResources
+from cluster.resources.gcs import Node
 from cluster.submission.dashboard import Overview, overview_of
 from cluster.submission.precheck import OLDEST_PYTHON, check_outside
 from tests.support.repository import ROOT
 
-ELSEWHERE = [NodeResources("192.0.2.77", {"CPU": 2.0}, {"CPU": 2.0})]
-HERE = [NodeResources("127.0.0.1", {"CPU": 2.0}, {"CPU": 2.0})]
+ELSEWHERE = [Node("n", "192.0.2.77", {"CPU": 2.0}, {"CPU": 2.0})]
+HERE = [Node("n", "127.0.0.1", {"CPU": 2.0}, {"CPU": 2.0})]
 
 
 def answers(*, kind="node_ab", used=0.5):
@@ -37,7 +37,7 @@ def asked(documents):
 
 
 def test_living_nodes_are_told_with_what_is_free_of_them():
-    node = NodeResources("10.0.0.1", {"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.5, "GPU": 1.0})
+    node = Node("ab", "10.0.0.1", {"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.5, "GPU": 1.0})
     assert asked(answers()) == Overview([node], "3.11.7", may_grow=False)
 
 
@@ -93,7 +93,7 @@ def test_of_a_cluster_whose_nodes_are_not_known_no_room_is_told():
     assert found(Overview([], "", may_grow=True), workers=ClusterConfig(num_workers=3)) == {}
 
 
-WITH_GPU = [*ELSEWHERE, NodeResources("192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
+WITH_GPU = [*ELSEWHERE, Node("n", "192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ WITH_GPU = [*ELSEWHERE, NodeResources("192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"
         (ELSEWHERE, False, "failed", "leave out --num-gpus, or use other nodes"),
         (ELSEWHERE, True, "warning", "leave out --num-gpus, or use other nodes"),
         (WITH_GPU, False, "failed", "use --num-gpus 2 or other nodes"),
-        ([*WITH_GPU, NodeResources("192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
+        ([*WITH_GPU, Node("n", "192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
     ],
 )
 def test_gpus_of_the_jobs_own_process_must_be_on_one_node(nodes, may_grow, verdict, remedy):
