@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cluster.checks.probe import LOOK_SECONDS, Question, Report, go_on, look
+from cluster.errors import last_line
 from cluster.resources.gcs import Node, list_nodes
 from cluster.resources.placement import task_on
 from cluster.runs.checkpoint_store import CheckpointStore
 
 _ANSWER_SECONDS = 30.0
-_LONGEST_REASON = 200
 
 
 class Answer(NamedTuple):
@@ -123,6 +123,6 @@ def _report(reference: Any) -> Report | str | None:  # noqa: ANN401  Ray's refer
     try:
         return ray.get(reference)
     except RayTaskError as error:  # such as that our packages are not there, or are others
-        return f"cannot look: {str(error).strip().splitlines()[-1]}"[:_LONGEST_REASON]
+        return f"cannot look: {last_line(error)}"
     except RayError:
         return None

@@ -14,6 +14,7 @@ from captioning.training.optimizer import build_optimizer
 from cluster.config import TrainRun
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
+from cluster.errors import last_line, one_line
 from cluster.resources.capacity import NodeCapacity, capacity_by_node, check_capacity, resources_per_worker
 from cluster.resources.gcs import list_nodes
 from cluster.resources.session import cluster_session, named_address
@@ -98,12 +99,12 @@ def _measure_there(
     except RayTaskError as error:  # of the task's own, or that our packages are not there
         if isinstance(error.cause, ValueError | OSError):
             raise error.cause from None
-        return None, f"a step cannot be taken there: {str(error).strip().splitlines()[-1]}"
+        return None, f"a step cannot be taken there: {last_line(error)}"
     except GetTimeoutError:
         ray.cancel(asked, force=True)
         return None, f"two steps took more than {_MEASURE_SECONDS:g} s"
     except RayError as error:
-        return None, f"the process that took the steps is lost ({' '.join(str(error).split())[:200]})"
+        return None, f"the process that took the steps is lost ({one_line(error, with_kind=False)})"
 
 
 def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> Measured:

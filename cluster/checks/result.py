@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.config import ClusterConfig
+from cluster.errors import Refusal, Unreachable, found_and_remedy, one_line
 from cluster.resources.capacity import Capacity
 
 logger = logging.getLogger(__name__)
@@ -26,22 +27,22 @@ class Check:
 
     def __str__(self) -> str:
         """Say what was found and what to do, in one line."""
-        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+        return found_and_remedy(self.found, self.remedy)
 
 
 def require(checks: Sequence[Check]) -> None:
     """Log what is doubtful, and refuse a job that cannot work.
 
     Raises:
-        ConnectionError: the cluster or the tracker cannot be reached.
-        ValueError: something else is amiss.
+        Unreachable: the cluster or the tracker cannot be reached.
+        Refusal: another check failed.
     """
     for check in checks:
         if check.verdict == "warning":
             logger.warning("%s: %s", check.name, check)
     for check in checks:
         if check.verdict == "failed":
-            raise (ConnectionError if check.name in _CONNECTIONS else ValueError)(str(check))
+            raise (Unreachable if check.name in _CONNECTIONS else Refusal)(check.found, check.remedy)
 
 
 def unreachable(error: ConnectionError) -> list[Check]:
@@ -51,9 +52,10 @@ def unreachable(error: ConnectionError) -> list[Check]:
 
 
 def failed(name: str, error: Exception) -> Check:
-    """Return the check that an error ends, whose text is what was found and, after the last semicolon, a remedy."""
-    found, _, remedy = " ".join(str(error).split()).rpartition("; ")
-    return Check(name=name, verdict="failed", found=found or remedy, remedy=remedy if found else "")
+    """Return the result of a check that an error ended; only errors of our own have a remedy apart from their text."""
+    if isinstance(error, Refusal | Unreachable):
+        return Check(name=name, verdict="failed", found=error.found, remedy=error.remedy)
+    return Check(name=name, verdict="failed", found=one_line(error, with_kind=False, longest=None))
 
 
 def check_capacity_result(config: ClusterConfig, room: Capacity) -> Check:

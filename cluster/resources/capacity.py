@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster.config import ClusterConfig
+from cluster.errors import Refusal
 from cluster.resources.gcs import Node, NodeGroup, autoscaled_groups, list_nodes
 
 
@@ -39,7 +40,7 @@ def require_capacity(
         flag: that sets how many, for the message.
 
     Raises:
-        ValueError: there is no room for them, now or ever.
+        Refusal: there is no room for them, now or ever.
     """
     wanted = resources_per_worker(config)
     rooms = capacity_by_node(nodes, config)
@@ -50,9 +51,10 @@ def require_capacity(
         has = {name: sum(node.total.get(name, 0.0) for node in nodes) for name in wanted}
         autoscaler = f", and its autoscaler makes room for {started}" if groups else ""
         fewer = f"{flag} {max(fitting, started)}" if fitting or started else "less for each worker"
-        raise ValueError(
+        raise Refusal(
             f"{config.min_workers} workers of {_shown(wanted)} do not fit: the cluster's {len(nodes)} nodes have "
-            f"{_shown(has)}, enough for {fitting}{autoscaler}; use {fewer}, or a larger cluster"
+            f"{_shown(has)}, enough for {fitting}{autoscaler}",
+            f"use {fewer}, or a larger cluster",
         )
     return Capacity(fitting, sum(node.free for node in rooms), started)
 
@@ -85,7 +87,7 @@ def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers"
         flag: that sets how many, for the message.
 
     Raises:
-        ValueError: they cannot, now or ever.
+        Refusal: they cannot, now or ever.
     """
     return require_capacity(config, list_nodes(), groups=autoscaled_groups(), flag=flag)
 

@@ -104,8 +104,8 @@ def ask_version(address: str) -> str:
 def _rpc_error(error: Any) -> tuple[str, str]:  # noqa: ANN401  as above
     """Return the name of the status and the reason, in one line, of an error of gRPC's."""
     if not hasattr(error, "details"):
-        return "", f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return error.code().name, " ".join(str(error.details()).split())
+        return "", one_line(error)
+    return error.code().name, one_line(error.details() or "")
 
 
 def autoscaled_groups() -> list[NodeGroup]:

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.errors import one_line
+
 RUN = "python -m jobs.cli "
 """What runs a job on the cluster, where pip and uv of a runtime environment need plain ``python``."""
 COMMIT_KEY = "captioning.git_commit"
@@ -67,11 +69,15 @@ def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type
 def _reason(message: str) -> str:
     """Return how a job ended in one line: the error that it told last, or how Ray begins and ends what it says."""
     first, _, log = message.partition(", last available logs")
-    lines = [" ".join(line.split()) for line in log.splitlines()[1:] if line.strip()]
+    lines = _lines(log.partition("\n")[2])
     errors = [line for line in lines if line.startswith(_ERROR)]
     if errors:
         return errors[-1].removeprefix(_ERROR)
-    told = [" ".join(line.split()) for line in first.splitlines() if line.strip()]
+    summary = _lines(first)
     if lines:
-        return f"{told[0]}: {lines[-1]}"
-    return " ".join(told if len(told) <= _FEW_LINES else (told[0], told[-1]))
+        return f"{summary[0]}: {lines[-1]}"
+    return " ".join(summary if len(summary) <= _FEW_LINES else (summary[0], summary[-1]))
+
+
+def _lines(text: str) -> list[str]:
+    return [one_line(line, longest=None) for line in text.splitlines() if line.strip()]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from cluster.errors import last_line
 from cluster.resources.environment import set_library_defaults
 from cluster.submission.address import address_set, check_server, no_token, server_address
 from cluster.submission.dashboard import Overview, overview_of
@@ -209,8 +210,7 @@ class JobServer:
                 "look whether it still runs, or correct --address"
             ) from error
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise RuntimeError(f"the cluster at {self.address} refuses that: {reason}") from error
+            raise RuntimeError(f"the cluster at {self.address} refuses that: {last_line(error)}") from error
 
 
 class _Lines:

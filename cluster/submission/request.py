@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cluster.config import without_credentials
+from cluster.errors import one_line
 from cluster.git import COMMIT_VARIABLE, DIRTY_VARIABLE
 from cluster.job_progress import JOB_VARIABLE
 from cluster.settings import differences, flattened, is_name
@@ -140,7 +141,7 @@ def read_runtime_env(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"--runtime-env {file} does not exist; check its name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--runtime-env {file} is not YAML ({' '.join(str(error).split())}); mend it") from None
+        raise ValueError(f"--runtime-env {file} is not YAML ({one_line(error, with_kind=False)}); mend it") from None
     known = ", ".join(_RUNTIME_ENV_KEYS)
     if not isinstance(content, dict):
         raise ValueError(f"--runtime-env {file} holds no settings; write {known}, each with its value")

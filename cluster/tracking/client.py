@@ -15,6 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.errors import Refusal, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
     """Reach the tracker, making the embedded one if need be.
 
     Raises:
-        ConnectionError: nothing answers there.
-        ValueError: the address is none of MLflow's.
+        Unreachable: nothing answers there.
+        Refusal: the address is none of MLflow's.
     """
     uri = check_tracker(config, storage)
     if uri.startswith("sqlite:"):
@@ -50,20 +51,16 @@ def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
     """Return the tracker's address, at which something answers if it is a server's.
 
     Raises:
-        ConnectionError, ValueError: as ``connect`` does.
+        Unreachable, Refusal: as ``connect`` does.
     """
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
         _require_answer(uri, parts)
-    elif (
-        parts.scheme != "sqlite"
-        and "+" not in parts.scheme
-        and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks")
-    ):
-        raise ValueError(
-            f"tracking address {without_credentials(uri)} is none of MLflow's; "
-            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
+    elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
+        raise Refusal(
+            f"tracking address {without_credentials(uri)} is none of MLflow's",
+            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one",
         )
     return uri
 
@@ -73,9 +70,9 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise ConnectionError(
-            f"MLflow at {without_credentials(uri)} does not answer ({error}); "
-            "start the server, or correct --tracking.uri"
+        raise Unreachable(
+            f"MLflow at {without_credentials(uri)} does not answer ({error})",
+            "start the server, or correct --tracking.uri",
         ) from error
 
 
