@@ -28,7 +28,7 @@ from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
-    from cluster.checks.result import Check
+    from cluster.checks.result import CheckResult
     from cluster.resources.gcs import Node
     from cluster.resources.leftovers import Orphan
 
@@ -103,16 +103,16 @@ def main(arguments: Sequence[str]) -> None:
 
 def _look(*, is_cleaning: bool) -> _Seen:
     from cluster.resources.gcs import list_nodes, read_tables
-    from cluster.resources.leftovers import find_orphans, remove
+    from cluster.resources.leftovers import find_orphans, remove_orphans
 
     seen = _Seen(list_nodes(), find_orphans(read_tables()), [], [])
     if not is_cleaning:
         return seen
-    stuck = remove(seen.leftovers)
+    stuck = remove_orphans(seen.leftovers)
     return seen._replace(removed=[one for one in seen.leftovers if one not in stuck], stuck=stuck)
 
 
-def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
+def _show(address: str, seen: _Seen, checks: Sequence["CheckResult"]) -> None:
     if not seen.nodes:
         return
     shares = [
@@ -142,7 +142,7 @@ def _share(node: "Node") -> dict[str, object]:
     return amounts
 
 
-def _conclude(seen: _Seen, checks: Sequence["Check"]) -> None:
+def _conclude(seen: _Seen, checks: Sequence["CheckResult"]) -> None:
     """Raise what is amiss, in one line."""
     if seen.stuck:
         raise RuntimeError(

@@ -52,7 +52,7 @@ class JobState:
         return 0.0 if self.started is None else max(0.0, (self.ended or time.time()) - self.started)
 
 
-def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
+def job_state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
     """Return a job from what Ray's client says of it."""
     return JobState(
         id=job.submission_id,

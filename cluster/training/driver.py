@@ -110,7 +110,7 @@ class Driver:
     def _train(self, fit: Callable[[int], object]) -> str:
         number = 1
         while True:
-            leftovers.make_room()
+            leftovers.remove_leftovers()
             fitting = _Fit(lambda number=number: fit(number))
             fitting.start()
             ending = self._follow(fitting)

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.resources.environment import set_library_defaults
 from cluster.submission import job_server
-from cluster.submission.job import state_of
+from cluster.submission.job import job_state_of
 from cluster.submission.job_server import JobServer, _Lines
 from cluster.submission.request import submit
 from tests.support.http_server import answering
@@ -98,5 +98,5 @@ def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
         driver_exit_code=2,
         metadata=None,
     )
-    job = state_of(told)
+    job = job_state_of(told)
     assert (job.message, job.command, job.seconds, job.is_over) == (reason, "convert /a /b", 3.0, True)
