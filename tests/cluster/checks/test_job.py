@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.checks.data import check_home
 from cluster.checks.job import evaluate_reports
 from cluster.checks.nodes import NodeReport
 from cluster.checks.probe import ProbeResult, versions
-from cluster.checks.result import NAMES, CheckResult, failed, require, unreachable
+from cluster.checks.result import CheckResult, require
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 
 
@@ -91,21 +90,3 @@ def test_a_run_that_the_tracker_knows_goes_on_without_it(run, caplog):
     tracked = replace(run, tracking=TrackingConfig(uri="http://127.0.0.1:9"))
     require(list(verdicts(tracked, {}, needs_tracker=False).values()))
     assert "tracking: MLflow at http://127.0.0.1:9 does not answer" in caplog.text
-
-
-def test_without_a_cluster_nothing_else_is_asked():
-    checks = unreachable(ConnectionError("no Ray cluster reports at x:1 (refused); start it, or correct --address"))
-    assert [check.name for check in checks] == list(NAMES)
-    assert str(checks[0]) == "no Ray cluster reports at x:1 (refused); start it, or correct --address"
-
-
-def test_an_error_without_a_remedy_keeps_its_text():
-    assert failed("shards", ValueError("broken")) == CheckResult(name="shards", verdict="failed", found="broken")
-
-
-def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(
-        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
-    ):
-        check_home(tmp_path / "file" / "home")

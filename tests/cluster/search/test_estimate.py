@@ -1,11 +1,8 @@
-from dataclasses import replace
-
 import pytest
 
 from captioning.config import ModelConfig, TrainingConfig
-from cluster.checks.rehearsal import StepTiming, measure_step
+from cluster.checks.rehearsal import StepTiming
 from cluster.config import TrainRun
-from cluster.data.shard_set import ShardSet
 from cluster.search.estimate import estimate_search, expected_epochs
 from cluster.search.space.config import SearchConfig
 
@@ -31,22 +28,6 @@ def run(drawn_shards):
 def test_epochs_are_those_of_the_trials_that_go_on(scheduler, num_trials, max_epochs, factor, epochs):
     search = SearchConfig(scheduler=scheduler, max_epochs=max_epochs, reduction_factor=factor)
     assert expected_epochs(search, num_trials) == epochs
-
-
-def test_a_step_on_images_is_really_taken(run, drawn_shards):
-    timing = measure_step(run, ShardSet(drawn_shards))
-    assert (timing.seconds_per_step > 0, timing.seconds_per_image) == (True, 0.0)
-
-
-def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards):
-    many = replace(run, training=replace(run.training, batch_size=96))
-    alone, shared = (measure_step(many, ShardSet(drawn_shards), num_workers=count) for count in (1, 48))
-    assert shared.seconds_per_step < alone.seconds_per_step / 2
-
-
-def test_where_features_are_still_to_be_made_the_encoder_is_timing_apart(run, drawn_shards):
-    timing = measure_step(run, ShardSet(drawn_shards), extracts=True)
-    assert min(timing[:2]) > 0
 
 
 MEASURED = StepTiming(0.5, 0.02, "here")
