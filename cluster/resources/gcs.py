@@ -1,6 +1,6 @@
-"""What a cluster's control service (GCS) knows, asked of itself: Ray's public state API asks the dashboard, if any.
+"""Tables of a cluster's control service (GCS), read from itself: Ray's public state API needs a dashboard.
 
-The only file that uses Ray's private interface to it; within a session, or Ray raises.
+The only file that uses Ray's private interface to it. All but ``ask_version`` need a session, or Ray raises.
 """
 
 import importlib
@@ -47,8 +47,8 @@ class Group(NamedTuple):
     """A placement group that was not removed.
 
     Attributes:
-        actor_id: of the actor that made it; all f if a driver or task did.
-        resources: sum over its bundles.
+        actor_id: id of the actor that made it; all f if a driver or task did.
+        resources: resources of all its bundles together.
     """
 
     id: str
@@ -68,7 +68,13 @@ class Tables(NamedTuple):
 
 
 class NodeGroup(NamedTuple):
-    """Nodes of a kind that the autoscaler may start: what each has, and how many at most."""
+    """Nodes of one kind that the autoscaler may start.
+
+    Attributes:
+        name: the autoscaler's name for the kind.
+        resources: resources of each node, by name.
+        max_nodes: most nodes of the kind at once.
+    """
 
     name: str
     resources: Mapping[str, float]
@@ -79,8 +85,8 @@ def ask_version(address: str) -> str:
     """Return the version of Ray at host:port; needs no session, and ends within some seconds whatever is there.
 
     Raises:
-        PermissionError: it wants another token than this process has.
-        ConnectionError: something else is there, or nothing.
+        PermissionError: the cluster wants another token than this process has.
+        ConnectionError: what answers is not Ray, or nothing answers.
     """
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
@@ -109,7 +115,7 @@ def _rpc_error(error: Any) -> tuple[str, str]:  # noqa: ANN401  as above
 
 
 def autoscaled_groups() -> list[NodeGroup]:
-    """Return what the autoscaler may start, as it tells the control service; nothing without one."""
+    """Return the nodes that the autoscaler may start, as it reported them to the control service; none without one."""
     from ray._private.state import state
 
     state._connect_and_get_accessor()
@@ -195,7 +201,7 @@ def kill_actor(actor_id: str) -> None:
     """Ask for an actor to be killed and not restarted; ``ray.kill`` wants a handle, and one without name gives none.
 
     Raises:
-        ConnectionError: the control service does not take it.
+        ConnectionError: the control service does not take the request.
     """
     import ray
     from ray._private.grpc_utils import init_grpc_channel

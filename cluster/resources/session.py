@@ -17,7 +17,9 @@ _CONNECT_SECONDS = 4
 
 @contextmanager
 def cluster_session(config: ClusterConfig) -> Iterator[None]:
-    """Hold a connection to the cluster, or an embedded one that ends with it; inside another session, hold that one.
+    """Connect to the configured cluster, or run an embedded one, until the end of the block.
+
+    Inside another session, that one is used.
 
     Raises:
         Unreachable: no cluster answers at the address, or it takes no requests from this process.
@@ -50,7 +52,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
 
 
 def named_address(config: ClusterConfig) -> str | None:
-    """Return the address that the settings or RAY_ADDRESS name; None for the embedded cluster."""
+    """Return the cluster's address from the settings or RAY_ADDRESS; None for the embedded cluster."""
     address = config.address or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address
 

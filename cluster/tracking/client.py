@@ -1,4 +1,4 @@
-"""MLflow runs, always by an explicit run id through ``MlflowClient``; nothing here sets a global of MLflow's."""
+"""Client of the tracker: MLflow runs by explicit ids through ``MlflowClient``; no global of MLflow's is set."""
 
 import getpass
 import logging
@@ -105,12 +105,12 @@ def create_run(
     """Create the MLflow run of a training run, unless a driver that was killed has; return its id.
 
     Args:
-        client: of the tracker.
-        experiment: its id.
-        key: of the training run, unique.
-        name: of the run.
-        parameters: what decides about the result.
-        tags: of the run.
+        client: the tracker's client.
+        experiment: id of the experiment.
+        key: unique key of the training run, by which a run that exists is found.
+        name: name of the run.
+        parameters: settings that decide about the result, by dotted name.
+        tags: further tags of the run.
         dataset: name, source and digest of the shard set.
     """
     known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
@@ -137,7 +137,7 @@ def _source_tags() -> dict[str, str]:
 
 
 def current_user() -> str:
-    """Return who asks: the tracker's user if it wants one, else the machine's, as far as it knows."""
+    """Return the name of the tracker's user if it has users, else of the machine's, or ``unknown``."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
@@ -145,7 +145,7 @@ def current_user() -> str:
 
 
 def utc(milliseconds: float | None) -> str:
-    """Return a moment of the tracker's as ISO 8601 in UTC."""
+    """Return a timestamp of the tracker's, in milliseconds since 1970, as ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
 
 
