@@ -122,7 +122,7 @@ class ValidationConfig:
     """workers: training pauses while all workers compute the validation loss; beside: a task on free resources computes
     it and writes captions, while training goes on."""
     best_by: Literal["validation_loss_nats", "validation_cider_d"] = "validation_loss_nats"
-    """Score that tells the best checkpoints; for CIDEr-D, captions of the whole split are written each time."""
+    """Score that chooses the best checkpoints; for CIDEr-D, captions of the whole split are written each time."""
     beam_size: int = 3
     """Captions that are followed at once when they are written."""
 

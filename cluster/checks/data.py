@@ -1,4 +1,4 @@
-"""Whether a job's data is there and whole, asked before it starts."""
+"""The check of a job's data before it starts: shards, splits, features and weights are there, whole, and fit."""
 
 import math
 import socket

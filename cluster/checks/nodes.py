@@ -122,6 +122,6 @@ def _outcome(task: Any) -> ProbeResult | str | None:  # noqa: ANN401  Ray's refe
     try:
         return ray.get(task)
     except RayTaskError as error:  # such as that our packages are not there, or are others
-        return f"cannot look: {last_line(error)}"
+        return f"the probe failed: {last_line(error)}"
     except RayError:
         return None

@@ -97,7 +97,7 @@ def ask_version(address: str) -> str:
         channel = init_grpc_channel(address)
         request = _messages("gcs_service").CheckAliveRequest()
         return NodeInfoGcsServiceStub(channel).CheckAlive(request, timeout=_ALIVE_SECONDS).ray_version
-    except RayError as error:  # of tokens, for nothing was asked yet
+    except RayError as error:  # of tokens, for no request was sent yet
         raise PermissionError(one_line(error, with_kind=False)) from error
     except Exception as error:  # gRPC's own, whose package is a dependency of Ray's and not of ours
         code, reason = _rpc_error(error)
@@ -157,7 +157,7 @@ def read_tables() -> Tables:
     )
 
 
-def _messages(name: str) -> Any:  # noqa: ANN401  generated when Ray was built: types cannot tell what it holds
+def _messages(name: str) -> Any:  # noqa: ANN401  generated when Ray was built: its contents have no types
     return importlib.import_module(f"ray.core.generated.{name}_pb2")
 
 
