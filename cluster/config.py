@@ -1,4 +1,4 @@
-"""Where a job runs, keeps its files and is tracked; whole jobs as one frozen value. Imports no torch, Ray or MLflow."""
+"""Configuration of a whole training run: its cluster, storage, tracking and model. Imports no torch, Ray or MLflow."""
 
 import math
 import os
@@ -24,7 +24,7 @@ _FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
 )
 _FROM_FILE = AfterValidator(lambda location: None if location is None else parse_location(location))
 Location = Annotated[Path | str, _FROM_FLAG, _FROM_FILE]
-"""A folder as a path; any other place that fsspec reaches, as text."""
+"""A folder as a path; any other location that fsspec reaches, as text."""
 # One type and not a union of two, for tyro takes no union apart whose parts say how they are parsed.
 OptionalLocation = Annotated[Path | str | None, _FROM_FLAG, _FROM_FILE]
 """The same, or nothing."""
@@ -35,8 +35,8 @@ class ClusterConfig:
     """The cluster and this job's share of it."""
 
     address: str | None = None
-    """Of a Ray cluster (host:port, or auto for one on this machine); RAY_ADDRESS if not given; else Ray starts in this
-    process."""
+    """Address of a Ray cluster (host:port, or auto for one on this machine); RAY_ADDRESS if not given; else Ray starts
+    in this process."""
     num_workers: Annotated[int | str, tyro.conf.arg(metavar="N|MIN:MAX")] = 2
     """Training processes, one rank each; MIN:MAX takes as many as the cluster has room for, and follows it."""
     use_gpu: bool = False
@@ -54,7 +54,7 @@ class ClusterConfig:
     hang_seconds: float = 600.0
     """A worker that gives no sign of progress for so long is hung: all workers start again."""
     resize_seconds: float = 60.0
-    """Seconds between looks whether the cluster has room for another number of workers."""
+    """Seconds between two counts of the workers that the cluster has room for."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -116,13 +116,13 @@ class StorageConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationConfig:
-    """How checkpoints are scored."""
+    """How checkpoints are validated."""
 
     where: Literal["workers", "beside"] = "workers"
     """workers: training pauses while all workers compute the validation loss; beside: a task on free resources computes
     it and writes captions, while training goes on."""
     best_by: Literal["validation_loss_nats", "validation_cider_d"] = "validation_loss_nats"
-    """Score that tells the best checkpoints; for CIDEr-D, captions of the whole split are written each time."""
+    """Score that chooses the best checkpoints; for CIDEr-D, captions of the whole split are written each time."""
     beam_size: int = 3
     """Captions that are followed at once when they are written."""
 
@@ -137,7 +137,7 @@ class TrackingConfig:
     """The MLflow tracker and registry."""
 
     uri: str | None = None
-    """Of an MLflow server or database; MLFLOW_TRACKING_URI if not given; else a database in the home folder."""
+    """Address of an MLflow server or database; MLFLOW_TRACKING_URI if not given; else a database in the home folder."""
     experiment: str = "captioning"
     """MLflow experiment of the runs."""
 
@@ -147,7 +147,7 @@ class TrainRun:
     """A whole training run."""
 
     name: Annotated[str, tyro.conf.arg(prefix_name=False)] = "train"
-    """Of the run; the same name again resumes it."""
+    """Name of the run; the same name again resumes it."""
     shards: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
     """The shard set: a folder, or any URL that fsspec reaches, such as s3://bucket/folder."""
     features: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
@@ -199,6 +199,6 @@ class TrainRun:
 
 
 def without_secrets(run: TrainRun) -> TrainRun:
-    """Return a run as it may be recorded."""
+    """Return a run without the credentials of its tracking address, as it may be recorded."""
     uri = run.tracking.uri
     return replace(run, tracking=replace(run.tracking, uri=without_credentials(uri))) if uri else run

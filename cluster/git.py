@@ -1,11 +1,11 @@
-"""What git says of the code: commit, uncommitted changes, and which files are its own."""
+"""Git's view of the code: its commit, whether it has uncommitted changes, and which files it tracks."""
 
 import os
 import subprocess
 from pathlib import Path
 
 COMMIT_VARIABLE, DIRTY_VARIABLE = "CAPTIONING_GIT_COMMIT", "CAPTIONING_GIT_DIRTY"
-"""Of a submitted job, whose code lies on the cluster without its checkout."""
+"""Environment variables of a submitted job, whose code lies on the cluster without its checkout."""
 
 
 def git_state(folder: Path) -> dict[str, str]:

@@ -28,8 +28,8 @@ from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
-    from cluster.checks.result import Check
-    from cluster.resources.gcs import NodeShare
+    from cluster.checks.result import CheckResult
+    from cluster.resources.gcs import Node
     from cluster.resources.leftovers import Orphan
 
 logger = logging.getLogger(__name__)
@@ -49,10 +49,13 @@ _PRESETS = {
 }
 
 
+_SHOWN = ("CPU", "GPU")
+
+
 class _Seen(NamedTuple):
     """What is on the cluster; the leftovers that are gone now, and those that would not go."""
 
-    nodes: list["NodeShare"]
+    nodes: list["Node"]
     orphans: list["Orphan"]
     removed: list["Orphan"]
     stuck: list["Orphan"]
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         kept = [one for one in seen.orphans if not one.is_leftover]
         write_json({
             "address": address,
-            "nodes": [node._asdict() for node in seen.nodes],
+            "nodes": [_share(node) for node in seen.nodes],
             "checks": checks,
             "leftovers": seen.leftovers,
             "kept": kept,
@@ -100,20 +103,20 @@ def main(arguments: Sequence[str]) -> None:
 
 def _look(*, is_cleaning: bool) -> _Seen:
     from cluster.resources.gcs import list_nodes, read_tables
-    from cluster.resources.leftovers import find_orphans, remove
+    from cluster.resources.leftovers import find_orphans, remove_orphans
 
     seen = _Seen(list_nodes(), find_orphans(read_tables()), [], [])
     if not is_cleaning:
         return seen
-    stuck = remove(seen.leftovers)
+    stuck = remove_orphans(seen.leftovers)
     return seen._replace(removed=[one for one in seen.leftovers if one not in stuck], stuck=stuck)
 
 
-def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
+def _show(address: str, seen: _Seen, checks: Sequence["CheckResult"]) -> None:
     if not seen.nodes:
         return
     shares = [
-        (node.id[:8], node.address, f"{node.cpus_free:g}/{node.cpus:g}", f"{node.gpus_free:g}/{node.gpus:g}")
+        (node.id[:8], node.address, *(f"{node.free.get(name, 0.0):g}/{node.total.get(name, 0.0):g}" for name in _SHOWN))
         for node in seen.nodes
     ]
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
@@ -130,7 +133,16 @@ def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
     show_table("Checks", ("what", "verdict", "found", "remedy"), rows)
 
 
-def _conclude(seen: _Seen, checks: Sequence["Check"]) -> None:
+def _share(node: "Node") -> dict[str, object]:
+    """Return a node as it is written in JSON."""
+    amounts: dict[str, object] = {"id": node.id, "address": node.address}
+    for name in _SHOWN:
+        amounts[f"{name.lower()}s_free"] = node.free.get(name, 0.0)
+        amounts[f"{name.lower()}s"] = node.total.get(name, 0.0)
+    return amounts
+
+
+def _conclude(seen: _Seen, checks: Sequence["CheckResult"]) -> None:
     """Raise what is amiss, in one line."""
     if seen.stuck:
         raise RuntimeError(

@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as_json: bool) -> None:
     """Say how a job ended, and end as it did."""
-    from cluster.submission.precheck import is_member
+    from cluster.submission.precheck import is_cluster_node
     from cluster.submission.request import exit_code
 
     code = exit_code(job)
@@ -124,7 +124,7 @@ def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as
     place = found_here(told, job.message) if code == BAD_INPUT else None
     hint = (
         ""
-        if not place or is_member(server.overview())
+        if not place or is_cluster_node(server.dashboard())
         else (
             f" ({place} is on this machine as well, which is no node of the cluster; give a place that its nodes see)"
         )
@@ -150,7 +150,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any]) -> "JobRequest":
     from cluster.submission.archive import plan_archive
-    from cluster.submission.request import build_request, carried_variables, read_runtime_env
+    from cluster.submission.request import build_request, forwarded_variables, read_runtime_env
 
     training = _training(told)
     own_name = training.name if training else submission.job
@@ -162,27 +162,27 @@ def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any
         settings=as_plain(told.settings) | is_dry,
         archive=plan_archive(submission.working_dir, inputs=list(travelling_files(told))),
         runtime_env=read_runtime_env(submission.runtime_env) if submission.runtime_env else {},
-        variables=carried_variables(submission.env, os.environ),
+        variables=forwarded_variables(submission.env, os.environ),
         num_gpus=submission.num_gpus,
     )
 
 
 def _prospect(server: "JobServer", request: "JobRequest", told: Invocation[Any]) -> "Prospect":
     """Ask the cluster where a request would come to, and whether it can work there."""
-    from cluster.submission.precheck import check_outside
-    from cluster.submission.request import place
+    from cluster.submission.precheck import check_submission
+    from cluster.submission.request import resolve_job
     from jobs.console.dry_run_view import Prospect
 
-    placed, overview = place(request, server.jobs()), server.overview()
+    resolved, dashboard = resolve_job(request, server.jobs()), server.dashboard()
     tracking = getattr(told.settings, "tracking", None)
-    checks = check_outside(
-        overview,
+    checks = check_submission(
+        dashboard,
         workers=_workers(told),
         num_gpus=request.num_gpus,
         tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
         has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
     )
-    return Prospect(server.address, placed, overview, checks if placed.is_new else ())
+    return Prospect(server.address, resolved, dashboard, checks if resolved.is_new else ())
 
 
 def _training(told: Invocation[Any]) -> TrainRun | None:
@@ -218,13 +218,13 @@ def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, a
     from cluster.submission.request import is_worth_a_retry, submit
 
     for left in range(submission.retries, -1, -1):
-        placed = submit(server, request)
-        logger.info("%s job %s", "submitted" if placed.is_new else "found the live", placed.id)
+        resolved = submit(server, request)
+        logger.info("%s job %s", "submitted" if resolved.is_new else "found the live", resolved.id)
         if not submission.wait:
             if as_json:
-                write_json({"id": placed.id, "is_new": placed.is_new})
+                write_json({"id": resolved.id, "is_new": resolved.is_new})
             break
-        job = _follow(server, placed.id)
+        job = _follow(server, resolved.id)
         if not left or not is_worth_a_retry(job):
             return job
         logger.warning("job %s failed, and is submitted again; retries left after that: %d", job.id, left - 1)

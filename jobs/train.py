@@ -67,16 +67,16 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     )
     rehearsal = rehearse(run, shard_set)
     show_rehearsal(rehearsal)
-    measured, estimate = rehearsal.measured, None
-    if measured:
-        estimate = {"seconds_per_step": measured.seconds_per_step, "seconds": measured.seconds_per_step * num_steps}
+    timing, estimate = rehearsal.timing, None
+    if timing:
+        estimate = {"seconds_per_step": timing.seconds_per_step, "seconds": timing.seconds_per_step * num_steps}
         logger.info(
             "about %s on %d workers: a step of one of them took %.2f s on %s; validations, checkpoints and waiting for "
             "each other come to that",
             duration(estimate["seconds"]),
             rehearsal.num_workers,
-            measured.seconds_per_step,
-            measured.host,
+            timing.seconds_per_step,
+            timing.host,
         )
     if as_json:
         plan = {

@@ -136,7 +136,7 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
     show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
     rehearsal = rehearse(plan.base, plan.readable(), extracts=plan.awaits_features)
     show_rehearsal(rehearsal)
-    at_once = rehearsal.most // rehearsal.num_workers
+    at_once = rehearsal.max_workers // rehearsal.num_workers
     logger.info(
         "would try %d points, %d at once on this cluster, each for at most %d epochs, into %s",
         plan.num_trials,
@@ -144,9 +144,9 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
         run.search.max_epochs,
         run.folder,
     )
-    estimate = rehearsal.measured and estimate_search(
+    estimate = rehearsal.timing and estimate_search(
         run.search,
-        rehearsal.measured,
+        rehearsal.timing,
         run=plan.base,
         splits=plan.shard_set.manifest.splits,
         num_trials=plan.num_trials,

@@ -1,4 +1,4 @@
-"""Whether a job's data is there and whole, asked before it starts."""
+"""The check of a job's data before it starts: shards, splits, features and weights are there, whole, and fit."""
 
 import math
 import socket
@@ -10,6 +10,7 @@ from captioning.model.weights import weights_identity
 from cluster.config import TrainRun
 from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
+from cluster.errors import Refusal
 from shards.manifest import verify_shards
 
 
@@ -35,14 +36,14 @@ def check_home(home: Path) -> None:
     """Make the home folder on this node.
 
     Raises:
-        ValueError: it cannot be made.
+        Refusal: it cannot be made.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"home folder {home} cannot be made on {socket.gethostname()} ({error.strerror}); "
-            "use a --home on storage that all nodes mount and may write"
+        raise Refusal(
+            f"home folder {home} cannot be made on {socket.gethostname()} ({error.strerror})",
+            "use a --home on storage that all nodes mount and may write",
         ) from error
 
 
@@ -55,10 +56,10 @@ def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
     num_shards = min(2 * run.training.shuffle_window_shards, len(read.manifest.shards))
     if num_shards * largest > run.storage.cache_gib * 2**30:
         needed = math.ceil(100 * num_shards * largest / 2**30) / 100
-        raise ValueError(
+        raise Refusal(
             f"two windows of the order, {num_shards} shards of up to {largest / 2**30:.3g} GiB, do not fit into "
-            f"{run.storage.cache_gib:g} GiB of copies; use --cache-gib {needed:g} or a smaller "
-            "--training.shuffle-window-shards"
+            f"{run.storage.cache_gib:g} GiB of copies",
+            f"use --cache-gib {needed:g} or a smaller --training.shuffle-window-shards",
         )
 
 
@@ -68,14 +69,14 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
     found, wanted = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
     if changed := [name for name in found if found[name] != wanted[name]]:
         differences = "; ".join(f"{name} {found[name]}, not {wanted[name]}" for name in changed)
-        raise ValueError(
-            f"{features.folder} holds features of another encoder than the run's ({differences}); "
-            "make some of this one by captioning extract, or change the run"
+        raise Refusal(
+            f"{features.folder} holds features of another encoder than the run's ({differences})",
+            "make some of this one by captioning extract, or change the run",
         )
     if run.model.pooling == "none" and manifest.settings.regions == "pooled":
-        raise ValueError(
-            f"{features.folder} holds the mean over the regions alone, while --model.pooling none reads every region; "
-            "use captioning extract with --regions grid"
+        raise Refusal(
+            f"{features.folder} holds the mean over the regions alone, while --model.pooling none reads every region",
+            "use captioning extract with --regions grid",
         )
     for split in (run.train_split, run.validation_split):
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")

@@ -1,139 +1,127 @@
-"""Asking every node of a cluster at once what it finds there.
+"""The probes of all nodes of a cluster, run at once.
 
-A task on a node that is cut off hangs for ever: whoever asks does not wait longer than the nodes may take.
+A task on a node that is cut off hangs for ever, so nobody waits for a node longer than a probe may take.
 """
 
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from cluster.checks.probe import LOOK_SECONDS, Question, Report, go_on, look
+from cluster.checks.probe import PROBE_SECONDS, ProbeRequest, ProbeResult, do_not_wait, probe
+from cluster.errors import last_line
+from cluster.resources.gcs import Node, list_nodes
+from cluster.resources.placement import task_on
 from cluster.runs.checkpoint_store import CheckpointStore
 
 _ANSWER_SECONDS = 30.0
-_LONGEST_REASON = 200
 
 
-class Answer(NamedTuple):
-    """A node's answer.
+class NodeReport(NamedTuple):
+    """A node's probe.
 
     Attributes:
-        address: of the node.
-        is_here: whether this process runs on it.
-        num_gpus: that it has.
-        report: None if there is none.
-        fault: why there is none.
+        address: the node's IP address.
+        num_gpus: GPUs that Ray counts on the node.
+        result: what the probe found; None if it did not end.
+        fault: why there is no result; else empty.
     """
 
     address: str
-    is_here: bool
     num_gpus: float
-    report: Report | None
+    result: ProbeResult | None
     fault: str = ""
 
 
-def ask_nodes(question: Question, *, is_embedded: bool) -> list[Answer]:
-    """Ask every node; one that dies over it is none of them.
+def probe_nodes(request: ProbeRequest, *, is_embedded: bool) -> list[NodeReport]:
+    """Probe every node of this session's cluster; a node that dies meanwhile is left out.
 
     Args:
-        question: to all.
-        is_embedded: the cluster is this process's own, and looks with its eyes.
+        request: what the job needs of every node.
+        is_embedded: whether the cluster is this process's own; its one node is then probed in this process.
     """
-    with _tokens(question) as asked:
-        return _ask_here(asked) if is_embedded else _ask_all(asked)
+    with _tokens(request) as request:
+        return _probe_here(request) if is_embedded else _probe_all(request)
 
 
 @contextmanager
-def _tokens(question: Question) -> Iterator[Question]:
-    """Hold files where all nodes must see them; where none can be put, the nodes say why."""
-    token, is_new = f".probe-{uuid.uuid4().hex}", not question.home.exists()
-    asked = question
+def _tokens(request: ProbeRequest) -> Iterator[ProbeRequest]:
+    """Hold files that every node must see; where none can be written, the nodes report why."""
+    token, is_new, location = f".probe-{uuid.uuid4().hex}", not request.home.exists(), request.checkpoints
     with contextlib.suppress(OSError):
-        question.home.mkdir(parents=True, exist_ok=True)
-        (question.home / token).touch()
-        asked = replace(asked, token=token)
-    place = question.checkpoints
-    if place and _is_done_in_time(lambda: CheckpointStore(place, sleep=go_on).put_file(token, b"probe")):
-        asked = replace(asked, checkpoint_token=token)
+        request.home.mkdir(parents=True, exist_ok=True)
+        (request.home / token).touch()
+        request = replace(request, token=token)
+    if location and _is_done_in_time(lambda: CheckpointStore(location, sleep=do_not_wait).put_file(token, b"probe")):
+        request = replace(request, checkpoint_token=token)
     try:
-        yield asked
+        yield request
     finally:
-        if place and asked.checkpoint_token:
-            _is_done_in_time(lambda: CheckpointStore(place, sleep=go_on).remove_file(token))
-        if asked.token:
-            (question.home / token).unlink(missing_ok=True)
-        if is_new and question.home.is_dir() and not any(question.home.iterdir()):
-            question.home.rmdir()
+        if location and request.checkpoint_token:
+            _is_done_in_time(lambda: CheckpointStore(location, sleep=do_not_wait).remove_file(token))
+        if request.token:
+            (request.home / token).unlink(missing_ok=True)
+        if is_new and request.home.is_dir() and not any(request.home.iterdir()):
+            request.home.rmdir()
 
 
 def _is_done_in_time(work: Callable[[], None]) -> bool:
     done: list[bool] = []
 
-    def do() -> None:
+    def run() -> None:
         with contextlib.suppress(Exception):  # every filesystem raises what its own library does
             work()
             done.append(True)
 
-    thread = threading.Thread(target=do, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(LOOK_SECONDS)
+    thread.join(PROBE_SECONDS)
     return bool(done)
 
 
-def _ask_here(question: Question) -> list[Answer]:
-    (node,) = live_nodes().values()
-    asked = replace(question, use_gpu=question.use_gpu and _num_gpus(node) > 0)
-    return [Answer(node["NodeManagerAddress"], True, _num_gpus(node), look(asked))]
+def _probe_here(request: ProbeRequest) -> list[NodeReport]:
+    (node,) = list_nodes()
+    return [NodeReport(node.address, _num_gpus(node), probe(_for_node(request, node)))]
 
 
-def _ask_all(question: Question) -> list[Answer]:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = live_nodes()
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = {}
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
-        own = replace(question, use_gpu=question.use_gpu and _num_gpus(nodes[node]) > 0)
-        asked[task.options(scheduling_strategy=there).remote(own)] = node
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
-    for reference in silent:
-        ray.cancel(reference, force=True)
-    alive, here = live_nodes(), ray.get_runtime_context().get_node_id()
-    answers = []
-    for reference, node in asked.items():
-        found = _report(reference) if reference in answered else f"gave no answer within {_ANSWER_SECONDS:g} s"
-        if found and (node in alive or isinstance(found, Report)):
-            report, fault = (found, "") if isinstance(found, Report) else (None, found)
-            place = nodes[node]["NodeManagerAddress"], node == here, _num_gpus(nodes[node])
-            answers.append(Answer(*place, report, fault))
-    return answers
-
-
-def live_nodes() -> dict[str, dict[str, Any]]:
-    """Return what Ray tells of the nodes that live, by id."""
+def _probe_all(request: ProbeRequest) -> list[NodeReport]:
     import ray
 
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    tasks = {task_on(node.id, probe).remote(_for_node(request, node)): node for node in list_nodes()}
+    ended, silent = ray.wait(list(tasks), num_returns=len(tasks), timeout=_ANSWER_SECONDS)
+    for task in silent:
+        ray.cancel(task, force=True)
+    alive = {node.id for node in list_nodes()}
+    reports = []
+    for task, node in tasks.items():
+        outcome = _outcome(task) if task in ended else f"gave no answer within {_ANSWER_SECONDS:g} s"
+        if isinstance(outcome, ProbeResult):
+            reports.append(NodeReport(node.address, _num_gpus(node), outcome))
+        elif outcome and node.id in alive:
+            reports.append(NodeReport(node.address, _num_gpus(node), None, outcome))
+    return reports
 
 
-def _num_gpus(node: Mapping[str, Any]) -> float:
-    return node["Resources"].get("GPU", 0.0)
+def _for_node(request: ProbeRequest, node: Node) -> ProbeRequest:
+    """Return what the job needs of this node: GPUs only if it has any."""
+    return replace(request, use_gpu=request.use_gpu and _num_gpus(node) > 0)
 
 
-def _report(reference: Any) -> Report | str | None:  # noqa: ANN401  Ray's references have no type
-    """Return a node's report, or why it cannot give one; None if it died, or is about to go and takes no task."""
+def _num_gpus(node: Node) -> float:
+    return node.total.get("GPU", 0.0)
+
+
+def _outcome(task: Any) -> ProbeResult | str | None:  # noqa: ANN401  Ray's references have no type
+    """Return what a probe found, or why it failed; None if its node died, or is draining and takes no task."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
     try:
-        return ray.get(reference)
+        return ray.get(task)
     except RayTaskError as error:  # such as that our packages are not there, or are others
-        return f"cannot look: {str(error).strip().splitlines()[-1]}"[:_LONGEST_REASON]
+        return f"the probe failed: {last_line(error)}"
     except RayError:
         return None

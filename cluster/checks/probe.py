@@ -1,6 +1,6 @@
-"""What a node of a cluster finds when it looks whether a job can run there.
+"""The probe of one node: whether a job could read, write and connect there.
 
-Reading from a mount whose server is gone hangs for ever, so that each thing is looked at in a thread of its own.
+Reading from a mount whose server is gone hangs for ever, so each subject is probed in a thread of its own.
 """
 
 import hashlib
@@ -24,38 +24,39 @@ from urllib.parse import urlsplit
 from cluster.errors import one_line
 from cluster.runs.checkpoint_store import CheckpointStore
 
-LOOK_SECONDS = 20.0
+PROBE_SECONDS = 20.0
+"""How long a node probes before it calls what is left hung."""
 _CONNECT_SECONDS = 5.0
-_BLIND = "it does not see what is there"
+_NOT_SHARED = "it does not see what is there"
 _PACKAGES = ("captioning", "cluster", "jobs", "shards")
 _ASK_TORCH = "import torch; print(torch.__version__, torch.version.cuda or 'none', torch.cuda.is_available())"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """What a node is asked."""
+class ProbeRequest:
+    """What a job needs of a node."""
 
     home: Path
-    """Folder that it must see and write."""
+    """Folder that the node must see and write."""
     files: tuple[str, ...] = ()
-    """Paths or URLs that it must read."""
+    """Paths or URLs that the node must read."""
     checkpoints: str | None = None
-    """URL that it must write."""
+    """URL that the node must write."""
     tracker: tuple[str, int] | None = None
-    """Host and port that it must reach."""
+    """Host and port that the node must reach."""
     use_gpu: bool = False
-    """Whether torch must find its GPUs, if it has any."""
+    """Whether torch must find the node's GPUs."""
     token: str = ""
-    """Name of a file in the home folder, which is there while the question is asked."""
+    """Name of a file in the home folder that the node must see; empty if none could be written."""
     checkpoint_token: str = ""
-    """Likewise where checkpoints lie."""
+    """Name of a file at the URL of checkpoints that the node must see; likewise."""
 
 
-class Report(NamedTuple):
-    """What a node found.
+class ProbeResult(NamedTuple):
+    """What a probe found.
 
     Attributes:
-        versions: of what must be the same everywhere, by name.
+        versions: versions that must be the same on all nodes, by name (Ray, Python, captioning).
         faults: what does not work, by subject (home, files, checkpoints, tracker, gpu); one line each.
     """
 
@@ -63,88 +64,88 @@ class Report(NamedTuple):
     faults: Mapping[str, str]
 
 
-def look(question: Question) -> Report:
-    """Look at everything, on this node."""
-    subjects: dict[str, Callable[[Question], str]] = {"home": _look_at_home, "files": _look_at_files}
-    if question.checkpoints:
-        subjects["checkpoints"] = _look_at_checkpoints
-    if question.tracker:
-        subjects["tracker"] = _look_at_tracker
-    if question.use_gpu:
-        subjects["gpu"] = _look_at_gpu
+def probe(request: ProbeRequest) -> ProbeResult:
+    """Try on this node all that a request names."""
+    subjects: dict[str, Callable[[ProbeRequest], str]] = {"home": _probe_home, "files": _probe_files}
+    if request.checkpoints:
+        subjects["checkpoints"] = _probe_checkpoints
+    if request.tracker:
+        subjects["tracker"] = _probe_tracker
+    if request.use_gpu:
+        subjects["gpu"] = _probe_gpu
     found: dict[str, str] = {}
 
-    def note(subject: str) -> None:
+    def run(subject: str) -> None:
         try:
-            found[subject] = subjects[subject](question)
+            found[subject] = subjects[subject](request)
         except Exception as error:  # every filesystem raises what its own library does
             found[subject] = one_line(error)
 
-    threads = [threading.Thread(target=note, args=(subject,), daemon=True) for subject in subjects]
+    threads = [threading.Thread(target=run, args=(subject,), daemon=True) for subject in subjects]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + LOOK_SECONDS
+    deadline = time.monotonic() + PROBE_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    silence = f"no answer within {LOOK_SECONDS:g} s"
+    silence = f"no answer within {PROBE_SECONDS:g} s"
     faults = {subject: found.get(subject, silence) for subject in subjects}
-    return Report(versions(), {subject: fault for subject, fault in faults.items() if fault})
+    return ProbeResult(versions(), {subject: fault for subject, fault in faults.items() if fault})
 
 
-def _look_at_home(question: Question) -> str:
-    if question.token and not (question.home / question.token).is_file():
-        return _BLIND
-    own = question.home / f".probe-{uuid.uuid4().hex}"
+def _probe_home(request: ProbeRequest) -> str:
+    if request.token and not (request.home / request.token).is_file():
+        return _NOT_SHARED
+    own = request.home / f".probe-{uuid.uuid4().hex}"
     own.touch()
     own.unlink()
     return ""
 
 
-def _look_at_files(question: Question) -> str:
-    for file in question.files:
+def _probe_files(request: ProbeRequest) -> str:
+    for file in request.files:
         folder, _, name = file.rpartition("/")
         if "://" not in file:
             with Path(file).open("rb") as opened:
                 opened.read(1)
-        elif CheckpointStore(folder, sleep=go_on).get_file(name) is None:
+        elif CheckpointStore(folder, sleep=do_not_wait).get_file(name) is None:
             return f"{file} is not there"
     return ""
 
 
-def _look_at_checkpoints(question: Question) -> str:
-    store, name = CheckpointStore(str(question.checkpoints), sleep=go_on), f".probe-{uuid.uuid4().hex}"
-    if question.checkpoint_token and store.get_file(question.checkpoint_token) is None:
-        return _BLIND
+def _probe_checkpoints(request: ProbeRequest) -> str:
+    store, name = CheckpointStore(str(request.checkpoints), sleep=do_not_wait), f".probe-{uuid.uuid4().hex}"
+    if request.checkpoint_token and store.get_file(request.checkpoint_token) is None:
+        return _NOT_SHARED
     store.put_file(name, b"probe")
     is_there = store.get_file(name) == b"probe"
     store.remove_file(name)
     return "" if is_there else "what is written there is not there to read"
 
 
-def _look_at_tracker(question: Question) -> str:
-    if question.tracker:
-        socket.create_connection(question.tracker, timeout=_CONNECT_SECONDS).close()
+def _probe_tracker(request: ProbeRequest) -> str:
+    if request.tracker:
+        socket.create_connection(request.tracker, timeout=_CONNECT_SECONDS).close()
     return ""
 
 
-def _look_at_gpu(question: Question) -> str:
+def _probe_gpu(request: ProbeRequest) -> str:
     """Ask torch in a process of its own: Ray hides the GPUs from a task that reserves none."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     command = [sys.executable, "-W", "ignore", "-c", _ASK_TORCH]
-    asked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        return f"torch does not load: {(asked.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    release, cuda, is_available = asked.stdout.split()[-3:]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return f"torch does not load: {(answer.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+    release, cuda, is_available = answer.stdout.split()[-3:]
     if cuda == "none":
         return f"torch {release} there is a build without CUDA"
     return "" if is_available == "True" else f"torch {release} (CUDA {cuda}) there finds no GPU"
 
 
-def go_on(seconds: float) -> None:
-    """Do not wait before another attempt: a probe has little time."""
+def do_not_wait(seconds: float) -> None:
+    """Return at once, in place of a pause before the next try: a probe has little time."""
 
 
-def tracker_of(uri: str) -> tuple[str, int] | None:
+def tracker_endpoint(uri: str) -> tuple[str, int] | None:
     """Return host and port of a tracking address; None for one without, such as a database file."""
     parts = urlsplit(uri)
     ports = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}

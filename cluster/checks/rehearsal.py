@@ -1,4 +1,4 @@
-"""Where a job's workers would run, and how long a step takes there, without starting the job."""
+"""Rehearsal of a job without starting it: where its workers would run, and how long a training step takes there."""
 
 import socket
 import time
@@ -14,8 +14,9 @@ from captioning.training.optimizer import build_optimizer
 from cluster.config import TrainRun
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
+from cluster.errors import last_line, one_line
 from cluster.resources.capacity import NodeCapacity, capacity_by_node, check_capacity, resources_per_worker
-from cluster.resources.gcs import node_resources
+from cluster.resources.gcs import list_nodes
 from cluster.resources.session import cluster_session, named_address
 
 _NUM_STEPS = 2  # the first is slower than those to come
@@ -23,13 +24,13 @@ _MEASURE_SECONDS = 600.0
 _OWN_RESOURCES = ("CPU", "GPU")
 
 
-class Measured(NamedTuple):
-    """What was measured.
+class StepTiming(NamedTuple):
+    """How long a training step took.
 
     Attributes:
-        seconds_per_step: of training, the second of two steps, of a worker's share of the batch.
-        seconds_per_image: of the encoder with decoding, where features are still to be extracted; else 0.
-        host: where.
+        seconds_per_step: time of the second of two steps on one worker's share of the batch.
+        seconds_per_image: time to decode and encode an image, where features are still to be extracted; else 0.
+        host: name of the host on which the steps were taken.
     """
 
     seconds_per_step: float
@@ -38,83 +39,84 @@ class Measured(NamedTuple):
 
 
 class Rehearsal(NamedTuple):
-    """What is known of a job before it starts.
+    """Where a job's workers would run, and how long a step takes there.
 
     Attributes:
-        nodes: of the cluster.
-        most: workers that fit in at once, were nothing else on it.
-        num_workers: of the run, or of one trial.
-        measured: None if nothing was.
-        why_not: if nothing was.
+        nodes: how many workers each node of the cluster holds.
+        max_workers: workers that the cluster holds at once if nothing else ran on it.
+        num_workers: workers of the run, or of one trial.
+        timing: how long a step took; None if none was taken.
+        why_not: why no step was taken; else empty.
     """
 
     nodes: list[NodeCapacity]
-    most: int
+    max_workers: int
     num_workers: int
-    measured: Measured | None
+    timing: StepTiming | None
     why_not: str = ""
 
 
 def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> Rehearsal:
-    """Find room for the workers, and take two steps in the place of one: in this process if the cluster is its own.
+    """Count the workers that fit, and take two steps as one of them would: in this process if the cluster is its own.
 
     Args:
-        run: what to train, or base of all trials.
-        shard_set: of the images, or features, that are read.
-        extracts: as ``measure`` takes it.
+        run: the training run, or the base of all trials.
+        shard_set: the images, or features, that are read.
+        extracts: whether features are still to be extracted, as in ``measure_step``.
 
     Raises:
-        ConnectionError: no cluster answers.
-        ValueError: the cluster has no room for the workers, or a step cannot be taken.
+        Unreachable: no cluster answers.
+        Refusal: the workers do not fit.
+        ValueError: a step cannot be taken.
     """
     is_own = named_address(run.cluster) is None
     with cluster_session(run.cluster):
-        room, nodes = check_capacity(run.cluster), capacity_by_node(node_resources(), run.cluster)
-        most = max(room.total, room.autoscaled)
-        num_workers = min(run.cluster.max_workers, most)
+        capacity, nodes = check_capacity(run.cluster), capacity_by_node(list_nodes(), run.cluster)
+        max_workers = max(capacity.total, capacity.autoscaled)
+        num_workers = min(run.cluster.max_workers, max_workers)
         if not is_own:
-            found = _measure_there(run, shard_set, extracts=extracts, num_workers=num_workers, free=room.free)
-            return Rehearsal(nodes, most, num_workers, *found)
-    measured = measure(run, shard_set, extracts=extracts, num_workers=num_workers)
-    return Rehearsal(nodes, most, num_workers, measured)
+            outcome = _measure_there(run, shard_set, extracts=extracts, num_workers=num_workers, free=capacity.free)
+            return Rehearsal(nodes, max_workers, num_workers, *outcome)
+    timing = measure_step(run, shard_set, extracts=extracts, num_workers=num_workers)
+    return Rehearsal(nodes, max_workers, num_workers, timing)
 
 
 def _measure_there(
     run: TrainRun, shard_set: ShardSet, *, extracts: bool, num_workers: int, free: int
-) -> tuple[Measured | None, str]:
-    """Measure in a task that takes the place of a worker; or say why not."""
+) -> tuple[StepTiming | None, str]:
+    """Measure in a task with a worker's resources; or return why not."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
     if not free:  # the task would wait, or have the autoscaler start a node
         return None, "no worker fits in now, as long as others are on the cluster"
-    wanted = resources_per_worker(run.cluster)
-    task: Any = ray.remote(max_retries=0)(measure)
-    further = {name: amount for name, amount in wanted.items() if name not in _OWN_RESOURCES}
-    place = task.options(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0.0), resources=further)
-    asked = place.remote(run, shard_set, extracts=extracts, num_workers=num_workers)
+    needed = resources_per_worker(run.cluster)
+    function: Any = ray.remote(max_retries=0)(measure_step)
+    further = {name: amount for name, amount in needed.items() if name not in _OWN_RESOURCES}
+    function = function.options(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0.0), resources=further)
+    task = function.remote(run, shard_set, extracts=extracts, num_workers=num_workers)
     try:
-        return ray.get(asked, timeout=_MEASURE_SECONDS), ""
-    except RayTaskError as error:  # of the task's own, or that our packages are not there
+        return ray.get(task, timeout=_MEASURE_SECONDS), ""
+    except RayTaskError as error:  # of the step itself, or that our packages are not there
         if isinstance(error.cause, ValueError | OSError):
             raise error.cause from None
-        return None, f"a step cannot be taken there: {str(error).strip().splitlines()[-1]}"
+        return None, f"a step cannot be taken there: {last_line(error)}"
     except GetTimeoutError:
-        ray.cancel(asked, force=True)
+        ray.cancel(task, force=True)
         return None, f"two steps took more than {_MEASURE_SECONDS:g} s"
     except RayError as error:
-        return None, f"the process that took the steps is lost ({' '.join(str(error).split())[:200]})"
+        return None, f"the process that took the steps is lost ({one_line(error, with_kind=False)})"
 
 
-def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> Measured:
+def measure_step(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> StepTiming:
     """Take two training steps of a model that is thrown away, in this process.
 
     Args:
-        run: what to train, or base of all trials.
-        shard_set: of the images, or features, that are read.
-        extracts: whether trials read features that are not there yet; images are then read once, as extraction does,
-            and the steps are taken on what the encoder made of them.
-        num_workers: among whom a batch is shared; their waiting for each other is not measured.
+        run: the training run, or the base of all trials.
+        shard_set: the images, or features, that are read.
+        extracts: whether trials read features that are not there yet; images are then encoded first, as extraction
+            does, and the steps are taken on their features.
+        num_workers: number of workers that share a batch; their waiting for each other is not measured.
     """
     device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.cluster.cpus_per_worker)
@@ -131,7 +133,7 @@ def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_w
     started = time.perf_counter()
     if extracts:
         batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
-    looking = time.perf_counter() - started if extracts else 0.0
+    encoding_seconds = time.perf_counter() - started if extracts else 0.0
     results = list(
         train(
             state,
@@ -144,7 +146,7 @@ def measure(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_w
         )
     )
     num_images = sum(result.num_images for result in results)
-    return Measured(results[-1].seconds, looking / max(1, num_images), socket.gethostname())
+    return StepTiming(results[-1].seconds, encoding_seconds / max(1, num_images), socket.gethostname())
 
 
 @torch.no_grad()

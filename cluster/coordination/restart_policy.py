@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from cluster.errors import one_line
+
 Ending = Literal["crash", "preemption", "resize"]
 
 _SAME_ERRORS_THAT_END = 2
 _SAME_DEATHS_THAT_END = 3
-_LONGEST_REASON = 300
 _NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{16,}\b|\d+")
 # What a rank says when another one is gone: true, and not the cause.
 _COLLATERAL = re.compile(
@@ -169,5 +170,5 @@ def deaths_of(exceptions: Mapping[int, str], *, step: int, batch_size: int) -> l
         telling = next(
             (line for form in _TELLING for line in lines if form.search(line)), lines[0] if lines else "died"
         )
-        found.append(Failure(rank, step, step * batch_size, telling[:_LONGEST_REASON], is_death=True))
+        found.append(Failure(rank, step, step * batch_size, one_line(telling), is_death=True))
     return found

@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from cluster.resources.placement import task_on
+
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 0.5
@@ -151,13 +153,8 @@ class Watch:
 def kill_ranks(places: Sequence[Any]) -> None:
     """Kill processes on their nodes and through Ray, for a stopped one does not listen to Ray."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    kills = []
-    for place in places:
-        there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
-        kill = ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=there)
-        kills.append(kill.remote(place.pid, place.born))
+    kills = [task_on(place.node_id, _kill).remote(place.pid, place.born) for place in places]
     ray.wait(kills, num_returns=len(kills), timeout=_KILL_SECONDS)
     for place in places:
         with contextlib.suppress(Exception):  # it is gone, as it should be

@@ -3,6 +3,7 @@
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.data.vocabulary import Vocabulary, parse_vocabulary
 from cluster.data.sources import FeatureSource, ImageSource, Source
+from cluster.errors import Refusal
 from shards.features.manifest import FeatureManifest, load_features
 from shards.features.reader import FeatureReader
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
@@ -56,14 +57,16 @@ class ShardSet:
         self.manifest: Manifest = load_manifest(folder)
         self.vocabulary: Vocabulary = _vocabulary_of(folder)
         if self.vocabulary.digest != self.manifest.vocabulary_digest:
-            raise ValueError(
-                f"{folder}/{VOCABULARY_NAME} differs from the vocabulary in the manifest; run captioning convert again"
+            raise Refusal(
+                f"{folder}/{VOCABULARY_NAME} differs from the vocabulary in the manifest",
+                "run captioning convert again",
             )
         self.features = FeatureSet(open_folder(features, cache_gib=cache_gib)) if features else None
         if self.features and self.features.manifest.shards_digest != self.manifest.digest:
-            raise ValueError(
+            raise Refusal(
                 f"{features} holds features of the shard set {self.features.manifest.shards_digest[:12]}, while "
-                f"{folder} is {self.manifest.digest[:12]}; give its own, or make some by captioning extract"
+                f"{folder} is {self.manifest.digest[:12]}",
+                "give its own, or make some by captioning extract",
             )
 
     @property

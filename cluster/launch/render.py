@@ -1,4 +1,4 @@
-"""Settings and versions -> the text of a document: Ray's cluster launcher, KubeRay, MLflow's server, the image."""
+"""Rendering of documents from settings and versions: Ray's cluster launcher, KubeRay, MLflow's server, the image."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ def render(kind: str, config: LaunchConfig, *, versions: Versions) -> str:
 
     Args:
         kind: one of ``KINDS``.
-        config: what the site says.
-        versions: what the image holds.
+        config: settings of the site.
+        versions: versions in the image.
 
     Raises:
         ValueError: the kind is unknown, or needs a setting that is not given.

@@ -1,4 +1,4 @@
-"""What a site says of its cluster, and the versions that all of it must share. Imports no torch, Ray or MLflow."""
+"""Settings of a site's cluster, and the versions that all its machines share. Imports no torch, Ray or MLflow."""
 
 import re
 import shlex
@@ -18,13 +18,13 @@ _IMAGE_FORM = re.compile(r"[a-z0-9][\w./:@-]*")
 
 
 class Versions(NamedTuple):
-    """What the image holds, and whoever submits a job to it should hold as well."""
+    """Versions in the image, which who submits a job to the cluster should have as well."""
 
     captioning: str
     ray: str
     mlflow: str
     python: str
-    """As 3.11."""
+    """Minor version, such as 3.11."""
 
     @property
     def base_image(self) -> str:
@@ -43,7 +43,7 @@ class LaunchConfig:
     """A cluster, the jobs on it, and the tracker beside it."""
 
     name: str = "captioning"
-    """Of the cluster, and the first part of all other names."""
+    """Name of the cluster, and the first part of all other names."""
     image: str = field(default_factory=lambda: f"captioning:{version('captioning')}")
     """What nodes run: built by the Dockerfile of captioning launch dockerfile, and pushed to where they can pull it."""
     nodes: Annotated[str, tyro.conf.arg(metavar="N|MIN:MAX")] = "0:4"
@@ -65,7 +65,7 @@ class LaunchConfig:
     machine_image: str | None = None
     """What machines start from (aws, gcp): Ubuntu with Docker and, for GPUs, NVIDIA's driver and container tools."""
     region: str | None = None
-    """Of the cloud; us-west-2 (aws) or us-central1 (gcp) if not given."""
+    """Region of the cloud; us-west-2 (aws) or us-central1 (gcp) if not given."""
     zone: str = "a"
     """Letter of the region's zone (gcp)."""
     project: str | None = None
@@ -76,7 +76,7 @@ class LaunchConfig:
     node_selector: dict[str, str] = field(default_factory=dict)
     """Labels of the Kubernetes nodes that workers go to, such as cloud.google.com/gke-spot true."""
     tracking_uri: str | None = None
-    """Of the MLflow server, for all nodes: http://NAME-mlflow:5000 is the one of captioning launch mlflow."""
+    """Address of the MLflow server, for all nodes: http://NAME-mlflow:5000 is the one of captioning launch mlflow."""
     entrypoint: str | None = None
     """Command of a kuberay-job, such as 'captioning train coco --shards s3://bucket/shards'."""
     retries: int = 3

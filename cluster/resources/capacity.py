@@ -1,14 +1,24 @@
-"""How many workers of a job a cluster holds, by the resources of its nodes. Imports no torch, Ray or MLflow."""
+"""Capacity: how many workers of a job fit on the cluster's nodes, now, when idle, and with autoscaling.
+
+Imports no torch, Ray or MLflow.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster.config import ClusterConfig
-from cluster.resources.gcs import NodeGroup, NodeResources, autoscaled_groups, node_resources
+from cluster.errors import Refusal
+from cluster.resources.gcs import Node, NodeGroup, autoscaled_groups, list_nodes
 
 
 class Capacity(NamedTuple):
-    """How many workers a cluster can hold at once: were nothing else on it, now, and with nodes still to be started."""
+    """How many workers of a job a cluster holds at once.
+
+    Attributes:
+        total: workers on the nodes that are there, if nothing else ran on them.
+        free: workers on what is free of these nodes now.
+        autoscaled: workers on all nodes that the autoscaler may start.
+    """
 
     total: int
     free: int
@@ -16,80 +26,95 @@ class Capacity(NamedTuple):
 
 
 class NodeCapacity(NamedTuple):
-    """How many workers a node can hold at once: were nothing else on it, and now."""
+    """How many workers of a job one node holds at once.
+
+    Attributes:
+        address: the node's IP address.
+        total: workers, if nothing else ran on the node.
+        free: workers on what is free of the node now.
+    """
 
     address: str
     total: int
     free: int
 
 
+def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Capacity:
+    """Ask the cluster of this session for its nodes, and check that they, or those it may start, hold all workers.
+
+    Args:
+        config: the workers' resources, and how many there are.
+        flag: the flag that sets the number of workers, for the message.
+
+    Raises:
+        Refusal: the workers do not fit, now or ever.
+    """
+    return require_capacity(config, list_nodes(), groups=autoscaled_groups(), flag=flag)
+
+
 def require_capacity(
     config: ClusterConfig,
-    nodes: Sequence[NodeResources],
+    nodes: Sequence[Node],
     *,
     groups: Sequence[NodeGroup] = (),
     flag: str = "--cluster.num-workers",
 ) -> Capacity:
-    """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
+    """Check that all workers fit at once on these nodes, or on those that the autoscaler may start.
 
     Args:
-        config: of the workers.
-        nodes: that are there.
-        groups: that the autoscaler may start.
-        flag: that sets how many, for the message.
+        config: the workers' resources, and how many there are.
+        nodes: the cluster's living nodes.
+        groups: the nodes that the autoscaler may start.
+        flag: the flag that sets the number of workers, for the message.
 
     Raises:
-        ValueError: there is no room for them, now or ever.
+        Refusal: the workers do not fit, now or ever.
     """
-    wanted = resources_per_worker(config)
-    rooms = capacity_by_node(nodes, config)
-    fitting = sum(node.total for node in rooms)
-    # As many as are started at most, of which some may be among the nodes that are there.
-    started = sum(_fitting(group.resources, wanted) * group.max_nodes for group in groups)
-    if max(fitting, started) < config.min_workers:
-        has = {name: sum(node.total.get(name, 0.0) for node in nodes) for name in wanted}
-        autoscaler = f", and its autoscaler makes room for {started}" if groups else ""
-        fewer = f"{flag} {max(fitting, started)}" if fitting or started else "less for each worker"
-        raise ValueError(
-            f"{config.min_workers} workers of {_shown(wanted)} do not fit: the cluster's {len(nodes)} nodes have "
-            f"{_shown(has)}, enough for {fitting}{autoscaler}; use {fewer}, or a larger cluster"
+    needed = resources_per_worker(config)
+    capacities = capacity_by_node(nodes, config)
+    total = sum(node.total for node in capacities)
+    # As many nodes as are started at most: some of them may be among those that are there.
+    autoscaled = sum(_num_fitting(group.resources, needed) * group.max_nodes for group in groups)
+    most = max(total, autoscaled)
+    if most < config.min_workers:
+        has = {name: sum(node.total.get(name, 0.0) for node in nodes) for name in needed}
+        verb = "does" if config.min_workers == 1 else "do"
+        autoscaler = f", and its autoscaler makes room for {autoscaled}" if groups else ""
+        raise Refusal(
+            f"{_counted(config.min_workers, 'worker')} of {_listed(needed)} {verb} not fit: the cluster's "
+            f"{_counted(len(nodes), 'node')} {'has' if len(nodes) == 1 else 'have'} {_listed(has)}, enough for "
+            f"{total}{autoscaler}",
+            f"use {f'{flag} {most}' if most else 'less for each worker'}, or a larger cluster",
         )
-    return Capacity(fitting, sum(node.free for node in rooms), started)
+    return Capacity(total, sum(node.free for node in capacities), autoscaled)
 
 
-def capacity_by_node(nodes: Iterable[NodeResources], config: ClusterConfig) -> list[NodeCapacity]:
-    """Return how many workers each node can hold."""
-    wanted = resources_per_worker(config)
-    return [NodeCapacity(node.address, _fitting(node.total, wanted), _fitting(node.free, wanted)) for node in nodes]
+def capacity_by_node(nodes: Iterable[Node], config: ClusterConfig) -> list[NodeCapacity]:
+    """Return how many workers each node holds."""
+    needed = resources_per_worker(config)
+    return [
+        NodeCapacity(node.address, _num_fitting(node.total, needed), _num_fitting(node.free, needed)) for node in nodes
+    ]
+
+
+def total_capacity(config: ClusterConfig) -> int:
+    """Return how many workers the nodes of this session's cluster hold at once, if nothing else ran on them."""
+    return sum(node.total for node in capacity_by_node(list_nodes(), config))
 
 
 def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
-    """Return what Ray reserves for a worker."""
+    """Return what Ray reserves for a worker, by the resource's name."""
     gpu = {"GPU": 1.0} if config.use_gpu else {}
     return {"CPU": float(config.cpus_per_worker), **gpu, **config.resources_per_worker}
 
 
-def _fitting(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    return int(min(resources.get(name, 0.0) / amount for name, amount in wanted.items()))
+def _num_fitting(resources: Mapping[str, float], needed: Mapping[str, float]) -> int:
+    return int(min(resources.get(name, 0.0) / amount for name, amount in needed.items()))
 
 
-def _shown(resources: Mapping[str, float]) -> str:
+def _listed(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
-def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Capacity:
-    """Check that the nodes that are there, or that the autoscaler may start, can hold all workers at once.
-
-    Args:
-        config: of the workers.
-        flag: that sets how many, for the message.
-
-    Raises:
-        ValueError: they cannot, now or ever.
-    """
-    return require_capacity(config, node_resources(), groups=autoscaled_groups(), flag=flag)
-
-
-def capacity(config: ClusterConfig) -> int:
-    """Return how many workers the nodes that are there can hold at once, were nothing else on them."""
-    return sum(node.total for node in capacity_by_node(node_resources(), config))
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

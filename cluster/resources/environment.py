@@ -1,12 +1,12 @@
-"""Environment variables that Ray reads when it is imported, and MLflow; imports nothing of either."""
+"""Environment variables that Ray and MLflow read when they are imported; this module imports neither."""
 
 import os
 
 NAMESPACE = "captioning"
-"""Of Ray, in which the coordinators have their names."""
+"""Ray's namespace of the coordinators' names."""
 
 GROUP_START_SECONDS = 30.0
-"""That Ray waits for room for a group of workers before it looks again how many there is room for."""
+"""Time that Ray waits for a group of workers to start before it asks again how many fit."""
 
 # Authentication is switched on by a stray token file unless it is named.
 _DEFAULTS = {
@@ -29,6 +29,6 @@ _DEFAULTS = {
 
 
 def set_library_defaults() -> None:
-    """Set what the user has not set; call it before Ray is imported."""
+    """Set the variables that the user has not set; call this before Ray is imported."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -1,6 +1,6 @@
-"""What a cluster's control service (GCS) knows, asked of itself: Ray's public state API asks the dashboard, if any.
+"""Tables of a cluster's control service (GCS), read from itself: Ray's public state API needs a dashboard.
 
-The only file that uses Ray's private interface to it; within a session, or Ray raises.
+The only file that uses Ray's private interface to it. All but ``ask_version`` need a session, or Ray raises.
 """
 
 import importlib
@@ -14,15 +14,20 @@ _ALIVE_SECONDS = 5
 _NO_LIMIT = 10_000
 
 
-class NodeShare(NamedTuple):
-    """A living node, and what of it is free."""
+class Node(NamedTuple):
+    """A living node.
+
+    Attributes:
+        id: Ray's id, in hex.
+        address: its IP address.
+        total: all resources of the node, by name.
+        free: the part of them that nobody has reserved.
+    """
 
     id: str
     address: str
-    cpus_free: float
-    cpus: float
-    gpus_free: float
-    gpus: float
+    total: Mapping[str, float]
+    free: Mapping[str, float]
 
 
 class Actor(NamedTuple):
@@ -42,8 +47,8 @@ class Group(NamedTuple):
     """A placement group that was not removed.
 
     Attributes:
-        actor_id: of the actor that made it; all f if a driver or task did.
-        resources: sum over its bundles.
+        actor_id: id of the actor that made it; all f if a driver or task did.
+        resources: resources of all its bundles together.
     """
 
     id: str
@@ -62,16 +67,14 @@ class Tables(NamedTuple):
     groups: list[Group]
 
 
-class NodeResources(NamedTuple):
-    """What a living node has, by the resource's name, and what of it nobody uses."""
-
-    address: str
-    total: Mapping[str, float]
-    free: Mapping[str, float]
-
-
 class NodeGroup(NamedTuple):
-    """Nodes of a kind that the autoscaler may start: what each has, and how many at most."""
+    """Nodes of one kind that the autoscaler may start.
+
+    Attributes:
+        name: the autoscaler's name for the kind.
+        resources: resources of each node, by name.
+        max_nodes: most nodes of the kind at once.
+    """
 
     name: str
     resources: Mapping[str, float]
@@ -82,8 +85,8 @@ def ask_version(address: str) -> str:
     """Return the version of Ray at host:port; needs no session, and ends within some seconds whatever is there.
 
     Raises:
-        PermissionError: it wants another token than this process has.
-        ConnectionError: something else is there, or nothing.
+        PermissionError: the cluster wants another token than this process has.
+        ConnectionError: what answers is not Ray, or nothing answers.
     """
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
@@ -94,7 +97,7 @@ def ask_version(address: str) -> str:
         channel = init_grpc_channel(address)
         request = _messages("gcs_service").CheckAliveRequest()
         return NodeInfoGcsServiceStub(channel).CheckAlive(request, timeout=_ALIVE_SECONDS).ray_version
-    except RayError as error:  # of tokens, for nothing was asked yet
+    except RayError as error:  # of tokens, for no request was sent yet
         raise PermissionError(one_line(error, with_kind=False)) from error
     except Exception as error:  # gRPC's own, whose package is a dependency of Ray's and not of ours
         code, reason = _rpc_error(error)
@@ -107,12 +110,12 @@ def ask_version(address: str) -> str:
 def _rpc_error(error: Any) -> tuple[str, str]:  # noqa: ANN401  as above
     """Return the name of the status and the reason, in one line, of an error of gRPC's."""
     if not hasattr(error, "details"):
-        return "", f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return error.code().name, " ".join(str(error.details()).split())
+        return "", one_line(error)
+    return error.code().name, one_line(error.details() or "")
 
 
 def autoscaled_groups() -> list[NodeGroup]:
-    """Return what the autoscaler may start, as it tells the control service; nothing without one."""
+    """Return the nodes that the autoscaler may start, as it reported them to the control service; none without one."""
     from ray._private.state import state
 
     state._connect_and_get_accessor()
@@ -124,36 +127,16 @@ def autoscaled_groups() -> list[NodeGroup]:
     ]
 
 
-def list_nodes() -> list[NodeShare]:
+def list_nodes() -> list[Node]:
     """Return the living nodes."""
     import ray
     from ray._private.state import available_resources_per_node
 
     free = available_resources_per_node()
     return [
-        NodeShare(
-            id=node["NodeID"],
-            address=node["NodeManagerAddress"],
-            cpus_free=free.get(node["NodeID"], {}).get("CPU", 0.0),
-            cpus=node["Resources"].get("CPU", 0.0),
-            gpus_free=free.get(node["NodeID"], {}).get("GPU", 0.0),
-            gpus=node["Resources"].get("GPU", 0.0),
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-
-
-def node_resources() -> list[NodeResources]:
-    """Return the resources of every living node."""
-    import ray
-    from ray._private.state import available_resources_per_node
-
-    free = available_resources_per_node()
-    return [
-        NodeResources(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
-        for node in ray.nodes()
-        if node["Alive"]
+        Node(row["NodeID"], row["NodeManagerAddress"], row["Resources"], free.get(row["NodeID"], {}))
+        for row in ray.nodes()
+        if row["Alive"]
     ]
 
 
@@ -174,7 +157,7 @@ def read_tables() -> Tables:
     )
 
 
-def _messages(name: str) -> Any:  # noqa: ANN401  generated when Ray was built: types cannot tell what it holds
+def _messages(name: str) -> Any:  # noqa: ANN401  generated when Ray was built: its contents have no types
     return importlib.import_module(f"ray.core.generated.{name}_pb2")
 
 
@@ -218,7 +201,7 @@ def kill_actor(actor_id: str) -> None:
     """Ask for an actor to be killed and not restarted; ``ray.kill`` wants a handle, and one without name gives none.
 
     Raises:
-        ConnectionError: the control service does not take it.
+        ConnectionError: the control service does not take the request.
     """
     import ray
     from ray._private.grpc_utils import init_grpc_channel

@@ -1,4 +1,4 @@
-"""What dead jobs left on a cluster: placement groups that hold its resources, and actors that nobody needs.
+"""Leftovers of dead jobs on a cluster: placement groups that hold its resources, and actors that nobody needs.
 
 Ray removes a placement group once it has seen its job and the actor that made it end. One that an actor makes while its
 job is ending comes too late for that, and Ray keeps it for ever, with both marks of death missing in its own entry
@@ -20,7 +20,7 @@ from cluster.resources.gcs import Actor, Group, Tables, kill_actor, read_tables,
 logger = logging.getLogger(__name__)
 
 _REMOVAL_SECONDS = 20.0
-_LOOK_EVERY_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _CONTROLLER = "TrainController"
 
 
@@ -31,12 +31,13 @@ class Orphan:
     kind: Literal["placement group", "actor"]
     id: str
     name: str
-    """As its maker named it, or its class."""
+    """Name that its maker gave it, or its class."""
     job_id: str
+    """Id of the dead job, or of the job of the dead controller."""
     resources: Mapping[str, float]
-    """That it holds, or waits for."""
+    """Resources that it holds, or waits for."""
     kept_because: str = ""
-    """Why it is no leftover; empty if it is one."""
+    """Why it is needed; empty for a leftover, which nothing needs."""
 
     @property
     def is_leftover(self) -> bool:
@@ -91,13 +92,13 @@ def find_abandoned(tables: Tables, job_id: str) -> list[Orphan]:
     return [*groups, *actors]
 
 
-def make_room() -> None:
+def remove_leftovers() -> None:
     """Remove what dead jobs left, and dead controllers of this one, before a controller starts; it never raises."""
     import ray
 
     try:
         tables = read_tables()
-        remove([*find_orphans(tables), *find_abandoned(tables, ray.get_runtime_context().get_job_id())])
+        remove_orphans([*find_orphans(tables), *find_abandoned(tables, ray.get_runtime_context().get_job_id())])
     except Exception as error:  # parts of Ray that no release promises
         logger.warning("what dead jobs held may stay taken: %s", error)
 
@@ -117,10 +118,10 @@ def _is_coordinator(actor: Actor) -> bool:
     return actor.namespace == NAMESPACE and actor.name.startswith("coordinator")
 
 
-def remove(orphans: Sequence[Orphan]) -> list[Orphan]:
-    """Remove the leftovers among remnants, and wait until they are gone; return those that are not."""
-    wanted = [one for one in orphans if one.is_leftover]
-    for one in wanted:
+def remove_orphans(orphans: Sequence[Orphan]) -> list[Orphan]:
+    """Remove the orphans that nothing needs, and wait until they are gone; return those that are not."""
+    leftovers = [one for one in orphans if one.is_leftover]
+    for one in leftovers:
         try:
             (remove_group if one.kind == "placement group" else kill_actor)(one.id)
         except ConnectionError as error:
@@ -128,7 +129,7 @@ def remove(orphans: Sequence[Orphan]) -> list[Orphan]:
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         there = {one.id for one in find_orphans(read_tables())}
-        left = [one for one in wanted if one.id in there]
+        left = [one for one in leftovers if one.id in there]
         if not left or time.monotonic() > deadline:
             return left
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(_POLL_SECONDS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.config import ClusterConfig
+from cluster.errors import Unreachable, one_line
 from cluster.resources.environment import set_library_defaults
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,12 @@ _CONNECT_SECONDS = 4
 
 @contextmanager
 def cluster_session(config: ClusterConfig) -> Iterator[None]:
-    """Hold a connection to the cluster, or an embedded one that ends with it; inside another session, hold that one.
+    """Connect to the configured cluster, or run an embedded one, until the end of the block.
+
+    Inside another session, that one is used.
 
     Raises:
-        ConnectionError: no cluster answers at the address.
+        Unreachable: no cluster answers at the address, or it takes no requests from this process.
     """
     set_library_defaults()
     import ray
@@ -38,9 +41,9 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        raise ConnectionError(
-            f"no Ray cluster takes this process at {address} ({' '.join(str(error).split())}); "
-            "start it, or correct --cluster.address"
+        raise Unreachable(
+            f"no Ray cluster takes this process at {address} ({one_line(error, with_kind=False)})",
+            "start it, or correct --cluster.address",
         ) from error
     try:
         yield
@@ -49,7 +52,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
 
 
 def named_address(config: ClusterConfig) -> str | None:
-    """Return the address that the settings or RAY_ADDRESS name; None for the embedded cluster."""
+    """Return the cluster's address from the settings or RAY_ADDRESS; None for the embedded cluster."""
     address = config.address or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address
 
@@ -66,22 +69,22 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address} ({error}); start it, or correct --cluster.address"
+        raise Unreachable(
+            f"no Ray cluster answers at {address} ({error})", "start it, or correct --cluster.address"
         ) from error
     try:
         version = ask_version(address)
     except PermissionError as error:
-        raise ConnectionError(
-            f"the Ray cluster at {address} wants a token ({error}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise Unreachable(
+            f"the Ray cluster at {address} wants a token ({error})", "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     except ConnectionError as error:
-        raise ConnectionError(
-            f"what answers at {address} is no Ray cluster ({error}); give the port of its control service, "
-            "6379 unless another was chosen, and not the dashboard's, 8265"
+        raise Unreachable(
+            f"what answers at {address} is no Ray cluster ({error})",
+            "give the port of its control service, 6379 unless another was chosen, and not the dashboard's, 8265",
         ) from error
     if version != ray.__version__:
-        raise ConnectionError(
-            f"the Ray cluster at {address} runs Ray {version}, and this process {ray.__version__}; "
-            "install the same version on both"
+        raise Unreachable(
+            f"the Ray cluster at {address} runs Ray {version}, and this process {ray.__version__}",
+            "install the same version on both",
         )

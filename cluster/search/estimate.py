@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from captioning.training.loop import num_training_steps
-from cluster.checks.rehearsal import Measured
+from cluster.checks.rehearsal import StepTiming
 from cluster.config import TrainRun
 from cluster.search.space.asha import rungs_of
 from cluster.search.space.config import SearchConfig
@@ -33,7 +33,7 @@ class SearchEstimate:
 
 def estimate_search(
     search: SearchConfig,
-    measured: Measured,
+    timing: StepTiming,
     *,
     run: TrainRun,
     splits: Mapping[str, int],
@@ -45,7 +45,7 @@ def estimate_search(
 
     Args:
         search: says how long they are.
-        measured: of their base.
+        timing: how long a step of their base takes.
         run: that base.
         splits: samples of each split.
         num_trials: of the search.
@@ -62,13 +62,13 @@ def estimate_search(
     longest = max(num_epochs / num_slots, search.max_epochs)
     return SearchEstimate(
         trials_at_once=trials_at_once,
-        seconds_per_step=measured.seconds_per_step,
-        host=measured.host,
+        seconds_per_step=timing.seconds_per_step,
+        host=timing.host,
         steps_per_trial=num_steps,
         num_epochs=num_epochs,
         num_views=num_views,
-        extraction_seconds=measured.seconds_per_image * num_views / max(1, trials_at_once),
-        seconds=measured.seconds_per_step * num_steps / search.max_epochs * longest,
+        extraction_seconds=timing.seconds_per_image * num_views / max(1, trials_at_once),
+        seconds=timing.seconds_per_step * num_steps / search.max_epochs * longest,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster.data.extraction import digest_of_features, extract, plan_extraction
 from cluster.data.shard_set import ShardSet
-from cluster.resources.capacity import capacity
+from cluster.resources.capacity import total_capacity
 from cluster.search.space.config import TuneRun
 from cluster.search.space.space import SearchSpace
 from shards.features.manifest import FeatureSettings
@@ -74,7 +74,7 @@ def extract_features(
         logger.info("extracting features of %d images, once for all trials, into %s", plan.num_missing_images, folder)
     extract(
         plan,
-        num_workers=max(1, capacity(run.cluster)),
+        num_workers=max(1, total_capacity(run.cluster)),
         use_gpu=run.cluster.use_gpu,
         cpus_per_worker=run.cluster.cpus_per_worker,
         progress=lambda count: progress(count, plan.num_missing_images),

@@ -10,13 +10,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from cluster.errors import last_line
 from cluster.search.scheduler import Search, SearchProgress
 from cluster.signals import listening
 
 logger = logging.getLogger(__name__)
 
 _SHOW_EVERY_SECONDS = 1.0
-_LONGEST_REASON = 500
 
 
 class NextTrial(Searcher):
@@ -82,8 +82,8 @@ class TellSearch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
         """Tell that a trial's process was lost too often."""
-        lines = str(trial.get_error() or "").strip().splitlines() or ["its process was lost"]
-        self._search.end(trial.config["number"], "failed", " ".join(lines[-1].split())[:_LONGEST_REASON])
+        reason = last_line(str(trial.get_error() or "")) or "its process was lost"
+        self._search.end(trial.config["number"], "failed", reason)
 
     def __reduce__(self) -> tuple:
         """Leave the search behind, as above."""

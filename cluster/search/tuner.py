@@ -18,7 +18,7 @@ from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
 from cluster.git import git_state
-from cluster.resources.capacity import capacity, resources_per_worker
+from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.search.artifacts import write_search_files
@@ -156,7 +156,7 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
             search_alg=NextTrial(search),
             num_samples=plan.num_trials * len(rungs_of(run.search)),
             # A group of workers is reserved as a whole, so that trials never wait for each other with half a group.
-            max_concurrent_trials=None if is_alone else max(1, capacity(cluster) // cluster.min_workers),
+            max_concurrent_trials=None if is_alone else max(1, total_capacity(cluster) // cluster.min_workers),
             # After an error of CUDA, every further trial in the same process would have it.
             reuse_actors=is_alone and not cluster.use_gpu,
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-until-{trial.config['until']}",

@@ -18,7 +18,7 @@ def server_address(address: str | None) -> str:
     """Return the address of a job server, from RAY_API_SERVER_ADDRESS if none is given.
 
     Raises:
-        ValueError: there is none, or it is none of HTTP.
+        ValueError: no address was given, or it is not one of HTTP.
     """
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if not address:
@@ -37,8 +37,8 @@ def check_server(address: str) -> None:
 
     Raises:
         ConnectionError: nothing answers.
-        ValueError: it is not Ray, or another version of it.
-        PermissionError: it wants a token, and none is set up here.
+        ValueError: what answers is not Ray, or another version of it.
+        PermissionError: the cluster wants a token, and none is set up here.
     """
     request = urllib.request.Request(f"{address}/api/version", headers={"Accept": "application/json"})
     try:
@@ -80,7 +80,7 @@ def no_token(address: str) -> PermissionError:
 
 @contextlib.contextmanager
 def address_set(address: str) -> Iterator[None]:
-    """Keep Ray from preferring an address of the environment to the one that was given."""
+    """Set Ray's own variable to this address within the block: Ray prefers it to the address that it is given."""
     before = os.environ.get(ADDRESS_VARIABLE)
     os.environ[ADDRESS_VARIABLE] = address
     try:

@@ -1,4 +1,4 @@
-"""The code that a submitted job runs, as one zip file: this project's packages, and small files that the job names."""
+"""Archive of the code that a submitted job runs: this project's packages, and small files that the job names."""
 
 import tempfile
 import zipfile
@@ -18,26 +18,26 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first: the same files give the same arch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceArchive:
-    """What travels with a job."""
+    """The code that a job runs, before it is written as a zip file."""
 
     folder: Path
-    """Of the code."""
+    """Folder of the code on this machine."""
     files: tuple[tuple[str, Path], ...]
-    """Name in the archive, and where it is here."""
+    """Each file's name in the archive, and its path on this machine."""
     left_out: tuple[str, ...]
-    """What is not sent, and why."""
+    """What is not sent, and why; one line each."""
     commit: str
-    """Of the checkout, or unknown."""
+    """Commit of the checkout, or unknown."""
     is_dirty: str
-    """Whether it has uncommitted changes: true, false or unknown."""
+    """Whether the checkout has uncommitted changes: true, false or unknown."""
 
 
 def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> SourceArchive:
     """Find what to send: the packages' files that git tracks, as they are now; without a checkout, all but caches.
 
     Args:
-        folder: of the code; the checkout around the current folder, or the current folder itself, if not given.
-        inputs: files of this machine that the job names, relative to the current folder.
+        folder: folder of the code; by default the checkout around the current folder, or the current folder itself.
+        inputs: files that the job's arguments name, relative to the current folder.
 
     Raises:
         FileNotFoundError: the folder lacks the packages.

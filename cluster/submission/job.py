@@ -4,10 +4,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.errors import one_line
+
 RUN = "python -m jobs.cli "
-"""What runs a job on the cluster, where pip and uv of a runtime environment need plain ``python``."""
+"""Start of every entrypoint; pip and uv of a runtime environment need plain ``python``."""
 COMMIT_KEY = "captioning.git_commit"
-"""Under which the cluster keeps the commit of a job's code."""
+"""Key of the code's commit in the metadata that the cluster keeps with a job."""
 _ERROR, _FEW_LINES = "error: ", 2
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -22,16 +24,16 @@ class JobState:
     entrypoint: str
     message: str = ""
     started: float | None = None
-    """Seconds since 1970."""
+    """Seconds since 1970; None before the job started."""
     ended: float | None = None
-    """As above."""
+    """Seconds since 1970; None before the job ended."""
     exit_code: int | None = None
-    """Of the job's own process, once it has one."""
+    """Exit code of the job's own process, once it has one."""
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
-        """Return whether it neither runs nor waits."""
+        """Return whether the job neither runs nor waits."""
         return self.status in _OVER
 
     @property
@@ -41,17 +43,17 @@ class JobState:
 
     @property
     def commit(self) -> str:
-        """Return the commit of its code; empty if it was not submitted by us."""
+        """Return the commit of the job's code; empty if another client submitted it."""
         return self.metadata.get(COMMIT_KEY, "")
 
     @property
     def seconds(self) -> float:
-        """Return for how long it has run."""
+        """Return for how long the job has run."""
         return 0.0 if self.started is None else max(0.0, (self.ended or time.time()) - self.started)
 
 
-def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
-    """Return a job from what Ray's client says of it."""
+def job_state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
+    """Return the state of a job from the details that Ray's client returns."""
     return JobState(
         id=job.submission_id,
         status=job.status.value if hasattr(job.status, "value") else str(job.status),
@@ -65,13 +67,17 @@ def state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type
 
 
 def _reason(message: str) -> str:
-    """Return how a job ended in one line: the error that it told last, or how Ray begins and ends what it says."""
+    """Return how a job ended, on one line: the last error in its log, or the first and last lines of Ray's message."""
     first, _, log = message.partition(", last available logs")
-    lines = [" ".join(line.split()) for line in log.splitlines()[1:] if line.strip()]
+    lines = _lines(log.partition("\n")[2])
     errors = [line for line in lines if line.startswith(_ERROR)]
     if errors:
         return errors[-1].removeprefix(_ERROR)
-    told = [" ".join(line.split()) for line in first.splitlines() if line.strip()]
+    summary = _lines(first)
     if lines:
-        return f"{told[0]}: {lines[-1]}"
-    return " ".join(told if len(told) <= _FEW_LINES else (told[0], told[-1]))
+        return f"{summary[0]}: {lines[-1]}"
+    return " ".join(summary if len(summary) <= _FEW_LINES else (summary[0], summary[-1]))
+
+
+def _lines(text: str) -> list[str]:
+    return [one_line(line, longest=None) for line in text.splitlines() if line.strip()]

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from cluster.errors import last_line
 from cluster.resources.environment import set_library_defaults
 from cluster.submission.address import address_set, check_server, no_token, server_address
-from cluster.submission.dashboard import Overview, overview_of
-from cluster.submission.job import JobState, state_of
+from cluster.submission.dashboard import DashboardSnapshot, read_dashboard
+from cluster.submission.job import JobState, job_state_of
 
 logger = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 60.0
-_OVERVIEW_SECONDS = 2.0
-_LOOK_EVERY_SECONDS = 0.5
+_DASHBOARD_SECONDS = 2.0
+_POLL_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
 
@@ -25,7 +26,7 @@ class JobServer:
     """The job server of one cluster.
 
     Args:
-        address: of Ray's dashboard, http://HOST:PORT; RAY_API_SERVER_ADDRESS if not given.
+        address: address of Ray's dashboard, http://HOST:PORT; RAY_API_SERVER_ADDRESS if not given.
 
     Raises:
         ValueError: no address was given, or what is there is not Ray, or of another version.
@@ -47,7 +48,7 @@ class JobServer:
     def jobs(self) -> list[JobState]:
         """Return all jobs that were ever submitted to the cluster, the newest first."""
         with self._plain_errors():
-            found = [state_of(job) for job in self._client.list_jobs() if job.submission_id]
+            found = [job_state_of(job) for job in self._client.list_jobs() if job.submission_id]
         return sorted(found, key=lambda job: (-(job.started or 0.0), job.id))
 
     def job(self, job_id: str) -> JobState:
@@ -60,7 +61,7 @@ class JobServer:
 
         with self._plain_errors():
             try:
-                return state_of(self._client.get_job_info(job_id))
+                return job_state_of(self._client.get_job_info(job_id))
             except RuntimeError as error:
                 if "status code 404" not in str(error):
                     raise
@@ -68,19 +69,19 @@ class JobServer:
         hint = f"did you mean {' or '.join(near)}?" if near else "captioning jobs lists them"
         raise ValueError(f"the cluster at {self.address} knows no job {job_id}; {hint}")
 
-    def overview(self) -> Overview:
-        """Return what the cluster's dashboard tells of its nodes; of what it does not tell, nothing is known."""
+    def dashboard(self) -> DashboardSnapshot:
+        """Return what the cluster's dashboard reports of its nodes; nothing if it cannot be read."""
 
-        def ask(path: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401  any document
-            answer = self._client._do_request("GET", path, params=parameters, timeout=_OVERVIEW_SECONDS)
+        def get(path: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401  any document
+            answer = self._client._do_request("GET", path, params=parameters, timeout=_DASHBOARD_SECONDS)
             return answer.json()["data"] if answer.status_code == 200 else None
 
         try:
             with self._plain_errors():
-                return overview_of(ask)
+                return read_dashboard(get)
         except (AttributeError, ConnectionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            logger.debug("the dashboard at %s tells nothing of its nodes", self.address, exc_info=error)
-            return Overview([], "", may_grow=True)
+            logger.debug("the dashboard at %s reports nothing of its nodes", self.address, exc_info=error)
+            return DashboardSnapshot([], "", may_grow=True)
 
     def submit(
         self,
@@ -116,7 +117,7 @@ class JobServer:
         with self._plain_errors():
             self._client.stop_job(job_id)
         while not (job := self.job(job_id)).is_over:
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return job
 
     def log(self, job_id: str) -> list[str]:
@@ -151,7 +152,7 @@ class JobServer:
                 if job.is_over:
                     lines.end()
                     return job
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     async def _tail(self, job_id: str, lines: "_Lines") -> bool:
         """Take pieces of a log as they come; return whether the connection held until the cluster ended it.
@@ -174,22 +175,22 @@ class JobServer:
             finally:
                 piece.cancel()
 
-    def rank_log(self, place: Mapping[str, Any]) -> list[str]:
+    def rank_log(self, worker: Mapping[str, Any]) -> list[str]:
         """Return the lines of a rank's log so far, from its node.
 
         Args:
-            place: rank, host, node_id and log, as its job told them.
+            worker: rank, host, node_id and log, as the job's progress reports them.
 
         Raises:
             ValueError: the node does not have it, or is gone.
         """
-        wanted = {"node_id": place["node_id"], "filename": place["log"], "lines": -1}
+        file = {"node_id": worker["node_id"], "filename": worker["log"], "lines": -1}
         with self._plain_errors():
             # Ray's own get_log asks the cluster's GCS, which cannot be reached from outside.
-            answer = self._client._do_request("GET", "/api/v0/logs/file", params=wanted)
+            answer = self._client._do_request("GET", "/api/v0/logs/file", params=file)
         if answer.status_code != 200 or not answer.text:  # a file that is not there is an empty one
             raise ValueError(
-                f"the log of rank {place['rank']} on {place['host']} cannot be had; its node may be gone "
+                f"the log of rank {worker['rank']} on {worker['host']} cannot be had; its node may be gone "
                 f"(status {answer.status_code})"
             )
         return answer.text.splitlines()
@@ -209,8 +210,7 @@ class JobServer:
                 "look whether it still runs, or correct --address"
             ) from error
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise RuntimeError(f"the cluster at {self.address} refuses that: {reason}") from error
+            raise RuntimeError(f"the cluster at {self.address} refuses that: {last_line(error)}") from error
 
 
 class _Lines:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cluster.config import without_credentials
+from cluster.errors import one_line
 from cluster.git import COMMIT_VARIABLE, DIRTY_VARIABLE
 from cluster.job_progress import JOB_VARIABLE
 from cluster.settings import differences, flattened, is_name
@@ -22,8 +23,8 @@ from cluster.submission.job_server import JobServer
 
 logger = logging.getLogger(__name__)
 
-CARRIED = ("CAPTIONING_HOME", "CAPTIONING_LOG_LEVEL", "MLFLOW_TRACKING_URI")
-"""Variables that travel with every job if they are set here."""
+FORWARDED = ("CAPTIONING_HOME", "CAPTIONING_LOG_LEVEL", "MLFLOW_TRACKING_URI")
+"""Environment variables that every job gets if they are set here."""
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
 _RUNTIME_ENV_KEYS = ("pip", "uv", "conda", "env_vars", "image_uri", "config")
 _SETTINGS_KEY = "captioning.settings"
@@ -33,7 +34,7 @@ _NOT_BETTER_NEXT_TIME = (2, 3)  # exit codes: bad input, refused by a gate
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRequest:
-    """All that is sent for a job but its id."""
+    """All that is sent for a job, except its id."""
 
     name: str
     entrypoint: str
@@ -41,9 +42,9 @@ class JobRequest:
     runtime_env: dict[str, Any]
     """Without the code, which is added when it is sent."""
     settings: dict[str, str]
-    """By which another job of the same name is told apart."""
+    """All settings by dotted name, which tell another job of the same name apart."""
     num_gpus: float = 0.0
-    """Of the job's own process."""
+    """GPUs of the job's own process."""
 
     @property
     def command(self) -> str:
@@ -62,11 +63,13 @@ class JobRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Placed:
-    """Where a request came to: a new job, or a live one of its name."""
+class ResolvedJob:
+    """The job on the cluster that a request stands for."""
 
     id: str
+    """Id of the live job of the same name, or the next free one."""
     is_new: bool
+    """Whether no such job is live."""
 
 
 def build_request(
@@ -82,21 +85,21 @@ def build_request(
     """Describe a job to a cluster; nothing is sent yet.
 
     Args:
-        name: of the job; its id adds a number.
+        name: name of the job, to which its id adds a number.
         command: the job and its arguments.
-        settings: that the arguments resolve to, nested.
-        archive: the code.
-        runtime_env: of a file, checked.
-        variables: that travel.
-        num_gpus: of the job's own process.
+        settings: the settings that the arguments resolve to, nested.
+        archive: the code to send.
+        runtime_env: a runtime environment, as ``read_runtime_env`` returns it.
+        variables: environment variables of the job, by name.
+        num_gpus: GPUs of the job's own process.
 
     Raises:
         ValueError: the name cannot be an id's, or an argument, setting or variable holds a secret.
     """
     if not is_name(name):
         raise ValueError(f"name {name!r} cannot be a job's; use letters, digits, points, dashes")
-    told = {"job": command[0], **{key: str(value) for key, value in flattened(settings).items()}}
-    for value in (*command, *told.values()):
+    recorded = {"job": command[0], **{key: str(value) for key, value in flattened(settings).items()}}
+    for value in (*command, *recorded.values()):
         if without_credentials(value) != value:
             raise ValueError(
                 f"{without_credentials(value)} holds credentials, which anyone could read in the job's record; "
@@ -110,13 +113,13 @@ def build_request(
         entrypoint=f"{RUN}{shlex.join(command)}",
         archive=archive,
         runtime_env={**runtime_env, "env_vars": {**env_vars, **git}},
-        settings=told,
+        settings=recorded,
         num_gpus=num_gpus,
     )
 
 
-def carried_variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that travel: those of every job if they are set, and those that are named.
+def forwarded_variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that a job gets: those of every job if they are set, and those that are named.
 
     Raises:
         ValueError: one looks secret, or is not set.
@@ -125,7 +128,7 @@ def carried_variables(names: Sequence[str], environment: Mapping[str, str]) -> d
     missing = [name for name in names if name not in environment]
     if missing:
         raise ValueError(f"--env {missing[0]} is not set here; set it, or leave it out")
-    return {name: environment[name] for name in (*CARRIED, *names) if name in environment}
+    return {name: environment[name] for name in (*FORWARDED, *names) if name in environment}
 
 
 def read_runtime_env(file: Path) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def read_runtime_env(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"--runtime-env {file} does not exist; check its name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--runtime-env {file} is not YAML ({' '.join(str(error).split())}); mend it") from None
+        raise ValueError(f"--runtime-env {file} is not YAML ({one_line(error, with_kind=False)}); mend it") from None
     known = ", ".join(_RUNTIME_ENV_KEYS)
     if not isinstance(content, dict):
         raise ValueError(f"--runtime-env {file} holds no settings; write {known}, each with its value")
@@ -161,7 +164,7 @@ def read_runtime_env(file: Path) -> dict[str, Any]:
     return content
 
 
-def submit(server: JobServer, request: JobRequest) -> Placed:
+def submit(server: JobServer, request: JobRequest) -> ResolvedJob:
     """Send a job, unless one of its name is live with the same settings.
 
     Raises:
@@ -172,23 +175,23 @@ def submit(server: JobServer, request: JobRequest) -> Placed:
         code = Path(scratch) / "code.zip"
         write_archive(request.archive, code)
         for _ in range(_TRIES):
-            placed = place(request, server.jobs())
-            if not placed.is_new:
-                return placed
-            variables = {**request.runtime_env["env_vars"], JOB_VARIABLE: placed.id}
+            resolved = resolve_job(request, server.jobs())
+            if not resolved.is_new:
+                return resolved
+            variables = {**request.runtime_env["env_vars"], JOB_VARIABLE: resolved.id}
             runtime_env = {**request.runtime_env, "env_vars": variables, "working_dir": str(code)}
             if server.submit(
-                placed.id,
+                resolved.id,
                 entrypoint=request.entrypoint,
                 runtime_env=runtime_env,
                 metadata=request.metadata,
                 num_gpus=request.num_gpus,
             ):
-                return placed
+                return resolved
     raise RuntimeError(f"others take every id of {request.name} at this moment; run the same command again")
 
 
-def place(request: JobRequest, jobs: Sequence[JobState]) -> Placed:
+def resolve_job(request: JobRequest, jobs: Sequence[JobState]) -> ResolvedJob:
     """Find the live job of a request's name, or the next free id.
 
     Raises:
@@ -199,8 +202,8 @@ def place(request: JobRequest, jobs: Sequence[JobState]) -> Placed:
     for _, job in sorted(numbers.items(), reverse=True):
         if not job.is_over:
             _check_same(request, job)
-            return Placed(id=job.id, is_new=False)
-    return Placed(id=f"{request.name}-{max(numbers, default=0) + 1}", is_new=True)
+            return ResolvedJob(id=job.id, is_new=False)
+    return ResolvedJob(id=f"{request.name}-{max(numbers, default=0) + 1}", is_new=True)
 
 
 def _check_same(request: JobRequest, job: JobState) -> None:

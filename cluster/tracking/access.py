@@ -1,4 +1,4 @@
-"""What it means that a tracker refuses a request; imports no MLflow."""
+"""Access to a tracker with users: what a refused request means, and what to do. Imports no MLflow."""
 
 import os
 import re
@@ -8,10 +8,10 @@ _UNKNOWN, _FORBIDDEN = 401, 403
 
 
 def access_refusal(error: BaseException) -> str | None:
-    """Return what to say and do if an error comes of a tracker that does not know us, or forbids what we asked.
+    """Return what happened and what to do if a tracker refused a request for lack of a user or a permission, else None.
 
     Args:
-        error: of any kind; those that it was raised from, or while handling, count as well.
+        error: any error; its causes, and the errors that were being handled when it was raised, count as well.
     """
     found: BaseException | None = error
     while found:

@@ -1,4 +1,4 @@
-"""MLflow runs, always by an explicit run id through ``MlflowClient``; nothing here sets a global of MLflow's."""
+"""Client of the tracker: MLflow runs by explicit ids through ``MlflowClient``; no global of MLflow's is set."""
 
 import getpass
 import logging
@@ -15,6 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.errors import Refusal, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
     """Reach the tracker, making the embedded one if need be.
 
     Raises:
-        ConnectionError: nothing answers there.
-        ValueError: the address is none of MLflow's.
+        Unreachable: nothing answers there.
+        Refusal: the address is none of MLflow's.
     """
     uri = check_tracker(config, storage)
     if uri.startswith("sqlite:"):
@@ -50,20 +51,16 @@ def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
     """Return the tracker's address, at which something answers if it is a server's.
 
     Raises:
-        ConnectionError, ValueError: as ``connect`` does.
+        Unreachable, Refusal: as ``connect`` does.
     """
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
         _require_answer(uri, parts)
-    elif (
-        parts.scheme != "sqlite"
-        and "+" not in parts.scheme
-        and parts.scheme not in ("postgresql", "mysql", "mssql", "databricks")
-    ):
-        raise ValueError(
-            f"tracking address {without_credentials(uri)} is none of MLflow's; "
-            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one"
+    elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
+        raise Refusal(
+            f"tracking address {without_credentials(uri)} is none of MLflow's",
+            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one",
         )
     return uri
 
@@ -73,9 +70,9 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise ConnectionError(
-            f"MLflow at {without_credentials(uri)} does not answer ({error}); "
-            "start the server, or correct --tracking.uri"
+        raise Unreachable(
+            f"MLflow at {without_credentials(uri)} does not answer ({error})",
+            "start the server, or correct --tracking.uri",
         ) from error
 
 
@@ -108,12 +105,12 @@ def create_run(
     """Create the MLflow run of a training run, unless a driver that was killed has; return its id.
 
     Args:
-        client: of the tracker.
-        experiment: its id.
-        key: of the training run, unique.
-        name: of the run.
-        parameters: what decides about the result.
-        tags: of the run.
+        client: the tracker's client.
+        experiment: id of the experiment.
+        key: unique key of the training run, by which a run that exists is found.
+        name: name of the run.
+        parameters: settings that decide about the result, by dotted name.
+        tags: further tags of the run.
         dataset: name, source and digest of the shard set.
     """
     known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
@@ -140,7 +137,7 @@ def _source_tags() -> dict[str, str]:
 
 
 def current_user() -> str:
-    """Return who asks: the tracker's user if it wants one, else the machine's, as far as it knows."""
+    """Return the name of the tracker's user if it has users, else of the machine's, or ``unknown``."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
@@ -148,7 +145,7 @@ def current_user() -> str:
 
 
 def utc(milliseconds: float | None) -> str:
-    """Return a moment of the tracker's as ISO 8601 in UTC."""
+    """Return a timestamp of the tracker's, in milliseconds since 1970, as ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
 
 

@@ -1,4 +1,4 @@
-"""Sending a run's whole journal to MLflow again, after its tracker was down or was restored from a copy."""
+"""Replay of a run's whole journal to MLflow, after its tracker was down or was restored from a copy."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from cluster.tracking.shipping import log_metrics, metrics_of
 
 logger = logging.getLogger(__name__)
 
-_TELL_EVERY_ROWS = 100_000
+_LOG_EVERY_ROWS = 100_000
 _METRICS_PER_PAGE = 10_000
 
 
@@ -27,17 +27,18 @@ class Replay:
     """What a replay did."""
 
     run: str
+    """Name of the run."""
     mlflow_run_id: str
     status: str
-    """Of the MLflow run afterwards."""
+    """Status of the MLflow run afterwards."""
     rows: int
-    """Of the journal, all of which the tracker has now."""
+    """Number of intact rows in the journal, all of which the tracker has now."""
     steps: int
-    """Number of steps done at the last of them."""
+    """Number of steps done at the last of these rows."""
     num_lacking: int
-    """Values in these rows that the tracker lacked and was sent."""
+    """Number of values in these rows that the tracker lacked and was sent."""
     damaged: tuple[str, ...]
-    """Segments that were left out, and why."""
+    """Segments of the journal that were left out, and why."""
 
 
 def find_run(run: str, home: Path) -> Path:
@@ -74,8 +75,8 @@ def replay(folder: Path, client: MlflowClient) -> Replay:
         tracked = _tracked_run(client, record)
         rows = _IntactRows(folder / "journal")
         try:
-            lacking = _lacking(client, record.mlflow_run_id, metrics_of(rows))
-            num_lacking = log_metrics(client, record.mlflow_run_id, lacking)
+            missing = _missing(client, record.mlflow_run_id, metrics_of(rows))
+            num_lacking = log_metrics(client, record.mlflow_run_id, missing)
             status = _end(client, tracked, rows.last) if record.is_finished else tracked.info.status
         except MlflowException as error:
             reason = one_line(error, with_kind=False)
@@ -115,7 +116,7 @@ class _IntactRows:
                 if self.last is None or row.step >= self.last.step:  # scores come after their steps
                     self.last = row
                 yield row
-                if self.count % _TELL_EVERY_ROWS == 0:
+                if self.count % _LOG_EVERY_ROWS == 0:
                     logger.info("%d rows so far, step %d", self.count, row.step)
 
 
@@ -149,7 +150,7 @@ class _History:
                 return
 
 
-def _lacking(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> Iterator[Metric]:
+def _missing(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> Iterator[Metric]:
     """Yield the metrics that the tracker does not have, or that do not come in the order of time.
 
     To send all would be right too, for what is there is not stored twice. But an SQLite tracker takes 7 seconds to find

@@ -1,4 +1,4 @@
-"""Sending a run's journal to MLflow while it trains, without ever being waited for."""
+"""Shipping of a run's journal to MLflow while it trains; training never waits for the tracker."""
 
 import logging
 import threading
@@ -28,9 +28,9 @@ class Shipper:
     """Flushes and ships a journal every few seconds, in a thread of its own.
 
     Args:
-        journal: to ship.
-        record: of the run; names its MLflow run.
-        tracking_uri: of the tracker.
+        journal: the run's journal.
+        record: the run's record, which names its MLflow run.
+        tracking_uri: address of the tracker.
     """
 
     def __init__(self, journal: Journal, record: RunRecord, tracking_uri: str) -> None:
@@ -127,10 +127,10 @@ def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUN
     """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
 
     Args:
-        client: of the tracker.
-        run_id: of the MLflow run.
-        journal: folder of the one whose rows to send.
-        status: that the run has when all are sent.
+        client: the tracker's client.
+        run_id: id of the MLflow run.
+        journal: folder of the journal.
+        status: status of the MLflow run once all rows are sent.
 
     Returns:
         The number of rows sent.

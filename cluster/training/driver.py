@@ -17,6 +17,7 @@ from cluster.coordination.messages import CoordinatorSettings, Progress
 from cluster.errors import one_line
 from cluster.resources import leftovers
 from cluster.resources.environment import NAMESPACE
+from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS
 from cluster.signals import listening
 from cluster.training.failure_report import failure_text
@@ -109,7 +110,7 @@ class Driver:
     def _train(self, fit: Callable[[int], object]) -> str:
         number = 1
         while True:
-            leftovers.make_room()
+            leftovers.remove_leftovers()
             fitting = _Fit(lambda number=number: fit(number))
             fitting.start()
             ending = self._follow(fitting)
@@ -224,16 +225,13 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
         BlockingIOError: the run has a live driver.
         RuntimeError: the coordinator does not start.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
         actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(Coordinator)
         actor = actor_class.options(
             runtime_env={"env_vars": _IMPATIENCE},
             name=f"coordinator{folder}",
             namespace=NAMESPACE,
-            scheduling_strategy=here,
+            scheduling_strategy=on_node(ray.get_runtime_context().get_node_id()),
         ).remote(folder, settings)
         ray.get(actor.progress.remote())
     except ValueError as error:

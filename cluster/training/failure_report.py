@@ -6,6 +6,7 @@ from pathlib import Path
 from cluster.config import TrainRun
 from cluster.coordination.messages import Progress, WorkerInfo
 from cluster.coordination.restart_policy import Failure
+from cluster.resources.placement import task_on
 from cluster.runs.identity import CONFIG_NAME
 
 _LOG_LINES = 20
@@ -52,12 +53,10 @@ def _log_of(failure: Failure, places: tuple[WorkerInfo, ...]) -> list[str]:
 def _fetch(place: WorkerInfo) -> list[str]:
     import ray
     from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
-    tail = ray.remote(num_cpus=0, max_retries=0)(last_lines).options(scheduling_strategy=there)
+    tail = task_on(place.node_id, last_lines).remote(place.log, _LOG_LINES)
     try:
-        return ray.get(tail.remote(place.log, _LOG_LINES), timeout=_FETCH_SECONDS)
+        return ray.get(tail, timeout=_FETCH_SECONDS)
     except RayError:  # the node went, and the log with it
         return []
 

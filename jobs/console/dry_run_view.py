@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cluster.checks.result import Check
+from cluster.checks.result import CheckResult
 from cluster.config import ClusterConfig
 from cluster.resources.capacity import capacity_by_node
-from cluster.resources.gcs import NodeResources
+from cluster.resources.gcs import Node
 from cluster.submission.archive import archive_size
-from cluster.submission.dashboard import Overview
-from cluster.submission.request import JobRequest, Placed
+from cluster.submission.dashboard import DashboardSnapshot
+from cluster.submission.request import JobRequest, ResolvedJob
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
 
@@ -24,16 +24,16 @@ class Prospect(NamedTuple):
     """Where a request would come to, and what is known of its cluster.
 
     Attributes:
-        address: of the cluster.
-        placed: a new job, or a live one.
-        overview: of the cluster.
-        checks: of a new job.
+        address: address of the cluster's job server.
+        job: a new job, or the live one of its name.
+        dashboard: the cluster, as its dashboard reports it.
+        checks: results of the checks of a new job.
     """
 
     address: str
-    placed: Placed
-    overview: Overview
-    checks: Sequence[Check]
+    job: ResolvedJob
+    dashboard: DashboardSnapshot
+    checks: Sequence[CheckResult]
 
 
 def describe(
@@ -48,7 +48,7 @@ def describe(
         as_json: write it as JSON as well.
     """
     num_bytes = archive_size(request.archive)
-    job_id = prospect.placed.id if prospect else f"{request.name}-<n>"
+    job_id = prospect.job.id if prospect else f"{request.name}-<n>"
     _show_request(request, prospect, job_id=job_id, num_bytes=num_bytes)
     if prospect:
         _show_cluster(prospect, workers)
@@ -62,9 +62,11 @@ def describe(
     code = {"folder": archive.folder, "files": files, "num_bytes": num_bytes, "left_out": archive.left_out}
     sent = {"id": job_id, "entrypoint": request.entrypoint, "runtime_env": request.runtime_env}
     cluster = prospect and {
-        "nodes": [node._asdict() for node in prospect.overview.nodes],
-        "python": prospect.overview.python,
-        "workers": [room._asdict() for room in capacity_by_node(prospect.overview.nodes, workers)] if workers else [],
+        "nodes": [
+            {"address": node.address, "total": node.total, "free": node.free} for node in prospect.dashboard.nodes
+        ],
+        "python": prospect.dashboard.python,
+        "workers": [room._asdict() for room in capacity_by_node(prospect.dashboard.nodes, workers)] if workers else [],
         "checks": prospect.checks,
     }
     address = prospect.address if prospect else None
@@ -73,7 +75,7 @@ def describe(
 
 def _show_request(request: JobRequest, prospect: Prospect | None, *, job_id: str, num_bytes: int) -> None:
     archive = request.archive
-    verb = "follow the live job" if prospect and not prospect.placed.is_new else "submit job"
+    verb = "follow the live job" if prospect and not prospect.job.is_new else "submit job"
     where = prospect.address if prospect else "no cluster, for none was named"
     logger.info("would %s %s to %s", verb, job_id, where)
     logger.info("command: %s", request.entrypoint)
@@ -91,7 +93,7 @@ def _show_request(request: JobRequest, prospect: Prospect | None, *, job_id: str
 
 
 def _show_cluster(prospect: Prospect, workers: ClusterConfig | None) -> None:
-    nodes = prospect.overview.nodes
+    nodes = prospect.dashboard.nodes
     rooms = [f"{room.free}/{room.total}" for room in capacity_by_node(nodes, workers)] if workers else [""] * len(nodes)
     rows = [
         (node.address, _share(node, "CPU"), _share(node, "GPU"), room) for node, room in zip(nodes, rooms, strict=True)
@@ -101,7 +103,7 @@ def _show_cluster(prospect: Prospect, workers: ClusterConfig | None) -> None:
     show_table("Checks from here", ("what", "verdict", "found", "remedy"), checks)
 
 
-def _share(node: NodeResources, resource: str) -> str:
+def _share(node: Node, resource: str) -> str:
     return f"{node.free.get(resource, 0.0):g}/{node.total.get(resource, 0.0):g}"
 
 

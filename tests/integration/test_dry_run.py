@@ -10,7 +10,7 @@ import pytest
 from cluster.checks import rehearsal
 from cluster.config import ClusterConfig, TrainRun
 from cluster.data.shard_set import ShardSet
-from cluster.resources.gcs import node_resources
+from cluster.resources.gcs import list_nodes
 from jobs.cli import run_job
 
 pytestmark = pytest.mark.cluster
@@ -66,7 +66,7 @@ def test_a_search_is_estimated_likewise(dry):
 def run(session):
     """Return a run on a cluster that is as free again as before the last one."""
     deadline = time.monotonic() + 20
-    while not all(node.free.get("CPU") == node.total["CPU"] for node in node_resources()):
+    while not all(node.free.get("CPU") == node.total["CPU"] for node in list_nodes()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return TrainRun(cluster=ClusterConfig(address="auto"))
@@ -79,7 +79,7 @@ def test_where_no_worker_fits_in_now_nothing_is_measured(run, drawn_shards):
     ray.get(group.ready())
     found = rehearsal.rehearse(run, ShardSet(drawn_shards))
     ray.util.remove_placement_group(group)
-    assert (found.measured, found.why_not) == (None, "no worker fits in now, as long as others are on the cluster")
+    assert (found.timing, found.why_not) == (None, "no worker fits in now, as long as others are on the cluster")
 
 
 def test_a_search_without_an_estimate_says_why(dry, monkeypatch):
@@ -89,7 +89,7 @@ def test_a_search_without_an_estimate_says_why(dry, monkeypatch):
 
 
 def step_that(does, *arguments):
-    """Return what takes the place of ``measure``; a function of a function travels by its code."""
+    """Return what takes the place of ``measure_step``; a function of a function travels by its code."""
 
     def step(*_, **__):
         does(*arguments)
@@ -114,13 +114,13 @@ def fail(error):
     ids=["hangs", "dies", "fails"],
 )
 def test_why_no_step_was_measured_is_told(run, drawn_shards, monkeypatch, step, seconds, why):
-    monkeypatch.setattr(rehearsal, "measure", step)
+    monkeypatch.setattr(rehearsal, "measure_step", step)
     monkeypatch.setattr(rehearsal, "_MEASURE_SECONDS", seconds)
     found = rehearsal.rehearse(run, ShardSet(drawn_shards))
-    assert (found.measured, found.why_not[: len(why)]) == (None, why)
+    assert (found.timing, found.why_not[: len(why)]) == (None, why)
 
 
 def test_bad_input_that_a_step_finds_is_refused_as_it_is(run, drawn_shards, monkeypatch):
-    monkeypatch.setattr(rehearsal, "measure", step_that(fail(ValueError("shard x is damaged; make it again"))))
+    monkeypatch.setattr(rehearsal, "measure_step", step_that(fail(ValueError("shard x is damaged; make it again"))))
     with pytest.raises(ValueError, match=r"^shard x is damaged; make it again$"):
         rehearsal.rehearse(run, ShardSet(drawn_shards))

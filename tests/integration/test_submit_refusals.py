@@ -19,7 +19,7 @@ SLEEPS = "import time; time.sleep(600)"
 def address():
     with job_head() as address:
         server, deadline = JobServer(address), time.monotonic() + 60
-        while server.overview().may_grow:  # until the head has told that it has no autoscaler
+        while server.dashboard().may_grow:  # until the head has told that it has no autoscaler
             assert time.monotonic() < deadline
             time.sleep(0.2)
         yield address
@@ -39,12 +39,12 @@ def last_line(answer):
     [
         (
             ["--cluster.use-gpu"],
-            "error: 2 workers of 1 CPU, 1 GPU do not fit: the cluster's 1 nodes have 2 CPU, 0 GPU, enough for 0; "
+            "error: 2 workers of 1 CPU, 1 GPU do not fit: the cluster's 1 node has 2 CPU, 0 GPU, enough for 0; "
             "use less for each worker, or a larger cluster",
         ),
         (
             ["--cluster.num-workers", "3"],
-            "error: 3 workers of 1 CPU do not fit: the cluster's 1 nodes have 2 CPU, enough for 2; "
+            "error: 3 workers of 1 CPU do not fit: the cluster's 1 node has 2 CPU, enough for 2; "
             "use --cluster.num-workers 2, or a larger cluster",
         ),
         (
@@ -62,7 +62,7 @@ def test_a_job_that_cannot_work_is_not_sent(address, train, flags, told):
 
 def test_trials_of_a_search_are_asked_for_room_likewise(address, train):
     answer = captioning(address, "submit", "tune", *train[1:], "--cluster.cpus-per-worker", "4")
-    assert (answer.code, "error: 1 workers of 4 CPU do not fit" in answer.told) == (2, True)
+    assert (answer.code, "error: 1 worker of 4 CPU does not fit" in answer.told) == (2, True)
 
 
 def test_a_dry_submission_tells_where_it_would_run(address, train):

@@ -188,7 +188,7 @@ def test_cleaning_removes_all_leftovers_and_nothing_else(cleaned, listed, remain
 @pytest.mark.cluster
 def test_cpus_are_free_again_and_the_living_job_keeps_its_own(cleaned, remains):
     with cluster_session(ClusterConfig(address=remains)):
-        wait_until(lambda: 2.5 in [node.cpus_free for node in gcs.list_nodes()], seconds=20)
+        wait_until(lambda: 2.5 in [node.free.get("CPU") for node in gcs.list_nodes()], seconds=20)
         tables = gcs.read_tables()
     assert ("in use" in [one.name for one in tables.groups], "coordinator/runs/living" in [
         one.name for one in tables.actors if one.is_alive

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from cluster.checks.result import Check
-from cluster.resources.gcs import Group, NodeShare, Tables
+from cluster.checks.result import CheckResult
+from cluster.resources.gcs import Group, Node, Tables
 from jobs.check import main
 from jobs.cli import run_job
 
@@ -20,10 +20,11 @@ def pretended(monkeypatch, capsys):
     def run(groups, *arguments, stuck=(), checks=()):
         monkeypatch.setattr("cluster.resources.session.cluster_session", lambda config: contextlib.nullcontext())
         monkeypatch.setattr(
-            "cluster.resources.gcs.list_nodes", lambda: [NodeShare("n" * 56, "10.0.0.1", 3.0, 4.0, 0.0, 1.0)]
+            "cluster.resources.gcs.list_nodes",
+            lambda: [Node("n" * 56, "10.0.0.1", {"CPU": 4.0, "GPU": 1.0}, {"CPU": 3.0})],
         )
         monkeypatch.setattr("cluster.resources.gcs.read_tables", lambda: Tables(frozenset({"02000000"}), [], groups))
-        monkeypatch.setattr("cluster.resources.leftovers.remove", lambda leftovers: leftovers if stuck else [])
+        monkeypatch.setattr("cluster.resources.leftovers.remove_orphans", lambda leftovers: leftovers if stuck else [])
         monkeypatch.setattr("cluster.checks.job.check_job", lambda job: list(checks))
         with pytest.raises(SystemExit) as ended:
             run_job(main, ["--cluster.address", "10.0.0.1:6379", *arguments])
@@ -56,12 +57,12 @@ def test_a_dry_cleaning_removes_nothing(pretended):
     assert (code, "removed" in told, "captioning check --clean removes them" in told) == (0, False, True)
 
 
-BLIND = Check(name="home", verdict="failed", found="node [b] is blind", remedy="mount it there")
-FULL = Check(name="disk", verdict="failed", found="the disk is full", remedy="make room")
+BLIND = CheckResult(name="home", verdict="failed", found="node [b] is blind", remedy="mount it there")
+FULL = CheckResult(name="disk", verdict="failed", found="the disk is full", remedy="make room")
 
 
 def test_checks_are_told_in_a_table(pretended):
-    code, told = pretended([], checks=[Check(name="gpu", verdict="not asked", found="training is on CPUs")])
+    code, told = pretended([], checks=[CheckResult(name="gpu", verdict="not asked", found="training is on CPUs")])
     assert (code, "│ gpu  │ not asked │ training is on CPUs │" in told) == (0, True), told
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.resources.gcs import NodeResources
-from cluster.submission.dashboard import Overview
+from cluster.resources.gcs import Node
+from cluster.submission.dashboard import DashboardSnapshot
 from cluster.submission.job import JobState
 from jobs import convert, train
 from jobs.cli import JOBS, run_job
@@ -156,7 +156,7 @@ def test_a_dry_run_of_the_job_is_a_job_of_its_own(submit):
 )
 def test_a_path_that_only_this_machine_sees_is_named(tmp_path, caplog, node, hint):
     told = parsed_by(train.main, ["--shards", f"{tmp_path}"])
-    server = SimpleNamespace(overview=lambda: Overview([NodeResources(node, {}, {})], "", may_grow=False))
+    server = SimpleNamespace(dashboard=lambda: DashboardSnapshot([Node("n", node, {}, {})], "", may_grow=False))
     job = JobState(id="a-1", status="FAILED", entrypoint="", message=f"{tmp_path}/m.json is not there", exit_code=2)
     with pytest.raises(SystemExit):
         _conclude(server, job, told, as_json=False)

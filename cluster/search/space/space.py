@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cluster.config import TrainRun
+from cluster.errors import one_line
 from cluster.search.space.distributions import Parameter, parse_distribution
 from cluster.settings import differences
 
@@ -64,7 +65,7 @@ def read_search(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         raise FileNotFoundError(f"--search {path} does not exist; check its name") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"--search {path} is not YAML ({' '.join(str(error).split())}); mend it") from None
+        raise ValueError(f"--search {path} is not YAML ({one_line(error, with_kind=False)}); mend it") from None
     if not isinstance(tree, yaml.MappingNode) or not content:
         raise ValueError(f"--search {path} holds no keys; write lines such as model.hidden_size: choice([256, 512])")
     names = [str(name.value) for name, _ in tree.value]

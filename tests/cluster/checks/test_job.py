@@ -1,14 +1,13 @@
-"""What comes of the answers of nodes; of a real cluster's, in ``test_preflight``."""
+"""What comes of the reports of nodes; of a real cluster's, in ``test_nodes``."""
 
 from dataclasses import replace
 
 import pytest
 
-from cluster.checks.data import check_home
-from cluster.checks.job import judge
-from cluster.checks.nodes import Answer
-from cluster.checks.probe import Report, versions
-from cluster.checks.result import NAMES, Check, failed, require, unreachable
+from cluster.checks.job import evaluate_reports
+from cluster.checks.nodes import NodeReport
+from cluster.checks.probe import ProbeResult, versions
+from cluster.checks.result import CheckResult, require
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 
 
@@ -19,11 +18,11 @@ def run(tmp_path):
 
 def verdicts(run, *nodes, **options):
     """Return the checks by name of a cluster whose nodes found these faults."""
-    answers = [
-        Answer(f"10.0.0.{number}", number == 1, 1.0, Report(versions(), faults))
+    reports = [
+        NodeReport(f"10.0.0.{number}", 1.0, ProbeResult(versions(), faults))
         for number, faults in enumerate(nodes, start=1)
     ]
-    return {check.name: check for check in judge(run, answers, **options)}
+    return {check.name: check for check in evaluate_reports(run, reports, **options)}
 
 
 def test_nodes_without_faults_pass(run):
@@ -52,26 +51,26 @@ def test_a_fault_of_one_node_refuses_the_job(run, name, subject, message):
 
 def test_gpus_are_asked_of_the_nodes_that_have_any(run):
     asked = replace(run, cluster=ClusterConfig(use_gpu=True))
-    assert judge(asked, [Answer("10.0.0.1", True, 0.0, Report(versions(), {}))])[-1] == Check(
+    assert evaluate_reports(asked, [NodeReport("10.0.0.1", 0.0, ProbeResult(versions(), {}))])[-1] == CheckResult(
         name="gpu", verdict="not asked", found="no node has a GPU"
     )
 
 
 def test_a_node_that_gives_no_answer_refuses_the_job(run):
-    answers = [Answer("10.0.0.2", False, 0.0, None, "gave no answer within 30 s")]
+    reports = [NodeReport("10.0.0.2", 0.0, None, "gave no answer within 30 s")]
     with pytest.raises(
         ConnectionError, match=r"1 of 1 nodes do not answer, first 10\.0\.0\.2 \(gave no .*; restart these nodes"
     ):
-        require(judge(run, answers))
+        require(evaluate_reports(run, reports))
 
 
 def test_another_version_on_a_node_refuses_the_job(run):
-    report = Report(versions() | {"Python": "3.9.1"}, {})
+    report = ProbeResult(versions() | {"Python": "3.9.1"}, {})
     with pytest.raises(
         ValueError,
         match=r"node 10\.0\.0\.2 has another version than this machine \(Python 3\.9\.1, not 3.*; install the same",
     ):
-        require(judge(run, [Answer("10.0.0.2", False, 0.0, report)]))
+        require(evaluate_reports(run, [NodeReport("10.0.0.2", 0.0, report)]))
 
 
 def test_a_tracker_that_only_the_driver_reaches_is_a_warning(run):
@@ -91,21 +90,3 @@ def test_a_run_that_the_tracker_knows_goes_on_without_it(run, caplog):
     tracked = replace(run, tracking=TrackingConfig(uri="http://127.0.0.1:9"))
     require(list(verdicts(tracked, {}, needs_tracker=False).values()))
     assert "tracking: MLflow at http://127.0.0.1:9 does not answer" in caplog.text
-
-
-def test_without_a_cluster_nothing_else_is_asked():
-    checks = unreachable(ConnectionError("no Ray cluster answers at x:1 (refused); start it, or correct --address"))
-    assert [check.name for check in checks] == list(NAMES)
-    assert str(checks[0]) == "no Ray cluster answers at x:1 (refused); start it, or correct --address"
-
-
-def test_an_error_without_a_remedy_keeps_its_text():
-    assert failed("shards", ValueError("broken")) == Check(name="shards", verdict="failed", found="broken")
-
-
-def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(
-        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
-    ):
-        check_home(tmp_path / "file" / "home")

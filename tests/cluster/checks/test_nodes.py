@@ -138,7 +138,7 @@ def test_all_that_a_job_needs_is_told_at_once(found):
         ("versions", " has another version than this machine (captioning "),
         ("gpu", "torch has no use of the GPUs of 1 of 1 nodes, first "),
         ("cluster", "every node answers (2)"),
-        ("resources", "1 workers are wanted, 1 fit now"),
+        ("resources", "needs 1 worker, room for 1 now"),
     ],
 )
 def test_what_was_found_is_told(found, name, told):
@@ -190,8 +190,8 @@ def test_workers_are_counted_over_all_nodes(two_nodes):
     [
         (ClusterConfig(num_workers=3), "3 workers of 1 CPU do not fit: the cluster's 2 nodes have 2 CPU, enough for 2"),
         # Two CPUs there are, and no node has both.
-        (ClusterConfig(num_workers=1, cpus_per_worker=2), "1 workers of 2 CPU do not fit: .* enough for 0"),
-        (ClusterConfig(num_workers=1, resources_per_worker={"TPU": 1}), "1 workers of 1 CPU, 1 TPU do not fit"),
+        (ClusterConfig(num_workers=1, cpus_per_worker=2), "1 worker of 2 CPU does not fit: .* enough for 0"),
+        (ClusterConfig(num_workers=1, resources_per_worker={"TPU": 1}), "1 worker of 1 CPU, 1 TPU does not fit"),
         (ClusterConfig(num_workers=2, use_gpu=True), "2 workers of 1 CPU, 1 GPU do not fit: .* 1 GPU, enough for 1"),
     ],
 )
@@ -208,7 +208,7 @@ def test_room_that_others_have_taken_is_a_warning(two_nodes, run):
     checks = {check.name: check for check in check_job(run)}
     ray.util.remove_placement_group(group)
     assert (checks["resources"].verdict, checks["resources"].found) == (
-        "warning", "2 workers are wanted, 1 fit now, 2 once nothing else is on the cluster",
+        "warning", "needs 2 workers, room for 1 now, and for 2 once nothing else is on the cluster",
     )  # fmt: skip
 
 
@@ -228,11 +228,11 @@ def test_nodes_that_the_autoscaler_may_start_count(two_nodes):
 
 
 def test_a_node_that_dies_over_the_question_is_not_asked_of(two_nodes, monkeypatch, run):
-    alive = nodes.live_nodes()
-    gone = "e" * len(next(iter(alive)))  # known alive a moment ago
-    answers = iter([alive, alive | {gone: next(iter(alive.values()))}, alive])
-    monkeypatch.setattr(nodes, "live_nodes", lambda: next(answers))
-    monkeypatch.setattr("cluster.checks.job.live_nodes", lambda: next(answers))
+    alive = nodes.list_nodes()
+    gone = alive[0]._replace(id="e" * len(alive[0].id))  # known alive a moment ago
+    answers = iter([alive, [*alive, gone], alive])
+    monkeypatch.setattr(nodes, "list_nodes", lambda: next(answers))
+    monkeypatch.setattr("cluster.checks.job.list_nodes", lambda: next(answers))
     assert check_job(run)[0].found == "every node answers (2)"
 
 

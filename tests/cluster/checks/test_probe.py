@@ -1,16 +1,15 @@
-"""What a node finds, looked at from this process."""
+"""What a probe finds, run in this process."""
 
 import os
 import socket
 
 import pytest
 
-from cluster.checks import probe
-from cluster.checks.probe import Question, look, tracker_of, versions
+from cluster.checks.probe import ProbeRequest, probe, tracker_endpoint, versions
 
 
-def faults(**question):
-    return dict(look(Question(**question)).faults)
+def faults(**request):
+    return dict(probe(ProbeRequest(**request)).faults)
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_tracker_that_does_not_answer_is_told(tmp_path):
 
 
 def test_what_hangs_hides_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("cluster.checks.probe.PROBE_SECONDS", 0.2)
     os.mkfifo(tmp_path / "manifest.json")  # without a writer, opening it never ends, as on a mount that is gone
     told = faults(home=tmp_path, files=(f"{tmp_path}/manifest.json",), token="token")
     assert told == {"files": "no answer within 0.2 s", "home": "it does not see what is there"}
@@ -85,7 +84,7 @@ def test_what_hangs_hides_nothing_else(tmp_path, monkeypatch):
     ],
 )
 def test_a_tracking_address_names_host_and_port(uri, place):
-    assert tracker_of(uri) == place
+    assert tracker_endpoint(uri) == place
 
 
 def test_versions_name_the_release_and_its_code():

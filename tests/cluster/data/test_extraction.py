@@ -121,7 +121,7 @@ def test_weights_that_do_not_fit_are_told_in_one_line(session, drawn_shards, tmp
 
 
 def test_a_cluster_without_room_is_refused(session, drawn_shards, tmp_path):
-    with pytest.raises(ValueError, match=r"1 workers of 99 CPU do not fit: .*; use less for each worker, or a"):
+    with pytest.raises(ValueError, match=r"1 worker of 99 CPU does not fit: .*; use less for each worker, or a"):
         extract(plan(drawn_shards, tmp_path), num_workers=2, cpus_per_worker=99)
 
 

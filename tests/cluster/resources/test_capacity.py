@@ -1,11 +1,10 @@
 import pytest
 
-from cluster.checks.result import check_capacity_result
 from cluster.config import ClusterConfig
-from cluster.resources.capacity import Capacity, capacity_by_node, require_capacity
-from cluster.resources.gcs import NodeGroup, NodeResources
+from cluster.resources.capacity import capacity_by_node, require_capacity
+from cluster.resources.gcs import Node, NodeGroup
 
-NODES = [NodeResources("10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), NodeResources("10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
+NODES = [Node("n", "10.0.0.1", {"CPU": 4.0}, {"CPU": 1.0}), Node("n", "10.0.0.2", {"CPU": 3.0, "GPU": 1.0}, {})]
 BIG = NodeGroup("big", {"CPU": 8.0}, 2)
 
 
@@ -31,15 +30,3 @@ def test_every_node_is_told_with_the_workers_that_it_holds():
 def test_more_than_there_is_is_refused_with_what_there_is(config, message):
     with pytest.raises(ValueError, match=message):
         require_capacity(config, NODES)
-
-
-@pytest.mark.parametrize(
-    ("room", "verdict"),
-    [
-        (Capacity(2, 2, 0), "ok"),
-        (Capacity(2, 1, 0), "warning"),
-        (Capacity(0, 0, 2), "ok"),  # the autoscaler makes room
-    ],
-)
-def test_workers_that_cannot_start_now_are_doubtful(room, verdict):
-    assert check_capacity_result(ClusterConfig(num_workers=2), room).verdict == verdict

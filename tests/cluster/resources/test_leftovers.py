@@ -1,14 +1,13 @@
 import os
-from types import SimpleNamespace
 
 import psutil
 import pytest
 import ray
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
-from cluster.resources import gcs, leftovers
+from cluster.resources import leftovers
 from cluster.resources.gcs import Actor, Group, Tables
-from cluster.resources.leftovers import Orphan, find_abandoned, find_orphans, make_room, remove
+from cluster.resources.leftovers import Orphan, find_abandoned, find_orphans, remove_leftovers, remove_orphans
 
 LIVING, DEAD = "01000000", "02000000"
 NOBODY = "f" * 32
@@ -64,7 +63,7 @@ def test_a_leftover_is_what_no_living_job_or_actor_needs(groups, actors, found):
         (group(name="mine"), "placement group mine g of dead job 02000000 (2 CPU)"),
     ],
 )
-def test_a_remnant_says_what_it_is(one, text):
+def test_an_orphan_says_what_it_is(one, text):
     (orphan,) = find_orphans(Tables(frozenset({DEAD}), [], [one]))
     assert str(orphan) == text
 
@@ -73,7 +72,7 @@ def test_what_is_kept_is_not_removed_even_if_asked(monkeypatch):
     monkeypatch.setattr(leftovers, "remove_group", lambda one: pytest.fail(f"removed {one}"))
     monkeypatch.setattr(leftovers, "read_tables", lambda: Tables(frozenset(), [], []))
     kept = Orphan(kind="placement group", id="g", name="", job_id=DEAD, resources={}, kept_because="it must")
-    assert remove([kept]) == []
+    assert remove_orphans([kept]) == []
 
 
 def test_what_does_not_go_away_is_returned(monkeypatch, caplog):
@@ -85,13 +84,7 @@ def test_what_does_not_go_away_is_returned(monkeypatch, caplog):
     monkeypatch.setattr(leftovers, "read_tables", lambda: tables)
     monkeypatch.setattr(leftovers, "_REMOVAL_SECONDS", 0.5)
     orphans = find_orphans(tables)
-    assert (remove(orphans), caplog.messages) == (orphans, ["no a"])
-
-
-def test_a_control_service_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:9"))
-    with pytest.raises(ConnectionError, match=r"control service does not kill actor 0a0b \(.*127\.0\.0\.1:9.*\); try"):
-        gcs.kill_actor("0a0b")
+    assert (remove_orphans(orphans), caplog.messages) == (orphans, ["no a"])
 
 
 CONTROLLER = actor(id="c", job_id=LIVING, class_name="TrainController", is_detached=False)
@@ -128,7 +121,7 @@ def test_a_placement_group_goes_before_the_next_controller_starts_if_its_maker_w
     ray.kill(makers[0])
     with pytest.raises(ray.exceptions.ActorDiedError):
         ray.get(makers[0].make.remote())
-    make_room()
+    remove_leftovers()
     assert [ray.util.placement_group_table()[name]["state"] for name in made] == ["REMOVED", "CREATED"]
 
 
@@ -136,6 +129,6 @@ def test_a_placement_group_goes_before_the_next_controller_starts_if_its_maker_w
 def test_a_cleaner_of_ray_without_a_controller_is_ended(session):
     cleaner = ray.remote(num_cpus=0)(PlacementGroupCleaner).options(lifetime="detached").remote("0" * 32, 1.0, 1.0, 1.0)
     process = psutil.Process(ray.get(cleaner.__ray_call__.remote(lambda _: os.getpid())))
-    make_room()
+    remove_leftovers()
     gone, _ = psutil.wait_procs([process], timeout=30)
     assert gone == [process]

@@ -1,11 +1,8 @@
-from dataclasses import replace
-
 import pytest
 
 from captioning.config import ModelConfig, TrainingConfig
-from cluster.checks.rehearsal import Measured, measure
+from cluster.checks.rehearsal import StepTiming
 from cluster.config import TrainRun
-from cluster.data.shard_set import ShardSet
 from cluster.search.estimate import estimate_search, expected_epochs
 from cluster.search.space.config import SearchConfig
 
@@ -33,23 +30,7 @@ def test_epochs_are_those_of_the_trials_that_go_on(scheduler, num_trials, max_ep
     assert expected_epochs(search, num_trials) == epochs
 
 
-def test_a_step_on_images_is_really_taken(run, drawn_shards):
-    measured = measure(run, ShardSet(drawn_shards))
-    assert (measured.seconds_per_step > 0, measured.seconds_per_image) == (True, 0.0)
-
-
-def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards):
-    many = replace(run, training=replace(run.training, batch_size=96))
-    alone, shared = (measure(many, ShardSet(drawn_shards), num_workers=count) for count in (1, 48))
-    assert shared.seconds_per_step < alone.seconds_per_step / 2
-
-
-def test_where_features_are_still_to_be_made_the_encoder_is_measured_apart(run, drawn_shards):
-    measured = measure(run, ShardSet(drawn_shards), extracts=True)
-    assert min(measured[:2]) > 0
-
-
-MEASURED = Measured(0.5, 0.02, "here")
+MEASURED = StepTiming(0.5, 0.02, "here")
 SPLITS = {"train": 120, "val": 30}
 
 

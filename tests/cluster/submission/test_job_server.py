@@ -7,7 +7,6 @@ import pytest
 
 from cluster.resources.environment import set_library_defaults
 from cluster.submission import job_server
-from cluster.submission.job import state_of
 from cluster.submission.job_server import JobServer, _Lines
 from cluster.submission.request import submit
 from tests.support.http_server import answering
@@ -62,41 +61,3 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
     server = SimpleNamespace(jobs=list, submit=lambda *_, **__: False)
     with pytest.raises(RuntimeError, match="others take every id of big at this moment; run the same command again"):
         submit(server, request)
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        (None, ""),
-        ("Job finished\nsuccessfully.", "Job finished successfully."),
-        (
-            "Job failed with exit code 2, last available logs (truncated):\nstarting\nerror: no shards\n\n",
-            "no shards",
-        ),
-        (
-            "Job failed with exit code 1, last available logs (truncated):\nerror: KeyError: 1\nthis is a fault\n",
-            "KeyError: 1",
-        ),
-        (
-            "Job failed with exit code 1, last available logs (truncated):\nTraceback:\nNo module named 'tyro'\n",
-            "Job failed with exit code 1: No module named 'tyro'",
-        ),
-        (
-            "runtime_env setup failed: Failed.\n[Node 10.0.0.1] Traceback:\n  File a\n    error: x is not found\n",
-            "runtime_env setup failed: Failed. error: x is not found",
-        ),
-    ],
-)
-def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
-    told = SimpleNamespace(
-        submission_id="a-1",
-        status="FAILED",
-        entrypoint="python -m jobs.cli convert /a /b",
-        message=message,
-        start_time=2000,
-        end_time=5000,
-        driver_exit_code=2,
-        metadata=None,
-    )
-    job = state_of(told)
-    assert (job.message, job.command, job.seconds, job.is_over) == (reason, "convert /a /b", 3.0, True)

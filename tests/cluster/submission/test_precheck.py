@@ -7,67 +7,29 @@ import pytest
 
 from cluster.checks.result import require
 from cluster.config import ClusterConfig
-from cluster.resources.gcs import NodeResources
-from cluster.submission.dashboard import Overview, overview_of
-from cluster.submission.precheck import OLDEST_PYTHON, check_outside
+from cluster.resources.gcs import Node
+from cluster.submission.dashboard import DashboardSnapshot
+from cluster.submission.precheck import OLDEST_PYTHON, check_submission
 from tests.support.repository import ROOT
 
-ELSEWHERE = [NodeResources("192.0.2.77", {"CPU": 2.0}, {"CPU": 2.0})]
-HERE = [NodeResources("127.0.0.1", {"CPU": 2.0}, {"CPU": 2.0})]
+ELSEWHERE = [Node("n", "192.0.2.77", {"CPU": 2.0}, {"CPU": 2.0})]
+HERE = [Node("n", "127.0.0.1", {"CPU": 2.0}, {"CPU": 2.0})]
 
 
-def answers(*, kind="node_ab", used=0.5):
-    nodes = [
-        {"node_id": "ab", "node_ip": "10.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 2.0, "GPU": 1.0}},
-        {"node_id": "cd", "node_ip": "10.0.0.2", "state": "DEAD", "resources_total": {}},
-    ]
-    status = {
-        "autoscalerReport": {"nodeTypeMapping": {"ab": kind}},
-        "loadMetricsReport": {"usageByNode": {"ab": {"CPU": [used, 2.0]}}},
-    }
-    return {
-        "/api/v0/nodes": {"result": {"result": nodes}},
-        "/api/cluster_status": {"clusterStatus": status},
-        "/api/v0/cluster_metadata": {"pythonVersion": "3.11.7"},
-    }
-
-
-def asked(documents):
-    return overview_of(lambda path, parameters: documents.get(path))
-
-
-def test_living_nodes_are_told_with_what_is_free_of_them():
-    node = NodeResources("10.0.0.1", {"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.5, "GPU": 1.0})
-    assert asked(answers()) == Overview([node], "3.11.7", may_grow=False)
-
-
-def test_nodes_of_an_autoscaler_have_kinds_and_are_counted_by_address():
-    documents = answers(kind="ray.head.default")
-    usage = documents["/api/cluster_status"]["clusterStatus"]["loadMetricsReport"]
-    usage["usageByNode"] = {"10.0.0.1": {"CPU": [2.0, 2.0]}}
-    overview = asked(documents)
-    assert (overview.may_grow, overview.nodes[0].free["CPU"]) == (True, 0.0)
-
-
-def test_of_a_dashboard_that_tells_nothing_nothing_is_known():
-    nothing = {"/api/cluster_status": {"clusterStatus": None}}  # as of the second autoscaler
-    assert [asked(documents) for documents in ({}, nothing)] == [Overview([], "", may_grow=True)] * 2
-
-
-def found(overview, **job):
-    return {check.name: check for check in check_outside(overview, **job)}
+def found(dashboard, **job):
+    return {check.name: check for check in check_submission(dashboard, **job)}
 
 
 @pytest.mark.parametrize(("python", "is_refused"), [("3.10.14", True), ("3.11.0", False), ("4.0.1", False)])
 def test_a_python_that_cannot_run_the_code_is_refused(python, is_refused):
-    overview = Overview(ELSEWHERE, python, may_grow=False)
-    assert (found(overview)["versions"].verdict == "failed") is is_refused
-    assert found(overview, has_python=True) == {}
+    dashboard = DashboardSnapshot(ELSEWHERE, python, may_grow=False)
+    assert (found(dashboard)["versions"].verdict == "failed") is is_refused
+    assert found(dashboard, has_python=True) == {}
 
 
 def test_the_refused_python_is_named():
     with pytest.raises(ValueError, match=r"the cluster has Python 3\.9\.1, and this code needs 3\.11; build its image"):
-        require(check_outside(Overview(ELSEWHERE, "3.9.1", may_grow=False)))
+        require(check_submission(DashboardSnapshot(ELSEWHERE, "3.9.1", may_grow=False)))
 
 
 def test_the_oldest_python_is_that_of_the_package():
@@ -77,23 +39,23 @@ def test_the_oldest_python_is_that_of_the_package():
 
 def test_workers_that_nothing_makes_room_for_are_refused():
     with pytest.raises(ValueError, match=r"2 workers of 1 CPU, 1 GPU do not fit: .* 2 CPU, 0 GPU, enough for 0; use"):
-        require(check_outside(Overview(ELSEWHERE, "", may_grow=False), workers=ClusterConfig(use_gpu=True)))
+        require(check_submission(DashboardSnapshot(ELSEWHERE, "", may_grow=False), workers=ClusterConfig(use_gpu=True)))
 
 
 def test_where_an_autoscaler_may_start_nodes_the_job_has_the_last_word():
-    check = found(Overview(ELSEWHERE, "", may_grow=True), workers=ClusterConfig(num_workers=3))["resources"]
+    check = found(DashboardSnapshot(ELSEWHERE, "", may_grow=True), workers=ClusterConfig(num_workers=3))["resources"]
     assert (check.verdict, str(check)) == (
         "warning",
-        "3 workers of 1 CPU do not fit: the cluster's 1 nodes have 2 CPU, enough for 2; "
+        "3 workers of 1 CPU do not fit: the cluster's 1 node has 2 CPU, enough for 2; "
         "the job looks whether an autoscaler may start more, before anything else",
     )
 
 
 def test_of_a_cluster_whose_nodes_are_not_known_no_room_is_told():
-    assert found(Overview([], "", may_grow=True), workers=ClusterConfig(num_workers=3)) == {}
+    assert found(DashboardSnapshot([], "", may_grow=True), workers=ClusterConfig(num_workers=3)) == {}
 
 
-WITH_GPU = [*ELSEWHERE, NodeResources("192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
+WITH_GPU = [*ELSEWHERE, Node("n", "192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +64,11 @@ WITH_GPU = [*ELSEWHERE, NodeResources("192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"
         (ELSEWHERE, False, "failed", "leave out --num-gpus, or use other nodes"),
         (ELSEWHERE, True, "warning", "leave out --num-gpus, or use other nodes"),
         (WITH_GPU, False, "failed", "use --num-gpus 2 or other nodes"),
-        ([*WITH_GPU, NodeResources("192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
+        ([*WITH_GPU, Node("n", "192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
     ],
 )
 def test_gpus_of_the_jobs_own_process_must_be_on_one_node(nodes, may_grow, verdict, remedy):
-    check = found(Overview(nodes, "", may_grow), num_gpus=3.0)["gpu"]
+    check = found(DashboardSnapshot(nodes, "", may_grow), num_gpus=3.0)["gpu"]
     assert (check.verdict, check.remedy) == (verdict, remedy)
 
 
@@ -118,20 +80,20 @@ def tracker():
 
 def test_a_tracker_of_this_machine_alone_is_refused(tracker):
     with pytest.raises(ConnectionError, match=r"MLflow at .* is on this machine, which is no node of the cluster; g"):
-        require(check_outside(Overview(ELSEWHERE, "", may_grow=False), tracker=tracker))
+        require(check_submission(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker=tracker))
 
 
 def test_a_tracker_on_a_machine_of_the_cluster_is_left_to_the_job(tracker):
-    assert found(Overview(HERE, "", may_grow=False), tracker=tracker)["tracking"].verdict == "ok"
+    assert found(DashboardSnapshot(HERE, "", may_grow=False), tracker=tracker)["tracking"].verdict == "ok"
 
 
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:9", "http://mlflow:5000", "sqlite:////mnt/runs/mlflow.db", "databricks"]
 )
 def test_what_does_not_answer_here_may_answer_there(address):
-    assert found(Overview(ELSEWHERE, "", may_grow=False), tracker=address)["tracking"].verdict == "ok"
+    assert found(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker=address)["tracking"].verdict == "ok"
 
 
 def test_a_tracking_database_relative_to_this_machine_is_refused():
     with pytest.raises(ConnectionError, match=r"tracking address sqlite:///runs/mlflow\.db is relative to a folder of"):
-        require(check_outside(Overview(ELSEWHERE, "", may_grow=False), tracker="sqlite:///runs/mlflow.db"))
+        require(check_submission(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker="sqlite:///runs/mlflow.db"))

@@ -7,13 +7,13 @@ import pytest
 from cluster.submission.archive import SourceArchive
 from cluster.submission.job import JobState
 from cluster.submission.request import (
-    Placed,
+    ResolvedJob,
     build_request,
-    carried_variables,
     exit_code,
+    forwarded_variables,
     is_worth_a_retry,
-    place,
     read_runtime_env,
+    resolve_job,
 )
 
 ARCHIVE = SourceArchive(folder=Path("/code"), files=(), left_out=(), commit="c" * 40, is_dirty="false")
@@ -61,25 +61,25 @@ def test_the_cluster_keeps_name_commit_and_settings_with_a_job():
 @pytest.mark.parametrize(
     ("jobs", "expected"),
     [
-        ([], Placed(id="big-1", is_new=True)),
-        ([job("big-1", "FAILED"), job("big-9", "STOPPED")], Placed(id="big-10", is_new=True)),
-        ([job("bigger-4", "RUNNING"), job("big-x", "RUNNING")], Placed(id="big-1", is_new=True)),  # other names
+        ([], ResolvedJob(id="big-1", is_new=True)),
+        ([job("big-1", "FAILED"), job("big-9", "STOPPED")], ResolvedJob(id="big-10", is_new=True)),
+        ([job("bigger-4", "RUNNING"), job("big-x", "RUNNING")], ResolvedJob(id="big-1", is_new=True)),  # other names
         (
             [job("big-1", "FAILED"), job("big-2", "RUNNING", made_from=request())],
-            Placed(id="big-2", is_new=False),
+            ResolvedJob(id="big-2", is_new=False),
         ),
-        ([job("big-1", "PENDING", made_from=request())], Placed(id="big-1", is_new=False)),
+        ([job("big-1", "PENDING", made_from=request())], ResolvedJob(id="big-1", is_new=False)),
     ],
 )
 def test_a_live_job_is_found_again_and_else_the_next_number_is_taken(jobs, expected):
-    assert place(request(), jobs) == expected
+    assert resolve_job(request(), jobs) == expected
 
 
 def test_a_name_taken_by_other_settings_is_refused_with_the_difference():
     live = job("big-1", "RUNNING", made_from=request(settings={"name": "big", "model": {"dropout": 0.1}}))
     message = r"big is taken by the live job big-1 with other settings \(model.dropout 0.1 -> 0.5\); .* stop big-1, or"
     with pytest.raises(ValueError, match=message):
-        place(request(), [live])
+        resolve_job(request(), [live])
 
 
 def test_a_name_cannot_hold_a_path():
@@ -99,7 +99,7 @@ def test_credentials_are_refused_and_not_repeated(given):
 
 def test_named_variables_travel_and_those_of_every_job_if_they_are_set():
     here = {"MINE": "1", "OTHER": "2", "CAPTIONING_HOME": "/mnt/runs"}
-    assert carried_variables(["MINE"], here) == {"CAPTIONING_HOME": "/mnt/runs", "MINE": "1"}
+    assert forwarded_variables(["MINE"], here) == {"CAPTIONING_HOME": "/mnt/runs", "MINE": "1"}
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_named_variables_travel_and_those_of_every_job_if_they_are_set():
 )
 def test_variables_that_look_secret_are_refused(name):
     with pytest.raises(ValueError, match=f"variable {name} looks secret, .*; set it in the environment of the cluster"):
-        carried_variables([name], {name: "x"})
+        forwarded_variables([name], {name: "x"})
 
 
 def test_a_variable_with_credentials_in_its_address_is_refused():
     with pytest.raises(ValueError, match="variable MLFLOW_TRACKING_URI looks secret"):
-        request(variables=carried_variables([], {"MLFLOW_TRACKING_URI": "http://me:pass@host"}))
+        request(variables=forwarded_variables([], {"MLFLOW_TRACKING_URI": "http://me:pass@host"}))
 
 
 def test_a_secret_in_a_runtime_environment_is_refused():
@@ -122,7 +122,7 @@ def test_a_secret_in_a_runtime_environment_is_refused():
 
 def test_a_variable_that_is_not_set_is_refused():
     with pytest.raises(ValueError, match="--env MINE is not set here; set it, or leave it out"):
-        carried_variables(["MINE"], {})
+        forwarded_variables(["MINE"], {})
 
 
 def test_a_runtime_environment_is_read(tmp_path):

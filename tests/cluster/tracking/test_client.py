@@ -3,9 +3,7 @@ import uuid
 import pytest
 
 from cluster.config import TrackingConfig, without_credentials
-from cluster.runs.journal import Journal, Row
 from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
-from cluster.tracking.shipping import ship
 
 
 @pytest.fixture
@@ -20,18 +18,6 @@ def run_id(client, home):
         tags={"kind": "test"},
         dataset=("shards", "/data/shards", "d" * 64),
     )
-
-
-def history(client, run_id, metric="loss"):
-    return [(one.step, one.value) for one in client.get_metric_history(run_id, metric)]
-
-
-def journal_of(folder, steps):
-    journal = Journal(folder)
-    for step in steps:
-        journal.append(Row(step, 1000 + step, {"loss": step / 2}))
-    journal.flush()
-    return journal
 
 
 def test_a_run_that_a_killed_driver_made_is_found_by_its_key(client, home):
@@ -78,30 +64,6 @@ def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
 
 def test_the_experiment_is_made_once(client, home):
     assert experiment_id(client, TrackingConfig(), home) == experiment_id(client, TrackingConfig(), home)
-
-
-def test_journalled_rows_reach_the_tracker_with_their_steps(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 4)).folder)
-    assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
-
-
-def test_rows_sent_twice_are_stored_once(client, run_id, tmp_path):
-    journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal.folder)
-    (tmp_path / "shipped.json").unlink()
-    assert ship(client, run_id, journal.folder) == 3
-    assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
-
-
-def test_what_was_sent_is_not_sent_again(client, run_id, tmp_path):
-    journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal.folder)
-    assert ship(client, run_id, journal.folder) == 0
-
-
-def test_more_metrics_than_mlflow_takes_at_once_arrive(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 1202)).folder)
-    assert len(history(client, run_id)) == 1201
 
 
 def test_tags_are_set(client, run_id):

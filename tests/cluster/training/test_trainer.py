@@ -152,7 +152,7 @@ def test_a_second_driver_is_refused(run, session):
 
 @pytest.mark.cluster
 def test_more_workers_than_the_cluster_can_hold_are_refused(run, session):
-    with pytest.raises(ValueError, match=r"15 workers of 1 CPU do not fit: the cluster's 1 nodes have \d+ CPU"):
+    with pytest.raises(ValueError, match=r"15 workers of 1 CPU do not fit: the cluster's 1 node has \d+ CPU"):
         fit(replace(run, name="large", cluster=ClusterConfig(num_workers=15)))
 
 

@@ -1,0 +1,48 @@
+"""The check of a run's data; of features in ``data/test_extraction_plans``, at URLs in ``data/test_remote_loading``."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from captioning.config import ModelConfig
+from cluster.checks.data import check_data, check_home
+from cluster.config import TrainRun
+
+
+@pytest.fixture
+def run(drawn_shards):
+    return TrainRun(shards=drawn_shards, model=ModelConfig(backbone="squeezenet1_1", weights="none"))
+
+
+def test_data_that_are_whole_are_returned(run, drawn_shards):
+    assert check_data(run).folder == drawn_shards
+
+
+def test_a_damaged_shard_is_refused(run, drawn_shards, tmp_path):
+    shutil.copytree(drawn_shards, tmp_path / "shards")
+    shard = tmp_path / "shards" / "val-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"1 of 1 shards differ from the manifest, first val-000000\.tar"):
+        check_data(replace(run, shards=tmp_path / "shards"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation_split": "test"}, "has no split test; it has train, val"),
+        ({"model": ModelConfig(backbone="resnet0")}, "resnet0"),
+        ({"model": ModelConfig(weights="/none.pth")}, r"/none\.pth"),
+    ],
+)
+def test_what_a_run_names_must_be_there(run, changes, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check_data(replace(run, **changes))
+
+
+def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
+    ):
+        check_home(tmp_path / "file" / "home")

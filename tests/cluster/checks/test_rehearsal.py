@@ -1,0 +1,34 @@
+"""Two training steps in this process; in a task of a cluster, and what hinders them there, in ``test_dry_run``."""
+
+from dataclasses import replace
+
+import pytest
+
+from captioning.config import ModelConfig, TrainingConfig
+from cluster.checks.rehearsal import measure_step
+from cluster.config import TrainRun
+from cluster.data.shard_set import ShardSet
+
+
+@pytest.fixture
+def run(drawn_shards):
+    model = ModelConfig(
+        backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.1
+    )
+    return TrainRun(shards=drawn_shards, model=model, training=TrainingConfig(batch_size=8))
+
+
+def test_a_step_on_images_is_really_taken(run, drawn_shards):
+    timing = measure_step(run, ShardSet(drawn_shards))
+    assert (timing.seconds_per_step > 0, timing.seconds_per_image) == (True, 0.0)
+
+
+def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards):
+    many = replace(run, training=replace(run.training, batch_size=96))
+    alone, shared = (measure_step(many, ShardSet(drawn_shards), num_workers=count) for count in (1, 48))
+    assert shared.seconds_per_step < alone.seconds_per_step / 2
+
+
+def test_where_features_are_still_to_be_made_the_encoder_is_measured_apart(run, drawn_shards):
+    timing = measure_step(run, ShardSet(drawn_shards), extracts=True)
+    assert min(timing[:2]) > 0

@@ -1,0 +1,19 @@
+import pytest
+
+from cluster.presets import TRAIN_PRESETS
+from cluster.settings import is_name
+
+
+@pytest.mark.parametrize("preset", TRAIN_PRESETS)
+def test_a_preset_says_what_it_is_and_names_its_run(preset):
+    about, run = TRAIN_PRESETS[preset]
+    assert (bool(about), is_name(run.name)) == (True, True)
+
+
+def test_the_default_is_what_the_settings_say_without_a_preset():
+    assert TRAIN_PRESETS["default"][1] == type(TRAIN_PRESETS["default"][1])()
+
+
+def test_the_smoke_run_needs_neither_a_gpu_nor_a_download():
+    run = TRAIN_PRESETS["smoke"][1]
+    assert (run.cluster.use_gpu, run.cluster.max_workers, run.model.weights) == (False, 2, "none")
