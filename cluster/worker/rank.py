@@ -132,7 +132,7 @@ class Rank:
             self.link.get_on()
             self.saver.writer.check()
             is_due = self._is_due(result.step)
-            leaves = result.flags.look and self._surroundings.is_preempted()
+            leaves = result.flags.check_preemption and self._surroundings.is_preempted()
             at_once = result.flags.checkpoint or leaves
             is_validated = is_due and not at_once and not self.is_scored_beside
             metrics = self._validator.score(self.state.model) if is_validated else {}
@@ -195,7 +195,7 @@ class Rank:
             config=self.run.training,
             num_steps=self.num_steps,
             device=self.device,
-            ask=self._wishes,
+            flags=self._wishes,
         )
 
     def _noted(self, batches: Iterable[Sequence[CaptionBatch]]) -> Iterator[Sequence[CaptionBatch]]:
@@ -213,7 +213,7 @@ class Rank:
         if now - self._looked_at < _LOOK_EVERY_SECONDS:
             return wishes
         self._looked_at = now
-        return wishes._replace(look=True)
+        return wishes._replace(check_preemption=True)
 
     def _make_room(self) -> None:
         """End this attempt with its state on disk, because a node is about to go."""

@@ -34,7 +34,7 @@ def asked(rank, world_size):
         iter([Flags(checkpoint=rank == world_size - 1), Flags(stop=rank == 0)]),
     )
     batches = tiny_models.batches(range(NUM_STEPS), rank=rank, world_size=world_size)
-    results = steps_of(state, batches, replica=replicate(state.model, CPU), ask=lambda: next(wishes))
+    results = steps_of(state, batches, replica=replicate(state.model, CPU), flags=lambda: next(wishes))
     return [tuple(result.flags) for result in results]
 
 
