@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.runs.record import load_record
-from cluster.runs.sample_ledger import read_ledger
+from cluster.runs.sample_ledger import read_sample_ledger
 from shards.synthetic.scenes import write_drawn
 from tests.support.hosts import BIN, hosts_or_skip
 from tests.support.local_cluster import wait_until
@@ -196,9 +196,9 @@ def test_the_object_store_holds_the_checkpoints_that_count_and_no_others(hosts, 
 
 
 def test_every_sample_trained_once_an_epoch(trained):
-    account = read_ledger(trained.folder / "ledger")
-    times = [set(account.samples_of_epoch(epoch, NUM_IMAGES).values()) for epoch in range(NUM_EPOCHS)]
-    assert (sorted(account.batches), times) == (list(range(1, NUM_STEPS + 1)), [{1}] * NUM_EPOCHS)
+    trained = read_sample_ledger(trained.folder / "ledger")
+    times = [set(trained.samples_of_epoch(epoch, NUM_IMAGES).values()) for epoch in range(NUM_EPOCHS)]
+    assert (sorted(trained.batches), times) == (list(range(1, NUM_STEPS + 1)), [{1}] * NUM_EPOCHS)
 
 
 def test_the_tracker_has_one_run_with_every_step_once(hosts, trained):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.runs.record import local_checkpoint
-from cluster.runs.sample_ledger import Account, read_ledger
+from cluster.runs.sample_ledger import TrainedSamples, read_sample_ledger
 from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
@@ -52,7 +52,7 @@ def assert_unharmed(
 
 
 def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_samples: int, num_steps: int) -> str:
-    ours, theirs = (read_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
+    ours, theirs = (read_sample_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
     assert sorted(theirs.batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
     assert num_lost(ours, theirs) == 0, f"{num_lost(ours, theirs)} samples were lost"
     others = [step for step, keys in theirs.batches.items() if ours.batches[step] != keys]
@@ -65,7 +65,7 @@ def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_sampl
     return f"each of {num_samples} samples once in each of {num_epochs} epochs, the same batches in {num_steps} steps"
 
 
-def num_lost(ours: Account, theirs: Account) -> int:
+def num_lost(ours: TrainedSamples, theirs: TrainedSamples) -> int:
     """Return the number of samples of the undisturbed run's steps that ours lack."""
     return sum((Counter(keys) - Counter(ours.batches.get(step, []))).total() for step, keys in theirs.batches.items())
 

@@ -21,7 +21,7 @@ def verdicts(many, *failures, between=lambda kept: None):
     for one in failures:
         said.append(many.end("crash", [one]))
         between(many)
-    return [verdict.why if verdict else None for verdict in said]
+    return [final.why if final else None for final in said]
 
 
 @pytest.mark.parametrize(
