@@ -53,10 +53,12 @@ def record_samples(
     batches: Iterable[Sequence[CaptionBatch]], ledger: SampleLedger, *, first_step: int
 ) -> Iterator[Sequence[CaptionBatch]]:
     """Write each step's samples to the ledger before they train, so that none can train unrecorded."""
-    for step, parts in enumerate(batches, start=first_step):
-        ledger.add(step, _keys_of(parts))
-        yield parts
-    ledger.close()
+    try:
+        for step, parts in enumerate(batches, start=first_step):
+            ledger.add(step, _keys_of(parts))
+            yield parts
+    finally:  # training takes no more than it needs
+        ledger.close()
 
 
 def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
@@ -78,11 +80,6 @@ class TrainedSamples(NamedTuple):
     batches: dict[int, list[str]]
     num_redone: int
     steps_redone: dict[int, int]
-
-    def samples_of_epoch(self, epoch: int, num_samples: int) -> Counter[str]:
-        """Return how often each sample came at the positions of one epoch."""
-        keys = [key for step in sorted(self.batches) for key in self.batches[step]]
-        return Counter(keys[epoch * num_samples : (epoch + 1) * num_samples])
 
 
 class SampleAudit(NamedTuple):
