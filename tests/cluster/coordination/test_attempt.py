@@ -5,6 +5,7 @@ import pytest
 from cluster.coordination.attempt import CurrentAttempt
 from cluster.coordination.messages import (
     ControllerLost,
+    ControllerStarted,
     CoordinatorSettings,
     StartFailed,
     WorkerError,
@@ -146,6 +147,37 @@ def test_ranks_that_have_stopped_do_not_hang(follow):
     followed.attempt.note_stopped()
     time.sleep(0.7)
     assert followed.killed == []
+
+
+def test_workers_that_hang_before_they_are_known_are_told_alike_and_end_the_controller(follow):
+    followed = follow(start_seconds=0.1, max_restarts=0)
+    followed.attempt.notify(WorkersStarting(2, "controller"))
+    eventually(lambda: followed.ended == ["controller"])
+    followed.attempt.notify(ControllerLost("Ray Train ended: ActorDiedError"))
+    assert followed.events[1].startswith("the start of the workers hangs: the workers did not start within ")
+    assert "did not start within" in followed.attempt.final_failure.cause.reason
+
+
+def test_a_controller_is_not_ended_once_the_workers_are_known(follow):
+    followed = follow(start_seconds=0.1)
+    followed.attempt.notify(WorkersStarting(2, "controller"))
+    followed.attempt.notify(WorkersStarted((WORKER,)))
+    followed.attempt._end_late_start(9.0)  # its clock ran out at the same moment
+    assert (followed.events, followed.ended) == (["starting 2 workers"], [])
+
+
+def test_workers_that_fail_between_their_start_and_their_training_use_up_the_budget(follow):
+    attempt = follow(max_restarts=0).attempt
+    attempt.notify(WorkersStarting(2, None))
+    attempt.notify(WorkersStarted((WORKER,)))
+    attempt.notify(StartFailed("segmentation fault"))
+    assert "it failed once" in attempt.final_failure.why
+
+
+def test_a_controller_is_known_once_it_has_started(follow):
+    attempt = follow().attempt
+    attempt.notify(ControllerStarted("controller"))
+    assert attempt.controller == "controller"
 
 
 def test_a_group_of_which_nothing_is_heard_is_given_up_only_with_a_controller(follow):

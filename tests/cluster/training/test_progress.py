@@ -81,3 +81,8 @@ def test_a_new_attempt_starts_a_new_estimate(log, clock, caplog):
     clock.now = 20
     log.show(progress(10, attempt=2))
     assert "left" not in lines(caplog)[-1]
+
+
+def test_steps_that_were_computed_again_are_shown(log, caplog):
+    log.show(progress(10)._replace(num_steps_redone=12))
+    assert lines(caplog)[-1].endswith("80 images/s, 12 steps redone")
