@@ -40,7 +40,7 @@ class ImageLoss(NamedTuple):
     Attributes:
         key: key of the image.
         shard: name of its shard.
-        position: in the training stream, or within the split.
+        position: position in the training stream, or within the split.
         nats: loss summed over the words of all of its captions.
         num_words: targets, <eos> included.
     """

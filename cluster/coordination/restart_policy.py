@@ -54,7 +54,7 @@ class Failure(NamedTuple):
 
     @property
     def is_collateral(self) -> bool:
-        """Return whether it only tells that another process was gone."""
+        """Return whether it only says that another process was gone."""
         return not self.is_agreed and not self.is_death and bool(_COLLATERAL.search(self.reason))
 
     def signature(self) -> tuple[int, bool, str]:
@@ -125,7 +125,7 @@ class AttemptHistory:
         if not has_trained and (cause is None or _is_unexplained(cause)):
             self._causes.clear()
         else:
-            self._causes.append(cause or Failure(-1, -1, -1, "no rank told why", is_death=True))
+            self._causes.append(cause or Failure(-1, -1, -1, "no rank reported why", is_death=True))
         return self._final_failure(cause)
 
     def _final_failure(self, cause: Failure | None) -> FinalFailure | None:

@@ -24,7 +24,7 @@ def end_with(pid: int | None, *, before: Callable[[], None]) -> None:
 
     Args:
         pid: id of the other process; without one, or if it cannot be seen from here, this process lives on.
-        before: called first.
+        before: function to call first.
     """
     try:
         process = psutil.Process(pid) if pid else None
@@ -55,11 +55,11 @@ class Watchdog:
     """Reports a rank that sends no heartbeat, or makes no progress.
 
     Args:
-        on_hang: called with the worker that hangs and the seconds of silence.
-        on_late: called with the seconds since a group was expected whose workers are not known yet.
+        on_hang: function of the worker that hangs and the seconds of silence.
+        on_late: function of the seconds since a group was expected whose workers are not known yet.
         hang_seconds: silence after which a rank counts as hung.
         start_seconds: time that a group may take until its workers are known.
-        kill: kills the processes of the workers after ``on_hang``.
+        kill: function that kills the processes of workers, called after ``on_hang``.
         clock: seconds, monotonic.
     """
 

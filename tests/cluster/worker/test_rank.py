@@ -1,4 +1,4 @@
-"""Resuming: how often a checkpoint is fetched and hashed until a rank trains on from it."""
+"""A rank that trains alone: where it resumes, how often a checkpoint is fetched and hashed for that, and its end."""
 
 from dataclasses import replace
 
