@@ -129,9 +129,8 @@ def train(
         finally:
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        result = _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
-        yield result
-        is_stopped = result.flags.stop
+        yield _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
+        is_stopped = gradient.totals.flags.stop
 
 
 def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: float) -> StepResult:
