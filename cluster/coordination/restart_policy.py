@@ -91,9 +91,7 @@ class AttemptHistory:
 
     max_restarts: int
     max_preemptions: int
-    num_preemptions: int = 0
-    num_resizes: int = 0
-    num_crashes: int = 0
+    _num_preemptions: int = 0
     _crashes_in_a_row: int = 0
     _causes: list[Failure] = field(default_factory=list)
 
@@ -110,17 +108,15 @@ class AttemptHistory:
             has_trained: whether it took a step; attempts that are killed before end at the same step by no fault of it.
         """
         if ending == "resize":
-            self.num_resizes += 1
             return None
         if ending == "preemption":
-            self.num_preemptions += 1
-            if self.num_preemptions > self.max_preemptions:
+            self._num_preemptions += 1
+            if self._num_preemptions > self.max_preemptions:
                 return FinalFailure(
-                    f"nodes were taken away {self.num_preemptions} times (--cluster.max-preemptions)", None
+                    f"nodes were taken away {self._num_preemptions} times (--cluster.max-preemptions)", None
                 )
             return None
         cause = cause_of(failures)
-        self.num_crashes += 1
         self._crashes_in_a_row += 1
         if not has_trained and (cause is None or _is_unexplained(cause)):
             self._causes.clear()
