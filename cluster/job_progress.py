@@ -10,14 +10,14 @@ from typing import Any
 JOB_VARIABLE = "CAPTIONING_JOB"
 """Set in the environment of a submitted job."""
 _MARK = "captioning-progress "
-_TELL_EVERY_SECONDS = 3.0
+_WRITE_EVERY_SECONDS = 3.0
 
 
-class ProgressTeller:
+class ProgressWriter:
     """Writes progress into the log of a submitted job; does nothing in any other process.
 
     Args:
-        about: what every line says.
+        about: values that every line holds.
         clock: seconds, monotonic.
     """
 
@@ -26,10 +26,10 @@ class ProgressTeller:
         self._is_on = JOB_VARIABLE in os.environ
         self._last_time, self._last_line = float("-inf"), ""
 
-    def tell(self, progress: Mapping[str, Any], *, is_last: bool = False) -> None:
+    def write(self, progress: Mapping[str, Any], *, is_last: bool = False) -> None:
         """Write how far the job is, if that is new and the last line is some seconds old."""
         now = self._clock()
-        if not self._is_on or not (is_last or now - self._last_time >= _TELL_EVERY_SECONDS):
+        if not self._is_on or not (is_last or now - self._last_time >= _WRITE_EVERY_SECONDS):
             return
         line = json.dumps({**self._about, **progress})
         if line != self._last_line:
@@ -39,7 +39,7 @@ class ProgressTeller:
 
 
 def read_progress(line: str) -> dict[str, Any] | None:
-    """Return the progress that a line of a job's log tells; None for any other line."""
+    """Return the progress that a line of a job's log holds; None for any other line."""
     _, mark, text = line.partition(_MARK)
     try:
         found = json.loads(text) if mark else None

@@ -1,4 +1,4 @@
-"""Signals to end, heard by a driver that is to leave in good order."""
+"""Signals to end, taken by a driver that ends in good order."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ from types import FrameType
 
 @contextmanager
 def listening() -> Iterator[list[int]]:
-    """Give a list to which SIGINT and SIGTERM are added; the second ends the process at once.
+    """Return a list to which SIGINT and SIGTERM are added; the second ends the process at once.
 
     Elsewhere than in the main thread, none arrive.
     """
-    told: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield received
         return
 
-    def note(number: int, _: FrameType | None) -> None:
-        if told:  # told twice: at once
+    def handle(number: int, _: FrameType | None) -> None:
+        if received:  # the second one: at once
             os._exit(128 + number)
-        told.append(number)
+        received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

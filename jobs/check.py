@@ -11,11 +11,13 @@ Examples:
     captioning check --cluster.address 10.0.0.1:6379
     captioning check coco --shards /mnt/shards --home /mnt/runs --cluster.address auto --cluster.num-workers 8
     captioning check --cluster.address auto --clean
+    captioning check --ledger-of big                 # did each sample train once an epoch, by the run's own ledger
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
@@ -41,6 +43,8 @@ class CheckRun(TrainRun):
 
     clean: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
     """Remove the leftovers."""
+    ledger_of: Annotated[str | None, tyro.conf.arg(prefix_name=False)] = None
+    """Audit the sample ledger of this run, a folder or a name, and nothing else."""
 
 
 _PRESETS = {
@@ -72,6 +76,9 @@ def main(arguments: Sequence[str]) -> None:
         CheckRun, arguments, default=_PRESETS["default"][1], job="check", description=__doc__ or "", presets=_PRESETS
     )
     job = invocation.settings
+    if job.ledger_of:
+        _audit(job, job.ledger_of, as_json=invocation.json)
+        return
     from cluster.checks.result import unreachable
     from cluster.resources.session import cluster_session, named_address
 
@@ -99,6 +106,22 @@ def main(arguments: Sequence[str]) -> None:
             "removed": [one.id for one in seen.removed],
         })  # fmt: skip
     _conclude(seen, checks)
+
+
+def _audit(job: CheckRun, run: str, *, as_json: bool) -> None:
+    """Say whether each sample of a run trained exactly once an epoch."""
+    from cluster.runs.record import RECORD_NAME
+    from cluster.runs.sample_ledger import audit_samples
+
+    folder = Path(run)
+    if not (folder / RECORD_NAME).is_file():
+        folder = replace(job, name=run).folder
+    found = audit_samples(folder)
+    logger.info("%s: %s", folder, found)
+    if as_json:
+        write_json(found._asdict())
+    if not found.is_exact:
+        raise RuntimeError(f"{folder}: samples were lost or repeated: {found}")
 
 
 def _look(*, is_cleaning: bool) -> _Seen:

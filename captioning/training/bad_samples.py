@@ -1,4 +1,4 @@
-"""Which samples cannot be trained on: found when they are read, or by a loss that is no number."""
+"""Bad samples: images that cannot be read, or whose loss is not finite; and the error that names them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,9 +16,9 @@ class BadSampleError(ValueError):
     """Samples that cannot be trained on stopped the training; every process raises it alike.
 
     Attributes:
-        step: that was attempted, from 1; 0 in validation.
+        step: number of the step that failed, from 1; 0 in validation.
         bad: the samples, by position.
-        losses: of every image of the step's whole batch, mean over its words in nats by key; nan if not known.
+        losses: loss of every image of the step's whole batch, mean over its words in nats by key; nan if not known.
     """
 
     def __init__(self, step: int, bad: Sequence[BadSample], losses: Mapping[str, float]) -> None:
@@ -35,13 +35,13 @@ class BadSampleError(ValueError):
 
 
 class ImageLoss(NamedTuple):
-    """What the captions of one image cost.
+    """Loss of the captions of one image.
 
     Attributes:
-        key: of the image.
-        shard: its name.
-        position: in the training stream, or within the split.
-        nats: summed over the words of all of its captions.
+        key: key of the image.
+        shard: name of its shard.
+        position: position in the training stream, or within the split.
+        nats: loss summed over the words of all of its captions.
         num_words: targets, <eos> included.
     """
 
@@ -52,8 +52,8 @@ class ImageLoss(NamedTuple):
     num_words: int
 
 
-class Survey(NamedTuple):
-    """What a process found in its batches: the losses of the images, and the samples that were left out."""
+class ImageLosses(NamedTuple):
+    """Losses of the images of a process's batches, and the samples that were left out."""
 
     losses: list[ImageLoss]
     bad: list[BadSample]
@@ -68,16 +68,16 @@ def loss_per_image(
     device: torch.device,
     dropout_seed: int | None = None,
     label_smoothing: float = 0.0,
-) -> Survey:
+) -> ImageLosses:
     """Compute the loss of every image.
 
     Args:
         model: the bare model, on its device.
-        batches: of images.
-        config: of the precision.
-        device: of the model.
-        dropout_seed: None drops nothing.
-        label_smoothing: of the loss.
+        batches: batches whose images are scored.
+        config: precision of the computation.
+        device: device of the model.
+        dropout_seed: seed of the dropout; None drops nothing.
+        label_smoothing: share of a target's probability that is spread over all words.
     """
     names: list[tuple[str, str, int]] = []
     sums, counts = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.int64)]
@@ -93,7 +93,7 @@ def loss_per_image(
     # Moved together at the end: a device is waited for once.
     nats, num_words = torch.cat([part.to(device) for part in sums]), torch.cat([part.to(device) for part in counts])
     losses = zip(names, nats.tolist(), num_words.tolist(), strict=True)
-    return Survey([ImageLoss(*name, loss, count) for name, loss, count in losses], bad)
+    return ImageLosses([ImageLoss(*name, loss, count) for name, loss, count in losses], bad)
 
 
 def nonfinite_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
@@ -105,9 +105,9 @@ def nonfinite_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
     ]
 
 
-def is_divergence(spoiled: Sequence[BadSample], num_images: int) -> bool:
+def is_divergence(nonfinite: Sequence[BadSample], num_images: int) -> bool:
     """Return whether so many images have a loss that is no number that the model is at fault, and not they."""
-    return 2 * len(spoiled) > num_images
+    return 2 * len(nonfinite) > num_images
 
 
 def by_position(bad: Iterable[BadSample]) -> tuple[BadSample, ...]:

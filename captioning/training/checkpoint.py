@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds: all that resuming and captioning need, and digests to tell whether it is whole."""
+"""Checkpoint folders: all that resuming and captioning need, with digests that tell whether one is whole."""
 
 import os
 import pickle
@@ -59,8 +59,8 @@ def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
     """Return about how many bytes a checkpoint has, without making the model: its weights, and AdamW's two moments.
 
     Args:
-        config: of the model.
-        vocabulary_size: words known.
+        config: configuration of the model.
+        vocabulary_size: number of words known.
     """
     with torch.device("meta"):
         model = CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
@@ -81,10 +81,10 @@ def save_checkpoint(
     A snapshot may be written by another thread than the one that trains; the bytes are the same.
 
     Args:
-        folder: created; must not exist.
-        state: of the bare model, or a snapshot of it.
-        vocabulary: of the model.
-        description: all but the digests of the files.
+        folder: new folder, which must not exist.
+        state: training state of the bare model, or a snapshot of it.
+        vocabulary: vocabulary of the model.
+        description: description without the digests of the files.
         config: the resolved configuration of the run, YAML.
     """
     taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
@@ -118,14 +118,22 @@ def load_model(
     return model.to(device or torch.device("cpu")).eval(), vocabulary, description
 
 
-def restore(state: TrainingState, folder: Path, vocabulary: Vocabulary) -> CheckpointDescription:
+def restore(
+    state: TrainingState, folder: Path, vocabulary: Vocabulary, *, description: CheckpointDescription | None = None
+) -> CheckpointDescription:
     """Put a checkpoint into the training state, in place.
+
+    Args:
+        state: training state of a model of the same shape.
+        folder: folder of the checkpoint.
+        vocabulary: vocabulary of the model.
+        description: its description if the folder has been found whole; without it the folder is checked here.
 
     Raises:
         FileNotFoundError: the folder is no checkpoint.
         ValueError: the checkpoint is damaged, of another vocabulary, or a copy without the optimizer's state.
     """
-    description = describe_checkpoint(folder)
+    description = description or describe_checkpoint(folder)
     if description.vocabulary_digest != vocabulary.digest:
         raise ValueError(
             f"{folder} is of another vocabulary ({description.vocabulary_digest[:12]}) than the shard set's "

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, in ``checkpoint.json``, and whether it is whole; imports no torch."""
+"""Description of a checkpoint, ``checkpoint.json``, and whether its folder is whole; imports no torch."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
     A checkpoint of an earlier format version is described as this release would have written it.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         for_training: whether the optimizer's file must be there.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the processes of a group tell each other in every step, so that all of them act alike."""
+"""Collectives: the one all-reduce of a step, by which all processes act alike, and a slow gather for rare cases."""
 
 import math
 from collections.abc import Sequence
@@ -15,29 +15,29 @@ _Item = TypeVar("_Item")
 
 
 class Flags(NamedTuple):
-    """What a process asks of all; one asking is enough.
+    """Requests of a process to all; one process's request is enough.
 
     Attributes:
-        checkpoint: write one after this step.
+        checkpoint: write a checkpoint after this step.
         stop: take no further step.
-        look: look together for what only all can see, such as a node that is about to go.
+        check_preemption: ask together whether a node is about to be taken away, which only all can do.
     """
 
     checkpoint: bool = False
     stop: bool = False
-    look: bool = False
+    check_preemption: bool = False
 
 
 class StepShare(NamedTuple):
     """What one process adds to a step.
 
     Attributes:
-        loss_nats: summed over its words.
+        loss_nats: loss summed over its words.
         num_words: targets, <eos> included.
-        num_images: that count.
+        num_images: images that count.
         num_bad: samples that were left out.
-        data_wait_seconds: that it waited for its data.
-        flags: what it asks for.
+        data_wait_seconds: time that it waited for its data.
+        flags: its requests.
     """
 
     loss_nats: float
@@ -49,15 +49,15 @@ class StepShare(NamedTuple):
 
 
 class StepTotals(NamedTuple):
-    """What all processes know of a step.
+    """Sums of a step over all processes.
 
     Attributes:
         loss_nats: mean over all words; nan if there is none, or a process's sum is too large or no number.
         num_words: targets, <eos> included.
-        num_images: that count.
+        num_images: images that count.
         num_bad: samples that were left out.
         data_wait_seconds: mean over the processes.
-        flags: what any process asks for.
+        flags: requests of any process.
     """
 
     loss_nats: float
@@ -77,10 +77,10 @@ def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
     message = torch.tensor([fixed, *counts, not is_addable, *share.flags], dtype=torch.int64, device=device)
     if dist.is_initialized():
         dist.all_reduce(message)
-    fixed, num_words, num_images, num_bad, waited, num_infinite, *asked = message.tolist()
+    fixed, num_words, num_images, num_bad, waited, num_infinite, *flags = message.tolist()
     mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
     seconds = waited / 1e6 / world_size()
-    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, asked)))
+    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, flags)))
 
 
 def can_be_added(loss_nats: float) -> bool:

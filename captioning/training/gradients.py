@@ -29,36 +29,42 @@ from captioning.training.collectives import Flags, StepShare, StepTotals, gather
 from captioning.training.losses import autocast, cross_entropy_sum
 
 _DROPOUT_SEED_OFFSET = 1
+_NO_FLAGS = Flags()
 
 
 class Gradient(NamedTuple):
-    """What is known of a gradient that the model's parameters hold.
+    """What is known of the gradient that the model's parameters hold.
 
     Attributes:
-        agreed: by all processes.
-        norm: before clipping.
+        totals: sums and flags of the step over all processes.
+        norm: global norm before clipping.
         bad: samples of the whole batch that were left out, by position.
     """
 
-    agreed: StepTotals
+    totals: StepTotals
     norm: float
     bad: tuple[BadSample, ...] = ()
 
     @property
+    def is_sound(self) -> bool:
+        """Return whether it is finite and no sample of the batch is bad."""
+        return self.is_finite and not self.totals.num_bad
+
+    @property
     def is_finite(self) -> bool:
         """Return whether the weights may follow it; a batch without any image has no loss, and a gradient of zeros."""
-        return math.isfinite(self.norm) and (math.isfinite(self.agreed.loss_nats) or not self.agreed.num_words)
+        return math.isfinite(self.norm) and (math.isfinite(self.totals.loss_nats) or not self.totals.num_words)
 
 
 class GradientComputer:
-    """Computes gradients, and finds the samples that spoil them.
+    """Computes gradients, and finds the samples that make them not finite.
 
     Args:
         model: the bare model.
-        replica: of the model.
-        config: of loss, precision, seed, and what to do about bad samples.
-        max_gradient_norm: gradients are scaled down to it.
-        device: of the model.
+        replica: the model as wrapped by ``replicate``.
+        config: loss, precision, seed, and what to do about bad samples.
+        max_gradient_norm: norm that gradients are scaled down to.
+        device: device of the model.
     """
 
     def __init__(
@@ -74,62 +80,69 @@ class GradientComputer:
         self._max_gradient_norm, self._device = max_gradient_norm, device
         self._dropout_seed = config.seed + _DROPOUT_SEED_OFFSET
 
-    def compute(self, parts: Sequence[CaptionBatch], *, step: int, flags: Flags, data_wait_seconds: float) -> Gradient:
+    def compute(
+        self, parts: Sequence[CaptionBatch], *, flags: Flags = _NO_FLAGS, data_wait_seconds: float = 0.0
+    ) -> Gradient:
         """Leave the clipped gradient of a batch in the model's parameters; every process does the same.
 
+        Processes exchange the gradients of the parts' summed losses once, after the last part.
+
         Args:
-            parts: of this process's share of the batch.
-            step: from 1, for messages.
-            flags: what this process asks for.
-            data_wait_seconds: that this process waited for its share.
+            parts: this process's share of the batch, in parts that fit into memory.
+            flags: requests of this process.
+            data_wait_seconds: time that this process waited for its share.
+        """
+        total = torch.zeros((), device=self._device, dtype=torch.float64)
+        for number, part in enumerate(parts, start=1):
+            moved, is_last = part.to(self._device), number == len(parts)
+            no_sync = getattr(self._replica, "no_sync", contextlib.nullcontext)
+            with contextlib.nullcontext() if is_last else no_sync():
+                with autocast(self._config, self._device):
+                    logits = self._replica(moved, self._dropout_seed)
+                loss = cross_entropy_sum(logits, moved.targets(), label_smoothing=self._config.label_smoothing)
+                loss.backward()
+            total += loss.detach()
+        # Counted where they were made: on a device, every count would be waited for.
+        num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
+        num_bad = sum(len(part.bad) for part in parts)
+        share = StepShare(float(total), num_words, num_images, num_bad, data_wait_seconds, flags)
+        totals = reduce_step(share, self._device)
+        # Without any word in the whole batch, all gradients are zero as they are.
+        return Gradient(totals, self._scale_and_clip(world_size() / max(1, totals.num_words)))
+
+    def exclude_bad_samples(self, gradient: Gradient, parts: Sequence[CaptionBatch], *, step: int) -> Gradient:
+        """Compute a gradient again without the samples that made it not finite; every process does the same.
+
+        Args:
+            gradient: result of ``compute`` that is not finite, or whose batch has bad samples.
+            parts: this process's share of the batch, as given to ``compute``.
+            step: number of the step, from 1, for messages.
 
         Raises:
             BadSampleError: there are bad samples, and the configuration says to stop.
             FloatingPointError: the gradient is not finite, and no sample is to blame.
         """
-        gradient = self._attempt(parts, flags, data_wait_seconds)
-        bad = gather([sample for part in parts for sample in part.bad]) if gradient.agreed.num_bad else []
+        bad = gather([sample for part in parts for sample in part.bad]) if gradient.totals.num_bad else []
         stops = self._config.on_bad_sample == "stop"
         if gradient.is_finite and not (bad and stops):
             return gradient._replace(bad=by_position(bad))
-        losses = gather(self._survey(parts))
-        spoiled = nonfinite_images(losses)
-        if is_divergence(spoiled, len(losses)) or not all(gather([self._has_finite_weights()])):
-            spoiled = []  # not they, but the model is at fault
-        if stops and (bad or spoiled):
-            found = by_position([*bad, *spoiled])
+        losses = gather(self._losses_of(parts))
+        nonfinite = nonfinite_images(losses)
+        if is_divergence(nonfinite, len(losses)) or not all(gather([self._has_finite_weights()])):
+            nonfinite = []  # not they, but the model is at fault
+        if stops and (bad or nonfinite):
+            found = by_position([*bad, *nonfinite])
             raise BadSampleError(step, found, mean_losses(losses, found))
-        if not spoiled:
+        if not nonfinite:
             raise _not_finite(step, gradient, losses)
         self._model.zero_grad(set_to_none=True)
-        positions = {sample.position for sample in spoiled}
-        gradient = self._attempt([part.without(positions) for part in parts], flags, data_wait_seconds)
-        if not gradient.is_finite:
-            raise _not_finite(step, gradient, losses)
-        return gradient._replace(bad=by_position([*bad, *spoiled]))
-
-    def _attempt(self, parts: Sequence[CaptionBatch], flags: Flags, data_wait_seconds: float) -> Gradient:
-        loss = self._accumulate([part.to(self._device) for part in parts])
-        # Counted where they were made: on a device, every count would be waited for.
-        num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
-        num_bad = sum(len(part.bad) for part in parts)
-        agreed = reduce_step(StepShare(loss, num_words, num_images, num_bad, data_wait_seconds, flags), self._device)
-        # Without any word in the whole batch, all gradients are zero as they are.
-        return Gradient(agreed, self._scale_and_clip(world_size() / max(1, agreed.num_words)))
-
-    def _accumulate(self, parts: Sequence[CaptionBatch]) -> float:
-        """Add up the gradients of the parts' summed losses; processes exchange them once, after the last part."""
-        total = torch.zeros((), device=self._device, dtype=torch.float64)
-        for number, part in enumerate(parts, start=1):
-            is_last = number == len(parts)
-            no_sync = getattr(self._replica, "no_sync", contextlib.nullcontext)
-            with contextlib.nullcontext() if is_last else no_sync():
-                with autocast(self._config, self._device):
-                    logits = self._replica(part, self._dropout_seed)
-                loss = cross_entropy_sum(logits, part.targets(), label_smoothing=self._config.label_smoothing)
-                loss.backward()
-            total += loss.detach()
-        return float(total)
+        positions = {sample.position for sample in nonfinite}
+        again = self.compute([part.without(positions) for part in parts])
+        if not again.is_finite:
+            raise _not_finite(step, again, losses)
+        known = gradient.totals
+        totals = again.totals._replace(data_wait_seconds=known.data_wait_seconds, flags=known.flags)
+        return Gradient(totals, again.norm, by_position([*bad, *nonfinite]))
 
     def _scale_and_clip(self, scale: float) -> float:
         """Scale all gradients, then clip their global norm; return the norm before clipping."""
@@ -142,7 +155,7 @@ class GradientComputer:
     def _has_finite_weights(self) -> bool:
         return all(bool(parameter.isfinite().all()) for parameter in self._model.parameters())
 
-    def _survey(self, parts: Sequence[CaptionBatch]) -> list[ImageLoss]:
+    def _losses_of(self, parts: Sequence[CaptionBatch]) -> list[ImageLoss]:
         return loss_per_image(
             self._model,
             parts,
@@ -157,7 +170,7 @@ def _not_finite(step: int, gradient: Gradient, losses: Sequence[ImageLoss]) -> F
     """Return what to raise where no sample is to blame, the same on every process."""
     keys = ", ".join(loss.key for loss in sorted(losses, key=lambda loss: loss.position)[:4])
     return FloatingPointError(
-        f"step {step}: loss {gradient.agreed.loss_nats:g} nats and gradient norm {gradient.norm:g} are not both "
+        f"step {step}: loss {gradient.totals.loss_nats:g} nats and gradient norm {gradient.norm:g} are not both "
         f"finite ({len(nonfinite_images(losses))} of {len(losses)} images have no finite loss); "
         f"lower the learning rate, or look at the samples, {keys}, ..."
     )

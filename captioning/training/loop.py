@@ -15,7 +15,7 @@ from captioning.config import OptimizerConfig, TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch, blank_batch
 from captioning.model.caption_model import CaptionModel
 from captioning.training.collectives import Flags, world_size
-from captioning.training.gradients import GradientComputer
+from captioning.training.gradients import Gradient, GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
 
 logger = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ class StepResult(NamedTuple):
         step: number of steps done, this one included.
         loss_nats: mean over the batch's words; nan if every image was left out, and the weights stay as they are.
         num_words: targets of the batch, <eos> included.
-        num_images: in the batch, without those left out.
-        gradient_norm: before clipping.
-        learning_rate: of the decoder.
-        flags: what any process asked for.
-        data_wait_seconds: that a process waited for its share of the batch, mean over the processes.
+        num_images: images of the batch, without those left out.
+        gradient_norm: global norm before clipping.
+        learning_rate: learning rate of the decoder.
+        flags: requests of any process.
+        data_wait_seconds: time that a process waited for its share of the batch, mean over the processes.
         seconds: from asking for the batch to the end of the optimizer's step, on this process.
         bad: samples that were left out, by position.
     """
@@ -90,27 +90,27 @@ def train(
     config: TrainingConfig,
     num_steps: int,
     device: torch.device,
-    ask: Callable[[], Flags] = Flags,
+    flags: Callable[[], Flags] = Flags,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[StepResult]:
     """Train, yielding after every step; every process of the group must take every step.
 
     Args:
-        state: advanced in place.
-        replica: of ``state.model``, by ``replicate``.
+        state: training state, advanced in place.
+        replica: ``state.model`` as wrapped by ``replicate``.
         batches: this process's share of each step's batch from ``state.step`` on, in parts that fit into memory.
-        optimizer_config: of the learning rate and the gradient norm.
-        config: of loss, precision, seed, and what to do about bad samples.
-        num_steps: of the whole training, which ends when they are done or a process asks to stop.
-        device: of the model.
-        ask: what this process wants of all.
-        clock: in seconds.
+        optimizer_config: learning rate and gradient norm.
+        config: loss, precision, seed, and what to do about bad samples.
+        num_steps: steps of the whole training, which ends when they are done or a process requests to stop.
+        device: device of the model.
+        flags: returns the requests of this process, once a step.
+        clock: seconds, monotonic.
 
     Raises:
         BadSampleError: bad samples, and ``config`` says to stop; on all processes alike, before the weights change.
         FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
     """
-    source = GradientComputer(
+    computer = GradientComputer(
         state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
     )
     stream, is_stopped = iter(batches), False
@@ -121,16 +121,32 @@ def train(
         waited = clock() - started
         rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
         try:
-            agreed, norm, bad = source.compute(parts, step=state.step + 1, flags=ask(), data_wait_seconds=waited)
-            if agreed.num_words:
+            gradient = computer.compute(parts, flags=flags(), data_wait_seconds=waited)
+            if not gradient.is_sound:
+                gradient = computer.exclude_bad_samples(gradient, parts, step=state.step + 1)
+            if gradient.totals.num_words:
                 state.optimizer.step()
         finally:
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        loss, num_words, num_images, _, waited, flags = agreed
-        seconds = clock() - started
-        yield StepResult(state.step, loss, num_words, num_images, norm, rate, flags, waited, seconds, bad)
-        is_stopped = flags.stop
+        yield _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
+        is_stopped = gradient.totals.flags.stop
+
+
+def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: float) -> StepResult:
+    totals = gradient.totals
+    return StepResult(
+        step=step,
+        loss_nats=totals.loss_nats,
+        num_words=totals.num_words,
+        num_images=totals.num_images,
+        gradient_norm=gradient.norm,
+        learning_rate=learning_rate,
+        flags=totals.flags,
+        data_wait_seconds=totals.data_wait_seconds,
+        seconds=seconds,
+        bad=gradient.bad,
+    )
 
 
 def _set_learning_rates(state: TrainingState, config: OptimizerConfig, *, num_steps: int) -> float:

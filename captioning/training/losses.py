@@ -1,4 +1,4 @@
-"""What training makes small.
+"""Losses: cross-entropy over the words of captions.
 
 Shapes: B images, M targets, V words known.
 """
@@ -31,7 +31,7 @@ def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smooth
 
     Args:
         logits: (M, V), any float type.
-        batch: whose targets they score.
+        batch: batch whose targets they score.
         label_smoothing: as above.
 
     Returns:

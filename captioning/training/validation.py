@@ -29,8 +29,8 @@ def validation_loss(
     Args:
         model: the bare model.
         batches: this process's share of the validation samples; may be empty.
-        config: of the precision, and what to do about bad samples.
-        device: of the model.
+        config: precision, and what to do about bad samples.
+        device: device of the model.
 
     Raises:
         BadSampleError: there are bad samples, and ``config`` says to stop; every process raises it alike.
@@ -40,32 +40,32 @@ def validation_loss(
     model.eval()
     found = loss_per_image(model, batches, config=config, device=device)
     model.train(was_training)
-    spoiled = nonfinite_images(found.losses)
-    positions = {sample.position for sample in spoiled}
+    nonfinite = nonfinite_images(found.losses)
+    positions = {sample.position for sample in nonfinite}
     good = [loss for loss in found.losses if loss.position not in positions]
     total, num_words = math.fsum(loss.nats for loss in good), sum(loss.num_words for loss in good)
-    agreed = reduce_step(StepShare(total, num_words, len(found.losses), len(found.bad) + len(spoiled)), device)
-    if agreed.num_bad:
-        _judge_validation(found.bad, spoiled, num_images=agreed.num_images, stops=config.on_bad_sample == "stop")
-    if not math.isfinite(agreed.loss_nats):
-        raise FloatingPointError(_no_validation_loss(agreed.num_images, 0))
-    return agreed.loss_nats
+    totals = reduce_step(StepShare(total, num_words, len(found.losses), len(found.bad) + len(nonfinite)), device)
+    if totals.num_bad:
+        _refuse_or_log(found.bad, nonfinite, num_images=totals.num_images, stops=config.on_bad_sample == "stop")
+    if not math.isfinite(totals.loss_nats):
+        raise FloatingPointError(_no_validation_loss(totals.num_images, 0))
+    return totals.loss_nats
 
 
-def _judge_validation(bad: Sequence[BadSample], spoiled: Sequence[BadSample], *, num_images: int, stops: bool) -> None:
+def _refuse_or_log(bad: Sequence[BadSample], nonfinite: Sequence[BadSample], *, num_images: int, stops: bool) -> None:
     """Refuse what was found on this and the other processes, or log what is left out."""
-    all_spoiled = gather(spoiled)
-    everything = by_position([*gather(bad), *all_spoiled])
-    if is_divergence(all_spoiled, num_images):
-        raise FloatingPointError(_no_validation_loss(num_images, len(all_spoiled)))
+    all_nonfinite = gather(nonfinite)
+    everything = by_position([*gather(bad), *all_nonfinite])
+    if is_divergence(all_nonfinite, num_images):
+        raise FloatingPointError(_no_validation_loss(num_images, len(all_nonfinite)))
     if stops:
         raise BadSampleError(0, everything, {})
     if not dist.is_initialized() or dist.get_rank() == 0:
         logger.warning("validation leaves out %s", describe(everything))
 
 
-def _no_validation_loss(num_images: int, num_spoiled: int) -> str:
+def _no_validation_loss(num_images: int, num_nonfinite: int) -> str:
     return (
-        f"the validation loss is not a finite number ({num_spoiled} of {num_images} images have no finite loss); "
+        f"the validation loss is not a finite number ({num_nonfinite} of {num_images} images have no finite loss); "
         "lower the learning rate, or look at the validation split"
     )

@@ -1,8 +1,8 @@
 """The one process that decides what of a training run counts: which checkpoints, which rows, which attempt.
 
-A named actor on the driver's node that reserves no CPU and ends with the driver. Ranks tell it every moment that they
-live and hand it rows and checkpoints; it keeps the journal and ``run.json``, and answers with what it wants of them. A
-worker that was cut off and replaced still knows its old attempt's number, by which it is refused.
+A named actor on the driver's node that reserves no CPU and ends with the driver. Ranks send it heartbeats, rows and
+checkpoints; it keeps the journal and ``run.json``, and replies with its requests. A worker that was cut off and
+replaced still knows its old attempt's number, by which it is refused.
 """
 
 import logging
@@ -14,8 +14,16 @@ from typing import Any
 import ray
 
 from cluster.coordination.attempt import CurrentAttempt
-from cluster.coordination.messages import Answer, Attempt, CoordinatorSettings, Order, Progress, WorkerInfo
-from cluster.coordination.restart_policy import Ending, Failure
+from cluster.coordination.messages import (
+    Attempt,
+    CoordinatorSettings,
+    HeartbeatReply,
+    Request,
+    RunProgress,
+    TrainEvent,
+    WorkerInfo,
+)
+from cluster.coordination.restart_policy import Failure
 from cluster.coordination.watchdog import end_with, kill_ranks
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
@@ -26,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 
 class Coordinator:
-    """Answers ranks, Train's controller, tasks that score, and the driver, in this order; Ray makes one call at a time.
+    """Serves ranks, Train's controller, tasks that score, and the driver, in this order; Ray makes one call at a time.
 
     Args:
-        folder: of the run; holds its ``run.json``.
-        settings: of the run.
-        kill: ends the ranks at these places when one of them hangs.
-        end_controller: ends Train's controller when a group does not start.
+        folder: folder of the run; holds its ``run.json``.
+        settings: settings of the run.
+        kill: kills the processes of workers of which one hangs.
+        end_controller: ends Train's controller, given its handle, when a group does not start.
 
     Raises:
         BlockingIOError: another live driver has the run.
@@ -50,27 +58,27 @@ class Coordinator:
         self._writer = RunWriter(folder, lock_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last)
         self._events: list[str] = []
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
-        self._current = CurrentAttempt(settings, tell=self.tell, kill=kill, end_controller=end_controller)
+        self._current = CurrentAttempt(settings, log_event=self.log_event, kill=kill, end_controller=end_controller)
         self._row: Row | None = None
         self._num_steps_redone = 0
-        self._answer = Answer("go on", 0)
+        self._reply = HeartbeatReply("none", 0)
         self._is_stopped = self._is_over = False
         end_with(settings.driver_pid, before=self._writer.journal.flush)
 
-    def begin_attempt(self, places: Sequence[WorkerInfo] = ()) -> Attempt:
-        """Start a new attempt, from the latest checkpoint that counts; earlier attempts are refused from now on.
+    def begin_attempt(self, workers: Sequence[WorkerInfo] = ()) -> Attempt:
+        """Begin a new attempt, from the latest checkpoint that counts; earlier attempts are refused from now on.
 
         Raises:
             PermissionError: there is to be no further attempt.
         """
-        if self._current.verdict or self._is_over:
+        if self._current.final_failure or self._is_over:
             raise PermissionError("the run is over; there is no further attempt")
         record = self._writer.begin_attempt()
-        self._current.begin(record.latest_step, places)
-        self._answer = self._answer.after_checkpoint()
+        self._current.begin(record.latest_step, workers)
+        self._reply = self._reply.after_checkpoint()
         if record.latest or record.attempt > 1:
-            workers = f" with {len(places)} workers" if places else ""
-            self.tell(f"attempt {record.attempt} resumes at step {record.latest_step}{workers}")
+            group = f" with {len(workers)} workers" if workers else ""
+            self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}{group}")
         return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
@@ -82,19 +90,19 @@ class Coordinator:
         self._require_current(attempt)
         self._writer.reject(checkpoint)
         self._current.step = step = self._writer.record.latest_step
-        self.tell(f"checkpoint {checkpoint.name} is damaged ({reason}); the one of step {step} is used")
+        self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); the one of step {step} is used")
         return Attempt(attempt, self._writer.record.latest)
 
-    def beat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> Answer:
-        """Take a rank's sign of life with the rows of its steps since the last call, and say what is wanted of it.
+    def heartbeat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> HeartbeatReply:
+        """Take a rank's heartbeat with the rows of its steps since the last call; reply with a request.
 
-        ``progress`` grows as long as the rank gets on.
+        ``progress`` grows as long as the rank makes progress.
         """
         if not self._is_current(attempt):
-            return Answer("leave", 0)
-        self._current.note_life(rank, progress)
+            return HeartbeatReply("exit", 0)
+        self._current.heartbeat(rank, progress)
         self._add_rows(rows)
-        return self._answer
+        return self._reply
 
     def commit(
         self,
@@ -116,61 +124,45 @@ class Coordinator:
         self._add_rows(rows)
         self._writer.commit(step, metrics, awaits_score=awaits_score)
         self._current.note_checkpoint()
-        self.tell(f"checkpoint at step {step}{': ' if metrics else ''}{_shown(metrics)}")
-        self._answer = self._answer.after_checkpoint()
+        self.log_event(f"checkpoint at step {step}{': ' if metrics else ''}{_shown(metrics)}")
+        self._reply = self._reply.after_checkpoint()
 
-    def fail(self, attempt: int | None, failure: Failure) -> None:
+    def report_failure(self, attempt: int | None, failure: Failure) -> None:
         """Note how a rank failed, which may not yet have known its attempt; if all fail alike, there is no further."""
         if attempt in (None, self._writer.record.attempt):
             self._current.fail(failure)
 
-    def leave(self, attempt: int, ending: Ending) -> None:
-        """Note that an attempt ends by no fault of its own."""
+    def report_preemption(self, attempt: int) -> None:
+        """Note that an attempt ends because a node is about to be taken away."""
         if self._is_current(attempt):
-            self._current.leave(ending)
-            self.tell(f"attempt {attempt} makes room: {ending}")
+            self._current.set_ending("preemption")
+            self.log_event(f"attempt {attempt} ends: a node is about to be taken away")
 
-    def note_stopped(self, attempt: int) -> None:
+    def end_training(self, attempt: int) -> None:
         """Note that the ranks have stopped, and their last checkpoint counts; from now on none of them can hang."""
         if self._is_current(attempt):
             self._is_stopped = True
             self._current.note_stopped()
 
-    def tell(self, event: str) -> None:
-        """Note an event for people."""
+    def log_event(self, event: str) -> None:
+        """Log an event for people."""
         logger.info("%s", event)
         self._events.append(event)
 
-    def attach(self, controller: Any) -> None:  # noqa: ANN401  Ray's handles have no type
-        """Learn of the controller of the Train run."""
-        self._current.controller = controller
+    def notify(self, event: TrainEvent) -> None:
+        """Take what Ray Train says of its controller and its workers."""
+        self._current.notify(event)
 
-    def expect_group(self, num_workers: int) -> None:
-        """Note that a group of ranks is about to start."""
-        self._current.expect(num_workers)
-
-    def watch_start(self, places: Sequence[WorkerInfo]) -> None:
-        """Learn where the ranks of a group are that has just started, of which none may hang before it begins."""
-        self._current.watch_start(places)
-
-    def fail_to_start(self, reason: str) -> None:
-        """Note that a group failed before it could begin."""
-        self._current.fail_to_start(reason)
-
-    def lose(self, exceptions: Mapping[int, tuple[str, bool]]) -> None:
-        """Note what Ray says of a group that failed: by rank, a text, and whether the process is gone."""
-        self._current.lose(exceptions)
-
-    def make_room(self, num_workers: int) -> int | None:
-        """Want a checkpoint before the group gets another size; return the latest one's step, None if none trains."""
-        if not self._current.is_open:
+    def request_resize(self, num_workers: int) -> int | None:
+        """Request a checkpoint before the group is resized; return the latest one's step, None if no group trains."""
+        if not self._current.is_training:
             return None
-        self.tell(f"the group gets another size: {num_workers} workers")
-        self._current.leave("resize")
-        self.ask("checkpoint")
+        self.log_event(f"the group gets another size: {num_workers} workers")
+        self._current.set_ending("resize")
+        self.request("checkpoint")
         return self._writer.record.latest_step
 
-    def has_room(self, before: int) -> bool:
+    def may_resize(self, before: int) -> bool:
         """Return whether a later checkpoint counts than that of step ``before``, or no group trains any more."""
         return self._writer.record.latest_step > before or not self._current.may_save()
 
@@ -185,38 +177,34 @@ class Coordinator:
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach a score that became known after its step had passed to the checkpoint of that step."""
         self._writer.add_score(step, metrics)
-        self.tell(f"score of step {step}: {_shown(metrics)}")
+        self.log_event(f"score of step {step}: {_shown(metrics)}")
 
     def give_up_score(self, step: int, reason: str) -> None:
         """Note that a checkpoint cannot be scored."""
         self._writer.give_up_score(step)
-        self.tell(f"the checkpoint of step {step} has no score: {reason}")
+        self.log_event(f"the checkpoint of step {step} has no score: {reason}")
 
-    def ask(self, order: Order) -> None:
-        """Want something of all ranks: a checkpoint, or to stop after one."""
-        self._answer = self._answer.with_wish(order)
+    def request(self, request: Request) -> None:
+        """Request something of all ranks: a checkpoint, or to stop after one."""
+        self._reply = self._reply.with_request(request)
 
-    def crash(self, reason: str) -> None:
-        """Note that an attempt ended by something else than a rank, such as the death of Train's controller."""
-        self._current.crash(reason)
-
-    def controller(self) -> Any:  # noqa: ANN401  as above
+    def controller(self) -> Any:  # noqa: ANN401  Ray's handles have no type
         """Return the controller of the Train run, once it is known."""
         return self._current.controller
 
-    def progress(self, num_events_known: int = 0) -> Progress:
+    def progress(self, num_events_known: int = 0) -> RunProgress:
         """Return how far the run is, with the events after those that are known."""
-        events = self._events.copy()  # to which the watch's thread may add
-        return Progress(
-            self._writer.record.attempt,
-            self._row,
-            events[num_events_known if num_events_known <= len(events) else 0 :],
-            len(events),
-            self._num_steps_redone,
-            self._current.verdict,
-            self._is_stopped,
-            self._writer.record.latest,
-            self._current.places,
+        events = self._events.copy()  # to which the watchdog's thread may add
+        return RunProgress(
+            attempt=self._writer.record.attempt,
+            row=self._row,
+            events=events[num_events_known if num_events_known <= len(events) else 0 :],
+            num_events=len(events),
+            num_steps_redone=self._num_steps_redone,
+            final_failure=self._current.final_failure,
+            is_stopped=self._is_stopped,
+            latest=self._writer.record.latest,
+            workers=self._current.workers,
         )
 
     def finish(self, status: str) -> bool:
@@ -229,7 +217,7 @@ class Coordinator:
             return self._shipper.finish(status)
 
     def _is_current(self, attempt: int) -> bool:
-        return self._current.is_open and attempt == self._writer.record.attempt
+        return self._current.is_training and attempt == self._writer.record.attempt
 
     def _require_current(self, attempt: int) -> None:
         now = self._writer.record.attempt

@@ -1,4 +1,4 @@
-"""The line of a rank that trains alone, without a coordinator: what it does counts as soon as it is on disk."""
+"""Coordinator of a rank that trains alone, in its own process: what the rank does counts as soon as it is on disk."""
 
 import logging
 import os
@@ -16,25 +16,23 @@ from cluster.runs.writer import RunWriter
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 
 
 class LocalCoordinator:
     """Keeps the record and journal of a run with one rank, in that rank's own process.
 
     Args:
-        folder: of the run; holds its ``run.json``.
-        keep_best: checkpoints of the best score to keep.
-        keep_last: latest checkpoints to keep.
-        patience_seconds: that a process which still has the run is waited for, such as one on a node that was lost.
+        folder: folder of the run; holds its ``run.json``.
+        keep_best: number of checkpoints of the best score to keep.
+        keep_last: number of latest checkpoints to keep.
+        patience_seconds: time to wait for a process that still has the run, such as one on a node that was lost.
         sleep: waits that many seconds.
 
     Raises:
         BlockingIOError: another process goes on holding the run.
         ValueError: the folder holds no record.
     """
-
-    rank = 0
 
     def __init__(
         self,
@@ -45,35 +43,39 @@ class LocalCoordinator:
         patience_seconds: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._folder, self.step = folder, 0
-        lock = _hold(folder, patience_seconds, sleep)
+        self._folder, self.rank = folder, 0
+        self.step = 0
+        """Number of steps done."""
+        lock = _wait_for_lock(folder, patience_seconds, sleep)
         self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last)
 
-    def place(self) -> WorkerInfo:
+    def worker_info(self) -> WorkerInfo:
         """Return where this process runs."""
         return WorkerInfo(self.rank, "", socket.gethostname(), os.getpid(), "")
 
-    def begin(self, places: Sequence[WorkerInfo]) -> Attempt:
+    def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
         """Begin an attempt, from the latest checkpoint that counts."""
         record = self._writer.begin_attempt()
         if record.latest:
-            self.tell(f"attempt {record.attempt} resumes at step {record.latest_step}")
+            self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}")
         return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
-        """Take a damaged checkpoint out of the record; return the attempt from the one before it."""
+        """Take a damaged checkpoint out of the record; return the same attempt from the one before it."""
         self._writer.reject(checkpoint)
-        self.tell(f"checkpoint {checkpoint.name} is damaged ({reason}); the one before it is used")
+        self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); the one before it is used")
         return Attempt(attempt, self._writer.record.latest)
 
-    def start(self, attempt: int) -> None:
-        """Do nothing: nobody waits for signs of life."""
+    def join_attempt(self, attempt: Attempt) -> None:
+        """Note where the attempt begins."""
+        self.step = attempt.checkpoint.step if attempt.checkpoint else 0
 
-    def get_on(self) -> None:
-        """Do nothing, likewise."""
+    def heartbeat(self, step: int) -> None:
+        """Note the number of steps done, which the log names."""
+        self.step = step
 
-    def wishes(self) -> Flags:
-        """Return no wish: who wants this process to end, ends it."""
+    def requests(self) -> Flags:
+        """Return no request: who wants this process to end, ends it."""
         return Flags()
 
     def add_row(self, step: int, metrics: dict[str, float]) -> None:
@@ -91,34 +93,29 @@ class LocalCoordinator:
             raise PermissionError(f"attempt {mine} was replaced; its checkpoint at step {step} does not count")
         self._writer.commit(step, metrics, awaits_score=awaits_score)
 
+    def await_score(self, step: int) -> None:
+        """Note that a task is going to score the checkpoint of a step."""
+        self._writer.await_score(step)
+
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
-        """Attach a score to the checkpoint of a step that has passed."""
+        """Attach scores to the checkpoint of a step that has passed."""
         self._writer.add_score(step, metrics)
 
-    def await_score(self, step: int) -> None:
-        """Do nothing: nobody scores beside a single rank."""
-
-    def note_stopped(self) -> None:
-        """Do nothing: what follows the loop's end says more."""
-
-    def leave(self, ending: object) -> None:
-        """Do nothing: a single rank is taken away like any other process."""
-
-    def tell(self, event: str) -> None:
-        """Log an event."""
-        logger.info("%s", event)
-
-    def finish(self) -> None:
-        """Note that the run has come to its end."""
+    def end_training(self) -> None:
+        """Note that the run is finished; this process is never requested to stop before."""
         self._writer.finish()
 
-    def end(self) -> None:
-        """Write the last rows, and leave the run to others."""
+    def log_event(self, event: str) -> None:
+        """Log an event for people."""
+        logger.info("%s", event)
+
+    def close(self) -> None:
+        """Write the last rows, and release the run's lock."""
         self._writer.journal.flush()
         self._writer.close()
 
 
-def _hold(folder: Path, patience_seconds: float, sleep: Callable[[float], None]) -> TextIO:
+def _wait_for_lock(folder: Path, patience_seconds: float, sleep: Callable[[float], None]) -> TextIO:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -126,4 +123,4 @@ def _hold(folder: Path, patience_seconds: float, sleep: Callable[[float], None])
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise
-            sleep(_LOOK_EVERY_SECONDS)
+            sleep(_RETRY_SECONDS)

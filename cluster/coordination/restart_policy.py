@@ -1,9 +1,9 @@
-"""How a run's attempts ended, and whether another one makes sense; pure, so that every rule has a table of tests.
+"""Restart policy: how a run's attempts ended, and whether to try again; pure, so that every rule has tests.
 
 An attempt is one start of the worker group. It ends by a crash, or for a reason that is no fault of the run: a node
-that was taken away with notice, another number of workers, a wish to stop. Crashes are counted in a row: a checkpoint
-between two of them shows that the run gets on, and starts the count anew. A crash that comes back the same at the same
-step is the program's or the data's own, and no number of restarts mends it.
+that was taken away with notice, another number of workers, a request to stop. Crashes are counted in a row: a
+checkpoint between two of them shows that the run makes progress, and starts the count anew. A crash that comes back
+the same at the same step is the program's or the data's own, and no number of restarts mends it.
 """
 
 import re
@@ -34,14 +34,14 @@ class Failure(NamedTuple):
     """How one rank of an attempt failed.
 
     Attributes:
-        rank: -1 if it was no rank, such as the controller.
+        rank: number of the rank; -1 if it was none, such as the controller.
         step: number of steps done when it failed.
-        position: of the stream, where the step that failed begins.
+        position: position in the stream at which the step that failed begins.
         reason: one line.
-        node: where it ran.
+        node: host that it ran on.
         log: last lines of its log or traceback.
-        is_agreed: every rank fails alike, so that another attempt would, too.
-        is_death: the process was gone without a word.
+        is_agreed: whether every rank fails alike, so that another attempt would, too.
+        is_death: whether the process was gone without a word.
     """
 
     rank: int
@@ -55,7 +55,7 @@ class Failure(NamedTuple):
 
     @property
     def is_collateral(self) -> bool:
-        """Return whether it only tells that another process was gone."""
+        """Return whether it only says that another process was gone."""
         return not self.is_agreed and not self.is_death and bool(_COLLATERAL.search(self.reason))
 
     def signature(self) -> tuple[int, bool, str]:
@@ -63,16 +63,16 @@ class Failure(NamedTuple):
         return self.step, self.is_death, _NUMBERS.sub("N", self.reason) + (f" {self.rank}" if self.is_death else "")
 
 
-class Verdict(NamedTuple):
+class FinalFailure(NamedTuple):
     """Why there is no further attempt.
 
     Attributes:
-        why: no further one makes sense.
-        failure: the cause of the last one, if it is known.
+        why: rule by which no further one makes sense.
+        cause: failure that ended the last one, if it is known.
     """
 
     why: str
-    failure: Failure | None
+    cause: Failure | None
 
 
 def cause_of(failures: Iterable[Failure]) -> Failure | None:
@@ -86,15 +86,13 @@ class AttemptHistory:
     """The endings of a run's attempts under one driver.
 
     Args:
-        max_restarts: crashes in a row, without a checkpoint between them, that are borne.
-        max_preemptions: nodes taken away with notice, in all.
+        max_restarts: greatest number of crashes in a row, without a checkpoint between them.
+        max_preemptions: greatest number of nodes taken away with notice, in all.
     """
 
     max_restarts: int
     max_preemptions: int
-    num_preemptions: int = 0
-    num_resizes: int = 0
-    num_crashes: int = 0
+    _num_preemptions: int = 0
     _crashes_in_a_row: int = 0
     _causes: list[Failure] = field(default_factory=list)
 
@@ -102,40 +100,40 @@ class AttemptHistory:
         """Start to count crashes anew."""
         self._crashes_in_a_row = 0
 
-    def end(self, ending: Ending, failures: Iterable[Failure], *, has_trained: bool = True) -> Verdict | None:
+    def end(self, ending: Ending, failures: Iterable[Failure], *, has_trained: bool = True) -> FinalFailure | None:
         """Note how an attempt ended; return why it was the last one, or None.
 
         Args:
-            ending: kind of it.
-            failures: that are known.
-            has_trained: whether it took a step; killed before, attempts end at the same step by no fault of it.
+            ending: kind of the ending.
+            failures: failures that are known.
+            has_trained: whether it took a step; attempts that are killed before end at the same step by no fault of it.
         """
         if ending == "resize":
-            self.num_resizes += 1
             return None
         if ending == "preemption":
-            self.num_preemptions += 1
-            if self.num_preemptions > self.max_preemptions:
-                return Verdict(f"nodes were taken away {self.num_preemptions} times (--cluster.max-preemptions)", None)
+            self._num_preemptions += 1
+            if self._num_preemptions > self.max_preemptions:
+                return FinalFailure(
+                    f"nodes were taken away {self._num_preemptions} times (--cluster.max-preemptions)", None
+                )
             return None
         cause = cause_of(failures)
-        self.num_crashes += 1
         self._crashes_in_a_row += 1
         if not has_trained and (cause is None or _is_unexplained(cause)):
             self._causes.clear()
         else:
-            self._causes.append(cause or Failure(-1, -1, -1, "no rank told why", is_death=True))
-        return self._verdict(cause)
+            self._causes.append(cause or Failure(-1, -1, -1, "no rank reported why", is_death=True))
+        return self._final_failure(cause)
 
-    def _verdict(self, cause: Failure | None) -> Verdict | None:
+    def _final_failure(self, cause: Failure | None) -> FinalFailure | None:
         if cause and cause.is_agreed:
-            return Verdict("every worker failed alike", cause)
+            return FinalFailure("every worker failed alike", cause)
         same = self._same_in_a_row()
         if cause and same >= (_SAME_DEATHS_THAT_END if _is_unexplained(cause) else _SAME_ERRORS_THAT_END):
-            return Verdict(f"the same happened {same} times in a row at the same step", cause)
+            return FinalFailure(f"the same happened {same} times in a row at the same step", cause)
         if self._crashes_in_a_row > self.max_restarts:
             times = f"{self._crashes_in_a_row} times" if self._crashes_in_a_row > 1 else "once"
-            return Verdict(f"it failed {times} without a checkpoint in between (--cluster.max-restarts)", cause)
+            return FinalFailure(f"it failed {times} without a checkpoint in between (--cluster.max-restarts)", cause)
         return None
 
     def _same_in_a_row(self) -> int:
@@ -157,12 +155,12 @@ def _is_unexplained(cause: Failure) -> bool:
 
 
 def deaths_of(exceptions: Mapping[int, str], *, step: int, batch_size: int) -> list[Failure]:
-    """Turn what Ray tells of ranks that are gone into failures.
+    """Turn Ray's words on ranks that are gone into failures.
 
     Args:
         exceptions: text by rank.
         step: last known number of steps done.
-        batch_size: images a step.
+        batch_size: images of a step.
     """
     found = []
     for rank, text in sorted(exceptions.items()):

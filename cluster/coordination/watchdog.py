@@ -1,4 +1,7 @@
-"""Signs of life: of the driver, with which the coordinator ends, and of the ranks, of which none may hang."""
+"""Watchdog of the ranks' heartbeats: reports a rank that is silent or stuck, then kills the group.
+
+Also ends this process when the driver dies.
+"""
 
 import contextlib
 import logging
@@ -14,7 +17,7 @@ from cluster.resources.placement import task_on
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _KILL_SECONDS = 5.0
 
 
@@ -22,8 +25,8 @@ def end_with(pid: int | None, *, before: Callable[[], None]) -> None:
     """End this process as soon as another one of this machine has ended.
 
     Args:
-        pid: of the other process; without one, or if it cannot be seen from here, this process lives on.
-        before: called first.
+        pid: id of the other process; without one, or if it cannot be seen from here, this process lives on.
+        before: function to call first.
     """
     try:
         process = psutil.Process(pid) if pid else None
@@ -34,7 +37,7 @@ def end_with(pid: int | None, *, before: Callable[[], None]) -> None:
 
     def watch() -> None:
         while _is_alive(process):
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
         try:
             before()
         finally:
@@ -50,15 +53,15 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-class Watch:
-    """Tells of a rank that gives no sign of life, or no longer gets on.
+class Watchdog:
+    """Reports a rank that sends no heartbeat, or makes no progress.
 
     Args:
-        on_hang: called with the rank's place and the seconds of silence.
-        on_late: called with the seconds that a group has not been heard of since it was expected.
-        hang_seconds: that are borne.
-        start_seconds: that a group may take until its ranks are known.
-        kill: ends the ranks at these places after that.
+        on_hang: function of the worker that hangs and the seconds of silence.
+        on_late: function of the seconds since a group was expected whose workers are not known yet.
+        hang_seconds: silence after which a rank counts as hung.
+        start_seconds: time that a group may take until its workers are known.
+        kill: function that kills the processes of workers, called after ``on_hang``.
         clock: seconds, monotonic.
     """
 
@@ -74,60 +77,60 @@ class Watch:
     ) -> None:
         self._on_hang, self._on_late, self._kill, self._clock = on_hang, on_late, kill, clock
         self._hang_seconds, self._start_seconds = hang_seconds, start_seconds
-        self._places: Sequence[Any] = ()
+        self._workers: Sequence[Any] = ()
         self._expected_since: float | None = None
-        self._heard: dict[int, float] = {}
-        self._got_on: dict[int, tuple[int, float]] = {}
-        threading.Thread(target=self._look_on, daemon=True).start()
+        self._last_heartbeat: dict[int, float] = {}
+        self._last_progress: dict[int, tuple[int, float]] = {}
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def expect(self) -> None:
-        """Watch for the ranks of a group that is about to start."""
-        self._places, self._expected_since = (), self._clock()
+        """Watch for the workers of a group that is about to start."""
+        self._workers, self._expected_since = (), self._clock()
 
-    def begin(self, places: Sequence[Any]) -> None:
-        """Watch the ranks of a new attempt."""
-        self._start_clocks(places)
-        self._places, self._expected_since = tuple(places), None
+    def begin(self, workers: Sequence[Any]) -> None:
+        """Watch the workers of a group; their time begins now."""
+        self._start_clocks(workers)
+        self._workers, self._expected_since = tuple(workers), None
 
-    def _start_clocks(self, places: Sequence[Any]) -> None:
+    def _start_clocks(self, workers: Sequence[Any]) -> None:
         now = self._clock()
-        self._heard = {place.rank: now for place in places}
-        self._got_on = {place.rank: (-1, now) for place in places}
+        self._last_heartbeat = {worker.rank: now for worker in workers}
+        self._last_progress = {worker.rank: (-1, now) for worker in workers}
 
     def end(self) -> None:
         """Watch nobody."""
-        self._places, self._expected_since = (), None
+        self._workers, self._expected_since = (), None
 
     def seconds_silent(self) -> float:
-        """Return for how long the rank has been silent that was heard of least lately; 0 if nobody is watched."""
+        """Return for how long the rank has been silent whose last heartbeat is the oldest; 0 if nobody is watched."""
         now = self._clock()
-        return max((now - self._heard.get(place.rank, now) for place in self._places), default=0.0)
+        return max((now - self._last_heartbeat.get(worker.rank, now) for worker in self._workers), default=0.0)
 
-    def note(self, rank: int, progress: int) -> None:
-        """Take a rank's sign of life; ``progress`` grows as long as it gets on."""
+    def heartbeat(self, rank: int, progress: int) -> None:
+        """Take a rank's heartbeat; ``progress`` grows as long as the rank makes progress."""
         now = self._clock()
-        self._heard[rank] = now
-        if progress > self._got_on.get(rank, (-1, now))[0]:
-            self._got_on[rank] = (progress, now)
+        self._last_heartbeat[rank] = now
+        if progress > self._last_progress.get(rank, (-1, now))[0]:
+            self._last_progress[rank] = (progress, now)
 
-    def silent(self) -> tuple[Any, float] | None:
-        """Return the rank that hangs, and for how long: one that is silent before one that only waits for it."""
+    def hung(self) -> tuple[Any, float] | None:
+        """Return the worker that hangs, and for how long: one that is silent before one that only waits for it."""
         now = self._clock()
-        for since in (self._heard, {rank: at for rank, (_, at) in self._got_on.items()}):
-            waits = [(now - since.get(place.rank, now), place) for place in self._places]
+        for since in (self._last_heartbeat, {rank: at for rank, (_, at) in self._last_progress.items()}):
+            waits = [(now - since.get(worker.rank, now), worker) for worker in self._workers]
             if waits and max(wait for wait, _ in waits) > self._hang_seconds:
-                wait, place = max(waits, key=lambda one: one[0])
-                return place, wait
+                wait, worker = max(waits, key=lambda one: one[0])
+                return worker, wait
         return None
 
-    def _look_on(self) -> None:
+    def _watch(self) -> None:
         while True:
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
             self.end_what_hangs()
             self.end_what_does_not_start()
 
     def end_what_does_not_start(self) -> None:
-        """Tell of a group of which no rank has been heard of in its time; once."""
+        """Report a group whose workers are not known in time; once."""
         since, now = self._expected_since, self._clock()
         if since is None or now - since <= self._start_seconds:
             return
@@ -138,27 +141,27 @@ class Watch:
             logger.warning("a group that does not start could not be ended: %s", error)
 
     def end_what_hangs(self) -> None:
-        """End the ranks if one of them hangs; if they live on, this is tried again after as long."""
-        hung, places = self.silent(), self._places
+        """Kill the workers if one of them hangs; if they live on, this is tried again after as long."""
+        hung, workers = self.hung(), self._workers
         if not hung:
             return
-        self._start_clocks(places)
+        self._start_clocks(workers)
         try:
             self._on_hang(*hung)
-            self._kill(places)
+            self._kill(workers)
         except Exception as error:  # nobody would watch any more
             logger.warning("ranks that hang could not be ended, tried again later: %s", error)
 
 
-def kill_ranks(places: Sequence[Any]) -> None:
+def kill_ranks(workers: Sequence[Any]) -> None:
     """Kill processes on their nodes and through Ray, for a stopped one does not listen to Ray."""
     import ray
 
-    kills = [task_on(place.node_id, _kill).remote(place.pid, place.born) for place in places]
+    kills = [task_on(worker.node_id, _kill).remote(worker.pid, worker.born) for worker in workers]
     ray.wait(kills, num_returns=len(kills), timeout=_KILL_SECONDS)
-    for place in places:
+    for worker in workers:
         with contextlib.suppress(Exception):  # it is gone, as it should be
-            ray.kill(place.actor)
+            ray.kill(worker.actor)
 
 
 def _kill(pid: int, born: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of a batch with bad samples: a JSON file in the run's folder, for people to look at."""
+"""Description of a batch with bad samples: a JSON file in the run's folder, for people to look at."""
 
 import json
 import math
@@ -18,10 +18,10 @@ def write_bad_batch(path: Path, step: int, bad: Sequence[BadSample], losses: Map
     """Write down which samples of a step are bad and why, and the losses of its batch.
 
     Args:
-        path: of the file.
-        step: that was attempted.
-        bad: samples.
-        losses: mean over the words of each image in nats, by key; nan becomes null.
+        path: file to write.
+        step: number of the step that failed.
+        bad: bad samples.
+        losses: loss, mean over the words of each image in nats, by key; nan becomes null.
     """
     document = {
         "step": step,

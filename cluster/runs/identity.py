@@ -1,4 +1,4 @@
-"""What decides about a run's weights, and the refusal to resume a run under other settings."""
+"""Identity of a run: all that decides about its weights; a run is not resumed under another one."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,6 +8,7 @@ import yaml
 
 from captioning.model.weights import weights_identity
 from cluster.config import TrainRun, without_secrets
+from cluster.errors import Refusal
 from cluster.runs.record import RunRecord
 from cluster.settings import as_plain, differences
 from shards.manifest import Manifest
@@ -36,12 +37,12 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
     """Refuse to go on with a run under other settings.
 
     Raises:
-        ValueError: the identity differs; the message names the differences.
+        Refusal: the identity differs; the message names the differences.
     """
     if changes := differences(record.identity, identity):
-        raise ValueError(
-            f"run {record.name} was started with other settings ({'; '.join(changes)}); "
-            "restore them, or choose another --name"
+        raise Refusal(
+            f"run {record.name} was started with other settings ({'; '.join(changes)})",
+            "restore them, or choose another --name",
         )
 
 

@@ -1,4 +1,4 @@
-"""Step metrics on disk, in immutable segments, so that they outlive any crash and any tracker.
+"""Journal of a run: step metrics on disk, in immutable segments, so that they outlive any crash and any tracker.
 
 A segment is a file of JSON lines, whole or absent. The step of a row never falls: what a restarted run computes again
 is already there and is dropped. Scores that become known after their step has passed go to segments of their own.
@@ -21,8 +21,8 @@ class Row(NamedTuple):
 
     Attributes:
         step: number of steps done.
-        timestamp_ms: when it was journalled, milliseconds since 1970; kept when it is sent again.
-        metrics: by name.
+        timestamp_ms: time at which it was journalled, milliseconds since 1970; kept when it is sent again.
+        metrics: values by name.
     """
 
     step: int
@@ -38,7 +38,7 @@ class Journal:
     """The rows of a run; one process at a time may write, from several threads.
 
     Args:
-        folder: of the segments; created if absent.
+        folder: folder of the segments; created if absent.
 
     Raises:
         DamagedSegmentError: the last segment is damaged.

@@ -1,4 +1,4 @@
-"""Removing checkpoints that no longer count, in the background; an object store may take its time."""
+"""Pruner of checkpoints that no longer count, in the background; an object store may take its time."""
 
 import logging
 import queue
@@ -14,28 +14,28 @@ _CHECKPOINT_FORM = re.compile(r"step-(\d+)-attempt-(\d+)")
 logger = logging.getLogger(__name__)
 
 
-class Cleaner:
-    """Keeps a place for checkpoints as a record says, after every change of the record.
+class Pruner:
+    """Removes what a record no longer names from a store of checkpoints, after every change of the record.
 
-    A place apart from the run's folder also gets a copy of the record, from which the run goes on if this machine is
+    A store apart from the run's folder also gets a copy of the record, from which the run goes on if this machine is
     lost.
 
     Args:
-        folder: of the run.
-        record: of the run; names the place.
+        folder: folder of the run.
+        record: record of the run; names the store's location.
     """
 
     def __init__(self, folder: Path, record: RunRecord) -> None:
         self._store = store_of(folder, record.checkpoints_at)
         self._has_copy = record.checkpoints_at is not None
         self._records: queue.SimpleQueue[RunRecord] = queue.SimpleQueue()
-        threading.Thread(target=self._clean_forever, daemon=True, name="captioning-cleaner").start()
+        threading.Thread(target=self._prune_forever, daemon=True, name="captioning-pruner").start()
 
-    def clean(self, record: RunRecord) -> None:
+    def prune(self, record: RunRecord) -> None:
         """Remove what no longer counts by this record, some time soon."""
         self._records.put(record)
 
-    def _clean_forever(self) -> None:
+    def _prune_forever(self) -> None:
         while True:
             record = self._records.get()
             while not self._records.empty():

@@ -1,4 +1,4 @@
-"""A training run's own record, ``run.json``: its identity, and which checkpoints count."""
+"""Record of a training run, ``run.json``: its identity, and which checkpoints count."""
 
 import contextlib
 import fcntl
@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
+from cluster.errors import Refusal
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.files import replace_file
 
 RECORD_NAME = "run.json"
 VALIDATION_LOSS = "validation_loss_nats"
-CIDER_D = "validation_cider_d"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class RunRecord:
     @property
     def best(self) -> CommittedCheckpoint | None:
         """Return the checkpoint with the best known score, or the latest if none is known."""
-        return min(self._scored(self.checkpoints), key=self._place, default=self.latest)
+        return min(self._scored(self.checkpoints), key=self._rank, default=self.latest)
 
     def with_checkpoint(
         self, checkpoint: CommittedCheckpoint, *, keep_best: int, keep_last: int, pinned: Collection[int] = ()
@@ -82,7 +82,7 @@ class RunRecord:
         """
         known = [*(known for known in self.checkpoints if known.step != checkpoint.step), checkpoint]
         latest = sorted(known, key=lambda checkpoint: checkpoint.step)[-keep_last:]
-        best = sorted(self._scored(known), key=self._place)[:keep_best]
+        best = sorted(self._scored(known), key=self._rank)[:keep_best]
         kept = {checkpoint.step for checkpoint in [*latest, *best]} | set(pinned)
         ordered = sorted((one for one in known if one.step in kept), key=lambda checkpoint: checkpoint.step)
         return replace(self, checkpoints=tuple(ordered))
@@ -95,7 +95,7 @@ class RunRecord:
     def _scored(self, checkpoints: Collection[CommittedCheckpoint]) -> list[CommittedCheckpoint]:
         return [checkpoint for checkpoint in checkpoints if self.best_by in checkpoint.metrics]
 
-    def _place(self, checkpoint: CommittedCheckpoint) -> tuple[float, int]:
+    def _rank(self, checkpoint: CommittedCheckpoint) -> tuple[float, int]:
         score = checkpoint.metrics[self.best_by]
         return (score if self.best_by == VALIDATION_LOSS else -score), checkpoint.step
 
@@ -109,7 +109,7 @@ class RunRecord:
 
 
 def lock_run(folder: Path) -> TextIO:
-    """Take the run for this process until it ends, however it ends.
+    """Lock the run for this process until it ends, however it ends.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -127,7 +127,7 @@ def recover_record(run: TrainRun) -> None:
     """Bring back the record of a run whose machine is lost from where its checkpoints lie, unless it is here.
 
     Raises:
-        OSError: the place does not answer.
+        OSError: the store does not answer.
     """
     if run.storage.checkpoints is None or (run.folder / RECORD_NAME).is_file():
         return
@@ -140,7 +140,7 @@ def load_record(folder: Path) -> RunRecord | None:
     """Read the record of a run; None if the run has never started.
 
     Raises:
-        ValueError: the record is damaged.
+        Refusal: the record is damaged.
     """
     path = folder / RECORD_NAME
     if not path.is_file():
@@ -148,7 +148,7 @@ def load_record(folder: Path) -> RunRecord | None:
     try:
         return TypeAdapter(RunRecord).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); train under another --name") from None
+        raise Refusal(f"{path} is damaged ({str(error).splitlines()[0]})", "train under another --name") from None
 
 
 def store_of(run_folder: Path, checkpoints_at: str | None) -> CheckpointStore:
@@ -163,7 +163,7 @@ def local_checkpoint(run_folder: Path, record: RunRecord, checkpoint: CommittedC
 
     Raises:
         FileNotFoundError: it is not there.
-        OSError: the place does not answer.
+        OSError: the store does not answer.
     """
     store = store_of(run_folder, record.checkpoints_at)
     if store.is_local:

@@ -1,4 +1,4 @@
-"""A record of which samples a run trained on, rank by rank: the proof that each came exactly once an epoch.
+"""Ledger of the samples that a run trained on, rank by rank: the proof that each came exactly once an epoch.
 
 Every rank of every attempt writes a file of JSON lines: first the step at which it resumed, then the keys of every
 step. What an attempt did beyond the step at which the next one resumed was thrown away and is counted apart.
@@ -10,17 +10,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import yaml
+
 from captioning.data.batches import CaptionBatch
+from cluster.runs.identity import CONFIG_NAME
+from cluster.runs.record import load_record
+from shards.manifest import load_manifest
+from shards.storage.folders import open_folder
+
+_LEDGER_NAME = "ledger"
 
 
-class Ledger:
+class SampleLedger:
     """Writes what one rank of one attempt trains on.
 
     Args:
-        folder: of the run's ledger; created if absent.
-        attempt: number of it.
-        rank: of the group.
-        resumed_at: steps that were done before.
+        folder: folder of the run's ledger; created if absent.
+        attempt: number of the attempt.
+        rank: number of the rank in its group.
+        resumed_at: number of steps that were done before.
     """
 
     def __init__(self, folder: Path, *, attempt: int, rank: int, resumed_at: int) -> None:
@@ -29,7 +37,7 @@ class Ledger:
         self._write({"resumed_at": resumed_at})
 
     def add(self, step: int, keys: Sequence[str]) -> None:
-        """Note the samples of a step that is done."""
+        """Record the samples of a step."""
         self._write({"step": step, "keys": list(keys)})
 
     def close(self) -> None:
@@ -41,14 +49,16 @@ class Ledger:
         self._file.flush()
 
 
-def noted(
-    batches: Iterable[Sequence[CaptionBatch]], ledger: Ledger, *, first_step: int
+def record_samples(
+    batches: Iterable[Sequence[CaptionBatch]], ledger: SampleLedger, *, first_step: int
 ) -> Iterator[Sequence[CaptionBatch]]:
-    """Write each step's samples to the ledger before they train, so that none can train unnoted."""
-    for step, parts in enumerate(batches, start=first_step):
-        ledger.add(step, _keys_of(parts))
-        yield parts
-    ledger.close()
+    """Write each step's samples to the ledger before they train, so that none can train unrecorded."""
+    try:
+        for step, parts in enumerate(batches, start=first_step):
+            ledger.add(step, _keys_of(parts))
+            yield parts
+    finally:  # training takes no more than it needs
+        ledger.close()
 
 
 def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
@@ -58,26 +68,98 @@ def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
     return [key for _, key in sorted([*named, *bad])]
 
 
-class Account(NamedTuple):
-    """What a run's ledger says.
+class TrainedSamples(NamedTuple):
+    """Samples that a run trained on, by its ledger.
 
     Attributes:
         batches: keys of each step that counts, over all ranks, by step.
-        num_redone: samples of steps that were thrown away and computed again.
-        steps_redone: how many steps of each attempt were; the last of them may not have been done to its end.
+        num_redone: number of samples of steps that were thrown away and computed again.
+        steps_redone: number of such steps by attempt; the last of them may not have been done to its end.
     """
 
     batches: dict[int, list[str]]
     num_redone: int
     steps_redone: dict[int, int]
 
-    def samples_of_epoch(self, epoch: int, num_samples: int) -> Counter[str]:
-        """Return how often each sample came at the positions of one epoch."""
-        keys = [key for step in sorted(self.batches) for key in self.batches[step]]
-        return Counter(keys[epoch * num_samples : (epoch + 1) * num_samples])
+
+class SampleAudit(NamedTuple):
+    """Whether each sample came exactly once an epoch, up to the last checkpoint that counts.
+
+    Attributes:
+        num_steps: number of steps up to that checkpoint.
+        num_epochs: number of complete epochs in them.
+        num_samples: size of the training split.
+        num_lost: samples that did not come in an epoch in which they should have.
+        num_repeated: samples that came again in an epoch.
+        num_redone: samples of steps that were thrown away and computed again after restarts, which is no fault.
+    """
+
+    num_steps: int
+    num_epochs: int
+    num_samples: int
+    num_lost: int
+    num_repeated: int
+    num_redone: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether no sample was lost or repeated."""
+        return not self.num_lost and not self.num_repeated
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.num_steps} steps, {self.num_epochs} complete epochs of {self.num_samples} samples: "
+            f"{self.num_lost} samples lost, {self.num_repeated} repeated, {self.num_redone} computed again after "
+            "restarts"
+        )
 
 
-def read_ledger(folder: Path) -> Account:
+def audit_samples(run_folder: Path) -> SampleAudit:
+    """Compare a run's ledger with its shard set.
+
+    Args:
+        run_folder: folder of the run; holds its ``run.json``, ``config.yaml`` and ledger.
+
+    Raises:
+        FileNotFoundError: the folder is no run's, the run has no ledger, or its shard set is gone.
+    """
+    record = load_record(run_folder)
+    if record is None:
+        raise FileNotFoundError(f"{run_folder} holds no run.json; give the folder of a run")
+    if not (run_folder / _LEDGER_NAME).is_dir():
+        raise FileNotFoundError(f"run {record.name} has no ledger of its samples; train with --ledger to keep one")
+    config = yaml.safe_load((run_folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    num_samples = load_manifest(open_folder(config["shards"])).splits[config["train_split"]]
+    trained, batch_size = read_sample_ledger(run_folder / _LEDGER_NAME), config["training"]["batch_size"]
+    return audit(trained, num_steps=record.latest_step, batch_size=batch_size, num_samples=num_samples)
+
+
+def audit(trained: TrainedSamples, *, num_steps: int, batch_size: int, num_samples: int) -> SampleAudit:
+    """Count the samples that were lost or repeated.
+
+    Args:
+        trained: samples by the run's ledger.
+        num_steps: number of steps that count.
+        batch_size: images of a step.
+        num_samples: size of the training split.
+    """
+    stream: list[str | None] = []
+    num_lost = num_repeated = 0
+    for step in range(1, num_steps + 1):
+        keys = trained.batches.get(step, [])
+        num_repeated += max(0, len(keys) - batch_size)
+        stream += [*keys[:batch_size], *[None] * (batch_size - len(keys))]
+    for start in range(0, len(stream), num_samples):
+        epoch = stream[start : start + num_samples]
+        times = Counter(key for key in epoch if key is not None)
+        num_lost += len(epoch) - len(times)
+        num_repeated += times.total() - len(times)
+    num_epochs = len(stream) // num_samples
+    return SampleAudit(num_steps, num_epochs, num_samples, num_lost, num_repeated, trained.num_redone)
+
+
+def read_sample_ledger(folder: Path) -> TrainedSamples:
     """Read a run's ledger; a last line that was torn by a kill is no step that counts.
 
     Ranks hold contiguous shares in their order, so that a step's keys, rank by rank, are its part of the stream.
@@ -91,10 +173,10 @@ def read_ledger(folder: Path) -> Account:
             continue
         resumed[attempt] = lines[0]["resumed_at"]
         attempts.setdefault(attempt, []).append({line["step"]: line["keys"] for line in lines[1:]})
-    return _account(attempts, resumed)
+    return _trained(attempts, resumed)
 
 
-def _account(attempts: Mapping[int, list[dict[int, list[str]]]], resumed: Mapping[int, int]) -> Account:
+def _trained(attempts: Mapping[int, list[dict[int, list[str]]]], resumed: Mapping[int, int]) -> TrainedSamples:
     batches: dict[int, list[str]] = {}
     num_redone = 0
     steps_redone: Counter[int] = Counter()
@@ -109,7 +191,7 @@ def _account(attempts: Mapping[int, list[dict[int, list[str]]]], resumed: Mappin
             else:
                 num_redone += len(keys)
                 steps_redone[attempt] += 1
-    return Account(batches, num_redone, dict(steps_redone))
+    return TrainedSamples(batches, num_redone, dict(steps_redone))
 
 
 def _whole_lines(path: Path) -> Iterable[dict]:

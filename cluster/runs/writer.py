@@ -1,4 +1,7 @@
-"""A run's record and journal on disk: attempts, checkpoints that count, and their scores; for one process at a time."""
+"""The only writer of ``run.json`` and the journal: commits checkpoints, attaches scores, applies retention.
+
+Hold the run's lock.
+"""
 
 import tempfile
 import time
@@ -8,8 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from captioning.training.checkpoint_description import describe_checkpoint
+from cluster.errors import Refusal
 from cluster.runs.journal import Journal, Row
-from cluster.runs.pruning import Cleaner
+from cluster.runs.pruning import Pruner
 from cluster.runs.record import RECORD_NAME, CommittedCheckpoint, RunRecord, load_record, store_of
 from shards.storage.files import remove_torn
 
@@ -18,20 +22,20 @@ class RunWriter:
     """Keeps ``run.json`` and the journal, and beside them only the checkpoints that the record names.
 
     Args:
-        folder: of the run; holds its ``run.json``.
-        lock: of the run, from ``lock_run``.
-        keep_best: checkpoints of the best score to keep.
-        keep_last: latest checkpoints to keep.
+        folder: folder of the run; holds its ``run.json``.
+        lock: lock of the run, from ``lock_run``.
+        keep_best: number of checkpoints of the best score to keep.
+        keep_last: number of latest checkpoints to keep.
 
     Raises:
-        ValueError: the folder holds no record.
+        Refusal: the folder holds no record.
     """
 
     def __init__(self, folder: Path, lock: TextIO, *, keep_best: int, keep_last: int) -> None:
         record = load_record(folder)
         if record is None:
             lock.close()
-            raise ValueError(f"{folder} holds no run.json; whoever starts the run writes it first")
+            raise Refusal(f"{folder} holds no run.json", "whoever starts the run writes it first")
         self.record = record
         self.journal = Journal(folder / "journal")
         """On disk before a checkpoint counts."""
@@ -39,14 +43,14 @@ class RunWriter:
         self._folder, self._lock = folder, lock
         self._keep_best, self._keep_last = keep_best, keep_last
         self._store = store_of(folder, record.checkpoints_at)
-        self._cleaner = Cleaner(folder, record)
+        self._pruner = Pruner(folder, record)
         self._unscored: set[int] = set()
         self._pinned: set[int] = set()
 
     def begin_attempt(self) -> RunRecord:
         """Count a new attempt; return the record, which has its number."""
         self._change(replace(self.record, attempt=self.record.attempt + 1))
-        self._cleaner.clean(self.record)
+        self._pruner.prune(self.record)
         return self.record
 
     def reject(self, checkpoint: CommittedCheckpoint) -> None:
@@ -69,7 +73,7 @@ class RunWriter:
         self._change(self.record.without(checkpoint))
 
     def _is_whole(self, checkpoint: CommittedCheckpoint) -> bool:
-        with tempfile.TemporaryDirectory(prefix="look-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="check-") as scratch:
             try:
                 describe_checkpoint(self._store.fetch(checkpoint.name, Path(scratch)), for_training=True)
             except (ValueError, FileNotFoundError):
@@ -80,7 +84,7 @@ class RunWriter:
         """Make a checkpoint of the current attempt count.
 
         Args:
-            step: of it.
+            step: step of the checkpoint.
             metrics: scores that are known.
             awaits_score: whether a task is going to score it.
         """
@@ -126,7 +130,7 @@ class RunWriter:
         self._change(replace(self.record, is_finished=True))
 
     def close(self) -> None:
-        """Leave the run to others."""
+        """Release the run's lock."""
         self._lock.close()
 
     def _checkpoint_of(self, step: int) -> CommittedCheckpoint | None:
@@ -137,7 +141,7 @@ class RunWriter:
             checkpoint, keep_best=self._keep_best, keep_last=self._keep_last, pinned=self._pinned
         )
         self._change(grown)
-        self._cleaner.clean(grown)
+        self._pruner.prune(grown)
 
     def _change(self, record: RunRecord) -> None:
         record.save(self._folder)

@@ -25,13 +25,11 @@ from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
 from cluster.search.space.config import TuneRun
 from cluster.search.trials import load_trial, trial_run
-from cluster.worker.rank import Rank, RankContext, WorkerConfig
+from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
 from cluster.worker.rank_log import log_of_rank
 
 _LOOK_EVERY_SECONDS = 0.5
 _STOP_SECONDS = 60.0
-
-Validation = tuple[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,25 +100,24 @@ class TrialProcess(tune.Trainable):
 
 def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
     """Train in this process; validations up to the step ``told`` are known."""
-    link = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
+    coordinator = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
         record = load_record(run.folder)
         if record is None:
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
         lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-        task = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
+        config = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
         yield from _journalled(run, after=told, until=record.latest_step)
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
-        with log_of_rank(run.name, link.rank, lambda: link.step):
-            rank = Rank(task, link, RankContext(device=device))
-            for step, metrics in rank.validations():
+        with log_of_rank(run.name, coordinator.rank, lambda: coordinator.step):
+            rank = start_rank(config, coordinator, RankContext(device=device))
+            for validation in rank.train():
                 rank.saver.writer.wait()  # Tune is never told what a killed process would not know
-                yield step, metrics
-        link.finish()
+                yield validation
     finally:
-        link.end()
+        coordinator.close()
 
 
 def _journalled(run: TrainRun, *, after: int, until: int) -> Generator[Validation]:
@@ -131,7 +128,7 @@ def _journalled(run: TrainRun, *, after: int, until: int) -> Generator[Validatio
             found.setdefault(row.step, {}).update(row.metrics)
     scored = [step for step, metrics in found.items() if after < step <= until and run.validation.best_by in metrics]
     for step in sorted(scored):
-        yield step, found[step]
+        yield Validation(step, found[step])
 
 
 def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
@@ -150,16 +147,18 @@ def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Gene
 
     thread = threading.Thread(target=train, name="captioning-trial", daemon=True)
     record = load_record(run.folder)
-    for step, metrics in _journalled(run, after=told, until=_latest_step(record)):
-        yield (told := step), metrics
+    for validation in _journalled(run, after=told, until=_latest_step(record)):
+        told = validation.step
+        yield validation
     thread.start()
     try:
         while True:
             is_over = not thread.is_alive()  # before looking, so that nothing it did last is missed
             before, record = record, load_record(run.folder)
             if record != before:  # and then by the journal, for a record forgets what others have surpassed
-                for step, metrics in _journalled(run, after=told, until=_latest_step(record)):
-                    yield (told := step), metrics
+                for validation in _journalled(run, after=told, until=_latest_step(record)):
+                    told = validation.step
+                    yield validation
             if is_over:
                 break
             thread.join(_LOOK_EVERY_SECONDS)

@@ -1,31 +1,41 @@
-"""The driver's part of a training run: it starts Ray Train, follows the run, and ends it when told to."""
+"""Driver of a training run: starts Ray Train, follows the run, and ends it when told to."""
 
+import itertools
 import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError
+from ray.exceptions import (
+    ActorAlreadyExistsError,
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayError,
+)
+from ray.train.torch import TorchTrainer
 
 from cluster.config import TrainRun
 from cluster.coordination.coordinator import Coordinator
-from cluster.coordination.messages import CoordinatorSettings, Progress
+from cluster.coordination.messages import ControllerLost, CoordinatorSettings, RunProgress
 from cluster.errors import one_line
 from cluster.resources import leftovers
 from cluster.resources.environment import NAMESPACE
 from cluster.resources.placement import on_node
-from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.record import VALIDATION_LOSS, lock_run
 from cluster.signals import listening
 from cluster.training.failure_report import failure_text
 from cluster.training.progress import ProgressLog
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS, _FOLLOW_EVERY_SECONDS = 0.05, 0.5
+Status = Literal["FINISHED", "FAILED", "KILLED"]  # as MLflow says it
+
+_POLL_SECONDS, _FOLLOW_SECONDS = 0.05, 0.5
 # Ray kills a stopped job 3 s after it told it to end; marking the run takes some of that.
 _STOP_SECONDS = 1.5
 _COORDINATOR_RETURNS_SECONDS = 60.0
@@ -33,19 +43,23 @@ _COORDINATOR_RETURNS_SECONDS = 60.0
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
-class _Fit(threading.Thread):
-    """Ray Train's ``fit`` in a thread, so that the driver stays free to be told to end."""
+class TrainThread(threading.Thread):
+    """Ray Train's ``fit`` in a thread, so that the driver stays free to be told to end.
 
-    def __init__(self, fit: Callable[[], object]) -> None:
+    Args:
+        trainer: training to start.
+    """
+
+    def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(daemon=True, name="captioning-fit")
-        self._fit = fit
+        self._trainer = trainer
         self.error = ""
         """What went wrong."""
 
     def run(self) -> None:
         """Train, and keep what went wrong for the driver."""
         try:
-            self._fit()
+            self._trainer.fit()
         except Exception as error:  # the driver decides what comes of it
             self.error = one_line(error)
 
@@ -54,11 +68,11 @@ class Driver:
     """Follows one training run.
 
     Args:
-        run: to follow.
-        coordinator: Ray's handle.
-        num_steps: of the whole training.
-        about: what those who follow a submitted job are told of the run.
-        is_wanted: asked all the time; once it says no, the run ends as if it were told to by a signal.
+        run: the training run to follow.
+        coordinator: Ray's handle of the coordinator.
+        num_steps: steps of the whole training.
+        about: values about the run for those who follow a submitted job.
+        is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
     """
 
     def __init__(
@@ -73,24 +87,30 @@ class Driver:
         self._run, self._coordinator, self._is_wanted = run, coordinator, is_wanted
         self._log = ProgressLog(num_steps, about=about)
         self._num_steps = num_steps
-        self._progress = Progress(0, None, [])
-        self._told: list[int] = []
+        self._progress = RunProgress(0, None, [])
+        self._signals: list[int] = []
 
-    def train(self, fit: Callable[[int], object]) -> bool:
+    def train(self, build: Callable[[int], TorchTrainer]) -> bool:
         """Train to the end; return whether the tracker has everything.
 
         Args:
-            fit: starts Ray Train and waits for it; is given 1, 2, ... should its controller be lost.
+            build: returns Ray's trainer; called with 1, and with 2, 3, ... each time that its controller is lost.
 
         Raises:
             RuntimeError: training failed, and another attempt makes no sense.
             KeyboardInterrupt: it was interrupted, after a checkpoint.
             SystemExit: it was told to end, after a checkpoint.
         """
-        status = "FAILED"
+        status: Status = "FAILED"
         try:
-            with listening() as self._told:
-                status = self._train(fit)
+            with listening() as self._signals:
+                for number in itertools.count(1):
+                    leftovers.remove_leftovers()
+                    thread = TrainThread(build(number))
+                    thread.start()
+                    if ended := self._follow(thread):
+                        status = ended
+                        break
         finally:
             is_tracked = self._finish(status)
             self._log.show(self._progress, is_last=True)
@@ -99,56 +119,43 @@ class Driver:
         if status == "FAILED":
             raise RuntimeError(failure_text(self._run, self._progress))
         if status == "KILLED":
-            self._leave()
+            self._exit()
         return is_tracked
 
     @property
-    def _told_to_end(self) -> int | None:
+    def _signal(self) -> int | None:
         """Return the signal to end, if one has come."""
-        return self._told[0] if self._told else None
+        return self._signals[0] if self._signals else None
 
-    def _train(self, fit: Callable[[int], object]) -> str:
-        number = 1
-        while True:
-            leftovers.remove_leftovers()
-            fitting = _Fit(lambda number=number: fit(number))
-            fitting.start()
-            ending = self._follow(fitting)
-            if ending != "lost":
-                return ending
-            self._ask("crash", f"Ray Train ended: {fitting.error}")
-            if self._look().verdict:
-                return "FAILED"
-            number += 1
-
-    def _follow(self, fitting: _Fit) -> str:
-        """Wait until training is over: FINISHED, FAILED, KILLED, or lost with its controller."""
-        looked_at = stopping_since = 0.0
+    def _follow(self, thread: TrainThread) -> Status | None:
+        """Wait until training is over; return how it ended, None if its controller was lost."""
+        polled_at = stopping_since = 0.0
         while True:
             now = time.monotonic()
-            if not stopping_since and (self._told_to_end or not self._is_wanted()):
+            if not stopping_since and (self._signal or not self._is_wanted()):
                 stopping_since = now
-                self._ask("ask", "stop")
-            if now - looked_at >= (_LOOK_EVERY_SECONDS if stopping_since else _FOLLOW_EVERY_SECONDS):
-                looked_at = now
-                self._log.show(self._look())
-            if self._progress.verdict:
+                self._call("request", "stop")
+            if now - polled_at >= (_POLL_SECONDS if stopping_since else _FOLLOW_SECONDS):
+                polled_at = now
+                self._log.show(self._poll())
+            if self._progress.final_failure:
                 self._end_train()
                 return "FAILED"
             if stopping_since and (self._progress.is_stopped or now - stopping_since > _STOP_SECONDS):
                 return "FINISHED" if self._is_done() else "KILLED"
-            if not fitting.is_alive():
-                if fitting.error:
-                    return "lost"
+            if not thread.is_alive():
+                if thread.error:
+                    self._call("notify", ControllerLost(f"Ray Train ended: {thread.error}"))
+                    return "FAILED" if self._poll().final_failure else None
                 return "FINISHED" if not stopping_since or self._is_done() else "KILLED"
-            fitting.join(_LOOK_EVERY_SECONDS)
+            thread.join(_POLL_SECONDS)
 
     def _is_done(self) -> bool:
         """Return whether the last checkpoint is there and scored, so that nothing is left for another start."""
         latest = self._progress.latest
         return latest is not None and latest.step >= self._num_steps and VALIDATION_LOSS in latest.metrics
 
-    def _look(self) -> Progress:
+    def _poll(self) -> RunProgress:
         """Ask the coordinator how far the run is; one that was killed comes back, for which an end does not wait.
 
         Raises:
@@ -160,22 +167,23 @@ class Driver:
                 asked = self._coordinator.progress.remote(self._log.num_events)
                 progress: Any = ray.get(asked, timeout=_COORDINATOR_RETURNS_SECONDS)
             except (ActorDiedError, ActorUnavailableError, GetTimeoutError) as error:
-                if self._told_to_end:
+                if self._signal:
                     return self._progress
                 if time.monotonic() > deadline:
                     raise RuntimeError(
                         f"the coordinator of run {self._run.name} gives no answer; the same command again goes on"
                     ) from error
-                time.sleep(_FOLLOW_EVERY_SECONDS)
+                time.sleep(_FOLLOW_SECONDS)
             else:
                 self._progress = progress
                 return self._progress
 
-    def _ask(self, method: str, argument: str) -> None:
+    def _call(self, method: str, argument: Any) -> None:  # noqa: ANN401  as above
+        """Call a method of the coordinator; one that is gone is not waited for."""
         try:
             ray.get(getattr(self._coordinator, method).remote(argument), timeout=_STOP_SECONDS)
         except (RayError, GetTimeoutError) as error:
-            logger.debug("the coordinator did not hear of %s %s", method, argument, exc_info=error)
+            logger.debug("the coordinator did not take %s %s", method, argument, exc_info=error)
 
     def _end_train(self) -> None:
         """End what is left of Ray Train, whose workers and placement group go with its controller."""
@@ -194,11 +202,11 @@ class Driver:
         except RayError as error:
             logger.debug("the coordinator has ended", exc_info=error)
 
-    def _finish(self, status: str) -> bool:
+    def _finish(self, status: Status) -> bool:
         """End the run's record; a coordinator that is killed over it is asked again once it is back."""
-        for is_last in (self._told_to_end is not None, True):
+        for is_last in (self._signal is not None, True):
             try:
-                self._look()
+                self._poll()
                 return bool(ray.get(self._coordinator.finish.remote(status)))
             except (RayError, RuntimeError) as error:
                 if is_last or not isinstance(error, ActorDiedError | ActorUnavailableError):
@@ -206,20 +214,24 @@ class Driver:
                     break
         return False
 
-    def _leave(self) -> None:
+    def _exit(self) -> None:
         """End as whoever told this process to end expects it."""
         latest = self._progress.latest
         logger.warning(
             "stopped %s; the same command again goes on there",
             f"after step {latest.step}" if latest else "before the first checkpoint",
         )
-        if self._told_to_end == signal.SIGINT:
+        if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + int(self._told_to_end or 0))
+        raise SystemExit(128 + int(self._signal or 0))
 
 
 def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # noqa: ANN401  Ray's handles have no type
     """Start the coordinator of a run as a named actor beside the driver.
+
+    Args:
+        folder: folder of the run; holds its ``run.json``.
+        settings: settings of the run.
 
     Raises:
         BlockingIOError: the run has a live driver.
@@ -234,13 +246,12 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
             scheduling_strategy=on_node(ray.get_runtime_context().get_node_id()),
         ).remote(folder, settings)
         ray.get(actor.progress.remote())
-    except ValueError as error:
+    except ActorAlreadyExistsError as error:
         raise BlockingIOError(
             f"run {folder.name} has a live driver on this cluster; wait for it, or stop it"
         ) from error
     except ActorDiedError as error:
-        if "has a live driver" in str(error):
-            raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from error
+        lock_run(folder).close()  # refuses by name what the coordinator was refused by: a live driver elsewhere
         cause = str(error).strip().splitlines()[-1]
         raise RuntimeError(f"the coordinator of run {folder.name} did not start: {cause}") from error
     return actor

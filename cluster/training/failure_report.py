@@ -1,10 +1,10 @@
-"""What a person needs to know when training has failed for good."""
+"""Failure report: what a person needs to know when training has failed for good."""
 
 from collections import deque
 from pathlib import Path
 
 from cluster.config import TrainRun
-from cluster.coordination.messages import Progress, WorkerInfo
+from cluster.coordination.messages import RunProgress, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.resources.placement import task_on
 from cluster.runs.identity import CONFIG_NAME
@@ -13,12 +13,12 @@ _LOG_LINES = 20
 _FETCH_SECONDS = 10.0
 
 
-def failure_text(run: TrainRun, progress: Progress) -> str:
+def failure_text(run: TrainRun, progress: RunProgress) -> str:
     """Return what failed, where and why, the last lines of that worker's log, and how to go on; several lines."""
-    verdict = progress.verdict
-    failure = verdict.failure if verdict else None
+    final = progress.final_failure
+    failure = final.cause if final else None
     latest = progress.latest
-    where = f" on {_place_of(failure, progress.places)}" if failure else ""
+    where = f" on {_worker_of(failure, progress.workers)}" if failure else ""
     at = f" after step {failure.step} (position {failure.position} of the stream)" if failure else ""
     resume = (
         f"the checkpoint of step {latest.step}, {latest.name}"
@@ -27,34 +27,34 @@ def failure_text(run: TrainRun, progress: Progress) -> str:
     )
     lines = [
         f"training failed{where}{at}: {failure.reason if failure else 'the cause is unknown'}",
-        f"There is no further attempt: {verdict.why if verdict else 'the driver could not go on'}.",
+        f"There is no further attempt: {final.why if final else 'the driver could not go on'}.",
         f"Once the cause is mended, this goes on from {resume}: captioning train --config {run.folder / CONFIG_NAME}",
     ]
-    log = _log_of(failure, progress.places) if failure else []
+    log = _log_of(failure, progress.workers) if failure else []
     if log:
         lines += [f"The last {len(log)} lines of that worker's log:", *(f"  {line}" for line in log)]
     return "\n".join(lines)
 
 
-def _place_of(failure: Failure, places: tuple[WorkerInfo, ...]) -> str:
-    found = next((place for place in places if place.rank == failure.rank), None)
+def _worker_of(failure: Failure, workers: tuple[WorkerInfo, ...]) -> str:
+    found = next((worker for worker in workers if worker.rank == failure.rank), None)
     if found:
         return f"{found}, node {found.node_id[:12]}"
     return f"rank {failure.rank} on {failure.node}" if failure.rank >= 0 else "the driver's node"
 
 
-def _log_of(failure: Failure, places: tuple[WorkerInfo, ...]) -> list[str]:
+def _log_of(failure: Failure, workers: tuple[WorkerInfo, ...]) -> list[str]:
     """Return the end of a rank's log, read on its node; of one that raised, at least the traceback."""
-    place = next((place for place in places if place.rank == failure.rank), None)
-    fetched = _fetch(place) if place and place.log else []
+    worker = next((worker for worker in workers if worker.rank == failure.rank), None)
+    fetched = _fetch(worker) if worker and worker.log else []
     return fetched or list(failure.log)
 
 
-def _fetch(place: WorkerInfo) -> list[str]:
+def _fetch(worker: WorkerInfo) -> list[str]:
     import ray
     from ray.exceptions import RayError
 
-    tail = task_on(place.node_id, last_lines).remote(place.log, _LOG_LINES)
+    tail = task_on(worker.node_id, last_lines).remote(worker.log, _LOG_LINES)
     try:
         return ray.get(tail, timeout=_FETCH_SECONDS)
     except RayError:  # the node went, and the log with it

@@ -1,4 +1,4 @@
-"""A training run's progress as a line of text, a few times a minute."""
+"""Log of a training run's progress: events at once, and a line of text a few times a minute."""
 
 import logging
 import time
@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.coordination.messages import Progress, WorkerInfo
-from cluster.job_progress import ProgressTeller
+from cluster.coordination.messages import RunProgress, WorkerInfo
+from cluster.job_progress import ProgressWriter
 from cluster.runs.journal import Row
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ class ProgressLog:
     """Logs what is new of a run.
 
     Args:
-        num_steps: of the whole training.
-        about: what those who follow a submitted job are told of the run.
+        num_steps: steps of the whole training.
+        about: values about the run for those who follow a submitted job.
         clock: seconds, monotonic.
     """
 
@@ -33,14 +33,14 @@ class ProgressLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_steps, self._clock = num_steps, clock
-        self._teller = ProgressTeller({"kind": "training", **(about or {})}, clock=clock)
+        self._writer = ProgressWriter({"kind": "training", **(about or {})}, clock=clock)
         self._ranks: list[dict[str, Any]] = []
         self._attempt, self._shown_step = 0, 0
         self.num_events = 0
         self._last_line = -_LINE_EVERY_SECONDS
         self._seen: deque[tuple[float, int]] = deque(maxlen=_SPEED_OVER_ROWS)
 
-    def show(self, progress: Progress, *, is_last: bool = False) -> None:
+    def show(self, progress: RunProgress, *, is_last: bool = False) -> None:
         """Log new events at once, and a line with loss, speed and time left when it is due."""
         if progress.attempt != self._attempt:
             self._attempt = progress.attempt
@@ -51,38 +51,40 @@ class ProgressLog:
         for event in progress.events[len(progress.events) - num_new :]:
             logger.info("%s", event)
         self.num_events = progress.num_events
-        ranks = [_address(place) for place in progress.places]
+        ranks = [_address(worker) for worker in progress.workers]
         if ranks != self._ranks:
             self._ranks = ranks
-            self._teller.tell({"ranks": ranks}, is_last=True)
+            self._writer.write({"ranks": ranks}, is_last=True)
         row, now = progress.row, self._clock()
         if row is None:
             return
         if not self._seen or self._seen[-1][1] != row.step:
             self._seen.append((now, row.step))
-        self._teller.tell(self._described(progress, row), is_last=is_last)
+        self._writer.write(self._described(progress, row), is_last=is_last)
         is_due = now - self._last_line >= _LINE_EVERY_SECONDS or is_last
         if is_due and row.step != self._shown_step:
             self._last_line, self._shown_step = now, row.step
             logger.info(
-                "step %d of %d (epoch %.2f): loss %.3f nats, %.0f images/s%s",
+                "step %d of %d (epoch %.2f): loss %.3f nats, %.0f images/s%s%s",
                 row.step,
                 self._num_steps,
                 row.metrics["epoch"],
                 row.metrics["train_loss_nats"],
                 row.metrics["images_per_second"],
                 self._time_left(row.step),
+                f", {progress.num_steps_redone} steps redone" if progress.num_steps_redone else "",
             )
 
-    def _described(self, progress: Progress, row: Row) -> dict[str, Any]:
+    def _described(self, progress: RunProgress, row: Row) -> dict[str, Any]:
         """Return what a line for people says, and more, for those who follow a submitted job."""
         names = ("epoch", "train_loss_nats", "images_per_second", "data_wait_share")
         return {
             "step": row.step,
             "num_steps": self._num_steps,
             **{name: row.metrics.get(name) for name in names},
-            "num_workers": len(progress.places),
+            "num_workers": len(progress.workers),
             "num_restarts": max(progress.attempt - 1, 0),
+            "num_steps_redone": progress.num_steps_redone,
             "seconds_left": self._seconds_left(row.step),
         }
 
@@ -97,5 +99,5 @@ class ProgressLog:
         return (self._num_steps - step) * (last_time - first_time) / (last_step - first_step)
 
 
-def _address(place: WorkerInfo) -> dict[str, Any]:
-    return {"rank": place.rank, "host": place.host, "node_id": place.node_id, "pid": place.pid, "log": place.log}
+def _address(worker: WorkerInfo) -> dict[str, Any]:
+    return {"rank": worker.rank, "host": worker.host, "node_id": worker.node_id, "pid": worker.pid, "log": worker.log}

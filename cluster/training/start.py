@@ -1,14 +1,16 @@
-"""The record of a run's start: its identity on disk, its MLflow run, and where it runs as tags."""
+"""Start of a run on record: its identity on disk, its MLflow run, and where it runs as tags."""
 
 import logging
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.config import TrainRun, without_credentials
 from cluster.data.shard_set import ShardSet
+from cluster.errors import Refusal
 from cluster.git import git_state
 from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
 from cluster.runs.record import RunRecord, load_record, lock_run
@@ -35,21 +37,30 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
     """Return the run's record if it was started before.
 
     Raises:
-        ValueError: it was started with other settings, or the record is damaged.
+        Refusal: it was started with other settings, or the record is damaged.
     """
     record = load_record(run.folder)
     if record:
         check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
     if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:
-        raise ValueError(
-            f"run {run.name} has its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}; "
-            "give that as --checkpoints again, or choose another --name"
+        raise Refusal(
+            f"run {run.name} has its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}",
+            "give that as --checkpoints again, or choose another --name",
         )
     return record
 
 
-def start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
-    """Write the record of this start, with a new MLflow run at the first."""
+def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None = None) -> RunRecord:
+    """Write the record of this start, with a new MLflow run at the first.
+
+    Args:
+        run: training run that starts.
+        shard_set: shard set of the run.
+        client: client of the run's tracker; without one it is connected to once, here.
+
+    Raises:
+        ConnectionError: the tracker does not answer, and does not know the run yet.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = lock_run(run.folder)
     try:
@@ -57,21 +68,34 @@ def start_record(run: TrainRun, shard_set: ShardSet) -> RunRecord:
         record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
         record = replace(record, best_by=run.validation.best_by, checkpoints_at=run.storage.checkpoints)
         record.save(run.folder)
-        if not record.mlflow_run_id or _is_unknown(run, record):
-            record = replace(record, mlflow_run_id=_create_mlflow_run(run, record, shard_set))
+        client = client or _connect(run, is_needed=not record.mlflow_run_id)
+        if client and (not record.mlflow_run_id or _is_unknown(client, record)):
+            record = replace(record, mlflow_run_id=_create_mlflow_run(client, run, record, shard_set))
         record = replace(record, num_starts=record.num_starts + 1)
         record.save(run.folder)
     finally:
         lock.close()
     replace_file(run.folder / CONFIG_NAME, config_text(run).encode())
-    _tag_start(run, record)
+    if client:
+        _tag_start(client, run, record)
     return record
 
 
-def _is_unknown(run: TrainRun, record: RunRecord) -> bool:
+def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
+    """Return a client of the run's tracker; None if it does not answer and need not."""
+    try:
+        return connect(run.tracking, run.storage)
+    except (MlflowException, OSError) as error:
+        if is_needed:
+            raise
+        _warn_that_it_is_down(error)
+        return None
+
+
+def _is_unknown(client: MlflowClient, record: RunRecord) -> bool:
     """Return whether the tracker answers and does not have the run, such as a new one on another machine."""
     try:
-        connect(run.tracking, run.storage).get_run(record.mlflow_run_id)
+        client.get_run(record.mlflow_run_id)
     except MlflowException as error:
         return error.error_code == "RESOURCE_DOES_NOT_EXIST"
     except OSError:
@@ -79,8 +103,7 @@ def _is_unknown(run: TrainRun, record: RunRecord) -> bool:
     return False
 
 
-def _create_mlflow_run(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> str:
-    client = connect(run.tracking, run.storage)
+def _create_mlflow_run(client: MlflowClient, run: TrainRun, record: RunRecord, shard_set: ShardSet) -> str:
     return create_run(
         client,
         experiment_id(client, run.tracking, run.storage),
@@ -92,8 +115,8 @@ def _create_mlflow_run(run: TrainRun, record: RunRecord, shard_set: ShardSet) ->
     )
 
 
-def _tag_start(run: TrainRun, record: RunRecord) -> None:
-    """Tell the tracker where this start runs; a tracker that is down does not stop a run that it knows."""
+def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
+    """Tag the MLflow run with where this start runs; a tracker that is down does not stop a run that it knows."""
     placement = {
         "cluster": f"{run.cluster.num_workers} workers of {run.cluster.cpus_per_worker} CPUs"
         + (" and a GPU" if run.cluster.use_gpu else ""),
@@ -102,7 +125,6 @@ def _tag_start(run: TrainRun, record: RunRecord) -> None:
         "tracking": without_credentials(tracking_uri(run.tracking, run.storage)),
     }
     try:
-        client = connect(run.tracking, run.storage)
         client.update_run(record.mlflow_run_id, status="RUNNING")
         tags = {f"start_{record.num_starts}.{name}": value for name, value in placement.items()}
         set_tags(client, record.mlflow_run_id, tags)
@@ -110,11 +132,15 @@ def _tag_start(run: TrainRun, record: RunRecord) -> None:
     except Exception as error:
         if record.num_starts == 1:
             raise
-        logger.warning("the tracker does not answer, training goes on: %s", str(error).splitlines()[0])
+        _warn_that_it_is_down(error)
+
+
+def _warn_that_it_is_down(error: Exception) -> None:
+    logger.warning("the tracker does not answer, training goes on: %s", str(error).splitlines()[0])
 
 
 def lineage_of(shard_set: ShardSet) -> dict[str, str]:
-    """Return what a checkpoint tells of the data and code that it comes from."""
+    """Return the lineage of a checkpoint: the data and code that it comes from."""
     git = git_state(Path.cwd())
     return {
         "shards_digest": shard_set.manifest.digest,
@@ -125,7 +151,7 @@ def lineage_of(shard_set: ShardSet) -> dict[str, str]:
 
 
 def mark_killed(run: TrainRun, record: RunRecord) -> None:
-    """Tell the tracker that a start was told to end before it trained."""
+    """Mark a run as killed whose start was told to end before it trained."""
     try:
         connect(run.tracking, run.storage).set_terminated(record.mlflow_run_id, status="KILLED")
     except Exception as error:  # a tracker that is down raises whatever its database or server does

@@ -23,7 +23,7 @@ from cluster.resources.session import cluster_session
 from cluster.runs.identity import config_text
 from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
 from cluster.tracking.client import connect, tracking_uri
-from cluster.training.callbacks import TellOfFailures, TellOfGroups
+from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
 from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
@@ -46,23 +46,22 @@ class TrainOutcome:
     """Whether the tracker has every row."""
 
 
-def build_trainer(run: TrainRun, task: WorkerConfig, *, start: str) -> TorchTrainer:
+def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
     """Describe the training to Ray; nothing starts yet.
 
     Args:
-        run: what to train.
-        task: what every rank is told.
+        config: configuration of every rank.
         start: name of this start; each is a Train run of its own, for Ray's snapshot of an earlier one is not relied
             on.
     """
-    cluster = run.cluster
+    run, cluster = config.run, config.run.cluster
     callbacks: list[Any] = [  # Ray takes all of its callbacks, whatever the type says
-        TellOfFailures(task.coordinator),
-        TellOfGroups(task.coordinator, room_seconds=cluster.hang_seconds),
+        FailureCallback(config.coordinator),
+        WorkerGroupNotifier(config.coordinator, resize_wait_seconds=cluster.hang_seconds),
     ]
     return TorchTrainer(
         train_worker,
-        train_loop_config={"task": task},
+        train_loop_config={"config": config},
         torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(cluster.min_workers, cluster.max_workers) if cluster.is_elastic else cluster.max_workers,
@@ -77,7 +76,7 @@ def build_trainer(run: TrainRun, task: WorkerConfig, *, start: str) -> TorchTrai
             failure_config=FailureConfig(max_failures=-1),
             callbacks=callbacks,
         ),
-        validation_config=validation_config(run, task.coordinator),
+        validation_config=validation_config(run, config.coordinator),
     )
 
 
@@ -85,8 +84,8 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
     """Train to the end, from the last checkpoint if the run has one.
 
     Args:
-        run: what to train.
-        is_wanted: asked all the time; once it says no, the run stops after a checkpoint.
+        run: training run.
+        is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -104,35 +103,42 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
     if record and record.is_finished:
         logger.info("run %s is finished already", run.name)
         return _outcome(run, record, is_tracked=ship_the_rest(run, record))
-    if not record or not record.mlflow_run_id:
-        connect(run.tracking, run.storage)
+    client = None if record and record.mlflow_run_id else connect(run.tracking, run.storage)
     with cluster_session(run.cluster):
-        require(check_job(run, shard_set=shard_set, needs_tracker=not record or not record.mlflow_run_id))
-        record = start_record(run, shard_set)
+        require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
+        record = start_record(run, shard_set, client)
         try:
-            return _fit_on_cluster(run, record, shard_set, is_wanted)
+            config = _worker_config(run, record, shard_set)
+            is_tracked = _driver(config, record, shard_set, is_wanted).train(
+                lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
+            )
         except (KeyboardInterrupt, SystemExit):
             mark_killed(run, record)  # also if it was told to end before anyone listened
             raise
-
-
-def _fit_on_cluster(
-    run: TrainRun, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]
-) -> TrainOutcome:
-    coordinator = start_coordinator(run.folder, _coordinator_settings(run))
-    lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-    task = WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
-    num_steps = num_training_steps(run.training, shard_set.manifest.splits[run.train_split])
-    tracker = without_credentials(tracking_uri(run.tracking, run.storage))
-    about = {"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker}
-    driver = Driver(run, coordinator, num_steps=num_steps, about=about, is_wanted=is_wanted)
-    is_tracked = driver.train(lambda number: build_trainer(run, task, start=f"{record.num_starts}.{number}").fit())
     if not is_tracked:
         logger.warning(
             "the tracker lacks some rows; captioning track replay %s brings them in once it answers", run.folder
         )
-    finished = load_record(run.folder) or record
-    return _outcome(run, finished, is_tracked=is_tracked)
+    return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
+
+
+def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> WorkerConfig:
+    """Start the run's coordinator, and return the configuration of all ranks."""
+    coordinator = start_coordinator(run.folder, _coordinator_settings(run))
+    lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
+    return WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
+
+
+def _driver(config: WorkerConfig, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]) -> Driver:
+    run = config.run
+    tracker = without_credentials(tracking_uri(run.tracking, run.storage))
+    return Driver(
+        run,
+        config.coordinator,
+        num_steps=num_training_steps(run.training, shard_set.manifest.splits[run.train_split]),
+        about={"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker},
+        is_wanted=is_wanted,
+    )
 
 
 def _coordinator_settings(run: TrainRun) -> CoordinatorSettings:

@@ -1,4 +1,4 @@
-"""Scores of checkpoints beside training: tasks of Ray Train's own validation, on resources that are free.
+"""Asynchronous validation: tasks of Ray Train that score checkpoints beside training, on resources that are free.
 
 Ray is told of every checkpoint that is to be scored by a pointer, a folder that only names it, for which checkpoint
 counts is ``run.json``'s to say. When the tasks fall behind, all but the newest checkpoint are passed over.
@@ -44,8 +44,8 @@ def score_async(step: int, committed: Future[None] | None) -> None:
     """Have the checkpoint of a step scored once it counts; every rank must call it.
 
     Args:
-        step: of the checkpoint.
-        committed: done when it counts, on rank 0; None on the others.
+        step: step of the checkpoint.
+        committed: future that is done when it counts, on rank 0; None on the others.
     """
     if committed is None:
         ray.train.report({"step": step}, checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC)
@@ -77,10 +77,10 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
     """Score the checkpoint of a step, unless a newer one waits to be scored, and tell the coordinator.
 
     Args:
-        pointer: which Ray passes; the step says it all.
-        run: that trains.
-        coordinator: Ray's handle.
-        step: of the checkpoint.
+        pointer: folder that Ray passes; the step says it all.
+        run: run that trains.
+        coordinator: Ray's handle of the coordinator.
+        step: step of the checkpoint.
 
     Returns:
         The scores by name; none if it was passed over or could not be scored.

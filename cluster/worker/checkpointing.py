@@ -1,12 +1,15 @@
-"""Checkpoints that are written while training goes on, and count once the coordinator has taken them."""
+"""Checkpoints of a rank: resumed from at the start, and written while training goes on.
 
-import tempfile
+A checkpoint counts once the coordinator has committed it.
+"""
+
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -26,8 +29,7 @@ from captioning.training.checkpoint_description import NewerFormatError
 from captioning.training.loop import TrainingState, replicate
 from captioning.training.optimizer import build_optimizer
 from cluster.config import TrainRun
-from cluster.coordination.client import CoordinatorClient
-from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.data.loading import calibration_images
 from cluster.data.shard_set import ShardSet
@@ -38,7 +40,7 @@ from cluster.runs.record import CommittedCheckpoint
 class BackgroundWriter:
     """Runs one piece of work at a time in a thread; a second one waits for the first.
 
-    What fails there is raised at the next call.
+    An error of the work is raised at the next call.
 
     Args:
         clock: seconds, monotonic.
@@ -51,10 +53,10 @@ class BackgroundWriter:
         self.stall_seconds = 0.0
 
     def submit(self, prepare: Callable[[], Callable[[], None]]) -> Future[None]:
-        """Prepare work here and now, and do it in the thread, after that before it has ended.
+        """Call ``prepare`` now, once earlier work has ended, and run what it returns in the thread.
 
         Returns:
-            Done when the work is.
+            Future that is done when the work is.
 
         Raises:
             Exception: the work before it failed.
@@ -66,7 +68,7 @@ class BackgroundWriter:
         return self._work
 
     def check(self) -> None:
-        """Look, without waiting, whether what is done has failed.
+        """Raise the error of work that has ended, without waiting for any that has not.
 
         Raises:
             Exception: the work failed.
@@ -90,21 +92,33 @@ class BackgroundWriter:
             work.result()
 
 
+class FetchedCheckpoint(NamedTuple):
+    """A checkpoint in a folder of this machine.
+
+    Attributes:
+        folder: folder with its files.
+        description: its description if the files have been checked to be whole; None if nobody has read them yet.
+    """
+
+    folder: Path
+    description: CheckpointDescription | None = None
+
+
 @dataclass(frozen=True, slots=True)
-class Saver:
+class CheckpointSaver:
     """Writes the checkpoints of an attempt, on rank 0 alone.
 
     Args:
-        store: where they lie.
-        link: to the coordinator.
-        attempt: number of it.
-        vocabulary: of the model.
+        store: store of the run's checkpoints.
+        coordinator: makes them count.
+        attempt: number of the attempt.
+        vocabulary: vocabulary of the model.
         config: the resolved configuration, YAML.
-        writer: does it in the background.
+        writer: background thread.
     """
 
     store: CheckpointStore
-    link: CoordinatorClient | LocalCoordinator
+    coordinator: CoordinatorInterface
     attempt: int
     vocabulary: Vocabulary
     config: str
@@ -116,12 +130,12 @@ class Saver:
         """Copy the state now, and write it while training goes on.
 
         Args:
-            state: of the bare model.
-            description: of the checkpoint.
-            awaits_score: whether a score is to be attached to it later.
+            state: training state of the bare model.
+            description: description of the checkpoint, without digests.
+            awaits_score: whether a task is going to score it.
 
         Returns:
-            Done when the checkpoint counts.
+            Future that is done when the checkpoint counts.
 
         Raises:
             OSError: the checkpoint before this one could not be written.
@@ -143,84 +157,77 @@ class Saver:
                     folder, copied, self.vocabulary, description=description, config=self.config
                 ),
             )
-            self.link.commit(description.step, metrics, awaits_score=awaits_score)
+            self.coordinator.commit(description.step, metrics, awaits_score=awaits_score)
 
         return work
 
 
 def begin_attempt(
-    link: CoordinatorClient | LocalCoordinator, store: CheckpointStore, *, world_size: int, device: torch.device
-) -> Attempt:
+    coordinator: CoordinatorInterface, store: CheckpointStore, scratch: Path, *, world_size: int, device: torch.device
+) -> tuple[Attempt, FetchedCheckpoint | None]:
     """Agree with all ranks on the attempt and on the checkpoint that it resumes from; every rank must call it.
 
     Args:
-        link: to the coordinator, or of a single rank.
-        store: of the checkpoints.
+        coordinator: decides what counts.
+        store: store of the run's checkpoints.
+        scratch: temporary folder of this process, for a checkpoint from a remote store.
         world_size: number of ranks.
-        device: that the process group exchanges objects by.
+        device: device by which the process group exchanges objects.
+
+    Returns:
+        The attempt; and its checkpoint, found whole, on rank 0, which alone checks before all ranks agree.
     """
-    places: list[WorkerInfo] = [link.place()] * world_size
+    workers: list[WorkerInfo] = [coordinator.worker_info()] * world_size
     if dist.is_initialized():
-        dist.all_gather_object(places, link.place())
+        dist.all_gather_object(workers, coordinator.worker_info())
     begun: list[Attempt | None] = [None]
-    if link.rank == 0:
-        begun = [_from_a_whole_one(link, link.begin(places), store)]
+    fetched = None
+    if coordinator.rank == 0:
+        begun[0], fetched = _from_whole_checkpoint(coordinator, coordinator.begin_attempt(workers), store, scratch)
     if dist.is_initialized():
         dist.broadcast_object_list(begun, device=device)
     if begun[0] is None:
         raise RuntimeError("the coordinator named no attempt; this is a fault of the program, report it")
-    return begun[0]
+    return begun[0], fetched
 
 
-def _from_a_whole_one(link: CoordinatorClient | LocalCoordinator, attempt: Attempt, store: CheckpointStore) -> Attempt:
+def _from_whole_checkpoint(
+    coordinator: CoordinatorInterface, attempt: Attempt, store: CheckpointStore, scratch: Path
+) -> tuple[Attempt, FetchedCheckpoint | None]:
     """Pass over checkpoints that are damaged."""
     while attempt.checkpoint:
+        name = attempt.checkpoint.name
         try:
-            with _fetched(store, attempt.checkpoint) as folder:
-                describe_checkpoint(folder, for_training=True)
+            folder = store.fetch(name, scratch)
+            return attempt, FetchedCheckpoint(folder, describe_checkpoint(folder, for_training=True))
         except NewerFormatError:
             raise  # it is whole: nothing is wrong with it but this release
         except (ValueError, FileNotFoundError) as error:
-            attempt = link.reject(attempt.number, attempt.checkpoint, str(error))
-        else:
-            break
-    return attempt
-
-
-@contextmanager
-def _fetched(store: CheckpointStore, checkpoint: CommittedCheckpoint) -> Iterator[Path]:
-    """Give a local folder with a checkpoint; a copy is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="resume-") as scratch:
-        yield store.fetch(checkpoint.name, Path(scratch))
+            attempt = coordinator.reject(attempt.number, attempt.checkpoint, str(error))
+            shutil.rmtree(scratch / name, ignore_errors=True)
+    return attempt, None
 
 
 def build_state(
-    run: TrainRun,
-    shard_set: ShardSet,
-    checkpoint: CommittedCheckpoint | None,
-    *,
-    store: CheckpointStore,
-    device: torch.device,
+    run: TrainRun, shard_set: ShardSet, fetched: FetchedCheckpoint | None, *, device: torch.device
 ) -> tuple[TrainingState, nn.Module]:
     """Build the model with its replica: restored from a checkpoint, or new and calibrated.
 
     Args:
-        run: to train.
-        shard_set: of the run.
-        checkpoint: to restore.
-        store: of the checkpoints.
-        device: of the model.
+        run: run that trains.
+        shard_set: shard set of the run.
+        fetched: checkpoint to restore; None for a new model.
+        device: device of the model.
     """
     torch.manual_seed(run.training.seed)
     vocabulary = shard_set.vocabulary
-    model = CaptionModel(run.model, vocabulary_size=len(vocabulary), load_weights=checkpoint is None)
+    model = CaptionModel(run.model, vocabulary_size=len(vocabulary), load_weights=fetched is None)
     model.to(device)
-    if checkpoint is None:
+    if fetched is None:
         images = calibration_images(shard_set, run.train_split, model=run.model, config=run.training)
         calibrate(model, images.to(device), run.model)
     replica = replicate(model, device)
     state = TrainingState(model, build_optimizer(model, run.optimizer))
-    if checkpoint:
-        with _fetched(store, checkpoint) as folder:
-            restore(state, folder, vocabulary)
+    if fetched:
+        restore(state, fetched.folder, vocabulary, description=fetched.description)
     return state, replica

@@ -1,4 +1,4 @@
-"""What a rank measures as Ray metrics, which the agent of its node offers to Prometheus."""
+"""Metrics of a rank for Prometheus, as Ray metrics, which the agent of its node exports."""
 
 import logging
 import math
@@ -31,7 +31,7 @@ class MetricsExport:
 
     Args:
         run: name of the run.
-        rank: of this process.
+        rank: number of this process in its group.
         clock: seconds, monotonic.
     """
 
@@ -40,12 +40,12 @@ class MetricsExport:
         self._clock, self._due_at = clock, -math.inf
         self._steps: list[StepResult] = []
 
-    def note(self, result: StepResult, *, stall_seconds: float) -> None:
-        """Take what a step did, and set the metrics if that is due.
+    def record(self, result: StepResult, *, stall_seconds: float) -> None:
+        """Take the result of a step, and set the metrics if that is due.
 
         Args:
-            result: of the step.
-            stall_seconds: that training has waited for checkpoints so far.
+            result: result of the step.
+            stall_seconds: time that training has waited for checkpoints so far.
         """
         self._steps.append(result)
         now = self._clock()

@@ -1,43 +1,58 @@
 """One rank of a training run: its share of every batch, its validation, its checkpoints; whoever started it."""
 
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from captioning.data.batches import CaptionBatch
 from captioning.training.bad_samples import BadSampleError
 from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.collectives import Flags
-from captioning.training.loop import StepResult, num_training_steps, train
+from captioning.training.loop import StepResult, TrainingState, num_training_steps, train
 from cluster.config import TrainRun
-from cluster.coordination.client import CoordinatorClient
-from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.interface import CoordinatorInterface
+from cluster.coordination.messages import Attempt
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS, store_of
-from cluster.runs.sample_ledger import Ledger, noted
-from cluster.worker.checkpointing import BackgroundWriter, Saver, begin_attempt, build_state
+from cluster.runs.sample_ledger import SampleLedger, record_samples
+from cluster.worker.checkpointing import (
+    BackgroundWriter,
+    CheckpointSaver,
+    FetchedCheckpoint,
+    begin_attempt,
+    build_state,
+)
 from cluster.worker.reporting import StepReporter
 from cluster.worker.validation import Validator
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS = 5.0
+_CHECK_PREEMPTION_SECONDS = 5.0
 
 
 class Preempted(Exception):  # noqa: N818  it is no error
     """A node of this run is about to be taken away; the state is on disk."""
 
 
+class Validation(NamedTuple):
+    """Scores of the model after a step."""
+
+    step: int
+    metrics: dict[str, float]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerConfig:
-    """What every rank is told."""
+    """Configuration of every rank of a run."""
 
     run: TrainRun
     coordinator: Any
@@ -60,174 +75,154 @@ class RankContext:
     """Has the checkpoint of a step scored beside training once it counts; every rank calls it."""
 
 
+@dataclass(kw_only=True, slots=True)
 class Rank:
-    """This process: its place in the group, the model, and what it reads.
+    """This process of a training run: its place in the group, the model, and its parts; made by ``start_rank``."""
 
-    Args:
-        task: what every rank is told.
-        link: to whoever decides what counts.
-        surroundings: of this process.
-    """
+    config: WorkerConfig
+    context: RankContext
+    coordinator: CoordinatorInterface
+    attempt: Attempt
+    shard_set: ShardSet
+    num_steps: int
+    """Steps of the whole training."""
+    checkpoint_every: int
+    """Steps from one validation and checkpoint to the next."""
+    state: TrainingState
+    replica: nn.Module
+    """The model as ``replicate`` wraps it."""
+    saver: CheckpointSaver
+    reporter: StepReporter
+    validator: Validator
+    _preemption_checked_at: float = field(default_factory=time.monotonic)
 
-    def __init__(self, task: WorkerConfig, link: CoordinatorClient | LocalCoordinator, context: RankContext) -> None:
-        self.task, self.run, self.link = task, task.run, link
-        self.rank, self.world_size, self.device = link.rank, context.world_size, context.device
-        self._surroundings = context
-        torch.set_num_threads(self.run.cluster.cpus_per_worker)
-        store = store_of(self.run.folder, self.run.storage.checkpoints)
-        self.attempt = begin_attempt(link, store, world_size=self.world_size, device=self.device)
-        link.start(self.attempt.number)
-        self.shard_set = ShardSet(self.run.shards_folder(), self.run.features, cache_gib=self.run.storage.cache_gib)
-        num_samples = self.shard_set.manifest.splits[self.run.train_split]
-        self.num_steps = num_training_steps(self.run.training, num_samples)
-        per_epoch = max(1, round(num_samples / self.run.training.batch_size))
-        self.checkpoint_every = self.run.training.checkpoint_every_steps or per_epoch
-        self.state, self.replica = build_state(
-            self.run, self.shard_set, self.attempt.checkpoint, store=store, device=self.device
-        )
-        link.step = self.state.step
-        self.saver = Saver(
-            store, link, self.attempt.number, self.shard_set.vocabulary, task.config_text, BackgroundWriter()
-        )
-        self.is_scored_beside = self.run.validation.where == "beside"
-        self._looked_at = time.monotonic()
-        self._reporter = StepReporter(self.run, link, num_samples=num_samples)
-        self._validator = Validator(
-            run=self.run,
-            shard_set=self.shard_set,
-            ranks=(self.rank, self.world_size),
-            device=self.device,
-            get_on=link.get_on,
-        )
-        logger.info("begins attempt %d, one of %d ranks, on %s", self.attempt.number, self.world_size, self.device)
+    @property
+    def run(self) -> TrainRun:
+        """Return the run that trains."""
+        return self.config.run
 
-    def train(self) -> None:
-        """Train to the end, or until the run is to stop.
+    @property
+    def is_first(self) -> bool:
+        """Return whether this is rank 0, which alone writes."""
+        return self.coordinator.rank == 0
 
-        Raises:
-            BadSampleError, FloatingPointError: on every rank alike, with the last checkpoint written to its end.
-        """
-        for _ in self.validations():
-            pass
+    @property
+    def is_scored_async(self) -> bool:
+        """Return whether tasks beside training validate, and not the ranks."""
+        return self.run.validation.where == "beside"
 
-    def validations(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Train to the end, or until the run is to stop; yield step and scores after every validation here.
+    def train(self) -> Iterator[Validation]:
+        """Train to the end, or until a stop is requested; yield after every validation by the ranks.
 
         The checkpoint of a yielded step is under way; ``saver.writer.wait`` waits until it counts.
 
         Raises:
-            BadSampleError, FloatingPointError: as ``train`` does.
+            BadSampleError, FloatingPointError: on every rank alike, with the last checkpoint written to its end.
+            Preempted: a node is about to be taken away; on every rank alike, with the state on disk.
         """
         try:
-            yield from self._validations()
+            if validation := self._validate_resumed():
+                yield validation
+            for result in self._steps():
+                self.coordinator.heartbeat(result.step)
+                self.saver.writer.check()
+                is_preempted = result.flags.check_preemption and self.context.is_preempted()
+                is_due, is_urgent = self._is_due(result.step), result.flags.checkpoint or is_preempted
+                is_validated = is_due and not is_urgent and not self.is_scored_async
+                metrics = self.validator.score(self.state.model) if is_validated else {}
+                self.reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
+                if is_due or is_urgent:
+                    self._save(metrics, awaits_score=is_due and self.is_scored_async)
+                if metrics:
+                    yield Validation(result.step, metrics)
+                if is_preempted:
+                    self.saver.writer.wait()
+                    raise Preempted
+            self._end()
         except (BadSampleError, FloatingPointError):
             self.saver.writer.wait()
-            _meet()
+            wait_for_all()
             raise
 
-    def _validations(self) -> Iterator[tuple[int, dict[str, float]]]:
-        yield from self._score_where_it_stopped()
-        for result in self._results():
-            self.link.step = result.step
-            self.link.get_on()
-            self.saver.writer.check()
-            is_due = self._is_due(result.step)
-            leaves = result.flags.look and self._surroundings.is_preempted()
-            at_once = result.flags.checkpoint or leaves
-            is_validated = is_due and not at_once and not self.is_scored_beside
-            metrics = self._validator.score(self.state.model) if is_validated else {}
-            self._reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
-            if is_due or at_once:
-                self._save(metrics, awaits_score=is_due and self.is_scored_beside)
-            if metrics:
-                yield result.step, metrics
-            if leaves:
-                self._make_room()
-            if result.flags.stop:
-                break
+    def _end(self) -> None:
         self.saver.writer.wait()
-        self._reporter.end(stall_seconds=self.saver.writer.stall_seconds)
+        self.reporter.end(stall_seconds=self.saver.writer.stall_seconds)
         logger.info("ends")
-        if self.rank == 0:
-            self.link.note_stopped()
+        if self.is_first:
+            self.coordinator.end_training()
 
     def _is_due(self, step: int) -> bool:
         return step % self.checkpoint_every == 0 or step == self.num_steps
 
-    def _score_where_it_stopped(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Validate a checkpoint that was written in haste at a step where a validation was due."""
+    def _validate_resumed(self) -> Validation | None:
+        """Validate the checkpoint of this start if it was written in haste at a step where a validation was due."""
         checkpoint = self.attempt.checkpoint
         if not checkpoint or not self._is_due(checkpoint.step) or VALIDATION_LOSS in checkpoint.metrics:
-            return
-        if self.is_scored_beside:
-            self._announce_again(checkpoint.step)
-            return
-        metrics = self._validator.score(self.state.model)
-        if self.rank == 0:
-            self.link.add_score(checkpoint.step, metrics)
-        yield checkpoint.step, metrics
+            return None
+        if self.is_scored_async:
+            self._score_committed(checkpoint.step)
+            return None
+        metrics = self.validator.score(self.state.model)
+        if self.is_first:
+            self.coordinator.add_score(checkpoint.step, metrics)
+        return Validation(checkpoint.step, metrics)
 
-    def _announce_again(self, step: int) -> None:
-        """Have a checkpoint scored that counts already."""
+    def _score_committed(self, step: int) -> None:
+        """Have a checkpoint scored beside training that counts already."""
         committed: Future[None] | None = None
-        if self.rank == 0:
-            self.link.await_score(step)
+        if self.is_first:
+            self.coordinator.await_score(step)
             committed = Future()
             committed.set_result(None)
-        self._surroundings.score_async(step, committed)
+        self.context.score_async(step, committed)
 
-    def _results(self) -> Iterator[StepResult]:
-        """Train, yielding after every step."""
+    def _steps(self) -> Iterator[StepResult]:
+        """Return the generator that takes a step whenever it is asked for the next result."""
         batches = training_batches(
             self.shard_set,
             self.run.train_split,
             model=self.run.model,
             config=self.run.training,
-            ranks=(self.rank, self.world_size),
+            ranks=(self.coordinator.rank, self.context.world_size),
             steps=range(self.state.step, self.num_steps),
             num_loader_processes=self.run.cluster.num_loader_processes,
         )
+        if self.run.storage.ledger:
+            batches = record_samples(batches, self._open_ledger(), first_step=self.state.step + 1)
         return train(
             self.state,
             self.replica,
-            self._noted(batches) if self.run.storage.ledger else batches,
+            batches,
             optimizer_config=self.run.optimizer,
             config=self.run.training,
             num_steps=self.num_steps,
-            device=self.device,
-            ask=self._wishes,
+            device=self.context.device,
+            flags=self._flags,
         )
 
-    def _noted(self, batches: Iterable[Sequence[CaptionBatch]]) -> Iterator[Sequence[CaptionBatch]]:
-        ledger = Ledger(
-            self.run.folder / "ledger", attempt=self.attempt.number, rank=self.rank, resumed_at=self.state.step
+    def _open_ledger(self) -> SampleLedger:
+        return SampleLedger(
+            self.run.folder / "ledger",
+            attempt=self.attempt.number,
+            rank=self.coordinator.rank,
+            resumed_at=self.state.step,
         )
-        return noted(batches, ledger, first_step=self.state.step + 1)
 
-    def _wishes(self) -> Flags:
-        """Ask all ranks for what the coordinator wants, and now and then to look whether a node is about to go."""
-        if self.rank != 0:
+    def _flags(self) -> Flags:
+        """Return the requests of the coordinator, and now and then that to ask whether a node is taken away."""
+        if not self.is_first:
             return Flags()
-        wishes = self.link.wishes()
-        now = time.monotonic()
-        if now - self._looked_at < _LOOK_EVERY_SECONDS:
-            return wishes
-        self._looked_at = now
-        return wishes._replace(look=True)
-
-    def _make_room(self) -> None:
-        """End this attempt with its state on disk, because a node is about to go."""
-        self.saver.writer.wait()
-        if self.rank == 0:
-            self.link.leave("preemption")
-        _meet()
-        raise Preempted
+        flags, now = self.coordinator.requests(), time.monotonic()
+        if now - self._preemption_checked_at < _CHECK_PREEMPTION_SECONDS:
+            return flags
+        self._preemption_checked_at = now
+        return flags._replace(check_preemption=True)
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
         logger.info("checkpoint%s", "".join(f", {name} {value:.4f}" for name, value in metrics.items()))
-        committed = self._write(metrics, awaits_score=awaits_score) if self.rank == 0 else None
+        committed = self._write(metrics, awaits_score=awaits_score) if self.is_first else None
         if awaits_score:
-            self._surroundings.score_async(self.state.step, committed)
+            self.context.score_async(self.state.step, committed)
 
     def _write(self, metrics: dict[str, float], *, awaits_score: bool) -> Future[None]:
         description = CheckpointDescription(
@@ -235,13 +230,62 @@ class Rank:
             model=self.run.model,
             vocabulary_digest=self.shard_set.vocabulary.digest,
             max_caption_words=self.run.training.max_caption_words,
-            lineage=self.task.lineage,
+            lineage=self.config.lineage,
             metrics=metrics,
         )
         return self.saver.save(self.state, description, awaits_score=awaits_score)
 
 
-def _meet() -> None:
+def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context: RankContext) -> Rank:
+    """Begin or join an attempt with all ranks, and build the model, from the latest checkpoint if there is one.
+
+    Every rank must call it. It sets the number of threads of this process.
+
+    Args:
+        config: configuration of every rank.
+        coordinator: decides what counts.
+        context: where this rank trains.
+    """
+    run, ranks = config.run, (coordinator.rank, context.world_size)
+    torch.set_num_threads(run.cluster.cpus_per_worker)
+    store = store_of(run.folder, run.storage.checkpoints)
+    with tempfile.TemporaryDirectory(prefix="resume-") as scratch:
+        attempt, fetched = begin_attempt(
+            coordinator, store, Path(scratch), world_size=context.world_size, device=context.device
+        )
+        coordinator.join_attempt(attempt)
+        shard_set = ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
+        if attempt.checkpoint and not fetched:
+            fetched = FetchedCheckpoint(store.fetch(attempt.checkpoint.name, Path(scratch)))
+        state, replica = build_state(run, shard_set, fetched, device=context.device)
+    num_samples = shard_set.manifest.splits[run.train_split]
+    rank = Rank(
+        config=config,
+        context=context,
+        coordinator=coordinator,
+        attempt=attempt,
+        shard_set=shard_set,
+        num_steps=num_training_steps(run.training, num_samples),
+        checkpoint_every=run.training.checkpoint_every_steps or max(1, round(num_samples / run.training.batch_size)),
+        state=state,
+        replica=replica,
+        saver=CheckpointSaver(
+            store, coordinator, attempt.number, shard_set.vocabulary, config.config_text, BackgroundWriter()
+        ),
+        reporter=StepReporter(run, coordinator, num_samples=num_samples),
+        validator=Validator(
+            run=run,
+            shard_set=shard_set,
+            ranks=ranks,
+            device=context.device,
+            heartbeat=lambda: coordinator.heartbeat(state.step),
+        ),
+    )
+    logger.info("begins attempt %d, one of %d ranks, on %s", attempt.number, context.world_size, context.device)
+    return rank
+
+
+def wait_for_all() -> None:
     """Wait for all ranks: the first one that raises ends the group, and with it what rank 0 writes."""
     if dist.is_initialized():
         dist.barrier()

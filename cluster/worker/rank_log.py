@@ -1,4 +1,4 @@
-"""The log of a rank: lines on standard error that say of which run, rank and step they are."""
+"""Log of a rank: lines on standard error, each with its run, rank and step."""
 
 import logging
 import sys
@@ -27,8 +27,8 @@ def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
 
     Args:
         run: name of the run.
-        rank: of this process.
-        step: tells the number of steps done.
+        rank: number of this process in its group.
+        step: returns the number of steps done.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Stamp(run, rank, step))

@@ -1,51 +1,50 @@
-"""What a rank tells of every step: metrics for the journal and Prometheus, and samples that were left out."""
+"""Reporter of a rank's steps: metrics for the journal and Prometheus, and samples that were left out."""
 
 from captioning.training.bad_samples import describe
 from captioning.training.loop import StepResult
 from cluster.config import TrainRun
-from cluster.coordination.client import CoordinatorClient
-from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.interface import CoordinatorInterface
 from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
 from cluster.worker.prometheus import MetricsExport
 
 
 class StepReporter:
-    """Reports the steps of a rank, of which the coordinator hears from rank 0 alone, and never is waited for.
+    """Reports the steps of a rank: to Prometheus from every rank, to the coordinator from rank 0, without waiting.
 
     Args:
-        run: that trains.
-        link: to the coordinator, or of a single rank.
-        num_samples: of the training split.
+        run: run that trains.
+        coordinator: takes the rows and events.
+        num_samples: size of the training split.
     """
 
-    def __init__(self, run: TrainRun, link: CoordinatorClient | LocalCoordinator, *, num_samples: int) -> None:
-        self._run, self._link = run, link
+    def __init__(self, run: TrainRun, coordinator: CoordinatorInterface, *, num_samples: int) -> None:
+        self._run, self._coordinator = run, coordinator
         self._num_epochs_a_step = run.training.batch_size / num_samples
-        self._export = MetricsExport(run.name, link.rank)
+        self._export = MetricsExport(run.name, coordinator.rank)
 
     def report(self, result: StepResult, scores: dict[str, float], *, stall_seconds: float) -> None:
-        """Tell of a step.
+        """Report a step.
 
         Args:
-            result: of the step.
-            scores: of the validation after it; none without one.
-            stall_seconds: that training has waited for checkpoints so far.
+            result: result of the step.
+            scores: scores of the validation after it; none without one.
+            stall_seconds: time that training has waited for checkpoints so far.
         """
-        if self._link.rank == 0:
-            self._tell_of_bad(result)
-            self._link.add_row(result.step, self._metrics(result, stall_seconds) | scores)
-        self._export.note(result, stall_seconds=stall_seconds)
+        if self._coordinator.rank == 0:
+            self._describe_bad(result)
+            self._coordinator.add_row(result.step, self._metrics(result, stall_seconds) | scores)
+        self._export.record(result, stall_seconds=stall_seconds)
 
     def end(self, *, stall_seconds: float) -> None:
-        """Tell Prometheus of the last steps."""
+        """Report the last steps to Prometheus."""
         self._export.end(stall_seconds=stall_seconds)
 
-    def _tell_of_bad(self, result: StepResult) -> None:
+    def _describe_bad(self, result: StepResult) -> None:
         """Describe samples that were left out."""
         if result.bad:
             path = bad_batch_path(self._run.folder, result.step)
             write_bad_batch(path, result.step, result.bad, {})
-            self._link.tell(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
+            self._coordinator.log_event(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
 
     def _metrics(self, result: StepResult, stall_seconds: float) -> dict[str, float]:
         return {

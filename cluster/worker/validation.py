@@ -1,4 +1,4 @@
-"""Scores of the validation split, which all ranks compute together while training pauses."""
+"""Validation by the ranks: scores of the validation split, computed together while training pauses."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Validator:
     ranks: tuple[int, int]
     """Number of this rank, and how many there are."""
     device: torch.device
-    """Of the model."""
-    get_on: Callable[[], None]
+    """Device of the model."""
+    heartbeat: Callable[[], None]
     """Called with every batch."""
 
     def score(self, model: CaptionModel) -> dict[str, float]:
@@ -59,7 +59,7 @@ class Validator:
             num_loader_processes=self.run.cluster.num_loader_processes,
         )
         for batch in batches:
-            self.get_on()
+            self.heartbeat()
             yield batch
 
 
@@ -71,10 +71,10 @@ def caption_scores(
 
     Args:
         model: the bare model.
-        batches: of this rank's share.
-        shard_set: that they are of.
+        batches: batches of this rank's share.
+        shard_set: shard set that they are read from.
         run: names the split, and how captions are searched.
-        device: of the model.
+        device: device of the model.
     """
     was_training = model.training
     model.eval()

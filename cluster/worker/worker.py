@@ -1,4 +1,4 @@
-"""What Ray Train runs on every rank."""
+"""Entry point of a worker: the function that Ray Train runs on every rank."""
 
 import ray.train
 import ray.train.torch
@@ -7,38 +7,46 @@ from captioning.training.bad_samples import BadSampleError
 from cluster.coordination.client import CoordinatorClient
 from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
 from cluster.worker.async_validation import score_async
-from cluster.worker.rank import Preempted, Rank, RankContext, WorkerConfig
+from cluster.worker.rank import Preempted, RankContext, WorkerConfig, start_rank, wait_for_all
 from cluster.worker.rank_log import log_of_rank
 
 
 def train_worker(loop_config: dict[str, WorkerConfig]) -> None:
     """Train this rank's share of every batch, from the last checkpoint that counts to the end."""
-    task, context = loop_config["task"], ray.train.get_context()
-    rank = context.get_world_rank()
-    context = RankContext(
-        world_size=context.get_world_size(),
+    config, context = loop_config["config"], _rank_context()
+    rank = ray.train.get_context().get_world_rank()
+    coordinator = CoordinatorClient(config.coordinator, rank, batch_size=config.run.training.batch_size)
+    with log_of_rank(config.run.name, rank, lambda: coordinator.step):
+        try:
+            for _ in start_rank(config, coordinator, context).train():
+                pass
+        except Preempted:
+            if rank == 0:
+                coordinator.report_preemption()
+            wait_for_all()
+            raise
+        except Exception as error:
+            _report(error, coordinator, config)
+            raise
+        finally:
+            coordinator.close()
+
+
+def _rank_context() -> RankContext:
+    return RankContext(
+        world_size=ray.train.get_context().get_world_size(),
         device=ray.train.torch.get_device(),
         is_preempted=lambda: ray.train.get_preemption_info() is not None,
         score_async=score_async,
     )
-    link = CoordinatorClient(task.coordinator, rank, batch_size=task.run.training.batch_size)
-    with log_of_rank(task.run.name, rank, lambda: link.step):
-        _train(task, link, context)
 
 
-def _train(task: WorkerConfig, link: CoordinatorClient, context: RankContext) -> None:
-    try:
-        Rank(task, link, context).train()
-    except Preempted:
-        raise
-    except BadSampleError as error:
-        path = bad_batch_path(task.run.folder, error.step)
-        if link.rank == 0:
+def _report(error: Exception, coordinator: CoordinatorClient, config: WorkerConfig) -> None:
+    """Report a failure of this rank, with the bad samples that caused it if there are any."""
+    if isinstance(error, BadSampleError):
+        path = bad_batch_path(config.run.folder, error.step)
+        if coordinator.rank == 0:
             write_bad_batch(path, error.step, error.bad, error.losses)
-        link.fail(error, is_agreed=True, hint=f"; the whole batch is described in {path}")
-        raise
-    except Exception as error:
-        link.fail(error, is_agreed=isinstance(error, FloatingPointError))
-        raise
-    finally:
-        link.end()
+        coordinator.report_failure(error, is_agreed=True, hint=f"; the whole batch is described in {path}")
+    else:
+        coordinator.report_failure(error, is_agreed=isinstance(error, FloatingPointError))

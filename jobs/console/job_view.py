@@ -77,7 +77,8 @@ def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
         yield "speed", f"{progress['images_per_second']:.0f} images/s"
         if progress.get("data_wait_share") is not None:
             yield "data wait", f"{progress['data_wait_share']:.0%} of the step"
-        yield "restarts", f"{progress['num_restarts']}"
+        redone = progress.get("num_steps_redone")
+        yield "restarts", f"{progress['num_restarts']}" + (f" ({redone} steps redone)" if redone else "")
     if progress.get("ranks"):
         hosts = {place["host"] for place in progress["ranks"]}
         yield "workers", f"{len(progress['ranks'])} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cluster.job_progress import ProgressTeller
+from cluster.job_progress import ProgressWriter
 from cluster.search.space.config import SearchConfig
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ class Lines:
     def __init__(self, search: SearchConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._search, self._clock = search, clock
         self._last, self._shown = -_LINE_EVERY_SECONDS, ""
-        self._teller = ProgressTeller({"kind": "search"}, clock=clock)
+        self._writer = ProgressWriter({"kind": "search"}, clock=clock)
 
     def show(self, progress: "SearchProgress") -> None:
         """Log how far the trials are, and which is the best."""
         best = progress.best
         score = best.best(self._search.mode) if best else None
         shown = f"; best {score:.4f} by {best.name}" if best and score is not None else ""
-        self._teller.tell(
+        self._writer.write(
             {
                 "num_trials_done": sum(trial.has_ended for trial in progress.trials),
                 "num_trials": progress.num_trials,

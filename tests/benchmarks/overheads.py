@@ -39,7 +39,7 @@ from cluster.runs.record import store_of
 from cluster.tracking.client import tracking_uri
 from cluster.training.driver import start_coordinator
 from cluster.training.start import start_record
-from cluster.worker.checkpointing import BackgroundWriter, Saver
+from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from shards.images import ImageSpec
 from shards.synthetic.scenes import write_drawn
 
@@ -144,10 +144,12 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> di
     coordinator = start_coordinator(
         run.folder, CoordinatorSettings(tracking_uri=tracking_uri(run.tracking, run.storage))
     )
-    link = CoordinatorClient(coordinator, 0, batch_size=settings.batch_size)
-    attempt = link.begin([WorkerInfo(0, "none", "here", 0, "")])
-    link.start(attempt.number)
-    saver = Saver(store_of(run.folder, None), link, attempt.number, shard_set.vocabulary, "{}", BackgroundWriter())
+    client = CoordinatorClient(coordinator, 0, batch_size=settings.batch_size)
+    attempt = client.begin_attempt([WorkerInfo(0, "none", "here", 0, "")])
+    client.join_attempt(attempt)
+    saver = CheckpointSaver(
+        store_of(run.folder, None), client, attempt.number, shard_set.vocabulary, "{}", BackgroundWriter()
+    )
 
     def save(state: TrainingState) -> None:
         saver.save(
@@ -160,8 +162,8 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> di
             ),
         )
 
-    found = measure(run, shard_set, settings, log=link.add_row, save=save, finish=saver.writer.wait)
-    link.end()
+    found = measure(run, shard_set, settings, log=client.add_row, save=save, finish=saver.writer.wait)
+    client.close()
     return found
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from cluster.runs.sample_ledger import read_ledger
+from cluster.runs.sample_ledger import read_sample_ledger
 from tests.faults.strikes import KINDS, Event, Scene, Strike
 from tests.support.local_cluster import LocalCluster
 from tests.support.tracker_process import Tracker
@@ -137,11 +137,11 @@ def _assert_gets_on(run: TrainingRun, strikes: list[Strike]) -> None:
 
 
 def _outcomes(run: TrainingRun, strikes: list[Strike]) -> list[Outcome]:
-    account = read_ledger(run.folder / "ledger")
+    trained = read_sample_ledger(run.folder / "ledger")
     outcomes = []
     for number, strike in enumerate(strikes):
         is_first = all(one.attempt != strike.attempt or one.kind in _NEEDS_NO_ATTEMPT for one in strikes[:number])
-        redone = account.steps_redone.get(strike.attempt, 0) if is_first else 0
+        redone = trained.steps_redone.get(strike.attempt, 0) if is_first else 0
         if strike.kind in _NEEDS_NO_ATTEMPT:
             outcomes.append(Outcome(strike, 0, None))
             continue

@@ -16,7 +16,7 @@ from cluster.resources.session import cluster_session
 from cluster.runs.record import RunRecord, load_record, store_of
 from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
 from cluster.training.driver import start_coordinator
-from cluster.worker.checkpointing import BackgroundWriter, Saver
+from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from tests.support.local_cluster import wait_until
 from tests.support.tiny_models import MODEL, VOCABULARY, training_state
 
@@ -59,16 +59,18 @@ def begin(coordinator, folder):
     """Return a function that begins an attempt, and returns what writes its checkpoints."""
 
     def start():
-        link = CoordinatorClient(coordinator, 0, batch_size=1)
-        attempt = link.begin([])
-        link.start(attempt.number)
-        started.append(link)
-        return Saver(store_of(folder, None), link, attempt.number, VOCABULARY, "name: r\n", BackgroundWriter())
+        client = CoordinatorClient(coordinator, 0, batch_size=1)
+        attempt = client.begin_attempt([])
+        client.join_attempt(attempt)
+        started.append(client)
+        return CheckpointSaver(
+            store_of(folder, None), client, attempt.number, VOCABULARY, "name: r\n", BackgroundWriter()
+        )
 
     started = []
     yield start
-    for link in started:
-        link.end()
+    for client in started:
+        client.close()
 
 
 def save(saver, step):
@@ -85,7 +87,7 @@ def save(saver, step):
 def replaced(begin, monkeypatch):
     """Return the writers of an attempt that was replaced, and of the one that replaced it."""
     # The thread that would end this process, as soon as it heard of the other attempt, is the next fixture's matter.
-    monkeypatch.setattr(CoordinatorClient, "_give_up", lambda link, why: None)
+    monkeypatch.setattr(CoordinatorClient, "_exit", lambda client, why: None)
     return begin(), begin()
 
 
@@ -109,14 +111,14 @@ def test_what_a_replaced_attempt_wrote_is_removed_at_the_next_commit(replaced, f
 
 
 def test_rows_of_a_replaced_attempt_are_dropped(replaced, coordinator):
-    replaced[0].link.add_row(3, {"loss": 1.0})
-    replaced[0].link.end()
+    replaced[0].coordinator.add_row(3, {"loss": 1.0})
+    replaced[0].coordinator.close()
     assert ray.get(coordinator.progress.remote()).row is None
 
 
 def test_a_worker_that_wakes_up_after_it_was_replaced_ends_itself(coordinator, begin):
     worker = ray.remote(num_cpus=0)(CoordinatorClient).remote(coordinator, 0, batch_size=1)
-    ray.get(worker.start.remote(ray.get(worker.begin.remote([])).number))
+    ray.get(worker.join_attempt.remote(ray.get(worker.begin_attempt.remote([]))))
     process = psutil.Process(ray.get(worker.__ray_call__.remote(lambda _: os.getpid())))
     process.send_signal(signal.SIGSTOP)
     begin()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.runs.record import local_checkpoint
-from cluster.runs.sample_ledger import Account, read_ledger
+from cluster.runs.sample_ledger import TrainedSamples, audit_samples, read_sample_ledger
 from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
@@ -52,20 +52,20 @@ def assert_unharmed(
 
 
 def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_samples: int, num_steps: int) -> str:
-    ours, theirs = (read_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
+    ours, theirs = (read_sample_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
     assert sorted(theirs.batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
     assert num_lost(ours, theirs) == 0, f"{num_lost(ours, theirs)} samples were lost"
     others = [step for step, keys in theirs.batches.items() if ours.batches[step] != keys]
     assert ours.batches.keys() == theirs.batches.keys(), "steps were trained that are none"
     assert not others, f"steps {others[:5]} trained on other samples"
-    num_epochs = sum(map(len, ours.batches.values())) // num_samples
-    for epoch in range(num_epochs):
-        times = set(ours.samples_of_epoch(epoch, num_samples).values())
-        assert times == {1}, f"samples of epoch {epoch} came {sorted(times)} times"
-    return f"each of {num_samples} samples once in each of {num_epochs} epochs, the same batches in {num_steps} steps"
+    found = audit_samples(disturbed.folder)
+    assert found.is_exact, str(found)
+    assert (found.num_samples, found.num_steps) == (num_samples, num_steps), str(found)
+    once = f"each of {num_samples} samples once in each of {found.num_epochs} epochs"
+    return f"{once}, the same batches in {num_steps} steps"
 
 
-def num_lost(ours: Account, theirs: Account) -> int:
+def num_lost(ours: TrainedSamples, theirs: TrainedSamples) -> int:
     """Return the number of samples of the undisturbed run's steps that ours lack."""
     return sum((Counter(keys) - Counter(ours.batches.get(step, []))).total() for step, keys in theirs.batches.items())
 

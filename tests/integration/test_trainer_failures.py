@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.config import ClusterConfig, ValidationConfig
-from cluster.runs.record import CIDER_D, VALIDATION_LOSS, load_record
+from cluster.runs.record import VALIDATION_LOSS, load_record
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
 from shards.manifest import load_manifest
 from tests.support.short_runs import NUM_STEPS, short_run
+
+CIDER_D = "validation_cider_d"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 

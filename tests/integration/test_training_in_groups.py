@@ -29,12 +29,12 @@ def validated(rank=0, world_size=1, *, num_samples=5):
 
 def asked(rank, world_size):
     """Let the last process ask for a checkpoint in the first step, and the first one to stop in the second."""
-    state, wishes = (
+    state, requests = (
         tiny_models.training_state(),
         iter([Flags(checkpoint=rank == world_size - 1), Flags(stop=rank == 0)]),
     )
     batches = tiny_models.batches(range(NUM_STEPS), rank=rank, world_size=world_size)
-    results = steps_of(state, batches, replica=replicate(state.model, CPU), ask=lambda: next(wishes))
+    results = steps_of(state, batches, replica=replicate(state.model, CPU), flags=lambda: next(requests))
     return [tuple(result.flags) for result in results]
 
 

@@ -1,9 +1,10 @@
 """A home folder that release 0.1 left behind, with the shard set that its runs were trained on.
 
-``release_0_1.tar.xz`` was made by that release in a folder /tmp/fx, from 40 synthetic scenes and an encoder whose weights
-take a few values, so that it is small. It holds, below ``home``: run ``half`` of 160 steps, whose driver was killed after
-the checkpoint at step 20; run ``whole`` of 12 steps; search ``half-search``, killed when three of its four trials had
-stopped once; and versions 1 (the champion) and 2 (the challenger) of ``captioner``, both of run ``whole``.
+``release_0_1.tar.xz`` was made by that release in a folder /tmp/fx, from 40 synthetic scenes and an encoder whose
+weights take a few values, so that it is small. It holds, below ``home``: run ``half`` of 160 steps, whose driver was
+killed after the checkpoint at step 20; run ``whole`` of 12 steps; search ``half-search``, killed when three of its
+four trials had stopped once; and versions 1 (the champion) and 2 (the challenger) of ``captioner``, both of run
+``whole``.
 """
 
 import sqlite3

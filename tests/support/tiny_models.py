@@ -102,7 +102,7 @@ def classifier_of(name, **options):
     return classifier
 
 
-def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, ask=Flags):
+def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINING, optimizer=OPTIMIZER, flags=Flags):
     return train(
         state,
         replica or state.model,
@@ -111,7 +111,7 @@ def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINI
         config=config,
         num_steps=num_steps,
         device=CPU,
-        ask=ask,
+        flags=flags,
     )
 
 

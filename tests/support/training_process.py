@@ -117,7 +117,7 @@ class TrainingRun:
         at = progress.row.timestamp_ms / 1000
         if self._ticks and self._ticks[-1].at == at:  # an attempt that has begun has not taken the latest step
             return self._ticks[-1]
-        tick = Tick(at, progress.row.step, progress.attempt, len(progress.places))
+        tick = Tick(at, progress.row.step, progress.attempt, len(progress.workers))
         self._ticks.append(tick)
         return tick
 

@@ -52,8 +52,9 @@ def test_a_finished_run_takes_no_step():
     assert list(steps_of(state, tiny_models.batches(range(9)), num_steps=2)) == []
 
 
-def test_a_wish_to_stop_ends_training_after_its_step():
-    results = list(steps_of(tiny_models.training_state(), tiny_models.batches(range(9)), ask=lambda: Flags(stop=True)))
+def test_a_request_to_stop_ends_training_after_its_step():
+    batches = tiny_models.batches(range(9))
+    results = list(steps_of(tiny_models.training_state(), batches, flags=lambda: Flags(stop=True)))
     assert [(result.step, result.flags) for result in results] == [(1, Flags(checkpoint=False, stop=True))]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.coordination.coordinator import Coordinator
-from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
+from cluster.coordination.messages import CoordinatorSettings, WorkerInfo, WorkersStarting
 from cluster.coordination.restart_policy import Failure
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
@@ -89,13 +89,13 @@ def test_a_replaced_attempt_commits_nothing(coordinator, folder):
 def test_a_replaced_attempt_journals_nothing(coordinator, folder):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()
-    coordinator.beat(old, 0, 1, [row(1)])
+    coordinator.heartbeat(old, 0, 1, [row(1)])
     assert coordinator.progress().row is None
 
 
 def test_the_journal_is_on_disk_before_a_checkpoint_counts(coordinator, folder):
     attempt = coordinator.begin_attempt().number
-    coordinator.beat(attempt, 0, 1, [row(1)])
+    coordinator.heartbeat(attempt, 0, 1, [row(1)])
     coordinator.commit(attempt, 1, metrics(1.0))
     assert Journal(folder / "journal").last_step == 1
 
@@ -104,7 +104,7 @@ def test_a_finished_run_has_every_row_in_the_tracker(folder, storage, client):
     coordinator = Coordinator(folder, settings(storage))
     attempt = coordinator.begin_attempt().number
     for step in range(1, 4):
-        coordinator.beat(attempt, 0, step, [row(step)])
+        coordinator.heartbeat(attempt, 0, step, [row(step)])
     assert coordinator.finish("FINISHED")
     status = client.get_run(load_record(folder).mlflow_run_id).info.status
     assert (tracked_steps(client, folder), status, load_record(folder).is_finished) == ([1, 2, 3], "FINISHED", True)
@@ -115,7 +115,7 @@ def test_steps_that_are_computed_again_are_tracked_once(folder, storage, client)
         coordinator = Coordinator(folder, settings(storage))
         attempt = coordinator.begin_attempt().number
         for step in range(1, 4):
-            coordinator.beat(attempt, 0, step, [row(step)])
+            coordinator.heartbeat(attempt, 0, step, [row(step)])
         coordinator.finish("KILLED")
     assert tracked_steps(client, folder) == [1, 2, 3]
 
@@ -125,7 +125,7 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
     monkeypatch.setitem(shipping._LAST_SECONDS, "FINISHED", 0.1)
     coordinator = Coordinator(folder, settings(storage, tracking_uri="http://127.0.0.1:9"))
     attempt = coordinator.begin_attempt().number
-    coordinator.beat(attempt, 0, 1, [row(1)])
+    coordinator.heartbeat(attempt, 0, 1, [row(1)])
     was_tracked = coordinator.finish("FINISHED")
     # What still tries to reach the tracker would go on into other tests.
     eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
@@ -136,46 +136,46 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
 def test_steps_that_are_computed_again_are_counted(coordinator):
     for _ in range(2):
         attempt = coordinator.begin_attempt().number
-        coordinator.beat(attempt, 0, 1, [row(1), row(2)])
+        coordinator.heartbeat(attempt, 0, 1, [row(1), row(2)])
     assert coordinator.progress().num_steps_redone == 2
 
 
-def test_a_replaced_rank_is_told_to_leave(coordinator):
+def test_a_replaced_rank_is_requested_to_exit(coordinator):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()
-    assert coordinator.beat(old, 0, 1).order == "leave"
+    assert coordinator.heartbeat(old, 0, 1).request == "exit"
 
 
-def test_a_wish_has_a_number_of_its_own(coordinator):
+def test_a_request_has_a_number_of_its_own(coordinator):
     attempt = coordinator.begin_attempt().number
-    before = coordinator.beat(attempt, 0, 1)
-    coordinator.ask("stop")
-    assert (before, coordinator.beat(attempt, 0, 2)) == (("go on", 0), ("stop", 1))
+    before = coordinator.heartbeat(attempt, 0, 1)
+    coordinator.request("stop")
+    assert (before, coordinator.heartbeat(attempt, 0, 2)) == (("none", 0), ("stop", 1))
 
 
 def test_a_failure_that_all_ranks_share_ends_the_run_at_once(coordinator):
     attempt = coordinator.begin_attempt().number
-    coordinator.fail(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
-    assert coordinator.progress().verdict.why == "every worker failed alike"
+    coordinator.report_failure(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
+    assert coordinator.progress().final_failure.why == "every worker failed alike"
 
 
-def test_after_a_verdict_no_attempt_begins(coordinator):
+def test_after_a_final_failure_no_attempt_begins(coordinator):
     attempt = coordinator.begin_attempt().number
-    coordinator.fail(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
+    coordinator.report_failure(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
     with pytest.raises(PermissionError, match="the run is over; there is no further attempt"):
         coordinator.begin_attempt()
 
 
-def test_a_resize_wants_a_checkpoint_and_has_room_after_it(coordinator):
+def test_a_resize_requests_a_checkpoint_and_may_begin_after_it(coordinator):
     attempt = coordinator.begin_attempt().number
-    before = coordinator.make_room(3)
-    asked, had_room = coordinator.beat(attempt, 0, 1).order, coordinator.has_room(before)
+    before = coordinator.request_resize(3)
+    requested, was_ready = coordinator.heartbeat(attempt, 0, 1).request, coordinator.may_resize(before)
     coordinator.commit(attempt, 4, {})
-    assert (asked, had_room, coordinator.has_room(before)) == ("checkpoint", False, True)
+    assert (requested, was_ready, coordinator.may_resize(before)) == ("checkpoint", False, True)
 
 
 def test_there_is_nothing_to_save_before_the_first_group(coordinator):
-    assert coordinator.make_room(3) is None
+    assert coordinator.request_resize(3) is None
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(folder, storage):
@@ -204,9 +204,9 @@ def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, clien
 def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     killed = []
     coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)
-    place = WorkerInfo(1, "n", "host", 2**22 + 1, "")
-    coordinator.begin_attempt([place])
-    eventually(lambda: killed == [place])
+    worker = WorkerInfo(1, "n", "host", 2**22 + 1, "")
+    coordinator.begin_attempt([worker])
+    eventually(lambda: killed == [worker])
     events = coordinator.progress().events
     coordinator.finish("FAILED")
     assert any(
@@ -218,8 +218,7 @@ def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
     ended = []
     given = settings(storage, start_seconds=0.1)
     coordinator = Coordinator(folder, given, end_controller=ended.append)
-    coordinator.attach("controller")
-    coordinator.expect_group(2)
+    coordinator.notify(WorkersStarting(2, "controller"))
     eventually(lambda: ended == ["controller"])
     coordinator.finish("FAILED")
 

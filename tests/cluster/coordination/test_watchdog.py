@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from cluster.config import ClusterConfig
-from cluster.coordination.client import CoordinatorClient, here
-from cluster.coordination.watchdog import Watch, _kill, kill_ranks
+from cluster.coordination.client import CoordinatorClient, this_worker
+from cluster.coordination.watchdog import Watchdog, _kill, kill_ranks
 from cluster.resources.session import cluster_session
 
 END_WITH = """
@@ -46,69 +46,69 @@ def late():
 
 
 @pytest.fixture
-def watch(clock, late):
+def watchdog(clock, late):
     # On its own the watch looks twice a second of real time; here it is asked.
-    made = Watch(
-        lambda place, seconds: None, late.append, hang_seconds=10.0, start_seconds=30.0,
-        kill=lambda places: None, clock=clock,
+    made = Watchdog(
+        lambda worker, seconds: None, late.append, hang_seconds=10.0, start_seconds=30.0,
+        kill=lambda workers: None, clock=clock,
     )  # fmt: skip
     made.begin([At(0), At(1)])
     return made
 
 
-def test_ranks_that_get_on_do_not_hang(watch, clock):
+def test_ranks_that_get_on_do_not_hang(watchdog, clock):
     for second in range(40):
         clock.now = float(second)
         for rank in range(2):
-            watch.note(rank, second)
-    assert watch.silent() is None
+            watchdog.heartbeat(rank, second)
+    assert watchdog.hung() is None
 
 
-def test_a_rank_without_a_sign_of_life_hangs(watch, clock):
+def test_a_rank_without_a_sign_of_life_hangs(watchdog, clock):
     clock.now = 9.0
-    watch.note(0, 1)
+    watchdog.heartbeat(0, 1)
     clock.now = 10.5
-    assert watch.silent() == (At(1), 10.5)
+    assert watchdog.hung() == (At(1), 10.5)
 
 
-def test_a_rank_that_lives_but_gets_no_further_hangs(watch, clock):
+def test_a_rank_that_lives_but_gets_no_further_hangs(watchdog, clock):
     clock.now = 5.0
-    watch.note(0, 7)
+    watchdog.heartbeat(0, 7)
     for second in (8.0, 16.0):
         clock.now = second
-        watch.note(0, 7)
-        watch.note(1, int(second))
-    assert watch.silent() == (At(0), 11.0)
+        watchdog.heartbeat(0, 7)
+        watchdog.heartbeat(1, int(second))
+    assert watchdog.hung() == (At(0), 11.0)
 
 
-def test_after_an_attempt_nobody_hangs(watch, clock):
+def test_after_an_attempt_nobody_hangs(watchdog, clock):
     clock.now = 99.0
-    watch.end()
-    assert watch.silent() is None
+    watchdog.end()
+    assert watchdog.hung() is None
 
 
 @pytest.mark.parametrize(("seconds", "given_up"), [(29.0, []), (31.0, [31.0])])
-def test_a_group_has_its_time_to_start(watch, clock, late, seconds, given_up):
-    watch.expect()
+def test_a_group_has_its_time_to_start(watchdog, clock, late, seconds, given_up):
+    watchdog.expect()
     clock.now = seconds
     for _ in range(2):
-        watch.end_what_does_not_start()
+        watchdog.end_what_does_not_start()
     assert late == given_up
 
 
-def test_a_group_that_has_started_is_not_given_up(watch, clock, late):
-    watch.expect()
-    watch.begin([At(0)])
+def test_a_group_that_has_started_is_not_given_up(watchdog, clock, late):
+    watchdog.expect()
+    watchdog.begin([At(0)])
     clock.now = 99.0
-    watch.end_what_does_not_start()
+    watchdog.end_what_does_not_start()
     assert late == []
 
 
-def test_the_longest_silence_is_known(watch, clock):
+def test_the_longest_silence_is_known(watchdog, clock):
     clock.now = 4.0
-    watch.note(0, 1)
+    watchdog.heartbeat(0, 1)
     clock.now = 5.0
-    assert watch.seconds_silent() == 5.0
+    assert watchdog.seconds_silent() == 5.0
 
 
 @pytest.mark.parametrize(("is_same", "lives"), [(True, False), (False, True)])
@@ -129,37 +129,42 @@ def test_a_process_whose_birth_is_unknown_is_killed_if_it_is_rays():
     assert lives
 
 
-def test_a_new_attempt_has_its_time(watch, clock):
+def test_a_new_attempt_has_its_time(watchdog, clock):
     clock.now = 99.0
-    watch.begin([At(0)])
-    assert watch.silent() is None
+    watchdog.begin([At(0)])
+    assert watchdog.hung() is None
 
 
 def test_ranks_that_live_on_are_ended_again(clock):
     killed = []
 
-    def kill(places):
-        killed.append(places)
+    def kill(workers):
+        killed.append(workers)
         raise OSError("the node does not answer")
 
-    watch = Watch(
-        lambda place, seconds: None, lambda seconds: None, hang_seconds=10.0, start_seconds=30.0, kill=kill, clock=clock
+    watchdog = Watchdog(
+        lambda worker, seconds: None,
+        lambda seconds: None,
+        hang_seconds=10.0,
+        start_seconds=30.0,
+        kill=kill,
+        clock=clock,
     )
-    watch.begin([At(0)])
+    watchdog.begin([At(0)])
     for second in (11.0, 20.0, 22.0):
         clock.now = second
-        watch.end_what_hangs()
+        watchdog.end_what_hangs()
     assert killed == [(At(0),), (At(0),)]
 
 
 @pytest.mark.cluster
 def test_a_process_that_is_stopped_is_killed_on_its_node():
     with cluster_session(ClusterConfig()):
-        rank = ray.remote(num_cpus=0)(CoordinatorClient).remote(None, 0, batch_size=1)
-        place = ray.get(rank.__ray_call__.remote(lambda _: here(0)))
-        process = psutil.Process(place.pid)
+        client = ray.remote(num_cpus=0)(CoordinatorClient).remote(None, 0, batch_size=1)
+        worker = ray.get(client.__ray_call__.remote(lambda _: this_worker(0)))
+        process = psutil.Process(worker.pid)
         process.send_signal(signal.SIGSTOP)
-        kill_ranks([place])
+        kill_ranks([worker])
         gone, _ = psutil.wait_procs([process], timeout=30)
     assert gone == [process]
 

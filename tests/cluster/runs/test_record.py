@@ -8,7 +8,6 @@ from cluster.config import ClusterConfig, StorageConfig, TrainRun
 from cluster.runs.identity import check_identity, identity_of
 from cluster.runs.pruning import remove_uncounted
 from cluster.runs.record import (
-    CIDER_D,
     VALIDATION_LOSS,
     CommittedCheckpoint,
     RunRecord,
@@ -120,8 +119,11 @@ def test_a_pinned_checkpoint_is_kept_until_it_is_scored():
 
 def test_a_score_other_than_the_loss_is_best_when_highest():
     scores = {1: 0.3, 2: 0.8, 3: 0.5}
-    many = tuple(CommittedCheckpoint(step=step, attempt=1, metrics={CIDER_D: score}) for step, score in scores.items())
-    assert record(best_by=CIDER_D, checkpoints=many).best.step == 2
+    many = tuple(
+        CommittedCheckpoint(step=step, attempt=1, metrics={"validation_cider_d": score})
+        for step, score in scores.items()
+    )
+    assert record(best_by="validation_cider_d", checkpoints=many).best.step == 2
 
 
 def test_without_a_damaged_checkpoint_the_one_before_it_is_the_latest():

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from cluster.coordination.messages import Progress
+from cluster.coordination.messages import RunProgress
 from cluster.runs.journal import Row
 from cluster.training.progress import ProgressLog
 
@@ -18,7 +18,7 @@ class Clock:
 
 
 def progress(step, events=(), attempt=1):
-    return Progress(
+    return RunProgress(
         attempt, Row(step, 0, {"epoch": step / 10, "train_loss_nats": 2.5, "images_per_second": 80.0}), list(events)
     )
 
@@ -66,13 +66,13 @@ def test_the_last_step_is_shown_at_once(log, clock, caplog):
 
 def test_events_are_shown_once_in_order(log, caplog):
     for events in (["first"], ["second"], ["second"]):  # the last one is shown again at the end
-        log.show(Progress(1, None, events, 1 if events == ["first"] else 2))
+        log.show(RunProgress(1, None, events, 1 if events == ["first"] else 2))
     assert lines(caplog) == ["first", "second"]
 
 
 def test_events_of_a_coordinator_that_began_anew_are_shown(log, caplog):
-    log.show(Progress(1, None, ["first", "second"], 2))
-    log.show(Progress(2, None, ["third"], 1))
+    log.show(RunProgress(1, None, ["first", "second"], 2))
+    log.show(RunProgress(2, None, ["third"], 1))
     assert lines(caplog) == ["first", "second", "third"]
 
 
@@ -81,3 +81,8 @@ def test_a_new_attempt_starts_a_new_estimate(log, clock, caplog):
     clock.now = 20
     log.show(progress(10, attempt=2))
     assert "left" not in lines(caplog)[-1]
+
+
+def test_steps_that_were_computed_again_are_shown(log, caplog):
+    log.show(progress(10)._replace(num_steps_redone=12))
+    assert lines(caplog)[-1].endswith("80 images/s, 12 steps redone")

@@ -37,7 +37,8 @@ def weights(outcome):
 
 def test_a_trainer_is_described_before_it_starts(run):
     wanted = replace(run, cluster=ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True))
-    trainer = build_trainer(wanted, WorkerConfig(run=wanted, coordinator=None, config_text="", lineage={}), start=4)
+    config = WorkerConfig(run=wanted, coordinator=None, config_text="", lineage={})
+    trainer = build_trainer(config, start=4)
     scaling = trainer.scaling_config
     assert (scaling.num_workers, scaling.resources_per_worker, trainer.run_config.name) == (
         3, {"CPU": 2, "GPU": 1}, "start-4",

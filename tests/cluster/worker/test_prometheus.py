@@ -60,17 +60,17 @@ def test_metrics_are_set_at_most_once_a_second(recorded):
     export = MetricsExport("r", 1, clock=lambda: now[0])
     for step in range(40):
         now[0] = step / 10
-        export.note(result(step), stall_seconds=0.0)
+        export.record(result(step), stall_seconds=0.0)
     assert recorded.num_sets == 4 * 2
 
 
 def test_what_came_between_is_in_the_mean(recorded):
     now = [0.0]
     export = MetricsExport("r", 0, clock=lambda: now[0])
-    export.note(result(1), stall_seconds=0.0)
+    export.record(result(1), stall_seconds=0.0)
     for step, seconds in ((2, 0.2), (3, 0.6)):
         now[0] += 0.6
-        export.note(result(step, seconds=seconds), stall_seconds=1.5)
+        export.record(result(step, seconds=seconds), stall_seconds=1.5)
     assert {name: round(value, 6) for (name, _), value in recorded.values.items()} == {
         "captioning_step": 3, "captioning_step_seconds": 0.4, "captioning_loss_nats": 2.0,
         "captioning_images_per_second": 25.0, "captioning_data_wait_seconds": 0.1,
@@ -79,24 +79,24 @@ def test_what_came_between_is_in_the_mean(recorded):
 
 
 def test_other_ranks_tell_of_themselves_alone(recorded):
-    MetricsExport("r", 1).note(result(1, bad=(BAD,)), stall_seconds=0.0)
+    MetricsExport("r", 1).record(result(1, bad=(BAD,)), stall_seconds=0.0)
     assert sorted(recorded.values) == [("captioning_step", "1"), ("captioning_step_seconds", "1")]
 
 
 def test_no_bad_sample_is_lost_between_two_looks(recorded):
     export = MetricsExport("r", 0, clock=lambda: 0.0)
     for step in range(3):
-        export.note(result(step, bad=(BAD,)), stall_seconds=0.0)
+        export.record(result(step, bad=(BAD,)), stall_seconds=0.0)
     export.end(stall_seconds=0.0)
     assert recorded.values["bad", "0"] == 3
 
 
 def test_without_ray_nothing_fails_and_a_step_costs_little():
     export = MetricsExport("r", 0)
-    export.note(result(1, bad=(BAD,)), stall_seconds=0.0)
+    export.record(result(1, bad=(BAD,)), stall_seconds=0.0)
     started = time.perf_counter()
     for step in range(1000):
-        export.note(result(step), stall_seconds=0.0)
+        export.record(result(step), stall_seconds=0.0)
     assert time.perf_counter() - started < 0.1
 
 

@@ -25,24 +25,24 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def link(run):
-    link = LocalCoordinator(run.folder, keep_best=1, keep_last=1)
-    yield link
-    link.end()
+def coordinator(run):
+    coordinator = LocalCoordinator(run.folder, keep_best=1, keep_last=1)
+    yield coordinator
+    coordinator.close()
 
 
 def result(step, *, bad=()):
     return StepResult(step, 2.0, 30, 8, 1.0, 0.1, Flags(), 0.1, 0.5, bad)
 
 
-def rows(run, link):
-    link.end()
+def rows(run, coordinator):
+    coordinator.close()
     return [row for _, rows in unshipped(run.folder / "journal") for row in rows]
 
 
-def test_a_step_is_journalled_with_its_metrics_and_scores(run, link):
-    StepReporter(run, link, num_samples=16).report(result(3), {VALIDATION_LOSS: 2.5}, stall_seconds=0.25)
-    (row,) = rows(run, link)
+def test_a_step_is_journalled_with_its_metrics_and_scores(run, coordinator):
+    StepReporter(run, coordinator, num_samples=16).report(result(3), {VALIDATION_LOSS: 2.5}, stall_seconds=0.25)
+    (row,) = rows(run, coordinator)
     assert (row.step, row.metrics) == (
         3,
         {
@@ -59,13 +59,13 @@ def test_a_step_is_journalled_with_its_metrics_and_scores(run, link):
     )
 
 
-def test_samples_that_are_left_out_are_described_in_a_file(run, link):
-    StepReporter(run, link, num_samples=16).report(result(3, bad=(BAD,)), {}, stall_seconds=0.0)
+def test_samples_that_are_left_out_are_described_in_a_file(run, coordinator):
+    StepReporter(run, coordinator, num_samples=16).report(result(3, bad=(BAD,)), {}, stall_seconds=0.0)
     document = json.loads((run.folder / "bad-samples" / "step-00000003.json").read_text())
     assert (document["step"], [bad["key"] for bad in document["bad"]]) == (3, ["7"])
 
 
-def test_other_ranks_than_the_first_journal_nothing(run, link):
-    link.rank = 1
-    StepReporter(run, link, num_samples=16).report(result(3, bad=(BAD,)), {}, stall_seconds=0.0)
-    assert (rows(run, link), (run.folder / "bad-samples").exists()) == ([], False)
+def test_other_ranks_than_the_first_journal_nothing(run, coordinator):
+    coordinator.rank = 1
+    StepReporter(run, coordinator, num_samples=16).report(result(3, bad=(BAD,)), {}, stall_seconds=0.0)
+    assert (rows(run, coordinator), (run.folder / "bad-samples").exists()) == ([], False)

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.coordination.messages import Progress, WorkerInfo
-from cluster.job_progress import ProgressTeller, is_progress, read_progress
+from cluster.coordination.messages import RunProgress, WorkerInfo
+from cluster.job_progress import ProgressWriter, is_progress, read_progress
 from cluster.runs.journal import Row
 from cluster.submission.job import JobState
 from cluster.training.progress import ProgressLog
@@ -13,7 +13,7 @@ from jobs.logs import LogsJob, rank_place
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
-PLACES = tuple(WorkerInfo(rank, "n" * 56, f"host-{rank}", 7, f"/logs/{rank}.err") for rank in range(2))
+WORKERS = tuple(WorkerInfo(rank, "n" * 56, f"host-{rank}", 7, f"/logs/{rank}.err") for rank in range(2))
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def told(monkeypatch, capsys):
     now = [0.0]
     about = {"run": "big", "mlflow_run_id": "abc", "tracking": "http://mlflow:5000"}
     log = ProgressLog(100, about=about, clock=lambda: now[0])
-    log.show(Progress(2, Row(1, 0, METRICS), [], places=PLACES))
+    log.show(RunProgress(2, Row(1, 0, METRICS), [], workers=WORKERS))
     now[0] = 10.0
-    log.show(Progress(2, Row(51, 0, METRICS), [], places=PLACES))
+    log.show(RunProgress(2, Row(51, 0, METRICS), [], workers=WORKERS))
     return capsys.readouterr().err.splitlines()
 
 
@@ -108,15 +108,15 @@ def test_a_job_that_has_told_nothing_is_shown_too(job):
 def test_progress_is_told_every_few_seconds_and_only_if_it_is_new(monkeypatch, capsys):
     monkeypatch.setenv("CAPTIONING_JOB", "big-1")
     now = [0.0]
-    teller = ProgressTeller({"kind": "x"}, clock=lambda: now[0])
+    writer = ProgressWriter({"kind": "x"}, clock=lambda: now[0])
     for now[0], step in ((0.0, 1), (1.0, 2), (4.0, 3), (8.0, 3)):
-        teller.tell({"step": step})
+        writer.write({"step": step})
     assert [read_progress(line)["step"] for line in capsys.readouterr().err.splitlines()] == [1, 3]
 
 
 def test_a_job_that_nobody_submitted_tells_nothing(monkeypatch, capsys):
     monkeypatch.delenv("CAPTIONING_JOB", raising=False)
-    ProgressTeller({}).tell({"step": 1}, is_last=True)
+    ProgressWriter({}).write({"step": 1}, is_last=True)
     assert capsys.readouterr().err == ""
 
 

@@ -1,0 +1,107 @@
+"""A rank that trains alone: where it resumes, how often a checkpoint is fetched and hashed for that, and its end."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from captioning.training import checkpoint_description
+from cluster.config import ClusterConfig, StorageConfig
+from cluster.coordination.local import LocalCoordinator
+from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.record import RunRecord, load_record
+from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
+from tests.support.short_runs import short_run
+
+STORES = ["folder", "memory://resume", "file"]
+FILES = ["config.yaml", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
+
+
+def rank_of(run):
+    """Return a rank that trains alone, ready to train; its coordinator is to be closed."""
+    coordinator = LocalCoordinator(run.folder, keep_best=3, keep_last=3)
+    config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={})
+    return start_rank(config, coordinator, RankContext())
+
+
+@pytest.fixture(params=STORES)
+def run(request, drawn_shards, tmp_path):
+    """Return a run of a few steps whose checkpoints lie in its folder or at a URL, trained to its first validation."""
+    location = {"folder": None, "file": (tmp_path / "bucket").as_uri()}.get(request.param, request.param)
+    run = short_run(drawn_shards, tmp_path, name=f"r-{tmp_path.name}", cluster=ClusterConfig(num_workers=1))
+    training = replace(run.training, num_epochs=0.5, checkpoint_every_steps=2)
+    run = replace(run, training=training, storage=StorageConfig(home=tmp_path, checkpoints=location))
+    run.folder.mkdir(parents=True)
+    RunRecord(name=run.name, identity={}, checkpoints_at=location).save(run.folder)
+    rank = rank_of(run)
+    next(rank.train())
+    rank.saver.writer.wait()
+    rank.coordinator.close()
+    return run
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Return the names of checkpoints that are fetched, and of files that are hashed, from now on."""
+    fetched, hashed = [], []
+    fetch, digest = CheckpointStore.fetch, checkpoint_description.file_digest
+
+    def counting_fetch(store, name, into):
+        fetched.append(name)
+        return fetch(store, name, into)
+
+    def counting_digest(path, **options):
+        hashed.append(path.name)
+        return digest(path, **options)
+
+    monkeypatch.setattr(CheckpointStore, "fetch", counting_fetch)
+    monkeypatch.setattr(checkpoint_description, "file_digest", counting_digest)
+    return fetched, hashed
+
+
+def test_a_checkpoint_is_fetched_and_hashed_once(run, counted):
+    rank = rank_of(run)
+    rank.coordinator.close()
+    assert (counted[0], sorted(counted[1])) == (["step-00000002-attempt-1"], FILES)
+
+
+def test_training_goes_on_from_it_to_the_end(run):
+    rank = rank_of(run)
+    steps = [validation.step for validation in rank.train()]
+    rank.coordinator.close()
+    assert (steps, load_record(run.folder).is_finished) == ([4], True)
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, tmp_path):
+    rank = rank_of(run)
+    next(rank.train())
+    rank.saver.writer.wait()
+    rank.coordinator.close()
+    store, latest = rank.saver.store, load_record(run.folder).latest
+    if run.storage.checkpoints is None:
+        (run.folder / "checkpoints" / latest.name / "optimizer.pt").write_bytes(b"torn")
+    else:
+        store.put_file(f"{latest.name}/optimizer.pt", b"torn")
+    again = rank_of(run)
+    again.coordinator.close()
+    assert (latest.step, again.state.step, len(load_record(run.folder).rejected)) == (4, 2, 1)
+
+
+def test_a_checkpoint_written_in_haste_is_validated_at_the_start(run):
+    record = load_record(run.folder)
+    hasty = replace(record.latest, metrics={})
+    replace(record, checkpoints=(hasty,)).save(run.folder)
+    rank = rank_of(run)
+    validation = next(rank.train())
+    rank.coordinator.close()
+    assert isinstance(validation, Validation)
+    assert (validation.step, load_record(run.folder).latest.metrics) == (2, validation.metrics)
+
+
+def test_the_restored_weights_are_those_of_the_checkpoint(run):
+    ranks = [rank_of(run)]
+    ranks[0].coordinator.close()
+    ranks.append(rank_of(run))
+    ranks[1].coordinator.close()
+    first, second = (rank.state.model.state_dict() for rank in ranks)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
