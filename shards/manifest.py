@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from shards.images import ImageSpec
 from shards.samples import SetAside
-from shards.storage.files import sha256_of
 from shards.storage.folders import ShardFolder, read_file, write_file
 
 T = TypeVar("T")
@@ -167,55 +165,3 @@ class Document:
             fault = error.errors()[0]
             where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
             raise ValueError(f"{self.path} is damaged ({where}{fault['msg']}); {self.remedy}") from None
-
-
-def verify_shards(
-    folder: ShardFolder, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert"
-) -> None:
-    """Check that shards are there and unaltered.
-
-    Args:
-        folder: of the shard set.
-        shards: what to check.
-        read_all: also read every byte and compare its sha256, about 1 GB/s a core; at a URL that is done for each shard
-            when it is fetched.
-        job: that makes such shards, for messages.
-
-    Raises:
-        FileNotFoundError: a shard is missing.
-        ValueError: a shard was altered.
-    """
-    if isinstance(folder, Path):
-        with ThreadPoolExecutor() as pool:
-            faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
-    else:
-        sizes = folder.sizes()
-        faults = [_fault_by_size(sizes.get(shard.name), shard) for shard in shards]
-    missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
-    altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
-    remedy = f"run captioning {job} again, which rebuilds just these"
-    if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
-    if altered:
-        raise ValueError(
-            f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {altered[0]}; {remedy}"
-        )
-
-
-def is_whole(folder: ShardFolder, shard: ShardRecord) -> bool:
-    """Return whether a shard is there and unaltered; at a URL, whether its size is right."""
-    if isinstance(folder, Path):
-        return not _fault_of(folder / shard.name, shard, read_all=True)
-    return not _fault_by_size(folder.sizes(shard.name).get(shard.name), shard)
-
-
-def _fault_of(path: Path, shard: ShardRecord, *, read_all: bool) -> str:
-    if fault := _fault_by_size(path.stat().st_size if path.is_file() else None, shard):
-        return fault
-    return "altered" if read_all and sha256_of(path) != shard.sha256 else ""
-
-
-def _fault_by_size(num_bytes: int | None, shard: ShardRecord) -> str:
-    if num_bytes is None:
-        return "missing"
-    return "" if num_bytes == shard.num_bytes else "altered"

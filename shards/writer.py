@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from webdataset.writer import TarWriter
 
 from shards.images import ImageSpec, codec_versions, store_image
-from shards.manifest import ShardRecord, is_whole
+from shards.manifest import ShardRecord
 from shards.order import shuffled
 from shards.samples import CaptionedImage, SetAside
 from shards.storage.files import replace_file, replacing, sha256_of
-from shards.storage.folders import RemoteShards, ShardFolder, read_file
+from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_file
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
+_NUM_READERS = 16  # of what mostly waits: for a URL, or for a disk
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
@@ -163,18 +165,30 @@ def write_samples(
     return record
 
 
-def finished_record(plan: AnyShardPlan, folder: ShardFolder) -> ShardRecord | None:
-    """Return the record of a shard that this very plan has already made and that is still whole, if there is one.
+def finished_records(plans: Sequence[AnyShardPlan], folder: ShardFolder) -> list[ShardRecord]:
+    """Return the records of shards that these very plans have already made and that are still whole.
 
-    Of a shard at a URL, only the size is compared.
+    Every byte of a shard in a folder is read anew, for who writes again may have been told that one is damaged. Of
+    shards at a URL, only sizes are compared: the folder is listed once, and the records are read in threads.
     """
+    sizes = file_sizes(folder, [plan.name for plan in plans])
+    present = [plan for plan in plans if plan.name in sizes]
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        found = pool.map(lambda plan: _finished_record(plan, folder, sizes[plan.name]), present)
+        return [record for record in found if record]
+
+
+def _finished_record(plan: AnyShardPlan, folder: ShardFolder, num_bytes: int) -> ShardRecord | None:
     try:
         content = json.loads(read_file(folder, _record_name(plan.name)))
         record = TypeAdapter(ShardRecord).validate_python(content)
     except (OSError, ValueError, ValidationError):
         return None
-    is_wanted = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
-    return record if is_wanted and is_whole(folder, record) else None
+    is_of_plan = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
+    if not is_of_plan or record.num_bytes != num_bytes:
+        return None
+    is_whole = not isinstance(folder, Path) or sha256_of(folder / plan.name) == record.sha256
+    return record if is_whole else None
 
 
 def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:

@@ -10,6 +10,14 @@ from tests.support.repository import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def node_cache(tmp_path_factory):
+    """Keep what tests remember on this node out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real photographs, captions and weights, which are no part of the project."""

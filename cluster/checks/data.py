@@ -10,22 +10,29 @@ from captioning.model.weights import weights_identity
 from cluster.config import TrainRun
 from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
-from shards.manifest import verify_shards
+from shards.verification import verify_shards
 
 
-def check_data(run: TrainRun) -> ShardSet:
+def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     """Check that a training run's shards, splits, features, backbone and weights are there, whole, and fit each other.
+
+    Args:
+        run: the training run.
+        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
         ValueError: something is damaged or unknown.
     """
-    shard_set = ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
+    is_verified = shard_set is not None
+    shard_set = shard_set or ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
     _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
     for split in (run.train_split, run.validation_split):
-        verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+        shards = shard_set.manifest.of_split(split)
+        if not is_verified:
+            verify_shards(shard_set.folder, shards)
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from captioning.data.vocabulary import Vocabulary, build_vocabulary
 from shards.images import ImageSpec, codec_versions
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.sources.coco import Annotations, read_coco, read_karpathy
 from shards.storage.folders import ShardFolder, has_file, open_folder, write_file
-from shards.writer import ShardPlan, finished_record, plan_shards, remove_stale_shards, write_shard
+from shards.verification import verify_shards
+from shards.writer import ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def plan_conversion(
         )
     ]
     _refuse_another(folder, shards, vocabulary)
-    finished = [record for shard in shards if (record := finished_record(shard, folder))]
+    finished = finished_records(shards, folder)
     return ConversionPlan(
         folder=folder,
         shards=tuple(shards),

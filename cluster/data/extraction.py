@@ -19,9 +19,10 @@ from shards.features.manifest import (
     load_features,
 )
 from shards.features.writer import FeatureShardPlan
-from shards.manifest import MANIFEST_NAME, ShardRecord, verify_shards
+from shards.manifest import MANIFEST_NAME, ShardRecord
 from shards.storage.folders import ShardFolder, has_file, open_folder
-from shards.writer import finished_record, remove_stale_shards
+from shards.verification import verify_shards
+from shards.writer import finished_records, remove_stale_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
 
@@ -135,7 +136,7 @@ def plan_extraction(
     ]
     return ExtractionPlan(
         shards=tuple(plan for plan in plans if plan.split in wanted),
-        finished=tuple(record for plan in plans if (record := finished_record(plan, folder))),
+        finished=tuple(finished_records(plans, folder)),
         manifest=manifest,
         work=ExtractionWork(
             source=shard_set.folder, folder=folder, model=model, settings=settings, batch_size=batch_size

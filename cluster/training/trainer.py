@@ -81,11 +81,14 @@ def build_trainer(run: TrainRun, task: WorkerConfig, *, start: str) -> TorchTrai
     )
 
 
-def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> TrainOutcome:
+def fit(
+    run: TrainRun, *, shard_set: ShardSet | None = None, is_wanted: Callable[[], bool] = lambda: True
+) -> TrainOutcome:
     """Train to the end, from the last checkpoint if the run has one.
 
     Args:
         run: what to train.
+        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
         is_wanted: asked all the time; once it says no, the run stops after a checkpoint.
 
     Raises:
@@ -97,7 +100,7 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
         KeyboardInterrupt: it was interrupted, after a checkpoint.
         SystemExit: it was told to end, after a checkpoint.
     """
-    shard_set = check_data(run)
+    shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
     recover_record(run)
     record = known_record(run, shard_set)

@@ -6,7 +6,25 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+
+class FileStamp(NamedTuple):
+    """What changes when a file is written: while it is the same, so is the content."""
+
+    num_bytes: int
+    modified_ns: int
+    inode: int
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """Return a file's stamp.
+
+    Raises:
+        OSError: the file is out of reach.
+    """
+    status = path.stat()
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @contextmanager

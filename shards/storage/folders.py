@@ -183,6 +183,14 @@ def has_file(folder: ShardFolder, name: str) -> bool:
     return (folder / name).is_file() if isinstance(folder, Path) else name in folder.sizes()
 
 
+def file_sizes(folder: ShardFolder, names: Sequence[str]) -> dict[str, int]:
+    """Return the sizes in bytes of those files that are there; at a URL by one listing, whose errors ``read`` has."""
+    if not isinstance(folder, Path):
+        listed = folder.sizes()
+        return {name: listed[name] for name in names if name in listed}
+    return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+
+
 def read_file(folder: ShardFolder, name: str) -> bytes:
     """Read a small file.
 

@@ -15,7 +15,7 @@ from shards.features.reader import FeatureReader
 from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError
-from shards.writer import finished_record
+from shards.writer import finished_records
 
 ENCODER = FeatureEncoder(backbone="resnet18", weights="DEFAULT", image_size_px=64)
 SETTINGS = FeatureSettings(views=2)
@@ -219,12 +219,12 @@ def test_a_manifest_that_is_no_json_is_refused(stored):
 
 def test_a_finished_shard_is_not_wanted_again_until_it_or_its_plan_changes(stored):
     folder, made = stored
-    assert finished_record(plan(), folder) == made.shards[0]
-    assert finished_record(plan(first=1), folder) is None
+    assert finished_records([plan()], folder) == [made.shards[0]]
+    assert finished_records([plan(first=1)], folder) == []
     (folder / "train-000000.tar").write_bytes(b"")
-    assert finished_record(plan(), folder) is None
+    assert finished_records([plan()], folder) == []
 
 
 def test_a_shard_with_samples_set_aside_is_finished_only_if_they_may_be(stored):
     wanted = [plan("train-000001.tar", first=3, skip_bad=skip) for skip in (True, False)]
-    assert [finished_record(one, stored[0]) is not None for one in wanted] == [True, False]
+    assert finished_records(wanted, stored[0]) == finished_records(wanted[:1], stored[0]) != []
