@@ -2,18 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from shards.images import ImageSpec
 from shards.samples import SetAside
-from shards.storage.folders import ShardFolder, read_file, write_file
-
-T = TypeVar("T")
+from shards.storage.document import Document
+from shards.storage.folders import ShardFolder, write_file
 
 FORMAT_VERSION = 1
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
@@ -86,12 +81,12 @@ def load_manifest(folder: ShardFolder) -> Manifest:
         ValueError: the manifest is damaged or of another format version.
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
-    content = document.read(FORMAT_VERSION)
+    content = document.read(newest=FORMAT_VERSION)
     digest = content.pop("digest", None)
     manifest = document.parse(Manifest, content)
     if digest != manifest.digest:
         raise ValueError(f"{document.path} was altered: its records do not give its digest; {document.remedy}")
-    document.refuse_outside(manifest.shards)
+    document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 
 
@@ -104,64 +99,3 @@ def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
 def records_of_split(shards: Sequence[ShardRecord], split: str) -> list[ShardRecord]:
     """Return the shards of a split, by name; none if there is no such split."""
     return sorted((shard for shard in shards if shard.split == split), key=lambda shard: shard.name)
-
-
-class Document:
-    """A set's manifest as it is stored, in JSON.
-
-    Args:
-        folder: of the set.
-        name: of the file.
-        what: the set is.
-        job: that makes it.
-    """
-
-    def __init__(self, folder: ShardFolder, name: str, *, what: str, job: str) -> None:
-        self._folder, self._name, self._what, self._job = folder, name, what, job
-        self.path = f"{folder}/{name}"
-        self.remedy = f"delete {self.path} and run captioning {job} again"
-
-    def read(self, version: int) -> dict[str, Any]:
-        """Read the content.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is no JSON object, or of another format version.
-        """
-        try:
-            stored = read_file(self._folder, self._name)
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(
-                f"{self.path} does not exist: {self._folder} is no finished {self._what}; run captioning {self._job}"
-            ) from None
-        content = self._checked(dict[str, Any], lambda adapter: adapter.validate_json(stored))
-        found = content.get("format_version")
-        if found != version:
-            raise ValueError(f"{self.path} has format version {found}, this release reads {version}; {self.remedy}")
-        return content
-
-    def parse(self, kind: type[T], content: dict[str, Any]) -> T:
-        """Return the content as what it stands for.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        return self._checked(kind, lambda adapter: adapter.validate_python(content))
-
-    def refuse_outside(self, shards: Sequence[ShardRecord]) -> None:
-        """Check that all shards lie beside the manifest.
-
-        Raises:
-            ValueError: one does not.
-        """
-        outside = [shard.name for shard in shards if Path(shard.name).name != shard.name]
-        if outside:
-            raise ValueError(f"{self.path} names the shard {outside[0]}, which is not beside it; {self.remedy}")
-
-    def _checked(self, kind: type[T], validate: Callable[[TypeAdapter[T]], T]) -> T:
-        try:
-            return validate(TypeAdapter(kind))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
-            raise ValueError(f"{self.path} is damaged ({where}{fault['msg']}); {self.remedy}") from None

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from shards.manifest import Document, ShardRecord, records_of_split, splits_of
+from shards.manifest import ShardRecord, records_of_split, splits_of
+from shards.storage.document import Document
 from shards.storage.folders import ShardFolder, write_file
 
 FORMAT_VERSION = 1
@@ -121,14 +122,14 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
         ValueError: the manifest is damaged, altered or of another format version.
     """
     document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
-    content = document.read(FORMAT_VERSION)
+    content = document.read(newest=FORMAT_VERSION)
     seal = content.pop("seal", None)
     is_sealed = seal == _sha256(content)
     digest = content.pop("digest", None)
     manifest = document.parse(FeatureManifest, content)
     if not is_sealed or digest != manifest.digest:
         raise ValueError(f"{document.path} was altered: its content does not give its digest; {document.remedy}")
-    document.refuse_outside(manifest.shards)
+    document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 
 

@@ -198,7 +198,12 @@ def saved_with(stored, change, *, is_sealed_again=False):
 @pytest.mark.parametrize(
     ("change", "is_sealed_again", "message"),
     [
-        (lambda found: found.update(format_version=9), False, "has format version 9, this release reads 1; delete"),
+        (
+            lambda found: found.update(format_version=9),
+            False,
+            "format version 9, this release reads 1; upgrade",
+        ),
+        (lambda found: found.update(format_version=0), False, "has format version 0, this release reads 1; delete"),
         (lambda found: found["encoder"].update(backbone="alexnet"), False, "was altered: .*; delete"),
         (lambda found: found["shards"][0].update(sha256="6" * 64), False, "was altered"),
         (lambda found: found.update(digest="7" * 64), True, "was altered"),
