@@ -1,4 +1,4 @@
-"""What a shard set holds: written last, so that a folder with a manifest is a complete shard set."""
+"""The manifest of a shard set: written last, so that a folder with a manifest is a complete shard set."""
 
 import hashlib
 import json

@@ -29,16 +29,16 @@ _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
 class Named(Protocol):
-    """What has the name of a shard's file."""
+    """Anything with the name of a shard's file, such as a plan or a record."""
 
     @property
     def name(self) -> str:
-        """Return it."""
+        """Return the name of the file."""
         ...
 
 
 class AnyShardPlan(Named, Protocol):
-    """What decides about one shard."""
+    """A plan of one shard, of images or of features."""
 
     @property
     def split(self) -> str:
@@ -47,7 +47,7 @@ class AnyShardPlan(Named, Protocol):
 
     @property
     def skip_bad(self) -> bool:
-        """Return whether what is faulty is set aside."""
+        """Return whether faulty samples are set aside."""
         ...
 
     def digest(self) -> str:
@@ -57,7 +57,7 @@ class AnyShardPlan(Named, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """What one shard will hold."""
+    """The images that one shard will hold, and how they are stored."""
 
     name: str
     split: str
@@ -133,11 +133,11 @@ def write_samples(
     """Write the samples of a shard, then its record, which says that the shard is finished.
 
     Args:
-        samples: each with its ``__key__``, and a file's content by suffix.
-        plan: of the shard.
-        folder: of all shards; for one at a URL the shard is made in a temporary folder first.
-        plan_digest: the plan's, taken before the first sample.
-        set_aside: read at the end; what was found to be faulty until then.
+        samples: the samples, each its ``__key__`` and the content of its files by suffix.
+        plan: the plan of the shard.
+        folder: the folder of the shard set; for one at a URL the shard is made in a temporary folder first.
+        plan_digest: the digest of the plan, taken before the first sample is read.
+        set_aside: list of faulty samples, which fills while ``samples`` are read.
     """
     if not isinstance(folder, Path):
         with TemporaryDirectory(prefix="shard-") as scratch:
@@ -194,26 +194,26 @@ def _finished_record(plan: AnyShardPlan, folder: ShardFolder, num_bytes: int) ->
 def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
     if not isinstance(folder, Path):
-        _remove_strangers_at(folder, {plan.name for plan in plans})
+        _remove_stale_at(folder, {plan.name for plan in plans})
         return
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
-        return  # what lies in this folder is not of our making
-    wanted = {plan.name for plan in plans}
-    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in wanted]
-    strangers = [path for path in records.glob("*.json") if path.stem not in wanted]
-    for path in [*shards, *strangers, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
+        return  # this folder was not made by a writer of shards
+    names = {plan.name for plan in plans}
+    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in names]
+    stale = [path for path in records.glob("*.json") if path.stem not in names]
+    for path in [*shards, *stale, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
 
 
-def _remove_strangers_at(folder: RemoteShards, wanted: set[str]) -> None:
+def _remove_stale_at(folder: RemoteShards, names: set[str]) -> None:
     records = folder.sizes(RECORDS_FOLDER)
     shards = [name for name in folder.sizes() if _SHARD_NAME.fullmatch(name)] if records else []
     for name in shards:
-        if name not in wanted:
+        if name not in names:
             folder.remove(name)
     for name in records:
-        if name.removesuffix(".json") not in wanted:
+        if name.removesuffix(".json") not in names:
             folder.remove(f"{RECORDS_FOLDER}/{name}")
 
 

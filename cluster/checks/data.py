@@ -72,9 +72,9 @@ def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
 def _check_features(run: TrainRun, features: FeatureSet) -> None:
     """Check that features are there for both splits, and what the run's own encoder would make."""
     manifest = features.manifest
-    found, wanted = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
-    if changed := [name for name in found if found[name] != wanted[name]]:
-        differences = "; ".join(f"{name} {found[name]}, not {wanted[name]}" for name in changed)
+    found, needed = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
+    if changed := [name for name in found if found[name] != needed[name]]:
+        differences = "; ".join(f"{name} {found[name]}, not {needed[name]}" for name in changed)
         raise ValueError(
             f"{features.folder} holds features of another encoder than the run's ({differences}); "
             "make some of this one by captioning extract, or change the run"

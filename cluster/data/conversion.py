@@ -109,9 +109,9 @@ def convert(
     """Write the missing shards as Ray tasks, then vocabulary and manifest.
 
     Args:
-        plan: what to write.
-        num_workers: tasks at once; 0 writes in this process, without Ray.
-        progress: called after each shard.
+        plan: the plan of the shard set.
+        num_workers: number of tasks at once; 0 writes in this process, without Ray.
+        progress: function called after each shard with its record.
 
     Raises:
         ValueError: an image does not decode, and the plan does not skip bad ones.
@@ -136,8 +136,8 @@ def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary
         return
     manifest = load_manifest(folder)
     present = {record.name: record.plan_digest for record in manifest.shards}
-    wanted = {shard.name: shard.digest() for shard in shards}
-    if present != wanted or manifest.vocabulary_digest != vocabulary.digest:
+    planned = {shard.name: shard.digest() for shard in shards}
+    if present != planned or manifest.vocabulary_digest != vocabulary.digest:
         raise ValueError(
             f"{folder} holds a finished shard set of other images, captions, settings or codecs; "
             "choose another folder, or delete this one"

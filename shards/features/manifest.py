@@ -1,4 +1,4 @@
-"""What a feature set holds: for each shard of a shard set one of the same name, with features instead of images.
+"""The manifest of a feature set: for each shard of a shard set one of the same name, with features instead of images.
 
 Beside each ``KEY.json``, the same as in the shard set, lies ``KEY.npy``: (K, R, C) float16, K views of the image with R
 regions of C channels each. A sample without one is an image that did not decode. The manifest is written last.
@@ -46,11 +46,11 @@ class FeatureSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureEncoder:
-    """What made features of images."""
+    """The encoder that computed features of images."""
 
     backbone: str
     weights: str
-    """What they are, wherever they lie."""
+    """Identity of the weights, wherever their file lies."""
     image_size_px: int
 
 

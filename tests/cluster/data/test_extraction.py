@@ -23,7 +23,7 @@ from cluster.evaluation.evaluate import evaluate_split
 from cluster.runs.record import load_record
 from cluster.training.trainer import fit
 from shards.images import ImageSpec
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 from tests.support.feature_sets import ENCODER, SEED, content, damage, extracted, plan
 
 pytestmark = pytest.mark.cluster
@@ -41,7 +41,7 @@ def folder(drawn_shards, tmp_path_factory):
 def many_shards(tmp_path_factory):
     """Return a shard set of sixty shards."""
     root = tmp_path_factory.mktemp("many")
-    write_drawn(root / "scenes", num_train=590, num_val=10, seed=1, size_px=64)
+    write_scenes(root / "scenes", num_train=590, num_val=10, seed=1, size_px=64)
     spec = ImageSpec()
     convert(
         plan_conversion(

@@ -10,7 +10,7 @@ from cluster.data.conversion import convert, plan_conversion
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.storage.folders import RemoteShards, open_folder
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 
 URL = "memory://bucket/shards"
 
@@ -18,7 +18,7 @@ URL = "memory://bucket/shards"
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    write_drawn(folder, num_train=40, num_val=10, seed=4, size_px=64)
+    write_scenes(folder, num_train=40, num_val=10, seed=4, size_px=64)
     return folder
 
 

@@ -210,7 +210,7 @@ def test_what_is_fetched_ahead_needs_no_fetching(shards, memory, cache):
 
 def test_what_cannot_be_fetched_ahead_is_told_and_stops_nothing(shards, cache, caplog):
     shards.prefetch([A._replace(name="z.tar", sha256="0" * 64), B])
-    wait_for(lambda: "fetching ahead: memory://bucket/set: FileNotFoundError" in caplog.text)
+    wait_for(lambda: "prefetch failed: memory://bucket/set: FileNotFoundError" in caplog.text)
     wait_for(lambda: kept(cache) == ["b.tar"])
 
 
