@@ -116,8 +116,11 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
 
 def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Picture]:
     from cluster.data.shard_set import ShardSet
+    from shards.verification import verify_shards
 
-    reader = ShardSet(location, cache_gib=job.storage.cache_gib).reader(job.split)
+    shard_set = ShardSet(location, cache_gib=job.storage.cache_gib)
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(job.split))
+    reader = shard_set.reader(job.split)
     for number in range(len(reader)):
         sample = reader.read(number)
         yield _Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)

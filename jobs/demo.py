@@ -98,12 +98,12 @@ def main(arguments: Sequence[str]) -> None:
 def _go(job: DemoJob) -> dict[str, Any]:
     from cluster.resources.session import cluster_session
     from cluster.tracking.client import connect
-    from shards.synthetic.scenes import write_drawn
+    from shards.synthetic.scenes import write_scenes
 
     watch = _Stopwatch()
     size_px = job.run().model.image_size_px
     logger.info("drawing %d scenes", job.num_train + job.num_val + job.num_unseen)
-    write_drawn(
+    write_scenes(
         job.folder / "scenes",
         num_train=job.num_train,
         num_val=job.num_val,

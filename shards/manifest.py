@@ -1,21 +1,14 @@
-"""What a shard set holds: written last, so that a folder with a manifest is a complete shard set."""
+"""The manifest of a shard set: written last, so that a folder with a manifest is a complete shard set."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from shards.images import ImageSpec
 from shards.samples import SetAside
-from shards.storage.files import sha256_of
-from shards.storage.folders import ShardFolder, read_file, write_file
-
-T = TypeVar("T")
+from shards.storage.document import Document
+from shards.storage.folders import ShardFolder, write_file
 
 FORMAT_VERSION = 1
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
@@ -88,12 +81,12 @@ def load_manifest(folder: ShardFolder) -> Manifest:
         ValueError: the manifest is damaged or of another format version.
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
-    content = document.read(FORMAT_VERSION)
+    content = document.read(newest=FORMAT_VERSION)
     digest = content.pop("digest", None)
     manifest = document.parse(Manifest, content)
     if digest != manifest.digest:
         raise ValueError(f"{document.path} was altered: its records do not give its digest; {document.remedy}")
-    document.refuse_outside(manifest.shards)
+    document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 
 
@@ -106,116 +99,3 @@ def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
 def records_of_split(shards: Sequence[ShardRecord], split: str) -> list[ShardRecord]:
     """Return the shards of a split, by name; none if there is no such split."""
     return sorted((shard for shard in shards if shard.split == split), key=lambda shard: shard.name)
-
-
-class Document:
-    """A set's manifest as it is stored, in JSON.
-
-    Args:
-        folder: of the set.
-        name: of the file.
-        what: the set is.
-        job: that makes it.
-    """
-
-    def __init__(self, folder: ShardFolder, name: str, *, what: str, job: str) -> None:
-        self._folder, self._name, self._what, self._job = folder, name, what, job
-        self.path = f"{folder}/{name}"
-        self.remedy = f"delete {self.path} and run captioning {job} again"
-
-    def read(self, version: int) -> dict[str, Any]:
-        """Read the content.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is no JSON object, or of another format version.
-        """
-        try:
-            stored = read_file(self._folder, self._name)
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(
-                f"{self.path} does not exist: {self._folder} is no finished {self._what}; run captioning {self._job}"
-            ) from None
-        content = self._checked(dict[str, Any], lambda adapter: adapter.validate_json(stored))
-        found = content.get("format_version")
-        if found != version:
-            raise ValueError(f"{self.path} has format version {found}, this release reads {version}; {self.remedy}")
-        return content
-
-    def parse(self, kind: type[T], content: dict[str, Any]) -> T:
-        """Return the content as what it stands for.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        return self._checked(kind, lambda adapter: adapter.validate_python(content))
-
-    def refuse_outside(self, shards: Sequence[ShardRecord]) -> None:
-        """Check that all shards lie beside the manifest.
-
-        Raises:
-            ValueError: one does not.
-        """
-        outside = [shard.name for shard in shards if Path(shard.name).name != shard.name]
-        if outside:
-            raise ValueError(f"{self.path} names the shard {outside[0]}, which is not beside it; {self.remedy}")
-
-    def _checked(self, kind: type[T], validate: Callable[[TypeAdapter[T]], T]) -> T:
-        try:
-            return validate(TypeAdapter(kind))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
-            raise ValueError(f"{self.path} is damaged ({where}{fault['msg']}); {self.remedy}") from None
-
-
-def verify_shards(
-    folder: ShardFolder, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert"
-) -> None:
-    """Check that shards are there and unaltered.
-
-    Args:
-        folder: of the shard set.
-        shards: what to check.
-        read_all: also read every byte and compare its sha256, about 1 GB/s a core; at a URL that is done for each shard
-            when it is fetched.
-        job: that makes such shards, for messages.
-
-    Raises:
-        FileNotFoundError: a shard is missing.
-        ValueError: a shard was altered.
-    """
-    if isinstance(folder, Path):
-        with ThreadPoolExecutor() as pool:
-            faults = list(pool.map(lambda shard: _fault_of(folder / shard.name, shard, read_all=read_all), shards))
-    else:
-        sizes = folder.sizes()
-        faults = [_fault_by_size(sizes.get(shard.name), shard) for shard in shards]
-    missing = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "missing"]
-    altered = [shard.name for shard, fault in zip(shards, faults, strict=True) if fault == "altered"]
-    remedy = f"run captioning {job} again, which rebuilds just these"
-    if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
-    if altered:
-        raise ValueError(
-            f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {altered[0]}; {remedy}"
-        )
-
-
-def is_whole(folder: ShardFolder, shard: ShardRecord) -> bool:
-    """Return whether a shard is there and unaltered; at a URL, whether its size is right."""
-    if isinstance(folder, Path):
-        return not _fault_of(folder / shard.name, shard, read_all=True)
-    return not _fault_by_size(folder.sizes(shard.name).get(shard.name), shard)
-
-
-def _fault_of(path: Path, shard: ShardRecord, *, read_all: bool) -> str:
-    if fault := _fault_by_size(path.stat().st_size if path.is_file() else None, shard):
-        return fault
-    return "altered" if read_all and sha256_of(path) != shard.sha256 else ""
-
-
-def _fault_by_size(num_bytes: int | None, shard: ShardRecord) -> str:
-    if num_bytes is None:
-        return "missing"
-    return "" if num_bytes == shard.num_bytes else "altered"

@@ -35,9 +35,9 @@ def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.n
 
     Args:
         indices: (N,) non-negative integers, without repetition.
-        seed: below 2**64.
-        epoch: below 2**64.
-        domain: keeps permutations of different things apart under one seed.
+        seed: seed, below 2**64.
+        epoch: number of the epoch, below 2**64.
+        domain: number that keeps permutations of different things apart under one seed.
     """
     state = np.zeros(1, np.uint64)
     for part in (seed, epoch, domain):
@@ -50,8 +50,8 @@ class SampleOrder:
     """The endless stream of sample numbers; holds no cursor, every position can be asked for.
 
     Args:
-        shard_sizes: samples of each shard; sample numbers count through the shards in this order.
-        seed: of the shuffle.
+        shard_sizes: number of samples of each shard; sample numbers count through the shards in this order.
+        seed: seed of the shuffle.
         window_shards: shards whose samples are mixed together; more mixes better and keeps more shards open.
 
     Raises:

@@ -36,19 +36,19 @@ class DamagedSampleError(ValueError):
     """A sample does not read, though its shard does.
 
     Attributes:
-        key: of the sample.
+        key: the key of the sample.
         shard: the name of its shard.
-        reason: what is wrong with it.
+        reason: the fault, in a few words.
     """
 
-    def __init__(self, key: str, place: str, reason: str) -> None:
-        super().__init__(key, place, reason)
-        self.key, self.shard, self.reason = key, place.rpartition("/")[2], reason
-        self._place = place
+    def __init__(self, key: str, location: str, reason: str) -> None:
+        super().__init__(key, location, reason)
+        self.key, self.shard, self.reason = key, location.rpartition("/")[2], reason
+        self._location = location
 
     def __str__(self) -> str:
         """Name the sample and what to do."""
-        return f"sample {self.key} of {self._place} is damaged ({self.reason}); run captioning convert again"
+        return f"sample {self.key} of {self._location} is damaged ({self.reason}); run captioning convert again"
 
 
 class OpenShard:
@@ -92,9 +92,9 @@ class ShardReader:
     Shards are mapped when first read, and the last ones stay mapped; a copy for another process starts with none.
 
     Args:
-        folder: of the shard set.
-        shards: their records; sample numbers count through them.
-        job: that makes such shards, for messages.
+        folder: the folder of the shard set.
+        shards: the records of the shards to read; sample numbers count through them.
+        job: the command that makes such shards, for messages.
     """
 
     def __init__(self, folder: ShardFolder, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
@@ -121,12 +121,12 @@ class ShardReader:
             DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
-        key, place, shard = self.find(number)
+        key, location, shard = self.find(number)
         try:
             image_id, captions = parse_description(shard.part(key, "json"))
-            return Sample(key, place.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
+            return Sample(key, location.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
         except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
-            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
 
     def describe(self, number: int) -> tuple[str, bytes]:
         """Return a sample's key and json as they are stored, empty if it has none; raises as ``find``."""
@@ -137,7 +137,7 @@ class ShardReader:
         """Make copies of shards in the background, in this order, if they lie at a URL.
 
         Args:
-            shards: their indices, as they are counted by ``shard_sizes``.
+            shards: indices of the shards in ``shard_sizes``.
         """
         if not isinstance(self._folder, Path):
             self._folder.prefetch([self._shards[index] for index in shards])

@@ -20,7 +20,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetAside:
-    """An annotation or image that is not stored, and why; the key is the image's, or its place in the file."""
+    """An annotation or image that is not stored, and why; the key is the image's, or its index in the file."""
 
     key: str
     reason: str

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,29 +15,30 @@ from pydantic import TypeAdapter, ValidationError
 from webdataset.writer import TarWriter
 
 from shards.images import ImageSpec, codec_versions, store_image
-from shards.manifest import ShardRecord, is_whole
+from shards.manifest import ShardRecord
 from shards.order import shuffled
 from shards.samples import CaptionedImage, SetAside
 from shards.storage.files import replace_file, replacing, sha256_of
-from shards.storage.folders import RemoteShards, ShardFolder, read_file
+from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_file
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
+_NUM_READERS = 16  # of what mostly waits: for a URL, or for a disk
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
 class Named(Protocol):
-    """What has the name of a shard's file."""
+    """Anything with the name of a shard's file, such as a plan or a record."""
 
     @property
     def name(self) -> str:
-        """Return it."""
+        """Return the name of the file."""
         ...
 
 
 class AnyShardPlan(Named, Protocol):
-    """What decides about one shard."""
+    """A plan of one shard, of images or of features."""
 
     @property
     def split(self) -> str:
@@ -45,7 +47,7 @@ class AnyShardPlan(Named, Protocol):
 
     @property
     def skip_bad(self) -> bool:
-        """Return whether what is faulty is set aside."""
+        """Return whether faulty samples are set aside."""
         ...
 
     def digest(self) -> str:
@@ -55,7 +57,7 @@ class AnyShardPlan(Named, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """What one shard will hold."""
+    """The images that one shard will hold, and how they are stored."""
 
     name: str
     split: str
@@ -131,11 +133,11 @@ def write_samples(
     """Write the samples of a shard, then its record, which says that the shard is finished.
 
     Args:
-        samples: each with its ``__key__``, and a file's content by suffix.
-        plan: of the shard.
-        folder: of all shards; for one at a URL the shard is made in a temporary folder first.
-        plan_digest: the plan's, taken before the first sample.
-        set_aside: read at the end; what was found to be faulty until then.
+        samples: the samples, each its ``__key__`` and the content of its files by suffix.
+        plan: the plan of the shard.
+        folder: the folder of the shard set; for one at a URL the shard is made in a temporary folder first.
+        plan_digest: the digest of the plan, taken before the first sample is read.
+        set_aside: list of faulty samples, which fills while ``samples`` are read.
     """
     if not isinstance(folder, Path):
         with TemporaryDirectory(prefix="shard-") as scratch:
@@ -163,43 +165,55 @@ def write_samples(
     return record
 
 
-def finished_record(plan: AnyShardPlan, folder: ShardFolder) -> ShardRecord | None:
-    """Return the record of a shard that this very plan has already made and that is still whole, if there is one.
+def finished_records(plans: Sequence[AnyShardPlan], folder: ShardFolder) -> list[ShardRecord]:
+    """Return the records of shards that these very plans have already made and that are still whole.
 
-    Of a shard at a URL, only the size is compared.
+    Every byte of a shard in a folder is read anew, for who writes again may have been told that one is damaged. Of
+    shards at a URL, only sizes are compared: the folder is listed once, and the records are read in threads.
     """
+    sizes = file_sizes(folder, [plan.name for plan in plans])
+    present = [plan for plan in plans if plan.name in sizes]
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        found = pool.map(lambda plan: _finished_record(plan, folder, sizes[plan.name]), present)
+        return [record for record in found if record]
+
+
+def _finished_record(plan: AnyShardPlan, folder: ShardFolder, num_bytes: int) -> ShardRecord | None:
     try:
         content = json.loads(read_file(folder, _record_name(plan.name)))
         record = TypeAdapter(ShardRecord).validate_python(content)
     except (OSError, ValueError, ValidationError):
         return None
-    is_wanted = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
-    return record if is_wanted and is_whole(folder, record) else None
+    is_of_plan = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)
+    if not is_of_plan or record.num_bytes != num_bytes:
+        return None
+    is_whole = not isinstance(folder, Path) or sha256_of(folder / plan.name) == record.sha256
+    return record if is_whole else None
 
 
 def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:
     """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
     if not isinstance(folder, Path):
-        _remove_strangers_at(folder, {plan.name for plan in plans})
+        _remove_stale_at(folder, {plan.name for plan in plans})
         return
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
-        return  # what lies in this folder is not of our making
-    wanted = {plan.name for plan in plans}
-    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in wanted]
-    strangers = [path for path in records.glob("*.json") if path.stem not in wanted]
-    for path in [*shards, *strangers, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
+        return  # this folder was not made by a writer of shards
+    names = {plan.name for plan in plans}
+    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in names]
+    stale = [path for path in records.glob("*.json") if path.stem not in names]
+    for path in [*shards, *stale, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
 
 
-def _remove_strangers_at(folder: RemoteShards, wanted: set[str]) -> None:
+def _remove_stale_at(folder: RemoteShards, names: set[str]) -> None:
     records = folder.sizes(RECORDS_FOLDER)
     shards = [name for name in folder.sizes() if _SHARD_NAME.fullmatch(name)] if records else []
     for name in shards:
-        if name not in wanted:
+        if name not in names:
             folder.remove(name)
     for name in records:
-        if name.removesuffix(".json") not in wanted:
+        if name.removesuffix(".json") not in names:
             folder.remove(f"{RECORDS_FOLDER}/{name}")
 
 

@@ -10,6 +10,14 @@ from tests.support.repository import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def node_cache(tmp_path_factory):
+    """Keep what tests remember on this node out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real photographs, captions and weights, which are no part of the project."""
@@ -75,10 +83,10 @@ def drawn_shards(tmp_path_factory) -> Path:
     """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px."""
     from cluster.data.conversion import convert, plan_conversion
     from shards.images import ImageSpec
-    from shards.synthetic.scenes import write_drawn
+    from shards.synthetic.scenes import write_scenes
 
     folder = tmp_path_factory.mktemp("drawn")
-    write_drawn(folder / "scenes", num_train=120, num_val=30, seed=1, size_px=64)
+    write_scenes(folder / "scenes", num_train=120, num_val=30, seed=1, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
     )

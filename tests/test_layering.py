@@ -43,7 +43,7 @@ FLOORS = {
     "shards": (
         {"images", "order", "samples", "storage"},
         {"archives", "manifest", "sources", "synthetic"},
-        {"reader", "writer"},
+        {"reader", "verification", "writer"},
         {"features"},
     ),
 }

@@ -11,22 +11,29 @@ from cluster.config import TrainRun
 from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
 from cluster.errors import Refusal
-from shards.manifest import verify_shards
+from shards.verification import verify_shards
 
 
-def check_data(run: TrainRun) -> ShardSet:
+def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     """Check that a training run's shards, splits, features, backbone and weights are there, whole, and fit each other.
+
+    Args:
+        run: the training run.
+        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
         ValueError: something is damaged or unknown.
     """
-    shard_set = ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
+    is_verified = shard_set is not None
+    shard_set = shard_set or ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
     _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
     for split in (run.train_split, run.validation_split):
-        verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+        shards = shard_set.manifest.of_split(split)
+        if not is_verified:
+            verify_shards(shard_set.folder, shards)
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set
@@ -66,9 +73,9 @@ def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
 def _check_features(run: TrainRun, features: FeatureSet) -> None:
     """Check that features are there for both splits, and what the run's own encoder would make."""
     manifest = features.manifest
-    found, wanted = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
-    if changed := [name for name in found if found[name] != wanted[name]]:
-        differences = "; ".join(f"{name} {found[name]}, not {wanted[name]}" for name in changed)
+    found, needed = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
+    if changed := [name for name in found if found[name] != needed[name]]:
+        differences = "; ".join(f"{name} {found[name]}, not {needed[name]}" for name in changed)
         raise Refusal(
             f"{features.folder} holds features of another encoder than the run's ({differences})",
             "make some of this one by captioning extract, or change the run",

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from captioning.data.vocabulary import Vocabulary, build_vocabulary
 from shards.images import ImageSpec, codec_versions
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest, verify_shards
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.sources.coco import Annotations, read_coco, read_karpathy
 from shards.storage.folders import ShardFolder, has_file, open_folder, write_file
-from shards.writer import ShardPlan, finished_record, plan_shards, remove_stale_shards, write_shard
+from shards.verification import verify_shards
+from shards.writer import ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def plan_conversion(
         )
     ]
     _refuse_another(folder, shards, vocabulary)
-    finished = [record for shard in shards if (record := finished_record(shard, folder))]
+    finished = finished_records(shards, folder)
     return ConversionPlan(
         folder=folder,
         shards=tuple(shards),
@@ -108,9 +109,9 @@ def convert(
     """Write the missing shards as Ray tasks, then vocabulary and manifest.
 
     Args:
-        plan: what to write.
-        num_workers: tasks at once; 0 writes in this process, without Ray.
-        progress: called after each shard.
+        plan: the plan of the shard set.
+        num_workers: number of tasks at once; 0 writes in this process, without Ray.
+        progress: function called after each shard with its record.
 
     Raises:
         ValueError: an image does not decode, and the plan does not skip bad ones.
@@ -135,8 +136,8 @@ def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary
         return
     manifest = load_manifest(folder)
     present = {record.name: record.plan_digest for record in manifest.shards}
-    wanted = {shard.name: shard.digest() for shard in shards}
-    if present != wanted or manifest.vocabulary_digest != vocabulary.digest:
+    planned = {shard.name: shard.digest() for shard in shards}
+    if present != planned or manifest.vocabulary_digest != vocabulary.digest:
         raise ValueError(
             f"{folder} holds a finished shard set of other images, captions, settings or codecs; "
             "choose another folder, or delete this one"

@@ -19,9 +19,10 @@ from shards.features.manifest import (
     load_features,
 )
 from shards.features.writer import FeatureShardPlan
-from shards.manifest import MANIFEST_NAME, ShardRecord, verify_shards
+from shards.manifest import MANIFEST_NAME, ShardRecord
 from shards.storage.folders import ShardFolder, has_file, open_folder
-from shards.writer import finished_record, remove_stale_shards
+from shards.verification import verify_shards
+from shards.writer import finished_records, remove_stale_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
 
@@ -31,11 +32,11 @@ class ExtractionPlan:
     """A feature set that is to be made."""
 
     shards: tuple[FeatureShardPlan, ...]
-    """Of the splits that are wanted."""
+    """Plans of the shards of the splits that are to be made."""
     finished: tuple[ShardRecord, ...]
-    """Of all splits."""
+    """Records of finished shards, of all splits."""
     manifest: FeatureManifest
-    """But for the records of its shards."""
+    """The manifest to write, still without the records of its shards."""
     work: ExtractionWork
 
     @property
@@ -65,11 +66,11 @@ class ExtractionPlan:
 
 
 def encoder_identity(model: ModelConfig, *, seed: int) -> FeatureEncoder:
-    """Return what an encoder is, wherever its weights lie.
+    """Return the identity of an encoder, wherever its weights lie.
 
     Args:
-        model: which encoder.
-        seed: of an encoder without weights, whose random values it decides about.
+        model: the model whose encoder is meant.
+        seed: seed of the random values of an encoder without weights.
 
     Raises:
         FileNotFoundError: the weights file does not exist.
@@ -106,13 +107,13 @@ def plan_extraction(
     """Decide which feature shards to write; what an earlier call finished is not written again.
 
     Args:
-        shard_set: of the images.
+        shard_set: the shard set of the images.
         location: folder or URL of the feature set.
-        model: which encoder.
+        model: the model whose encoder computes.
         settings: what is kept of an image.
-        splits: which; all if not given. Splits that the feature set has already stay.
-        batch_size: images at once.
-        skip_bad: store an image that does not decode without features.
+        splits: the splits to extract; all if not given. Splits that the feature set has already stay.
+        batch_size: number of images at once.
+        skip_bad: whether an image that does not decode is stored without features.
 
     Raises:
         FileNotFoundError: the weights file does not exist.
@@ -124,18 +125,18 @@ def plan_extraction(
     _refuse_another(folder, manifest)
     for split in splits:
         shard_set.manifest.of_split(split)  # raises where there is none
-    wanted = set(splits or shard_set.manifest.splits)
+    chosen = set(splits or shard_set.manifest.splits)
     plans = [
         plan
         for split in shard_set.manifest.splits
         # What is there of other splits stays, whatever was set aside of it.
         for plan in _plans_of_split(
-            shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in wanted
+            shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in chosen
         )
     ]
     return ExtractionPlan(
-        shards=tuple(plan for plan in plans if plan.split in wanted),
-        finished=tuple(record for plan in plans if (record := finished_record(plan, folder))),
+        shards=tuple(plan for plan in plans if plan.split in chosen),
+        finished=tuple(finished_records(plans, folder)),
         manifest=manifest,
         work=ExtractionWork(
             source=shard_set.folder, folder=folder, model=model, settings=settings, batch_size=batch_size
@@ -190,11 +191,11 @@ def extract(
     """Write the missing feature shards, then the manifest.
 
     Args:
-        plan: what to write.
-        num_workers: Ray actors, each with the encoder, in the Ray session that is there; 0 computes in this process.
-        use_gpu: compute on a GPU, one for each actor.
-        cpus_per_worker: CPUs of an actor, and the threads it computes with.
-        progress: called with the number of images done.
+        plan: the plan of the feature set.
+        num_workers: number of Ray actors, each with the encoder, in the present session; 0 computes in this process.
+        use_gpu: whether to compute on GPUs, one for each actor.
+        cpus_per_worker: number of CPUs of an actor, and of the threads it computes with.
+        progress: function called with the number of images done.
 
     Raises:
         FileNotFoundError: a shard of the shard set is missing.

@@ -1,4 +1,4 @@
-"""Extraction on a Ray cluster: actors that hold the encoder, and what comes of those that are lost."""
+"""Extraction on a Ray cluster: a pool of actors that hold the encoder; lost actors are replaced."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ from shards.storage.folders import ShardFolder
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _MAX_LOST_IN_A_ROW = 5
 
 
@@ -38,12 +38,12 @@ def extract_on_cluster(
     """Write feature shards by actors; a shard whose actor is lost is written again by another.
 
     Args:
-        work: what all shards have in common.
-        shards: to write.
-        num_workers: actors; those that the cluster has no room for yet join when it has.
-        use_gpu: give every actor a GPU.
-        cpus_per_worker: of an actor.
-        progress: called with the number of images done.
+        work: settings that all shards have in common.
+        shards: the plans of the shards to write.
+        num_workers: number of actors; those that the cluster has no room for yet join when it has.
+        use_gpu: whether every actor gets a GPU.
+        cpus_per_worker: number of CPUs of an actor.
+        progress: function called with the number of images done.
 
     Raises:
         ValueError: an image does not decode, the weights do not fit, or there is no room for any actor.
@@ -54,30 +54,30 @@ def extract_on_cluster(
     actor_class: Any = ray.remote(_Worker)
     # The second thread answers how far the first is.
     placed = actor_class.options(num_cpus=cpus_per_worker, num_gpus=int(use_gpu), max_concurrency=2)
-    crew = _Crew(shards, work.folder, lambda: placed.remote(work, use_gpu, cpus_per_worker))
+    pool = _ActorPool(shards, work.folder, lambda: placed.remote(work, use_gpu, cpus_per_worker))
     try:
-        return crew.write_all(num_workers, progress)
+        return pool.write_all(num_workers, progress)
     finally:
-        crew.dismiss()
+        pool.close()
 
 
 class _Task(NamedTuple):
-    """What an actor does: a shard, or nothing yet but to load the encoder."""
+    """An actor's task: to write a shard, or at first to load the encoder."""
 
     actor: Any
     shard: FeatureShardPlan | None
 
 
-class _Crew:
-    """Actors at work.
+class _ActorPool:
+    """Actors, and the shards that they write or that wait for one.
 
     A shard is given only to an actor that has the encoder: one that finds no room on the cluster keeps none waiting.
     """
 
-    def __init__(self, shards: Sequence[FeatureShardPlan], folder: ShardFolder, hire: Callable[[], Any]) -> None:
+    def __init__(self, shards: Sequence[FeatureShardPlan], folder: ShardFolder, start: Callable[[], Any]) -> None:
         self._waiting = deque(shards)
         self._num_shards, self._folder = len(shards), folder
-        self._hire_one = hire
+        self._start_actor = start
         self._tasks: dict[Any, _Task] = {}
         self._idle: list[Any] = []
         self._num_lost_in_a_row = 0
@@ -85,25 +85,25 @@ class _Crew:
     def write_all(self, num_workers: int, progress: Callable[[int], None]) -> list[ShardRecord]:
         """Write all shards."""
         for _ in range(min(num_workers, self._num_shards)):
-            self._hire()
+            self._start()
         records: list[ShardRecord] = []
         while len(records) < self._num_shards:
-            done, _ = ray.wait(list(self._tasks), timeout=_LOOK_EVERY_SECONDS)
+            done, _ = ray.wait(list(self._tasks), timeout=_POLL_SECONDS)
             records += [record for task in done if (record := self._take(task))]
             progress(sum(record.num_samples for record in records) + self._num_under_way())
         return records
 
-    def dismiss(self) -> None:
-        """End all actors."""
+    def close(self) -> None:
+        """Kill all actors."""
         for actor in [*self._idle, *(task.actor for task in self._tasks.values())]:
             ray.kill(actor)
 
-    def _hire(self) -> None:
-        actor = self._hire_one()
+    def _start(self) -> None:
+        actor = self._start_actor()
         self._tasks[actor.prepare.remote()] = _Task(actor, None)
 
     def _take(self, reference: Any) -> ShardRecord | None:  # noqa: ANN401  Ray's references have no type
-        """Take what an actor has done, and give work to those that are idle."""
+        """Return the record of a shard that an actor has written, if it did, and give shards to idle actors."""
         task = self._tasks.pop(reference)
         try:
             result: Any = ray.get(reference)
@@ -122,7 +122,7 @@ class _Crew:
         return result
 
     def _replace(self, task: _Task, error: RayActorError) -> None:
-        """Have the shard of an actor that is lost written by another."""
+        """Start an actor in place of one that is lost, and put its shard first in the queue."""
         self._num_lost_in_a_row += 1
         what = f"over {task.shard.name}" if task.shard else "before its first shard"
         if self._num_lost_in_a_row >= _MAX_LOST_IN_A_ROW:
@@ -138,12 +138,12 @@ class _Crew:
                 # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
                 remove_torn(self._folder, task.shard.name)
             self._waiting.appendleft(task.shard)
-        self._hire()
+        self._start()
 
     def _num_under_way(self) -> int:
         """Return the images that are done of unfinished shards, as far as their actors answer."""
         asked = [task.actor.num_images_done.remote() for task in self._tasks.values() if task.shard]
-        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_LOOK_EVERY_SECONDS) if asked else ([], [])
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_POLL_SECONDS) if asked else ([], [])
         total = 0
         for answer in answered:
             with contextlib.suppress(RayError):

@@ -1,4 +1,4 @@
-"""Images of a shard -> a shard of features; imports no Ray."""
+"""The extractor: a frozen encoder that turns shards of images into shards of features; imports no Ray."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +22,14 @@ from shards.storage.folders import ShardFolder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractionWork:
-    """What is to be done with every shard."""
+    """Source, target and settings that all shards of a feature set have in common."""
 
     source: ShardFolder
-    """Of the shard set."""
+    """The folder of the shard set."""
     folder: ShardFolder
-    """Of the feature set."""
+    """The folder of the feature set."""
     model: ModelConfig
-    """Whose encoder."""
+    """The model whose encoder computes."""
     settings: FeatureSettings
     batch_size: int
     """Images at once."""
@@ -48,9 +48,9 @@ class Extractor:
     """A frozen encoder that writes feature shards.
 
     Args:
-        work: to do.
-        use_gpu: compute on a GPU.
-        num_threads: that decode while the encoder computes.
+        work: source, target and settings.
+        use_gpu: whether to compute on a GPU.
+        num_threads: number of threads that decode while the encoder computes.
 
     Raises:
         ValueError: the weights do not fit, or there is no GPU.
@@ -70,8 +70,8 @@ class Extractor:
         """Write one feature shard.
 
         Args:
-            shard: to write.
-            progress: called with the number of its images that are done.
+            shard: the plan of the shard to write.
+            progress: function called with the number of its images that are done.
 
         Raises:
             ValueError: an image does not decode, and the plan does not skip bad ones.
@@ -133,10 +133,10 @@ def encode_views(encoder: Encoder, views: Tensor, *, is_pooled: bool, use_bf16: 
     """Compute the features of images.
 
     Args:
-        encoder: on its device.
+        encoder: the encoder, on its device.
         views: (B, K, 3, S, S) uint8, on any device.
-        is_pooled: keep the mean over the regions alone.
-        use_bf16: compute in bfloat16 where it is safe.
+        is_pooled: whether only the mean over the regions is kept.
+        use_bf16: whether to compute in bfloat16 where it is safe.
 
     Returns:
         (B, K, R, C) float16; what it cannot hold is infinite.

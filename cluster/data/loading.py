@@ -92,13 +92,13 @@ def training_batches(
     """Read a rank's share of each step's batch; bad samples are left out of it, and listed.
 
     Args:
-        shard_set: to read.
-        split: of it.
-        model: decides about the size of images.
-        config: of batch, order, parts and augmentation.
+        shard_set: the shard set to read.
+        split: the split to read.
+        model: the model, for the size of images.
+        config: settings of batch size, order, accumulation and augmentation.
         ranks: (rank, world size).
-        steps: to read for.
-        num_loader_processes: that read ahead; 0 reads when asked.
+        steps: the steps to read for.
+        num_loader_processes: number of loader processes, which read ahead; with 0 a batch is read when it is asked for.
     """
     share = _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks)
     return _loader(share, list(steps), num_loader_processes)

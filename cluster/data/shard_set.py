@@ -1,4 +1,4 @@
-"""Order, reader and batches put together for one rank; imports no Ray."""
+"""A shard set and its feature set, opened: manifests, vocabulary, and readers of the splits; imports no Ray."""
 
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.data.vocabulary import Vocabulary, parse_vocabulary
@@ -16,7 +16,7 @@ class FeatureSet:
     """A finished feature set.
 
     Args:
-        folder: of the feature set.
+        folder: the folder of the feature set.
 
     Raises:
         FileNotFoundError: the folder is no finished feature set.
@@ -37,8 +37,8 @@ class ShardSet:
 
     Args:
         location: folder or URL of the shard set.
-        features: that of a feature set of it; batches then hold features instead of images.
-        cache_gib: of copies of shards at URLs that this node keeps.
+        features: folder or URL of a feature set of it; batches then hold features instead of images.
+        cache_gib: most GiB of copies of shards at URLs that this node keeps.
 
     Raises:
         FileNotFoundError: a folder is no finished shard set or feature set.
@@ -79,7 +79,7 @@ class ShardSet:
         return ShardReader(self.folder, self.manifest.of_split(split))
 
     def source(self, split: str, *, model: ModelConfig, config: TrainingConfig) -> Source:
-        """Return where the batches of a split come from."""
+        """Return the source of a split's batches: its features if there are some, else its images."""
         if self.features:
             return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
         return ImageSource(self.reader(split), self.vocabulary, model=model, config=config)

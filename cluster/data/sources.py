@@ -1,4 +1,4 @@
-"""Where batches come from: the images of a split, or the features that a frozen encoder made of them."""
+"""Sources of batches: the images of a split, or the features that a frozen encoder made of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -42,9 +42,9 @@ class Source(Protocol):
         """Read samples; bad ones are left out, and listed.
 
         Args:
-            numbers: of the samples within the split.
-            positions: of the samples in the training stream; in validation, their numbers.
-            is_training: augment them; else as they are stored.
+            numbers: numbers of the samples within the split.
+            positions: positions of the samples in the training stream; in validation, their numbers.
+            is_training: whether to augment the samples; otherwise they are read as they are stored.
         """
         ...
 
@@ -53,10 +53,10 @@ class ImageSource:
     """Images, decoded.
 
     Args:
-        reader: of the split.
-        vocabulary: of the captions.
-        model: decides about the size of images.
-        config: of the augmentation.
+        reader: reader of the split.
+        vocabulary: vocabulary of the captions.
+        model: the model, for the size of images.
+        config: settings of the augmentation.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class FeatureSource:
     """Features, one view of each image; in training it is drawn, else it is the centre.
 
     Args:
-        reader: of the split.
-        vocabulary: of the captions.
-        config: of the seed.
+        reader: reader of the split.
+        vocabulary: vocabulary of the captions.
+        config: settings of training, for its seed.
     """
 
     def __init__(self, reader: FeatureReader, vocabulary: Vocabulary, *, config: TrainingConfig) -> None:

@@ -13,9 +13,9 @@ from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageScores, score_captions
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
-from shards.manifest import verify_shards
 from shards.reader import ShardReader
 from shards.storage.files import replace_file
+from shards.verification import verify_shards
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from captioning.training.bad_samples import BadSampleError
 from cluster.config import TrainRun
 from cluster.coordination.local import LocalCoordinator
+from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
 from cluster.runs.identity import config_text
@@ -42,6 +43,8 @@ class TrialPlan:
     """Of the training split."""
     lineage: dict[str, str]
     """Digests and commit, kept with every checkpoint."""
+    shard_set: ShardSet | None = None
+    """The shard set that trials read, checked when the search started."""
 
 
 class TrialProcess(tune.Trainable):
@@ -141,7 +144,7 @@ def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Gene
 
     def train() -> None:
         try:
-            fit(run, is_wanted=is_wanted.is_set)
+            fit(run, shard_set=plan.shard_set, is_wanted=is_wanted.is_set)
         except BaseException as error:  # of a thread, which nobody else hears
             outcome.append(error)
 

@@ -90,7 +90,7 @@ def tune(
             require(check_job(run, shard_set=plan.shard_set, needs_tracker=not is_known, num_runs=plan.num_trials))
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
-            check_data(plan.run)
+            check_data(plan.run, plan.readable())
             return _tune_on_cluster(plan, record or plan.record(), show)
 
 
@@ -143,11 +143,13 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
     """Describe the search to Ray; nothing starts yet."""
     run, cluster = plan.run, plan.run.cluster
     is_alone = cluster.max_workers == 1
+    readable = plan.readable()
     task = TrialPlan(
         run=run,
         tracking_uri=tracking_uri(run.tracking, run.storage),
         num_samples=plan.num_samples,
-        lineage=lineage_of(plan.readable()) | {"search": run.name},
+        lineage=lineage_of(readable) | {"search": run.name},
+        shard_set=readable,
     )
     resources = resources_per_worker(cluster) if is_alone else {"memory": _FOLLOWER_BYTES}
     return ray.tune.Tuner(

@@ -80,11 +80,14 @@ def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
     )
 
 
-def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> TrainOutcome:
+def fit(
+    run: TrainRun, *, shard_set: ShardSet | None = None, is_wanted: Callable[[], bool] = lambda: True
+) -> TrainOutcome:
     """Train to the end, from the last checkpoint if the run has one.
 
     Args:
         run: training run.
+        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
 
     Raises:
@@ -96,7 +99,7 @@ def fit(run: TrainRun, *, is_wanted: Callable[[], bool] = lambda: True) -> Train
         KeyboardInterrupt: it was interrupted, after a checkpoint.
         SystemExit: it was told to end, after a checkpoint.
     """
-    shard_set = check_data(run)
+    shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
     recover_record(run)
     record = known_record(run, shard_set)

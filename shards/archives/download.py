@@ -101,11 +101,11 @@ def plan_download(
     """Decide what to fetch and unpack from what is in the folder; touch neither the network nor the disk.
 
     Args:
-        dataset: a key of ``DATASETS``.
-        folder: may be absent; a zip file found in it is checked and used, not fetched.
-        splits: all of the dataset's if None or empty.
+        dataset: name of the dataset, a key of ``DATASETS``.
+        folder: target folder, created if absent; a zip file found in it is checked and used, not fetched.
+        splits: the splits to fetch; all of the dataset's if None or empty.
         base_url: http or https address of a mirror that has the official server's paths.
-        keep_archives: leave the zip files in the folder; otherwise each is deleted once it is unpacked.
+        keep_archives: whether to leave the zip files in the folder; otherwise each is deleted once it is unpacked.
 
     Raises:
         ValueError: the dataset or a split is unknown, or the address is not http.
@@ -116,13 +116,13 @@ def plan_download(
         raise ValueError(f"{base} cannot be downloaded from; give an address that starts with http:// or https://")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file, so nothing can be downloaded into it; name a folder")
-    wanted = _wanted_parts(dataset, splits)
-    plans = [_plan_archive(archive, folder, base=base, wanted=wanted) for archive in DATASETS[dataset]]
+    chosen = _chosen_parts(dataset, splits)
+    plans = [_plan_archive(archive, folder, base=base, chosen=chosen) for archive in DATASETS[dataset]]
     return DownloadPlan(
         dataset=dataset,
         folder=folder,
         archives=tuple(plan for plan in plans if plan.parts),
-        done=tuple(part.target for part in wanted if is_unpacked(part, folder)),
+        done=tuple(part.target for part in chosen if is_unpacked(part, folder)),
         free_bytes=shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free,
         keep_archives=keep_archives,
     )
@@ -134,9 +134,9 @@ def download(
     """Do what the plan says; after a failure or a kill, plan and download again to go on from there.
 
     Args:
-        plan: made from the folder as it is now.
-        progress: called often; what it raises ends the download.
-        sleep: waits that many seconds before another attempt at the network.
+        plan: the plan, made from the folder as it is now.
+        progress: function called often; an error that it raises ends the download.
+        sleep: function that waits so many seconds before another attempt at the network.
 
     Raises:
         RuntimeError: the disk is too small, the server refuses or keeps failing, an archive is damaged or another.
@@ -157,7 +157,7 @@ def download(
             step.path.unlink()
 
 
-def _wanted_parts(dataset: str, splits: Sequence[str] | None) -> list[Part]:
+def _chosen_parts(dataset: str, splits: Sequence[str] | None) -> list[Part]:
     if dataset not in DATASETS:
         raise ValueError(f"there is no dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
     parts = [part for archive in DATASETS[dataset] for part in archive.parts]
@@ -167,10 +167,10 @@ def _wanted_parts(dataset: str, splits: Sequence[str] | None) -> list[Part]:
     return [part for part in parts if part.split in (splits or known)]
 
 
-def _plan_archive(archive: Archive, folder: Path, *, base: str, wanted: Sequence[Part]) -> ArchivePlan:
+def _plan_archive(archive: Archive, folder: Path, *, base: str, chosen: Sequence[Part]) -> ArchivePlan:
     path = folder / archive.path.rpartition("/")[2]
     here = archive.num_bytes if path.exists() else _bytes_at(part_path(path))
-    parts = tuple(part for part in archive.parts if part in wanted and not is_unpacked(part, folder))
+    parts = tuple(part for part in archive.parts if part in chosen and not is_unpacked(part, folder))
     return ArchivePlan(
         path=path,
         remote=RemoteFile(url=f"{base}/{archive.path}", num_bytes=archive.num_bytes, md5=archive.md5),

@@ -77,8 +77,8 @@ def _unpack_part(source: zipfile.ZipFile, part: Part, *, folder: Path, progress:
 
 
 def _members(source: zipfile.ZipFile, part: Part) -> list[zipfile.ZipInfo]:
-    wanted = re.escape(part.target) + ("" if part.target.endswith(".json") else r"/\w[\w-]*\.jpg")
-    members = [member for member in source.infolist() if re.fullmatch(wanted, member.filename, re.ASCII)]
+    pattern = re.escape(part.target) + ("" if part.target.endswith(".json") else r"/\w[\w-]*\.jpg")
+    members = [member for member in source.infolist() if re.fullmatch(pattern, member.filename, re.ASCII)]
     if not members:
         raise RuntimeError(
             f"{source.filename} holds no {part.target}, so it is another archive; delete it and run again"

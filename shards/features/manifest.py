@@ -1,4 +1,4 @@
-"""What a feature set holds: for each shard of a shard set one of the same name, with features instead of images.
+"""The manifest of a feature set: for each shard of a shard set one of the same name, with features instead of images.
 
 Beside each ``KEY.json``, the same as in the shard set, lies ``KEY.npy``: (K, R, C) float16, K views of the image with R
 regions of C channels each. A sample without one is an image that did not decode. The manifest is written last.
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from shards.manifest import Document, ShardRecord, records_of_split, splits_of
+from shards.manifest import ShardRecord, records_of_split, splits_of
+from shards.storage.document import Document
 from shards.storage.folders import ShardFolder, write_file
 
 FORMAT_VERSION = 1
@@ -45,11 +46,11 @@ class FeatureSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureEncoder:
-    """What made features of images."""
+    """The encoder that computed features of images."""
 
     backbone: str
     weights: str
-    """What they are, wherever they lie."""
+    """Identity of the weights, wherever their file lies."""
     image_size_px: int
 
 
@@ -121,14 +122,14 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
         ValueError: the manifest is damaged, altered or of another format version.
     """
     document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
-    content = document.read(FORMAT_VERSION)
+    content = document.read(newest=FORMAT_VERSION)
     seal = content.pop("seal", None)
     is_sealed = seal == _sha256(content)
     digest = content.pop("digest", None)
     manifest = document.parse(FeatureManifest, content)
     if not is_sealed or digest != manifest.digest:
         raise ValueError(f"{document.path} was altered: its content does not give its digest; {document.remedy}")
-    document.refuse_outside(manifest.shards)
+    document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 
 

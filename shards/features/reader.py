@@ -25,9 +25,9 @@ class FeatureReader:
     """Reads a split of a feature set; samples have the numbers that they have in the shard set.
 
     Args:
-        folder: of the feature set.
-        manifest: of the feature set.
-        split: of it.
+        folder: the folder of the feature set.
+        manifest: the manifest of the feature set.
+        split: the split to read.
 
     Raises:
         ValueError: there is no such split.
@@ -53,12 +53,12 @@ class FeatureReader:
             DamagedSampleError: the shard reads, and this sample of it does not.
             ValueError: the shard does not hold what its record says.
         """
-        key, place, shard = self._reader.find(number)
+        key, location, shard = self._reader.find(number)
         try:
             _, captions = parse_description(shard.part(key, "json"))
         except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
-            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
-        return DescribedSample(key, place.rpartition("/")[2], captions)
+            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
+        return DescribedSample(key, location.rpartition("/")[2], captions)
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Fetch shards in the background; as ``ShardReader`` does."""
@@ -68,18 +68,18 @@ class FeatureReader:
         """Copy one view of a sample; the bytes of the others are not touched.
 
         Args:
-            number: of the sample.
-            view: from 0, which is the centre of the image.
-            target: (R, C) float16, to be filled.
+            number: number of the sample.
+            view: number of the view; 0 is the centre of the image.
+            target: (R, C) float16, filled with the view.
 
         Raises:
             IndexError, DamagedSampleError, ValueError: as in ``describe``.
         """
-        key, place, shard = self._reader.find(number)
+        key, location, shard = self._reader.find(number)
         try:
             offset = self._first_value(shard, key) + view * self._num_view_bytes
         except ValueError as error:
-            raise DamagedSampleError(key, place, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
         target[...] = np.frombuffer(shard.content, "<f2", target.size, offset).reshape(target.shape)
 
     def _first_value(self, shard: OpenShard, key: str) -> int:

@@ -24,13 +24,13 @@ class Annotations:
 def well_formed(
     content: dict[str, Any], name: str, form: dict[str, type], set_aside: list[SetAside]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Keep the entries of a list that have the form, each with its place in the list."""
+    """Keep the entries of a list that have the form, each with its index in the list."""
     kept = []
-    for place, entry in enumerate(content[name]):
+    for index, entry in enumerate(content[name]):
         if fault := fault_of(entry, form):
-            set_aside.append(SetAside(key=f"{name}[{place}]", reason=f"{name}[{place}] {fault}"))
+            set_aside.append(SetAside(key=f"{name}[{index}]", reason=f"{name}[{index}] {fault}"))
         else:
-            kept.append((place, entry))
+            kept.append((index, entry))
     return kept
 
 

@@ -23,7 +23,7 @@ _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
 
 class _Row(NamedTuple):
-    """What an annotation file says of an image; ``names`` are the places to look for it."""
+    """What an annotation file says of an image; ``names`` are the file names it may have."""
 
     image_id: int
     names: tuple[str, ...]
@@ -34,12 +34,12 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
     """Read every ``annotations/captions_<split>*.json`` of a COCO-layout folder.
 
     Args:
-        source: holds ``annotations/`` and ``images/`` or ``<split>2017/`` (whatever follows ``captions_``).
-        splits: the wanted ones, such as ``train``; all that are there if empty.
+        source: folder of ``annotations/`` and ``images/`` or ``<split>2017/`` (whatever follows ``captions_``).
+        splits: the splits to read, such as ``train``; all that are there if empty.
         skip_bad: set faulty annotations aside instead of refusing the source.
 
     Raises:
-        FileNotFoundError: the folder, its annotations or a wanted split is missing.
+        FileNotFoundError: the folder, its annotations or a split is missing.
         ValueError: an annotation file is damaged, an annotation is faulty and ``skip_bad`` is off, or no image is left.
     """
     found: dict[str, tuple[CaptionedImage, ...]] = {}
@@ -61,11 +61,11 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
     Args:
         source: folder of the images: by the file's ``filepath`` or directly, there or in ``images/``; or of COCO 2017.
         file: the split file.
-        splits: the wanted ones; all that are there if empty.
+        splits: the splits to read; all that are there if empty.
         skip_bad: set faulty annotations aside instead of refusing the file.
 
     Raises:
-        FileNotFoundError: the folder, the file or a wanted split is missing.
+        FileNotFoundError: the folder, the file or a split is missing.
         ValueError: the file is damaged, an image is faulty and ``skip_bad`` is off, or no image is left.
     """
     _require_folder(source)
@@ -105,8 +105,8 @@ def _require_folder(source: Path) -> None:
         raise FileNotFoundError(f"{source} is not a folder; give the folder that holds the images and annotations")
 
 
-def _require_splits(source: Path, present: Iterable[str], wanted: Sequence[str]) -> None:
-    missing = [split for split in wanted if split not in present]
+def _require_splits(source: Path, present: Iterable[str], splits: Sequence[str]) -> None:
+    missing = [split for split in splits if split not in present]
     if missing:
         raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; use of {', '.join(sorted(present))}")
 
@@ -129,16 +129,16 @@ def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[_Row]
     images = well_formed(content, "images", {"id": int, "file_name": str}, set_aside)
     annotations = well_formed(content, "annotations", {"image_id": int, "caption": str}, set_aside)
     listed = {image["id"] for image in content["images"] if isinstance(image, dict) and type(image.get("id")) is int}
-    for place, annotation in annotations:
+    for index, annotation in annotations:
         image_id = annotation["image_id"]
         if image_id not in listed:
-            reason = f"annotations[{place}] is of image {image_id}, which images[] lacks"
+            reason = f"annotations[{index}] is of image {image_id}, which images[] lacks"
             set_aside.append(SetAside(key=key_of(image_id), reason=reason))
     coco: Any = COCO()  # its type leaves out what createIndex makes
     coco.dataset = {
         "images": _unrepeated([image for _, image in images], set_aside),
         # Their own ids are not used, and may be missing.
-        "annotations": [{**annotation, "id": place} for place, annotation in annotations],
+        "annotations": [{**annotation, "id": index} for index, annotation in annotations],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
@@ -152,14 +152,14 @@ def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[s
     """Return what a Karpathy split file says, by split and image id."""
     form = {"filename": str, "split": str, "sentences": list}
     images = []
-    for place, image in well_formed(content, "images", form, set_aside):
+    for index, image in well_formed(content, "images", form, set_aside):
         identity = "cocoid" if "cocoid" in image else "imgid"
         sentences = image["sentences"]
         faults = [fault_of({"filepath": "", **image}, {identity: int, "filepath": str})]
         faults += [fault_of(sentence, {"raw": str}) for sentence in sentences]
         fault = next(filter(None, faults), "")
         if fault:
-            set_aside.append(SetAside(key=f"images[{place}]", reason=f"images[{place}] {fault}"))
+            set_aside.append(SetAside(key=f"images[{index}]", reason=f"images[{index}] {fault}"))
         else:
             images.append({**image, "id": image[identity], "file_name": image["filename"]})
     rows: dict[str, list[_Row]] = {}

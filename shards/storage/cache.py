@@ -1,10 +1,12 @@
-"""This node's copies of files that lie elsewhere: named by their content, and shared by all its processes.
+"""This node's copies of files at URLs: named by their sha256, and shared by all processes of the node.
 
-A copy is whole or absent. Who maps one holds a shared lock on it as long as the map lives, so that it is not removed.
-The kernel drops locks with their process, so that nothing stays behind whoever is killed.
+A copy is whole or absent. A process that maps one holds a shared lock on it as long as the map lives, so that it is not
+removed. The kernel drops locks with their process, so that nothing stays behind whoever is killed. A copy is hashed
+when it is fetched, and again where its size, modification time or inode are no longer those of that moment.
 """
 
 import fcntl
+import json
 import logging
 import os
 import re
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from shards.storage.files import sha256_of
+from shards.storage.files import sha256_of, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,22 +31,22 @@ def default_cache() -> Path:
 
 
 class CacheEntry(NamedTuple):
-    """A file of which there should be a copy."""
+    """A file at a URL of which the cache holds a copy, or should."""
 
     sha256: str
     num_bytes: int
     source: str
-    """Its address, for messages."""
+    """The file's address, for messages."""
     fetch: Callable[[Path], None]
-    """Copies it to a path."""
+    """Copies the file to a path."""
 
 
 class ShardCache:
-    """A folder of copies under a size limit; those that were not used for longest go first, none that is in use.
+    """A folder of copies under a size limit: the least recently used are removed first, none that is in use.
 
     Args:
-        folder: created if absent; files that are none of ours stay.
-        limit_bytes: of all copies; exceeded where those in use need more.
+        folder: the folder of the copies, created if absent; other files in it stay.
+        limit_bytes: most bytes of all copies together; exceeded where those in use need more.
 
     Raises:
         ValueError: the folder cannot be made.
@@ -53,14 +55,15 @@ class ShardCache:
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
         self._folder, self._limit_bytes = folder, limit_bytes
         try:
-            (folder / "locks").mkdir(parents=True, exist_ok=True)
+            for name in ("locks", "verified"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
                 f"copies of shards cannot be kept in {folder} ({error.strerror}); name another folder in "
                 "CAPTIONING_CACHE on every node"
             ) from None
 
-    def open(self, wanted: CacheEntry) -> BinaryIO:
+    def open(self, entry: CacheEntry) -> BinaryIO:
         """Open the copy of a file; it stays as long as the file, or a map of it, is open.
 
         Raises:
@@ -68,9 +71,9 @@ class ShardCache:
             OSError: it cannot be fetched.
         """
         while True:
-            self.keep(wanted)
+            self.keep(entry)
             try:
-                file = (self._folder / wanted.sha256).open("rb")
+                file = (self._folder / entry.sha256).open("rb")
             except FileNotFoundError:  # removed before it was in use
                 continue
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -78,44 +81,74 @@ class ShardCache:
                 return file
             file.close()
 
-    def keep(self, wanted: CacheEntry, *, waits: bool = True) -> None:
+    def keep(self, entry: CacheEntry, *, waits: bool = True) -> None:
         """Make sure that there is a copy of a file.
 
         Args:
-            wanted: the file.
-            waits: for another process that fetches it; otherwise it is left to that.
+            entry: the file.
+            waits: whether to wait for another process that fetches the file; otherwise it is left to that process.
 
         Raises:
             ValueError, OSError: as in ``open``.
         """
-        path = self._folder / wanted.sha256
-        if _touch(path, wanted.num_bytes):
+        if self._is_verified(entry):
             return
-        with self._fetching(wanted.sha256, waits=waits) as is_mine:
-            if is_mine and not _touch(path, wanted.num_bytes):  # another process may just have fetched it
-                self._make_room(wanted.num_bytes)
-                self._fetch(path, wanted)
+        with self._fetching(entry.sha256, waits=waits) as is_mine:
+            # Another process may just have fetched it.
+            if is_mine and not self._is_verified(entry) and not self._verify(entry):
+                self._evict(entry.num_bytes)
+                self._fetch(self._folder / entry.sha256, entry)
 
-    def _fetch(self, path: Path, wanted: CacheEntry) -> None:
+    def _is_verified(self, entry: CacheEntry) -> bool:
+        """Return whether there is a copy that has not changed since it was hashed; if so, note that it is used."""
+        mark = self._mark(self._folder / entry.sha256)
+        try:
+            stamp = stamp_of(self._folder / entry.sha256)
+            if stamp.num_bytes != entry.num_bytes or mark.read_text() != json.dumps(stamp):
+                return False
+            os.utime(mark)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _verify(self, entry: CacheEntry) -> bool:
+        """Hash a copy that has no mark, or another one; return whether there is one with the right content."""
+        path = self._folder / entry.sha256
+        try:
+            stamp = stamp_of(path)
+            if stamp.num_bytes != entry.num_bytes or sha256_of(path) != entry.sha256:
+                return False
+        except FileNotFoundError:
+            return False
+        self._mark(path).write_text(json.dumps(stamp))
+        return True
+
+    def _mark(self, path: Path) -> Path:
+        """Return the small file that holds a copy's stamp; its own modification time is the copy's last use."""
+        return self._folder / "verified" / path.name
+
+    def _fetch(self, path: Path, entry: CacheEntry) -> None:
         part, found = path.with_suffix(".part"), ""
         try:
             for _ in range(_NUM_FETCHES):
-                wanted.fetch(part)
+                entry.fetch(part)
                 found = sha256_of(part)
-                if found == wanted.sha256:
+                if found == entry.sha256:
                     with part.open("rb") as file:
                         os.fsync(file.fileno())
+                    stamp = stamp_of(part)
                     part.replace(path)
+                    self._mark(path).write_text(json.dumps(stamp))
                     return
-                logger.warning("%s arrived with other content than its record says", wanted.source)
+                logger.warning("%s arrived with other content than its record says", entry.source)
         finally:
             part.unlink(missing_ok=True)
         raise ValueError(
-            f"{wanted.source} has the sha256 {found[:12]}, its record says {wanted.sha256[:12]}, and fetching it again "
+            f"{entry.source} has the sha256 {found[:12]}, its record says {entry.sha256[:12]}, and fetching it again "
             "did not change that; copy it there again, or run the job that made it again"
         )
 
-    def _make_room(self, num_bytes: int) -> None:
+    def _evict(self, num_bytes: int) -> None:
         """Remove copies until so many bytes fit under the limit and on the disk."""
         copies = sorted(self._copies())
         excess = sum(size for _, size, _ in copies) + num_bytes - self._limit_bytes
@@ -134,17 +167,18 @@ class ShardCache:
             )
 
     def _copies(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield when each copy, whole or not, was last used, its size, and its path."""
+        """Yield the last use, the size and the path of each copy, whole or not."""
         for path in self._folder.iterdir():
             if _COPY_FORM.fullmatch(path.name):
                 try:
-                    status = path.stat()
+                    status, mark = path.stat(), self._mark(path)
+                    used = mark.stat() if mark.exists() else status
                 except FileNotFoundError:  # another process removed it
                     continue
-                yield status.st_mtime, status.st_size, path
+                yield used.st_mtime, status.st_size, path
 
     def _remove(self, path: Path) -> bool:
-        """Remove a copy that no one uses, or what a process that was killed left of one; return whether it is gone."""
+        """Remove a copy that no process uses, or what a killed process left of one; return whether it is gone."""
         if path.suffix:
             with self._fetching(path.stem, waits=False) as is_mine:
                 if is_mine:
@@ -154,6 +188,7 @@ class ShardCache:
             with path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
+                self._mark(path).unlink(missing_ok=True)
         except BlockingIOError:
             return False
         except FileNotFoundError:
@@ -162,7 +197,7 @@ class ShardCache:
 
     @contextmanager
     def _fetching(self, sha256: str, *, waits: bool) -> Iterator[bool]:
-        """Hold the lock of those who fetch a file; yield whether it is held."""
+        """Hold the lock for fetching a file; yield whether it is held."""
         # One lock for a 256th of all files, so that locks need no removal.
         with (self._folder / "locks" / sha256[:2]).open("ab") as lock:
             try:
@@ -175,14 +210,3 @@ class ShardCache:
             finally:
                 # A process that was forked meanwhile has the lock open, too, and closing alone would leave it that.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-
-
-def _touch(path: Path, num_bytes: int) -> bool:
-    """Note that a copy is used; return whether there is one."""
-    try:
-        if path.stat().st_size != num_bytes:
-            return False
-        os.utime(path)
-    except FileNotFoundError:
-        return False
-    return True

@@ -6,7 +6,25 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+
+class FileStamp(NamedTuple):
+    """What changes when a file is written: while it is the same, so is the content."""
+
+    num_bytes: int
+    modified_ns: int
+    inode: int
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """Return a file's stamp.
+
+    Raises:
+        OSError: the file is out of reach.
+    """
+    status = path.stat()
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @contextmanager
@@ -26,17 +44,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``: whoever reads it finds the old content or the new, never a part."""
+    """Write ``content`` to ``path``: a reader finds the old content or the new, never a part."""
     with replacing(path) as file:
         file.write(content)
 
 
 def remove_torn(folder: Path, names: str) -> None:
-    """Remove what a process that was killed left of ``replacing`` files; only for who alone writes them.
+    """Remove what a killed process left of ``replacing`` files; only for a process that is alone in writing them.
 
     Args:
-        folder: of the files.
-        names: of the files, as a pattern.
+        folder: the folder of the files.
+        names: glob pattern of the files' names.
     """
     for path in folder.glob(f".{names}.*.tmp"):
         path.unlink(missing_ok=True)

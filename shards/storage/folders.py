@@ -21,21 +21,21 @@ _NUM_THREADS = 4
 
 
 class FileRecord(Protocol):
-    """What a manifest tells of a file."""
+    """Name, size and digest of a file, as a manifest has them."""
 
     @property
     def name(self) -> str:
-        """Return its name."""
+        """Return the file's name."""
         ...
 
     @property
     def num_bytes(self) -> int:
-        """Return its size."""
+        """Return the file's size in bytes."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Return the sha256 of its content, as 64 hexadecimal digits."""
+        """Return the sha256 of the file, as 64 hexadecimal digits."""
         ...
 
 
@@ -43,9 +43,9 @@ class RemoteShards:
     """The folder of a shard set or feature set at a URL; may be pickled, and used in any process and thread.
 
     Args:
-        url: of the folder.
-        cache_gib: of copies that this node keeps, of this and other sets.
-        sleep: waits that many seconds before another attempt.
+        url: the URL of the folder.
+        cache_gib: most GiB of copies that this node keeps, of all sets together.
+        sleep: function that waits so many seconds before another attempt.
 
     Raises:
         ValueError: the URL holds credentials, or nothing installed here reaches it.
@@ -57,8 +57,8 @@ class RemoteShards:
         refuse_credentials(url, "shards")
         self._url, self._sleep = url, sleep
         self.cache_gib = cache_gib
-        self._place = RemoteFolder(url, sleep)
-        self._ahead = _FetchAhead(self._keep)
+        self._remote = RemoteFolder(url, sleep)
+        self._prefetcher = _Prefetcher(self._keep)
 
     def __reduce__(self) -> tuple:
         """Leave copies and threads out: they belong to a node and a process."""
@@ -66,7 +66,7 @@ class RemoteShards:
 
     def __str__(self) -> str:
         """Return the URL."""
-        return str(self._place)
+        return str(self._remote)
 
     @property
     def name(self) -> str:
@@ -80,19 +80,19 @@ class RemoteShards:
             FileNotFoundError: there is none.
             OSError: it cannot be read, however often it was tried.
         """
-        return self._place.read(name)
+        return self._remote.read(name)
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Return what a listing of the folder, or of one in it, tells: files and their bytes; raises as ``read``."""
-        return self._place.sizes(name)
+        return self._remote.sizes(name)
 
     def put(self, name: str, content: Path | bytes) -> None:
         """Put one file, bytes or a copy of a local file, whole or not at all; raises as ``read``."""
-        self._place.put(name, content)
+        self._remote.put(name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there; raises as ``read``."""
-        self._place.remove_file(name)
+        self._remote.remove_file(name)
 
     def open(self, record: FileRecord) -> BinaryIO:
         """Open this node's copy of a file, made if need be; it stays as long as the file or a map of it is open.
@@ -102,11 +102,11 @@ class RemoteShards:
             ValueError: its content is not what the record says.
             OSError: it cannot be fetched, however often it was tried.
         """
-        return self._cache().open(self._wanted(record))
+        return self._cache().open(self._entry(record))
 
     def prefetch(self, records: Sequence[FileRecord]) -> None:
-        """Make copies of files in the background, in this order; those that were asked for before need no asking."""
-        self._ahead.ask(records)
+        """Make copies of files in the background, in this order; those of the last call are under way already."""
+        self._prefetcher.request(records)
 
     def max_open(self, records: Sequence[FileRecord]) -> int:
         """Return how many of some files may be open at once, so that half of the copies may be others."""
@@ -114,34 +114,34 @@ class RemoteShards:
         return max(2, int(self.cache_gib * 2**30 / 2 / max(largest, 1)))
 
     def _keep(self, record: FileRecord) -> None:
-        self._cache().keep(self._wanted(record), waits=False)
+        self._cache().keep(self._entry(record), waits=False)
 
-    def _wanted(self, record: FileRecord) -> CacheEntry:
-        fetch = partial(self._place.get, record.name)
+    def _entry(self, record: FileRecord) -> CacheEntry:
+        fetch = partial(self._remote.get, record.name)
         return CacheEntry(record.sha256, record.num_bytes, f"{self}/{record.name}", fetch)
 
     def _cache(self) -> ShardCache:
         return ShardCache(default_cache(), limit_bytes=int(self.cache_gib * 2**30))
 
 
-class _FetchAhead:
+class _Prefetcher:
     """Fetches files in a few threads of this process, which end when there is nothing to do."""
 
     def __init__(self, fetch: Callable[[FileRecord], None]) -> None:
         self._fetch = fetch
         self._forget()
 
-    def ask(self, records: Sequence[FileRecord]) -> None:
-        """Fetch what was not in the last question."""
+    def request(self, records: Sequence[FileRecord]) -> None:
+        """Fetch the files that were not in the last request."""
         if self._process_id != os.getpid():  # threads do not survive a fork, and their queue is in any state
             self._forget()
-        new = [record for record in records if record.sha256 not in self._asked]
-        self._asked = {record.sha256 for record in records}
+        new = [record for record in records if record.sha256 not in self._requested]
+        self._requested = {record.sha256 for record in records}
         for record in new:
             self._queue.put(record)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for _ in range(min(len(new), _NUM_THREADS - len(self._threads))):
-            self._threads.append(Thread(target=self._work, name="fetch ahead", daemon=True))
+            self._threads.append(Thread(target=self._work, name="prefetch", daemon=True))
             self._threads[-1].start()
 
     def _work(self) -> None:
@@ -152,13 +152,13 @@ class _FetchAhead:
                 return
             try:
                 self._fetch(record)
-            except (OSError, ValueError) as error:  # whoever reads it meets it again
-                logger.warning("fetching ahead: %s", error)
+            except (OSError, ValueError) as error:  # a reader of the file gets the same error
+                logger.warning("prefetch failed: %s", error)
 
     def _forget(self) -> None:
         self._process_id = os.getpid()
         self._queue: SimpleQueue[FileRecord] = SimpleQueue()
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
         self._threads: list[Thread] = []
 
 
@@ -174,13 +174,21 @@ def open_folder(location: ShardFolder | str, *, cache_gib: float = DEFAULT_CACHE
     """
     if not isinstance(location, str):
         return location
-    place = parse_location(location)
-    return place if isinstance(place, Path) else RemoteShards(place, cache_gib=cache_gib)
+    parsed = parse_location(location)
+    return parsed if isinstance(parsed, Path) else RemoteShards(parsed, cache_gib=cache_gib)
 
 
 def has_file(folder: ShardFolder, name: str) -> bool:
     """Return whether a folder holds a file; raises as ``read_file``."""
     return (folder / name).is_file() if isinstance(folder, Path) else name in folder.sizes()
+
+
+def file_sizes(folder: ShardFolder, names: Sequence[str]) -> dict[str, int]:
+    """Return the sizes in bytes of those files that are there; at a URL by one listing, whose errors ``read`` has."""
+    if not isinstance(folder, Path):
+        listed = folder.sizes()
+        return {name: listed[name] for name in names if name in listed}
+    return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 
 
 def read_file(folder: ShardFolder, name: str) -> bytes:

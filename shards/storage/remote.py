@@ -23,13 +23,13 @@ _Result = TypeVar("_Result")
 
 
 class RemoteFolder:
-    """A folder at a URL: what fails there is tried again, then raised in one line; may be pickled.
+    """A folder at a URL: a request that fails is tried again, then raised in one line; may be pickled.
 
     Every method raises FileNotFoundError or PermissionError at once, and ConnectionError after the last attempt.
 
     Args:
-        url: of the folder, which need not exist.
-        sleep: waits that many seconds before another attempt.
+        url: the URL of the folder, which need not exist.
+        sleep: function that waits so many seconds before another attempt.
 
     Raises:
         ValueError: nothing installed here reaches the URL.
@@ -52,7 +52,7 @@ class RemoteFolder:
         return RemoteFolder, (self._url, self._sleep)
 
     def __str__(self) -> str:
-        """Name the place, without credentials."""
+        """Return the URL, without credentials."""
         return without_credentials(self._url).rstrip("/")
 
     def list_entries(self, name: str = "") -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""The sentences that describe a drawn scene, and the way back from a sentence to what it claims.
+"""The sentences that describe a synthetic scene, and the way back from a sentence to what it claims.
 
 A scene holds one group of equal objects, or two groups of which one is left of or above the other. A sentence is an
 opening and a body; the body names every group and, if there are two, how they lie. Nothing else is in the grammar.

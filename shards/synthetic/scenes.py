@@ -1,4 +1,4 @@
-"""Draws captioned scenes of coloured shapes in COCO layout: the embedded data of the demo and the tests.
+"""Synthetic scenes of coloured shapes with captions, in COCO layout: the data of the demo and the tests.
 
 A scene is a pure function of (seed, index). It is simple enough to be learned from scratch in a minute, and a caption
 can be checked against it: n-gram scores measure wording, ``is_true`` measures seeing.
@@ -18,7 +18,7 @@ from shards.order import splitmix64
 from shards.storage.files import replace_file
 from shards.synthetic.grammar import COLOURS, SENTENCES_PER_CLAIM, SHAPES, SIZES, Scene, SceneObject, describe, is_true
 
-__all__ = ["SPLITS", "Scene", "SceneObject", "describe", "draw_scene", "is_true", "render", "scene_of", "write_drawn"]
+__all__ = ["SPLITS", "Scene", "SceneObject", "describe", "draw_scene", "is_true", "render", "scene_of", "write_scenes"]
 
 SPLITS = ("train", "val", "unseen")
 
@@ -39,7 +39,7 @@ _JITTER = 0.03
 _NUMBERS_PER_SCENE = 32  # the fullest scene takes 22
 
 _Kind = tuple[str, str, str]  # size, colour, shape
-_Place = tuple[_Kind, tuple[float, float]]  # and the centre, in fractions of the side
+_Placement = tuple[_Kind, tuple[float, float]]  # and the centre, in fractions of the side
 _T = TypeVar("_T")
 
 
@@ -48,7 +48,7 @@ def draw_scene(seed: int, index: int, *, size_px: int = 96) -> Scene:
 
     Args:
         seed: names a sequence of scenes.
-        index: place in it. Scenes less than 32,768 places apart differ in background, so never look the same.
+        index: index in that sequence. Scenes less than 32,768 apart differ in background, so never look the same.
         size_px: side of the square image; the same scene is drawn larger or smaller.
 
     Raises:
@@ -60,13 +60,13 @@ def draw_scene(seed: int, index: int, *, size_px: int = 96) -> Scene:
         raise ValueError(f"at {size_px} px a side the shapes look alike; draw scenes of {_MIN_SIZE_PX} px or more")
     numbers = _numbers(seed, index)
     wording = next(numbers)
-    places = _pair(numbers) if wording % 3 else _alone(numbers)
-    objects = tuple(_object(place, size_px, numbers) for place in places)
+    placements = _pair(numbers) if wording % 3 else _alone(numbers)
+    objects = tuple(_object(placement, size_px, numbers) for placement in placements)
     return Scene(size_px=size_px, background=_background(index), objects=objects, wording=wording >> 2)
 
 
 def scene_of(image_id: int, *, seed: int, size_px: int = 96) -> Scene:
-    """Find the scene behind an image that ``write_drawn`` wrote with this seed and size.
+    """Find the scene behind an image that ``write_scenes`` wrote with this seed and size.
 
     Raises:
         ValueError: ``image_id`` is below 1.
@@ -94,10 +94,10 @@ def render(scene: Scene) -> Image.Image:
     return image.reduce(2)
 
 
-def write_drawn(
+def write_scenes(
     folder: Path, *, num_train: int, num_val: int, seed: int, size_px: int = 96, num_unseen: int = 0
 ) -> None:
-    """Write splits of drawn scenes in COCO layout; the same arguments give the same bytes.
+    """Write splits of synthetic scenes in COCO layout; the same arguments give the same bytes.
 
     Image ids count from 1 through train, val and unseen; ``scene_of`` leads back from an id to its scene. A run that
     was killed has left no annotations: run it again.
@@ -154,7 +154,7 @@ def _jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _alone(numbers: Iterator[int]) -> list[_Place]:
+def _alone(numbers: Iterator[int]) -> list[_Placement]:
     """One to four equal objects: a single one anywhere, more in some of four cells."""
     kind, count = _kind(numbers, _pick(numbers, COLOURS)), 1 + next(numbers) % 4
     if count == 1:
@@ -163,25 +163,25 @@ def _alone(numbers: Iterator[int]) -> list[_Place]:
     return [(kind, (_near(numbers, x, _JITTER), _near(numbers, y, _JITTER))) for x, y in cells]
 
 
-def _pair(numbers: Iterator[int]) -> list[_Place]:
+def _pair(numbers: Iterator[int]) -> list[_Placement]:
     """Two large objects of different colours, each in its half of the image."""
     is_vertical = next(numbers) % 2
     colours = _pick(numbers, list(permutations(COLOURS, 2)))
-    places: list[_Place] = []
+    placements: list[_Placement] = []
     for colour, half in zip(colours, _CELLS, strict=True):
         kind = "large", colour, _pick(numbers, tuple(SHAPES))
         # Both stay near the middle line, so that they are never apart on the other axis too.
         along, across = _near(numbers, half, _JITTER), _near(numbers, 0.5, 0.08)
-        places.append((kind, (across, along) if is_vertical else (along, across)))
-    return places
+        placements.append((kind, (across, along) if is_vertical else (along, across)))
+    return placements
 
 
 def _kind(numbers: Iterator[int], colour: str) -> _Kind:
     return _pick(numbers, SIZES), colour, _pick(numbers, tuple(SHAPES))
 
 
-def _object(place: _Place, size_px: int, numbers: Iterator[int]) -> SceneObject:
-    (size, colour, shape), (x, y) = place
+def _object(placement: _Placement, size_px: int, numbers: Iterator[int]) -> SceneObject:
+    (size, colour, shape), (x, y) = placement
     return SceneObject(
         shape=shape,
         colour=colour,

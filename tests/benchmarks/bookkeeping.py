@@ -35,7 +35,7 @@ from cluster.search.space.config import SearchConfig, TuneRun  # noqa: E402
 from cluster.search.trials import load_trials  # noqa: E402
 from cluster.search.tuner import tune  # noqa: E402
 from shards.images import ImageSpec  # noqa: E402
-from shards.synthetic.scenes import write_drawn  # noqa: E402
+from shards.synthetic.scenes import write_scenes  # noqa: E402
 
 _PLAIN = """
 import sys, time
@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 def search_of(settings: argparse.Namespace, folder: Path) -> TuneRun:
     """Draw scenes and return the search that is measured."""
-    write_drawn(folder / "scenes", num_train=settings.num_images, num_val=50, seed=0, size_px=64)
+    write_scenes(folder / "scenes", num_train=settings.num_images, num_val=50, seed=0, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
     )

@@ -34,7 +34,7 @@ from cluster.data.loading import calibration_images, training_batches
 from cluster.data.shard_set import ShardSet
 from shards.features.manifest import FeatureSettings
 from shards.images import ImageSpec
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 
 _CPU = torch.device("cpu")
 _TURN_STEPS = 5
@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
 def drawn(settings: argparse.Namespace, folder: Path) -> Path:
     """Draw scenes and return a shard set of them."""
     size_px = settings.image_size
-    write_drawn(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
+    write_scenes(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=1000, seed=0, minimum_word_count=1
     )

@@ -41,7 +41,7 @@ from cluster.training.driver import start_coordinator
 from cluster.training.start import start_record
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from shards.images import ImageSpec
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 
 _LOSS = "train_loss_nats"
 
@@ -189,7 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="overheads-") as name, cluster_session(ClusterConfig()):
         folder = Path(name)
-        write_drawn(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=settings.image_size)
+        write_scenes(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=settings.image_size)
         plan = plan_conversion(
             folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
         )

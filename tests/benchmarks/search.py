@@ -28,7 +28,7 @@ from cluster.search.space.config import TUNE_PRESETS, TuneRun  # noqa: E402
 from cluster.search.tuner import SearchOutcome, tune  # noqa: E402
 from jobs.console.parsing import parse  # noqa: E402
 from shards.images import ImageSpec  # noqa: E402
-from shards.synthetic.scenes import write_drawn  # noqa: E402
+from shards.synthetic.scenes import write_scenes  # noqa: E402
 
 
 def settings_of(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -45,7 +45,7 @@ def settings_of(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
 
 def drawn(folder: Path) -> Path:
     """Draw scenes and return a shard set of them."""
-    write_drawn(folder / "scenes", num_train=120, num_val=30, seed=0, size_px=64)
+    write_scenes(folder / "scenes", num_train=120, num_val=30, seed=0, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
     )

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.runs.record import load_record
 from cluster.runs.sample_ledger import audit, read_sample_ledger
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 from tests.support.hosts import BIN, hosts_or_skip
 from tests.support.local_cluster import wait_until
 from tests.support.repository import ROOT
@@ -72,7 +72,7 @@ def hosts():
         listen = ["--host", "0.0.0.0", "--port", "5000", "--allowed-hosts", "mlflow:5000", "--workers", "1"]
         mlflow.start(BIN / "mlflow", "server", *kept, *listen, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
         start_ray(head, "--head", "--port", "6379", "--num-cpus", "0", "--dashboard-host", "0.0.0.0", **QUICK)
-        write_drawn(hosts.mounted / "coco", num_train=NUM_IMAGES, num_val=60, seed=3, size_px=64)
+        write_scenes(hosts.mounted / "coco", num_train=NUM_IMAGES, num_val=60, seed=3, size_px=64)
         wait_until(lambda: head.answers(6379), lambda: "Ray's head answers", seconds=90)
         for name in NAMES[1:3]:
             start_ray(hosts[name], "--address", "head:6379", "--num-cpus", "1")

@@ -18,6 +18,7 @@ LITTLE = {
     "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
     "tests/benchmarks/search.py": "--num-trials 2 --max-epochs 2 --seeds 0 --shards {shards} -- "
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64",
+    "tests/benchmarks/verification.py": "--gib 0.01 --mib-per-shard 1",
     "tests/faults/chaos.py": "--help",
 }
 

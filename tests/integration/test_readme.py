@@ -15,7 +15,7 @@ import yaml
 from cluster.config import TrainRun
 from cluster.search.space.space import parse_space
 from cluster.worker import prometheus
-from shards.synthetic.scenes import draw_scene, render, write_drawn
+from shards.synthetic.scenes import draw_scene, render, write_scenes
 from tests.support.repository import README, ROOT
 
 SET_UP, RUN_TESTS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -32,7 +32,7 @@ SMALL = (
 def walk_folder(tmp_path_factory):
     """Return a folder where COCO has been downloaded already, as far as ``download`` can tell by looking."""
     folder = tmp_path_factory.mktemp("walk_folder")
-    write_drawn(folder / "drawn", num_train=100, num_val=20, seed=2, size_px=64)
+    write_scenes(folder / "drawn", num_train=100, num_val=20, seed=2, size_px=64)
     for split in ("train", "val"):
         annotations = folder / "coco" / "annotations" / f"captions_{split}2017.json"
         annotations.parent.mkdir(parents=True, exist_ok=True)

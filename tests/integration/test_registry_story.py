@@ -8,7 +8,7 @@ import pytest
 
 from cluster.data.conversion import convert, plan_conversion
 from shards.images import ImageSpec
-from shards.synthetic.scenes import draw_scene, render, write_drawn
+from shards.synthetic.scenes import draw_scene, render, write_scenes
 from tests.support.mlflow_servers import ADMIN, BIN, captioning, post, served, tracker
 from tests.support.pictures import encoded
 
@@ -73,7 +73,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    write_drawn(folder / "scenes", num_train=400, num_val=60, seed=1, size_px=64)
+    write_scenes(folder / "scenes", num_train=400, num_val=60, seed=1, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
     )

@@ -78,7 +78,11 @@ def test_identity_is_that_of_the_folder(runs):
 
 def test_the_node_keeps_one_copy_of_each_shard(runs, environment, drawn_shards):
     digests = {shard.sha256 for shard in load_manifest(drawn_shards).shards}
-    assert {path.name for path in Path(environment["CAPTIONING_CACHE"]).iterdir()} == digests | {"locks"}
+    assert {path.name for path in Path(environment["CAPTIONING_CACHE"]).iterdir()} == digests | {
+        "locks",
+        "verified",
+        "digests",
+    }
 
 
 def test_the_tracker_names_the_bucket(runs):

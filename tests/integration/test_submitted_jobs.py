@@ -13,7 +13,7 @@ from cluster.submission.archive import plan_archive
 from cluster.submission.job_server import JobServer
 from cluster.submission.request import build_request, submit
 from shards.manifest import load_manifest
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 from tests.support.ray_head import captioning, code_that, job_head
 from tests.support.repository import ROOT
 
@@ -141,7 +141,7 @@ def test_a_job_is_stopped_once_and_a_second_stop_says_so(address, server, asleep
 
 
 def test_a_conversion_runs_on_the_cluster_and_ends_as_here(address, tmp_path):
-    write_drawn(tmp_path / "scenes", num_train=6, num_val=2, seed=1, size_px=64)
+    write_scenes(tmp_path / "scenes", num_train=6, num_val=2, seed=1, size_px=64)
     arguments = ["convert", f"{tmp_path / 'scenes'}", f"{tmp_path / 'shards'}", "--num-workers", "0"]
     answer = captioning(address, "submit", "--working-dir", f"{ROOT}", "--json", *arguments)
     ended = {"id": "convert-1", "status": "SUCCEEDED", "exit_code": 0}

@@ -75,6 +75,17 @@ def test_a_shard_set_at_a_url_is_scored_and_captioned_as_its_folder_is(captionin
     assert lines[0].replace(str(drawn_shards), shards_url) == lines[1]
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_an_altered_shard_is_refused_before_an_image_of_its_split_is_captioned(
+    captioning, tiny_run, drawn_shards, tmp_path, options
+):
+    folder = shutil.copytree(drawn_shards, tmp_path / "shards")
+    shard = folder / "val-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    code, printed, complaint = captioning("caption", folder, "--model", tiny_run, *options)
+    assert (code, printed, "1 of 1 shards differ from the manifest, first val-000000.tar" in complaint) == (2, "", True)
+
+
 def test_results_are_in_coco_format_with_each_image_once(captioning, tiny_run, drawn_shards, tmp_path):
     captioning("evaluate", tiny_run, "--shards", drawn_shards, "--out", tmp_path / "results.json")
     results = json.loads((tmp_path / "results.json").read_text())

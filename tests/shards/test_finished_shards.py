@@ -11,7 +11,7 @@ import pytest
 
 import shards.writer
 from shards.images import ImageSpec, store_image
-from shards.writer import finished_record, remove_stale_shards, write_shard
+from shards.writer import finished_records, remove_stale_shards, write_shard
 from tests.support.pictures import encoded, noise
 from tests.support.shard_plans import contents, deal, seven_images
 
@@ -27,7 +27,7 @@ def shard_set(tmp_path):
 
 
 def test_an_unwritten_shard_has_no_record(images, shard_set):
-    assert finished_record(deal(images)[0], shard_set) is None
+    assert finished_records([deal(images)[0]], shard_set) == []
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_stopped_rewrite_leaves_the_finished_shard(images, shard_set, monkeypa
         record = write_shard(plan, shard_set)
     with pytest.raises(KeyboardInterrupt, match="in the middle"):
         write_shard(plan, shard_set)
-    assert finished_record(plan, shard_set) == record
+    assert finished_records([plan], shard_set) == [record]
 
 
 def test_a_shard_without_its_record_does_not_count(images, shard_set, monkeypatch):
@@ -80,7 +80,7 @@ def test_a_shard_without_its_record_does_not_count(images, shard_set, monkeypatc
         broken.setattr(shards.writer, "replace_file", stop)
         with pytest.raises(KeyboardInterrupt, match="before the record"):
             write_shard(plan, shard_set)
-    assert ((shard_set / plan.name).is_file(), finished_record(plan, shard_set)) == (True, None)
+    assert ((shard_set / plan.name).is_file(), finished_records([plan], shard_set)) == (True, [])
 
 
 def test_writing_again_after_a_stop_gives_the_same_bytes(images, tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_damaged_shard_or_record_does_not_count(images, shard_set, damage):
     plan = deal(images)[0]
     write_shard(plan, shard_set)
     damage(shard_set / plan.name, shard_set / "records" / f"{plan.name}.json")
-    assert finished_record(plan, shard_set) is None
+    assert finished_records([plan], shard_set) == []
 
 
 @pytest.mark.parametrize(
@@ -154,27 +154,27 @@ def test_a_damaged_shard_or_record_does_not_count(images, shard_set, damage):
 )
 def test_a_shard_of_other_settings_does_not_count(images, shard_set, change):
     write_shard(deal(images)[0], shard_set)
-    assert finished_record(deal(images, **change)[0], shard_set) is None
+    assert finished_records([deal(images, **change)[0]], shard_set) == []
 
 
 def test_a_shard_of_other_captions_does_not_count(images, shard_set):
     write_shard(deal(images)[0], shard_set)
     changed = [dataclasses.replace(image, captions=("Something else.",)) for image in images]
-    assert finished_record(deal(changed)[0], shard_set) is None
+    assert finished_records([deal(changed)[0]], shard_set) == []
 
 
 def test_a_shard_of_another_file_does_not_count(images, shard_set):
     plan = deal(images)[0]
     write_shard(plan, shard_set)
     plan.images[0].path.write_bytes(encoded(noise(99, 99)))
-    assert finished_record(plan, shard_set) is None
+    assert finished_records([plan], shard_set) == []
 
 
 def test_a_shard_of_another_codec_does_not_count(images, shard_set, monkeypatch):
     plan = deal(images)[0]
     write_shard(plan, shard_set)
     monkeypatch.setattr(shards.writer, "codec_versions", lambda: {"pillow": "0.1", "libjpeg": "0.2"})
-    assert finished_record(plan, shard_set) is None
+    assert finished_records([plan], shard_set) == []
 
 
 def test_a_plan_is_of_the_files_as_they_were_before_the_first_was_read(images, shard_set, monkeypatch):
@@ -188,7 +188,7 @@ def test_a_plan_is_of_the_files_as_they_were_before_the_first_was_read(images, s
     with monkeypatch.context() as broken:
         broken.setattr(shards.writer, "store_image", store_and_replace)
         assert write_shard(plan, shard_set).plan_digest == before
-    assert finished_record(plan, shard_set) is None
+    assert finished_records([plan], shard_set) == []
 
 
 def test_strangers_of_an_earlier_plan_are_removed(images, shard_set):
@@ -210,7 +210,7 @@ def test_finished_shards_survive_the_removal_of_strangers(images, shard_set):
     plans = deal(images)
     records = [write_shard(plan, shard_set) for plan in plans]
     remove_stale_shards(plans, shard_set)
-    assert [finished_record(plan, shard_set) for plan in plans] == records
+    assert finished_records(plans, shard_set) == records
 
 
 @pytest.mark.parametrize("name", ["archive.tar", "notes.txt", "manifest.json", "vocabulary.txt", "train-1.tar"])

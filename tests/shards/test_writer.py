@@ -14,7 +14,7 @@ from shards.images import store_image
 from shards.samples import CaptionedImage
 from shards.sources.coco import read_coco
 from shards.storage.files import sha256_of
-from shards.writer import ShardPlan, finished_record, plan_shards, write_shard
+from shards.writer import ShardPlan, finished_records, plan_shards, write_shard
 from tests.support.pictures import decoded, write_coco
 from tests.support.shard_plans import SPEC, contents, deal, seven_images
 
@@ -162,7 +162,7 @@ def test_the_record_describes_the_file(images, shard_set):
     path = shard_set / plan.name
     assert (record.name, record.split, record.num_samples, record.set_aside) == (plan.name, "train", 3, ())
     assert (record.num_bytes, record.sha256) == (path.stat().st_size, sha256_of(path))
-    assert finished_record(plan, shard_set) == record
+    assert finished_records([plan], shard_set) == [record]
 
 
 def test_a_bad_image_stops_the_shard_and_is_named(images, shard_set):
@@ -188,7 +188,7 @@ def test_what_is_set_aside_comes_back_from_the_record(images, shard_set):
     break_image(images)
     (plan,) = deal(images, samples_per_shard=7, skip_bad=True)
     record = write_shard(plan, shard_set)
-    assert finished_record(plan, shard_set) == record
+    assert finished_records([plan], shard_set) == [record]
 
 
 def test_a_shard_of_bad_images_alone_is_empty(images, shard_set):
@@ -200,13 +200,13 @@ def test_a_shard_of_bad_images_alone_is_empty(images, shard_set):
 
 def test_sound_shards_count_when_bad_images_are_skipped_after_all(images, shard_set):
     record = write_shard(deal(images)[0], shard_set)
-    assert finished_record(deal(images, skip_bad=True)[0], shard_set) == record
+    assert finished_records([deal(images, skip_bad=True)[0]], shard_set) == [record]
 
 
 def test_a_shard_that_lacks_a_bad_image_does_not_count_when_none_is_skipped(images, shard_set):
     break_image(images)
     write_shard(deal(images, samples_per_shard=7, skip_bad=True)[0], shard_set)
-    assert finished_record(deal(images, samples_per_shard=7)[0], shard_set) is None
+    assert finished_records([deal(images, samples_per_shard=7)[0]], shard_set) == []
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])

@@ -4,7 +4,8 @@ import io
 import json
 import tarfile
 
-from shards.manifest import ShardRecord, sha256_of
+from shards.manifest import ShardRecord
+from shards.storage.files import sha256_of
 
 
 def description(image_id, **changes):

@@ -8,6 +8,7 @@ import pytest
 from captioning.config import ModelConfig
 from cluster.checks.data import check_data, check_home
 from cluster.config import TrainRun
+from cluster.data.shard_set import ShardSet
 
 
 @pytest.fixture
@@ -15,16 +16,22 @@ def run(drawn_shards):
     return TrainRun(shards=drawn_shards, model=ModelConfig(backbone="squeezenet1_1", weights="none"))
 
 
+@pytest.fixture
+def altered(drawn_shards, tmp_path):
+    """Return a shard set of which one byte is another."""
+    folder = shutil.copytree(drawn_shards, tmp_path / "shards")
+    shard = folder / "val-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    return folder
+
+
 def test_data_that_are_whole_are_returned(run, drawn_shards):
     assert check_data(run).folder == drawn_shards
 
 
-def test_a_damaged_shard_is_refused(run, drawn_shards, tmp_path):
-    shutil.copytree(drawn_shards, tmp_path / "shards")
-    shard = tmp_path / "shards" / "val-000000.tar"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+def test_a_damaged_shard_of_either_split_is_refused(run, altered):
     with pytest.raises(ValueError, match=r"1 of 1 shards differ from the manifest, first val-000000\.tar"):
-        check_data(replace(run, shards=tmp_path / "shards"))
+        check_data(replace(run, shards=altered))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,17 @@ def test_a_damaged_shard_is_refused(run, drawn_shards, tmp_path):
 def test_what_a_run_names_must_be_there(run, changes, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         check_data(replace(run, **changes))
+
+
+def test_shards_that_were_found_whole_are_not_looked_at_again(altered):
+    shard_set = ShardSet(altered)
+    assert check_data(TrainRun(shards=altered), shard_set) is shard_set
+
+
+def test_what_else_a_run_needs_is_checked_of_a_verified_set_too(drawn_shards):
+    run = TrainRun(shards=drawn_shards, validation_split="test")
+    with pytest.raises(ValueError, match="the shard set has no split test; it has train, val"):
+        check_data(run, ShardSet(drawn_shards))
 
 
 def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):

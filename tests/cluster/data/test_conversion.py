@@ -14,7 +14,7 @@ from cluster.resources.session import cluster_session
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.storage.files import sha256_of
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 from shards.writer import write_shard
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
@@ -23,7 +23,7 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    write_drawn(folder, num_train=90, num_val=20, seed=4, size_px=64)
+    write_scenes(folder, num_train=90, num_val=20, seed=4, size_px=64)
     return folder
 
 
@@ -140,7 +140,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(scenes, converted, tmp
 @pytest.mark.cluster
 @pytest.mark.faults
 def test_a_killed_conversion_is_finished_by_the_same_command(tmp_path):
-    write_drawn(tmp_path / "scenes", num_train=3000, num_val=10, seed=4, size_px=64)
+    write_scenes(tmp_path / "scenes", num_train=3000, num_val=10, seed=4, size_px=64)
     command = [CONSOLE_SCRIPT, "convert", tmp_path / "scenes", tmp_path / "killed", "--samples-per-shard", "100"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(list((tmp_path / "killed" / "records").glob("*.json"))) >= 2, process)

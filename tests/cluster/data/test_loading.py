@@ -84,20 +84,6 @@ def test_validation_reads_every_sample_once(shard_set, world_size):
     assert (len(read), len(set(read))) == (30, 30)
 
 
-def test_an_unknown_split_is_refused(shard_set):
-    with pytest.raises(ValueError, match="the shard set has no split test; it has train, val"):
-        shard_set.reader("test")
-
-
-def test_an_altered_vocabulary_is_refused(drawn_shards, tmp_path):
-    folder = tmp_path / "shards"
-    shutil.copytree(drawn_shards, folder)
-    with (folder / "vocabulary.txt").open("a") as file:
-        file.write("zebra\n")
-    with pytest.raises(ValueError, match="differs from the vocabulary in the manifest"):
-        ShardSet(folder)
-
-
 def damaged(drawn_shards, folder, *, suffix, num_samples, split="train"):
     """Copy the shard set and overwrite the first bytes of some files of the split's first shard."""
     shutil.copytree(drawn_shards, folder)

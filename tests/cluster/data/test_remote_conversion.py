@@ -1,13 +1,16 @@
 """Shard sets written to URLs, by this process alone."""
 
+from collections import Counter
+
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.data.conversion import convert, plan_conversion
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.storage.folders import RemoteShards, open_folder
-from shards.synthetic.scenes import write_drawn
+from shards.synthetic.scenes import write_scenes
 
 URL = "memory://bucket/shards"
 
@@ -15,7 +18,7 @@ URL = "memory://bucket/shards"
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    write_drawn(folder, num_train=40, num_val=10, seed=4, size_px=64)
+    write_scenes(folder, num_train=40, num_val=10, seed=4, size_px=64)
     return folder
 
 
@@ -70,6 +73,29 @@ def test_what_is_there_is_not_written_again(scenes, system, puts, lost):
     puts.clear()
     assert convert(plan(scenes, URL), num_workers=0).digest == digest
     assert puts == ["train-000001.tar", "records/train-000001.tar.json", "vocabulary.txt", "manifest.json"]
+
+
+def test_a_second_call_lists_the_target_and_asks_for_each_record_once(scenes, system, monkeypatch):
+    convert(plan(scenes, URL, samples_per_shard=1), num_workers=0)
+    requests = Counter()
+    for kind in ("ls", "cat_file", "info"):
+        monkeypatch.setattr(MemoryFileSystem, kind, counted(kind, getattr(MemoryFileSystem, kind), requests))
+    assert len(plan(scenes, URL, samples_per_shard=1).finished) == 50
+    assert requests == {"ls": 2, "cat_file": 50 + 1}  # the manifest: whether it is there, and what it says
+
+
+def test_a_first_call_asks_for_no_record(scenes, system, monkeypatch):
+    requests = Counter()
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", counted("cat_file", MemoryFileSystem.cat_file, requests))
+    assert (plan(scenes, URL, samples_per_shard=1).finished, requests) == ((), {})
+
+
+def counted(kind, method, requests):
+    def count_and_call(*arguments, **options):
+        requests[kind] += 1
+        return method(*arguments, **options)
+
+    return count_and_call
 
 
 def test_what_another_plan_left_unfinished_goes_and_files_of_others_stay(scenes, system):

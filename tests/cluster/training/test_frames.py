@@ -87,7 +87,7 @@ def of_driver(drawn_shards, tmp_path_factory):
         patch.setattr(trainer, "start_record", lambda *_: RunRecord(name="r", identity={}))
         for name in ("connect", "start_coordinator", "require", "check_job", "mark_killed"):
             patch.setattr(trainer, name, lambda *_, **__: None)
-        patch.setattr(driver.leftovers, "make_room", lambda: None)
+        patch.setattr(driver.leftovers, "remove_leftovers", lambda: None)
         for name in ("_finish", "_end_train", "_end_coordinator"):
             patch.setattr(driver.Driver, name, lambda *_: False)
         with pytest.raises(KeyboardInterrupt):

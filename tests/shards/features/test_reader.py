@@ -10,57 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shards.features.manifest import FeatureEncoder, FeatureManifest, FeatureSettings, load_features
+from shards.features.manifest import load_features
 from shards.features.reader import FeatureReader
-from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
-from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError
-from shards.writer import finished_record
-
-ENCODER = FeatureEncoder(backbone="resnet18", weights="DEFAULT", image_size_px=64)
-SETTINGS = FeatureSettings(views=2)
-SHAPE = (2, 3, 4)  # views, regions, channels
-
-
-def source(name="train-000000.tar", num_samples=3):
-    return ShardRecord(
-        name=name, split=name[:-11], num_samples=num_samples, num_bytes=1, sha256="5" * 64, plan_digest="p"
-    )
-
-
-def plan(name="train-000000.tar", *, first=0, **changes):
-    return FeatureShardPlan(source=source(name), first=first, encoder=ENCODER, settings=SETTINGS, **changes)
-
-
-def features(number):
-    return np.random.default_rng(number).normal(size=SHAPE).astype(np.float16)
-
-
-def samples(numbers, *, without=()):
-    for number in numbers:
-        description = json.dumps({"image_id": number, "captions": [f"caption of {number}"]}).encode()
-        found = None if number in without else features(number)
-        yield FeatureSample(key=f"{number:012}", description=description, features=found, fault="it is white")
-
-
-def manifest(shards, **changes):
-    fields = {
-        "shards_digest": "d" * 64, "vocabulary_digest": "v" * 64, "encoder": ENCODER, "settings": SETTINGS,
-        "num_regions": 3, "num_channels": 4,
-    }  # fmt: skip
-    return FeatureManifest(shards=tuple(shards), **{**fields, **changes})
-
-
-@pytest.fixture
-def stored(tmp_path):
-    """Write two shards of three samples, of which the fifth has no features; return the folder and the manifest."""
-    records = [
-        write_feature_shard(samples(range(3)), plan(), tmp_path),
-        write_feature_shard(samples(range(3, 6), without=(4,)), plan("train-000001.tar", first=3), tmp_path),
-    ]
-    made = manifest(records)
-    made.save(tmp_path)
-    return tmp_path, made
+from tests.support.feature_shards import SETTINGS, SHAPE, features, manifest, source
 
 
 def view_of(reader, number, view):
@@ -78,19 +31,6 @@ def test_every_view_comes_back_as_it_was(stored):
 def test_captions_come_with_key_and_shard(stored):
     reader = FeatureReader(*stored, "train")
     assert tuple(reader.describe(3)) == ("000000000003", "train-000001.tar", ("caption of 3",))
-
-
-def test_numpy_and_tar_read_a_shard(stored):
-    with tarfile.open(stored[0] / "train-000000.tar") as tar:
-        names, times = zip(*((member.name, member.mtime) for member in tar), strict=True)
-        read = np.load(io.BytesIO(tar.extractfile(names[3]).read()), allow_pickle=False)
-    assert (names[2:4], set(times)) == (("000000000001.json", "000000000001.npy"), {0})
-    assert np.array_equal(read, features(1))
-
-
-def test_the_same_features_are_the_same_bytes(stored, tmp_path):
-    again = write_feature_shard(samples(range(3)), plan(), tmp_path / "again")
-    assert again == stored[1].shards[0]
 
 
 def test_a_sample_without_features_keeps_its_number_and_is_named(stored):
@@ -198,7 +138,12 @@ def saved_with(stored, change, *, is_sealed_again=False):
 @pytest.mark.parametrize(
     ("change", "is_sealed_again", "message"),
     [
-        (lambda found: found.update(format_version=9), False, "has format version 9, this release reads 1; delete"),
+        (
+            lambda found: found.update(format_version=9),
+            False,
+            "format version 9, this release reads 1; upgrade",
+        ),
+        (lambda found: found.update(format_version=0), False, "has format version 0, this release reads 1; delete"),
         (lambda found: found["encoder"].update(backbone="alexnet"), False, "was altered: .*; delete"),
         (lambda found: found["shards"][0].update(sha256="6" * 64), False, "was altered"),
         (lambda found: found.update(digest="7" * 64), True, "was altered"),
@@ -215,16 +160,3 @@ def test_a_manifest_that_is_no_json_is_refused(stored):
     (stored[0] / "features.json").write_text("{")
     with pytest.raises(ValueError, match=r"is damaged .*; delete .* and run captioning extract again"):
         load_features(stored[0])
-
-
-def test_a_finished_shard_is_not_wanted_again_until_it_or_its_plan_changes(stored):
-    folder, made = stored
-    assert finished_record(plan(), folder) == made.shards[0]
-    assert finished_record(plan(first=1), folder) is None
-    (folder / "train-000000.tar").write_bytes(b"")
-    assert finished_record(plan(), folder) is None
-
-
-def test_a_shard_with_samples_set_aside_is_finished_only_if_they_may_be(stored):
-    wanted = [plan("train-000001.tar", first=3, skip_bad=skip) for skip in (True, False)]
-    assert [finished_record(one, stored[0]) is not None for one in wanted] == [True, False]

@@ -3,10 +3,10 @@ import mmap
 import os
 import shutil
 from functools import partial
-from pathlib import Path
 
 import pytest
 
+from shards.storage import cache, files
 from shards.storage.cache import CacheEntry, ShardCache
 
 SIZE = 100
@@ -21,7 +21,7 @@ def put(path, content):
 
 
 def file(name, fetch=None):
-    """Return what is wanted of a file of 100 bytes."""
+    """Return the cache's entry of a file of 100 bytes."""
     content = content_of(name)
     return CacheEntry(
         hashlib.sha256(content).hexdigest(), SIZE, f"there/{name}", fetch or partial(put, content=content)
@@ -37,13 +37,13 @@ def keep(folder, *names, num_copies=9):
     """Make copies, used one after the other."""
     for number, name in enumerate(names):
         cache_for(folder, num_copies).keep(file(name))
-        if (folder / file(name).sha256).exists():
-            os.utime(folder / file(name).sha256, (number, number))
+        if (folder / "verified" / file(name).sha256).exists():
+            os.utime(folder / "verified" / file(name).sha256, (number, number))
 
 
 def kept(folder):
     names = {file(name).sha256: name for name in "abcd"}
-    return sorted(names.get(path.name, path.name) for path in folder.iterdir() if path.name != "locks")
+    return sorted(names.get(path.name, path.name) for path in folder.iterdir() if path.is_file())
 
 
 def test_copies_that_were_not_used_for_longest_go_first(tmp_path):
@@ -104,13 +104,63 @@ def test_a_cut_copy_is_replaced(tmp_path):
         assert opened.read() == content_of("a")
 
 
+@pytest.fixture
+def hashed(monkeypatch):
+    """Return the names of the files that the cache hashes, in order."""
+    names = []
+
+    def sha256_of(path):
+        names.append(path.name)
+        return files.sha256_of(path)
+
+    monkeypatch.setattr(cache, "sha256_of", sha256_of)
+    return names
+
+
+def test_a_copy_is_hashed_when_it_is_fetched_and_not_when_it_is_read_again(tmp_path, hashed):
+    for _ in range(3):
+        cache_for(tmp_path, 1).open(file("a")).close()
+    assert hashed == [f"{file('a').sha256}.part"]
+
+
+def test_a_copy_that_was_altered_at_the_same_size_is_replaced(tmp_path):
+    keep(tmp_path, "a")
+    (tmp_path / file("a").sha256).write_bytes(bytes(SIZE))
+    with cache_for(tmp_path, 1).open(file("a")) as opened:
+        assert opened.read() == content_of("a")
+
+
+def test_a_copy_that_was_written_again_with_the_same_content_is_hashed_once_and_not_fetched(tmp_path, hashed):
+    keep(tmp_path, "a")
+    (tmp_path / file("a").sha256).write_bytes(content_of("a"))
+    hashed.clear()
+    for _ in range(2):
+        cache_for(tmp_path, 1).open(file("a", fetch=None)).close()
+    assert hashed == [file("a").sha256]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[1", b"[100, 1, 1]"])
+def test_a_copy_whose_mark_is_gone_or_damaged_is_hashed(tmp_path, hashed, content):
+    keep(tmp_path, "a")
+    mark = tmp_path / "verified" / file("a").sha256
+    mark.unlink() if content is None else mark.write_bytes(content)
+    hashed.clear()
+    keep(tmp_path, "a")
+    assert hashed == [file("a").sha256]
+
+
+def test_the_mark_of_a_copy_goes_with_it(tmp_path):
+    keep(tmp_path, "a", "b", num_copies=1)
+    assert [path.name for path in (tmp_path / "verified").iterdir()] == [file("b").sha256]
+
+
 def test_a_copy_that_goes_before_it_is_open_is_fetched_again(tmp_path, monkeypatch):
     keep(tmp_path, "a")
     touch = os.utime
 
     def touch_and_lose(path):
         touch(path)
-        Path(path).unlink()
+        (tmp_path / file("a").sha256).unlink()
         monkeypatch.setattr(os, "utime", touch)
 
     monkeypatch.setattr(os, "utime", touch_and_lose)

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from shards.storage.files import remove_torn, replace_file, replacing
+from shards.storage.files import remove_torn, replace_file, replacing, sha256_of
+
+SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def names(folder):
@@ -98,3 +100,8 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_torn(tmp_path, "*.jsonl")
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_sha256_is_that_of_the_standard(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "file") == SHA256_OF_ABC

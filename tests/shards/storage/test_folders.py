@@ -77,7 +77,7 @@ def shards(memory, waits):
 def kept(cache):
     """Return the names of the files whose copies are there, and what else is."""
     names = {record.sha256: record.name for record in RECORDS}
-    return sorted(names.get(path.name, path.name) for path in cache.glob("*") if path.name != "locks")
+    return sorted(names.get(path.name, path.name) for path in cache.glob("*") if path.is_file())
 
 
 def read(shards, record):
@@ -210,13 +210,13 @@ def test_what_is_fetched_ahead_needs_no_fetching(shards, memory, cache):
 
 def test_what_cannot_be_fetched_ahead_is_told_and_stops_nothing(shards, cache, caplog):
     shards.prefetch([A._replace(name="z.tar", sha256="0" * 64), B])
-    wait_for(lambda: "fetching ahead: memory://bucket/set: FileNotFoundError" in caplog.text)
+    wait_for(lambda: "prefetch failed: memory://bucket/set: FileNotFoundError" in caplog.text)
     wait_for(lambda: kept(cache) == ["b.tar"])
 
 
 def test_a_forked_process_fetches_ahead_with_threads_of_its_own(folder, tmp_path, cache):
     fork = "shards.prefetch([t.A]); child = t.os.fork(); shards.prefetch([t.A, t.B if child else t.C])"
-    wait = "t.wait_for(lambda: t.kept(t.Path(t.os.environ['CAPTIONING_CACHE'])) == ['a.tar', 'b.tar', 'c.tar'])"
+    wait = "t.wait_for(lambda: t.kept(t.open_folder(t.os.environ['CAPTIONING_CACHE'])) == ['a.tar', 'b.tar', 'c.tar'])"
     assert other_process(folder, tmp_path, f"{fork}; {wait}; child and t.os.waitpid(child, 0)", seconds=0.2).wait() == 0
     assert kept(cache) == ["a.tar", "b.tar", "c.tar"]
 

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from shards.synthetic.scenes import Scene, SceneObject, describe, draw_scene, render, scene_of, write_drawn
+from shards.synthetic.scenes import Scene, SceneObject, describe, draw_scene, render, scene_of, write_scenes
 
 SCENES = [draw_scene(3, index) for index in range(400)]
 
@@ -61,27 +61,27 @@ def test_no_two_scenes_look_the_same():
 
 def test_the_same_arguments_write_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        write_drawn(tmp_path / name, num_train=6, num_val=2, seed=9, num_unseen=2)
+        write_scenes(tmp_path / name, num_train=6, num_val=2, seed=9, num_unseen=2)
     first = files(tmp_path / "one")
     assert first == files(tmp_path / "two")
-    write_drawn(tmp_path / "one", num_train=6, num_val=2, seed=9, num_unseen=2)
+    write_scenes(tmp_path / "one", num_train=6, num_val=2, seed=9, num_unseen=2)
     assert first == files(tmp_path / "one")
 
 
 def test_a_killed_run_leaves_no_annotations_and_can_be_repeated(tmp_path, monkeypatch):
-    write_drawn(tmp_path / "whole", num_train=4, num_val=2, seed=9)
-    write_drawn(tmp_path / "torn", num_train=4, num_val=2, seed=8)
+    write_scenes(tmp_path / "whole", num_train=4, num_val=2, seed=9)
+    write_scenes(tmp_path / "torn", num_train=4, num_val=2, seed=8)
     with monkeypatch.context() as patch:
         patch.setattr("shards.synthetic.scenes.render", lambda scene: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            write_drawn(tmp_path / "torn", num_train=4, num_val=2, seed=9)
+            write_scenes(tmp_path / "torn", num_train=4, num_val=2, seed=9)
     assert not list((tmp_path / "torn" / "annotations").iterdir())
-    write_drawn(tmp_path / "torn", num_train=4, num_val=2, seed=9)
+    write_scenes(tmp_path / "torn", num_train=4, num_val=2, seed=9)
     assert files(tmp_path / "torn") == files(tmp_path / "whole")
 
 
 def test_coco_reads_what_was_written(tmp_path, capsys):
-    write_drawn(tmp_path, num_train=6, num_val=3, seed=9, size_px=64, num_unseen=2)
+    write_scenes(tmp_path, num_train=6, num_val=3, seed=9, size_px=64, num_unseen=2)
     coco = load(tmp_path, "val", capsys)
     assert sorted(coco.imgs) == [7, 8, 9]
     picture = coco.imgs[8]
@@ -91,7 +91,7 @@ def test_coco_reads_what_was_written(tmp_path, capsys):
 
 
 def test_annotations_lead_back_to_the_scene(tmp_path, capsys):
-    write_drawn(tmp_path, num_train=6, num_val=3, seed=9, size_px=64)
+    write_scenes(tmp_path, num_train=6, num_val=3, seed=9, size_px=64)
     coco = load(tmp_path, "val", capsys)
     for image_id in coco.imgs:
         captions = tuple(annotation["caption"] for annotation in coco.imgToAnns[image_id])
@@ -99,7 +99,7 @@ def test_annotations_lead_back_to_the_scene(tmp_path, capsys):
 
 
 def test_splits_share_no_image_and_no_id(tmp_path, capsys):
-    write_drawn(tmp_path, num_train=6, num_val=3, seed=9, num_unseen=2)
+    write_scenes(tmp_path, num_train=6, num_val=3, seed=9, num_unseen=2)
     splits = [load(tmp_path, split, capsys) for split in ("train", "val", "unseen")]
     assert sum(len(coco.imgs) for coco in splits) == len({image_id for coco in splits for image_id in coco.imgs}) == 11
     assert len({number for coco in splits for number in coco.anns}) == 55
@@ -107,15 +107,15 @@ def test_splits_share_no_image_and_no_id(tmp_path, capsys):
 
 
 def test_a_split_of_no_images_is_not_written(tmp_path):
-    write_drawn(tmp_path, num_train=1, num_val=1, seed=9, num_unseen=1)
-    write_drawn(tmp_path, num_train=1, num_val=0, seed=9)
+    write_scenes(tmp_path, num_train=1, num_val=1, seed=9, num_unseen=1)
+    write_scenes(tmp_path, num_train=1, num_val=0, seed=9)
     assert [path.name for path in (tmp_path / "annotations").iterdir()] == ["captions_train.json"]
 
 
 @pytest.mark.parametrize(("train", "val", "unseen"), [(0, 1, 0), (1, -1, 0), (1, 1, -2)])
 def test_impossible_counts_are_refused(tmp_path, train, val, unseen):
     with pytest.raises(ValueError, match=rf"'train': {train}, 'val': {val}, 'unseen': {unseen}.*train needs 1 or more"):
-        write_drawn(tmp_path, num_train=train, num_val=val, seed=0, num_unseen=unseen)
+        write_scenes(tmp_path, num_train=train, num_val=val, seed=0, num_unseen=unseen)
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +126,7 @@ def test_a_negative_index_is_refused():
 
 def test_an_image_too_small_for_its_shapes_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"at 16 px a side the shapes look alike; draw scenes of 32 px or more"):
-        write_drawn(tmp_path / "drawn", num_train=1, num_val=1, seed=0, size_px=16)
+        write_scenes(tmp_path / "drawn", num_train=1, num_val=1, seed=0, size_px=16)
     assert not (tmp_path / "drawn").exists()
 
 

@@ -1,0 +1,78 @@
+"""Whether the shards of a set are there and are those of its manifest; each byte is read once, not at every start."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from shards.manifest import ShardRecord
+from shards.storage.digest_cache import DigestCache
+from shards.storage.folders import ShardFolder, file_sizes
+
+logger = logging.getLogger(__name__)
+
+_FIRST_LINE_SECONDS = 3.0
+_LINE_EVERY_SECONDS = 10.0
+
+
+def verify_shards(
+    folder: ShardFolder, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert"
+) -> None:
+    """Check that shards are there and unaltered.
+
+    Args:
+        folder: the folder of the shard set.
+        shards: the shards to check.
+        read_all: whether sha256 are compared as well as sizes. A shard in a folder is read for it once, until its size,
+            modification time or inode changes; one at a URL is read when it is fetched into the node's cache.
+        job: the command that makes such shards, for messages.
+
+    Raises:
+        FileNotFoundError: a shard is missing.
+        ValueError: a shard was altered.
+    """
+    sizes = file_sizes(folder, [shard.name for shard in shards])
+    missing = [shard.name for shard in shards if shard.name not in sizes]
+    remedy = f"run captioning {job} again, which rebuilds just these"
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
+    altered = {shard.name for shard in shards if sizes[shard.name] != shard.num_bytes}
+    if read_all and isinstance(folder, Path):
+        whole = [shard for shard in shards if shard.name not in altered]
+        digests = _digests(folder, whole)
+        altered |= {shard.name for shard in whole if digests[shard.name] != shard.sha256}
+    if altered:
+        first = next(shard.name for shard in shards if shard.name in altered)
+        raise ValueError(
+            f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {first}; {remedy}"
+        )
+
+
+def _digests(folder: Path, shards: Sequence[ShardRecord]) -> dict[str, str]:
+    """Return the sha256 of shards, known from before or computed in threads, which hashing leaves to run at once."""
+    cache = DigestCache(folder)
+    digests = {shard.name: sha256 for shard in shards if (sha256 := cache.known(shard.name))}
+    unknown = [shard for shard in shards if shard.name not in digests]
+    try:
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda shard: cache.compute(shard.name), unknown)  # an interrupt drops what has not begun
+            for shard, sha256 in zip(_with_progress(folder, unknown, cache), found, strict=True):
+                digests[shard.name] = sha256
+    finally:
+        cache.save()
+    return digests
+
+
+def _with_progress(folder: Path, shards: Sequence[ShardRecord], cache: DigestCache) -> Iterator[ShardRecord]:
+    """Yield shards; log now and then how many were done, and save their digests, should the process be killed."""
+    total, num_bytes = sum(shard.num_bytes for shard in shards) / 2**30, 0
+    next_line = time.monotonic() + _FIRST_LINE_SECONDS
+    for number, shard in enumerate(shards):
+        if time.monotonic() >= next_line:
+            next_line = time.monotonic() + _LINE_EVERY_SECONDS
+            done = num_bytes / 2**30
+            logger.info("verifying %s: %d of %d shards, %.1f of %.1f GiB", folder, number, len(shards), done, total)
+            cache.save()
+        yield shard
+        num_bytes += shard.num_bytes

@@ -1,0 +1,3 @@
+from tests.support.feature_shards import stored
+
+__all__ = ["stored"]

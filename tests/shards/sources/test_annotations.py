@@ -1,0 +1,33 @@
+"""Entries of annotation files are held against the form that they need to have."""
+
+import pytest
+
+from shards.samples import SetAside
+from shards.sources.annotations import fault_of, well_formed
+
+FORM = {"id": int, "file_name": str}
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ({"id": 1, "file_name": "a.jpg", "width": 3}, ""),
+        (3, "is 3, not an object"),
+        ({"file_name": "a.jpg"}, "has no id"),
+        ({"id": True, "file_name": "a.jpg"}, "has id true, which is no whole number"),
+        ({"id": 1.0, "file_name": "a.jpg"}, "has id 1.0, which is no whole number"),
+        ({"id": 1, "file_name": ["a"]}, 'has file_name ["a"], which is no text'),
+        ({"id": 1, "file_name": "\ud800"}, 'has file_name "\\ud800", which holds half a character'),
+        ("a" * 99, f'is "{"a" * 59}..., not an object'),
+    ],
+)
+def test_the_first_fault_of_an_entry_is_told(entry, fault):
+    assert fault_of(entry, FORM) == fault
+
+
+def test_entries_that_have_the_form_are_kept_with_their_index(tmp_path):
+    set_aside = []
+    good = {"id": 1, "file_name": "a.jpg"}
+    kept = well_formed({"images": [good, 3, good]}, "images", FORM, set_aside)
+    assert kept == [(0, good), (2, good)]
+    assert set_aside == [SetAside(key="images[1]", reason="images[1] is 3, not an object")]

@@ -1,0 +1,89 @@
+"""A folder at a URL: what is in it, and what is raised where it does not answer."""
+
+import pickle
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from shards.storage.remote import RemoteFolder
+
+URL = "memory://bucket/set"
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    yield system
+    system.rm("/", recursive=True)
+
+
+@pytest.fixture
+def waits():
+    """Return the seconds that were waited between attempts."""
+    return []
+
+
+@pytest.fixture
+def folder(memory, waits):
+    return RemoteFolder(URL, waits.append)
+
+
+def test_entries_are_files_and_folders_by_name(folder):
+    folder.put("a.tar", b"abc")
+    folder.put("records/a.json", b"{}")
+    assert (folder.list_entries(), folder.sizes()) == ({"a.tar": False, "records": True}, {"a.tar": 3})
+    assert folder.sizes("records") == {"a.json": 2}
+
+
+def test_what_is_not_there_is_empty_and_need_not_be_removed(folder, memory):
+    memory.pipe_file("/other", b"")
+    assert (folder.list_entries(), folder.sizes("records")) == ({}, {})
+    folder.remove_file("a.tar")
+    folder.remove_folder("records")
+
+
+def test_a_file_comes_back_as_it_was_put(folder, tmp_path):
+    (tmp_path / "local").write_bytes(b"content")
+    folder.put("a", tmp_path / "local")
+    folder.get("a", tmp_path / "again")
+    assert (folder.read("a"), (tmp_path / "again").read_bytes()) == (b"content", b"content")
+
+
+def test_what_was_removed_is_gone(folder):
+    for name in ("a", "b/c", "b/d"):
+        folder.put(name, b"")
+    folder.remove_file("a")
+    folder.remove_folder("b")
+    assert folder.list_entries() == {}
+
+
+def test_a_pickled_folder_is_the_same(folder, memory):
+    memory.pipe_file("/bucket/set/a", b"content")
+    again = pickle.loads(pickle.dumps(RemoteFolder(URL, print)))
+    assert (str(again), again.read("a")) == (URL, b"content")
+
+
+def test_a_refusal_is_raised_at_once(folder, waits, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError("403")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
+    with pytest.raises(PermissionError, match="memory://bucket/set: PermissionError: 403; check the address"):
+        folder.read("a")
+    assert waits == []
+
+
+def test_a_failure_that_stays_is_raised_without_the_password(memory, waits, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("no route to me:secret@host, with secret")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+    with pytest.raises(ConnectionError, match=r"^memory://host/set failed 4 times, .* no route to \*\*\*"):
+        RemoteFolder("memory://me:secret@host/set", waits.append).read("a")
+    assert waits == [1.0, 2.0, 4.0]
+
+
+def test_a_scheme_that_nothing_reaches_is_refused():
+    with pytest.raises(ValueError, match=r"nowhere://bucket is out of reach \(.*\); install what its scheme needs"):
+        RemoteFolder("nowhere://bucket", print)
