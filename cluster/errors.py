@@ -18,6 +18,10 @@ class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a 
         return f"{self.found}; {self.remedy}"
 
 
+class GateRefusal(Exception):  # noqa: N818  a decision, not an error
+    """A promotion that the gate refuses, and why."""
+
+
 def one_line(error: BaseException, *, with_kind: bool = True, longest: int | None = 300) -> str:
     """Return an error's message on one line.
 

@@ -22,9 +22,8 @@ import tyro
 
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
@@ -63,11 +62,8 @@ class _Seen(NamedTuple):
         return [one for one in self.orphans if one.is_leftover]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and look."""
-    invocation = parse(
-        CheckRun, arguments, default=_PRESETS["default"][1], job="check", description=__doc__ or "", presets=_PRESETS
-    )
+def main(invocation: Invocation[CheckRun]) -> None:
+    """Check the job and the cluster, and remove leftovers if asked to."""
     job = invocation.settings
     from cluster.checks.result import unreachable
     from cluster.resources.session import cluster_session, named_address
@@ -143,5 +139,4 @@ def _conclude(seen: _Seen, checks: Sequence["Check"]) -> None:
         raise ValueError(f"{count}{failed[0]}")
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="check", settings=CheckRun, run=main, description=__doc__, presets=_PRESETS)

@@ -20,9 +20,8 @@ import tyro
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS
 from cluster.promotion.gate_config import GateConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 from jobs.convert import ConvertJob, run_conversion
 
@@ -81,9 +80,8 @@ class _Stopwatch:
         self.seconds[part], self._last = now - self._last, now
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and go the whole path."""
-    invocation = parse(DemoJob, arguments, default=DemoJob(), job="demo", description=__doc__ or "")
+def main(invocation: Invocation[DemoJob]) -> None:
+    """Run every part in turn, and show the results."""
     job = invocation.settings
     if invocation.dry_run:
         logger.info("would draw %d scenes into %s and train %s on them", job.num_train, job.folder, job.run().name)
@@ -213,5 +211,4 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     logger.info("caption a picture:     captioning caption IMAGE --model models:/demo@champion --home %s", home)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__)

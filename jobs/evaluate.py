@@ -8,7 +8,6 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,8 @@ from typing import Annotated
 import tyro
 
 from cluster.config import Location, StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting, show_table
 
 logger = logging.getLogger(__name__)
@@ -44,10 +42,8 @@ class EvaluateJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line, caption the split, and keep the scores with the model."""
-    default = EvaluateJob(model=tyro.MISSING, shards=tyro.MISSING)
-    invocation = parse(EvaluateJob, arguments, default=default, job="evaluate", description=__doc__ or "")
+def main(invocation: Invocation[EvaluateJob]) -> None:
+    """Caption the split, and keep the scores with the model."""
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
@@ -89,5 +85,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="evaluate", settings=EvaluateJob, run=main, description=__doc__)

@@ -9,16 +9,14 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 logger = logging.getLogger(__name__)
@@ -34,10 +32,8 @@ class HistoryJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and list the changes."""
-    default = HistoryJob(name=tyro.MISSING)
-    invocation = parse(HistoryJob, arguments, default=default, job="history", description=__doc__ or "")
+def main(invocation: Invocation[HistoryJob]) -> None:
+    """List the changes."""
     job = invocation.settings
     from cluster.registry.champion import reconcile_alias
     from cluster.tracking.client import connect
@@ -63,5 +59,4 @@ def main(arguments: Sequence[str]) -> None:
     show_table(title, ("entry", "when, UTC", "champion", "how", "by", "why"), rows)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="history", settings=HistoryJob, run=main, description=__doc__)

@@ -13,9 +13,8 @@ from typing import Any, TextIO
 import tyro
 
 from cluster.job_progress import is_progress, read_progress
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import result_stream, write_json
-from jobs.console.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +36,8 @@ class LogsJob:
             raise ValueError("a rank's log cannot be followed; leave out --follow, or --rank")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and show the log."""
-    default = LogsJob(id=tyro.MISSING)
-    invocation = parse(LogsJob, arguments, default=default, job="logs", description=__doc__ or "")
+def main(invocation: Invocation[LogsJob]) -> None:
+    """Show the log of the job, or of a rank."""
     job = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -81,5 +78,4 @@ def rank_place(told: Sequence[str], job: LogsJob) -> dict[str, Any]:
     return ranks[job.rank]
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="logs", settings=LogsJob, run=main, description=__doc__)

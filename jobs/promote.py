@@ -13,17 +13,16 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cluster.config import OptionalLocation, StorageConfig, TrackingConfig
+from cluster.errors import GateRefusal
 from cluster.promotion.gate_config import GateConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting, show_table
 
 if TYPE_CHECKING:
@@ -59,13 +58,11 @@ class PromoteJob:
             raise ValueError("--force and --reason go together: say why the gate is passed by, for the history")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and change the champion, or say why not."""
-    default = PromoteJob(name=tyro.MISSING)
-    invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
+def main(invocation: Invocation[PromoteJob]) -> None:
+    """Change the champion, or say why not."""
     job = invocation.settings
     from cluster.promotion.gate import COLUMNS
-    from cluster.promotion.promotion import GateRefusal, promote
+    from cluster.promotion.promotion import promote
     from cluster.registry.scores import keep_scores
     from cluster.tracking.client import connect
 
@@ -120,5 +117,4 @@ def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedMode
         )
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__)

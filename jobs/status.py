@@ -8,7 +8,7 @@ Examples:
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,9 @@ from rich.console import Console
 from rich.live import Live
 
 from cluster.job_progress import read_progress
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import job_line, job_table, latest_progress
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
@@ -42,10 +41,8 @@ class StatusJob:
     """Go on looking until it is over."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and show the job."""
-    default = StatusJob(id=tyro.MISSING)
-    invocation = parse(StatusJob, arguments, default=default, job="status", description=__doc__ or "")
+def main(invocation: Invocation[StatusJob]) -> None:
+    """Show how far the job is."""
     wanted = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -100,5 +97,4 @@ def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]
     yield show
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="status", settings=StatusJob, run=main, description=__doc__)

@@ -5,14 +5,12 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
 
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +25,8 @@ class StopJob:
     """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and end the job; one that is over already stays as it is."""
-    default = StopJob(id=tyro.MISSING)
-    invocation = parse(StopJob, arguments, default=default, job="stop", description=__doc__ or "")
+def main(invocation: Invocation[StopJob]) -> None:
+    """End the job; one that is over already stays as it is."""
     wanted = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -47,5 +43,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"id": job.id, "status": job.status})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="stop", settings=StopJob, run=main, description=__doc__)

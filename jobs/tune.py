@@ -13,17 +13,15 @@ and knows int(A, B) and logint(A, B) as well.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.config import TrainRun
 from cluster.search.space.config import TUNE_PRESETS, TuneRun
 from cluster.settings import as_plain
-from jobs.cli import run_job
 from jobs.console.dry_run_view import show_rehearsal
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.search_view import search_view
 from jobs.console.tables import show_table
 
@@ -41,16 +39,8 @@ logger = logging.getLogger(__name__)
 _BEAM_SIZE, _BATCH_SIZE = 3, 32
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and search to the end."""
-    invocation = parse(
-        TuneRun,
-        arguments,
-        default=TUNE_PRESETS["default"][1],
-        job="tune",
-        description=__doc__ or "",
-        presets=TUNE_PRESETS,
-    )
+def main(invocation: Invocation[TuneRun]) -> None:
+    """Search to the end."""
     run = invocation.settings
     from cluster.search.plan import plan_search
     from cluster.search.tuner import tune
@@ -175,5 +165,4 @@ def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:
         logger.info("before them, about %s for features of all images", duration(estimate.extraction_seconds))
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="tune", settings=TuneRun, run=main, description=__doc__, presets=TUNE_PRESETS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from cluster.errors import GateRefusal
 from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
@@ -19,10 +20,6 @@ logger = logging.getLogger(__name__)
 
 Judge = Callable[[ResolvedModel, ResolvedModel | None], "Judgement"]
 """Compares a challenger with the champion, or with none."""
-
-
-class GateRefusal(Exception):  # noqa: N818  a decision, not an error
-    """A promotion that the gate refuses, and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.console.parsing import Invocation
+from jobs.console.job import Invocation
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
 _PATHS_AS_TEXT = ("model", "checkpoints")

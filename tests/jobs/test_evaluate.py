@@ -1,6 +1,5 @@
 """Jobs from the command line to their results, on a model that never trained."""
 
-import importlib
 import json
 import shutil
 
@@ -18,7 +17,7 @@ def captioning(tiny_run, monkeypatch, capsys):
 
     def run(job, *arguments):
         with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module(f"jobs.{job}").main, [str(argument) for argument in arguments])
+            run_job(job, [str(argument) for argument in arguments])
         printed = capsys.readouterr()
         return ended.value.code, printed.out, printed.err
 

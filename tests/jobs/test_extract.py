@@ -1,6 +1,5 @@
 """``captioning extract``, and ``captioning train --features``, from the command line."""
 
-import importlib
 import json
 
 import pytest
@@ -21,7 +20,7 @@ def captioning(capsys):
 
     def run(job, *arguments):
         with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module(f"jobs.{job}").main, [str(one) for one in (*arguments, *FLAGS)])
+            run_job(job, [str(one) for one in (*arguments, *FLAGS)])
         printed = capsys.readouterr()
         return ended.value.code, printed.out, printed.err
 

@@ -1,6 +1,5 @@
 """Promoting, going back and looking back from the command line, on models that learnt a little."""
 
-import importlib
 import json
 from contextlib import suppress
 
@@ -44,7 +43,7 @@ def captioning(home, drawn_shards, monkeypatch, capsys):
         if job == "promote":
             arguments += ["--shards", str(drawn_shards), "--num-resamples", "200", "--num-behaviour-images", "4"]
         with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module(f"jobs.{job}").main, arguments)
+            run_job(job, arguments)
         printed = capsys.readouterr()
         return ended.value.code, json.loads(printed.out) if printed.out else None, printed.err
 
@@ -108,7 +107,7 @@ def test_the_champion_is_not_promoted_again(captioning, name):
 def test_a_model_without_a_known_shard_set_needs_one_to_be_named(captioning, client, sources, home, capsys):
     add_version("unknown", client, sources[WORSE])
     with pytest.raises(SystemExit, match="2"):
-        run_job(importlib.import_module("jobs.promote").main, ["unknown"])
+        run_job("promote", ["unknown"])
     assert "names no shard set; give one by --shards" in capsys.readouterr().err
 
 
@@ -132,7 +131,7 @@ def test_a_dry_rollback_changes_nothing(captioning, client, name):
 def test_the_history_is_a_table(captioning, name, home, capsys):
     captioning("promote", name)
     with pytest.raises(SystemExit, match="0"):
-        run_job(importlib.import_module("jobs.history").main, [name])
+        run_job("history", [name])
     table = capsys.readouterr().err
     assert ("none -> 1" in table, "1 -> 2" in table, "whose champion is 2" in table) == (True, True, True)
 

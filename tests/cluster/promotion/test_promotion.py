@@ -1,7 +1,8 @@
 import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.promotion.promotion import GateRefusal, promote
+from cluster.errors import GateRefusal
+from cluster.promotion.promotion import promote
 from cluster.registry.champion import read_champion_state
 from cluster.registry.history import ledger_name
 from cluster.registry.models import resolve_model

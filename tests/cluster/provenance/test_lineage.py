@@ -12,7 +12,6 @@ from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
 from cluster.tracking.client import connect, create_run, experiment_id
 from jobs.cli import run_job
-from jobs.lineage import main
 from shards.features.manifest import load_features
 from shards.manifest import load_manifest
 from shards.storage.files import sha256_of
@@ -139,7 +138,7 @@ def test_the_job_shows_the_chain(checkpoint, drawn_shards, storage, monkeypatch,
     digest = load_manifest(drawn_shards).digest
     folder = checkpoint(trained_on(drawn_shards), shards_digest=digest)
     with pytest.raises(SystemExit, match="0"):
-        run_job(main, [str(folder), *(["--json"] if is_json else [])])
+        run_job("lineage", [str(folder), *(["--json"] if is_json else [])])
     printed = capsys.readouterr()
     if is_json:
         assert json.loads(printed.out)["shards"]["digest"] == digest
