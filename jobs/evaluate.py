@@ -47,9 +47,8 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
     from cluster.registry.models import resolve_model
-    from cluster.registry.scores import log_evaluation
+    from cluster.registry.scores import evaluate_and_log
     from cluster.tracking.client import connect
 
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
@@ -64,18 +63,18 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         return
     with counting() as bars:
         bar = bars.add_task("images", total=num_images)
-        evaluation = cached_evaluation(
+        evaluation = evaluate_and_log(
             model,
             shard_set,
             job.split,
+            client,
+            storage=job.storage,
             beam_size=job.beam_size,
             batch_size=job.batch_size,
-            cache=job.storage.home / CACHE_FOLDER,
             progress=lambda done: bars.update(bar, completed=done),
         )
     if job.out:
         evaluation.save_results(job.out)
-    log_evaluation(model, evaluation, client)
     rows = [
         (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
         for name, score in evaluation.scores.items()

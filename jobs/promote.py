@@ -13,7 +13,10 @@ Examples:
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -26,8 +29,7 @@ from jobs.console.output import write_json
 from jobs.console.tables import counting, show_table
 
 if TYPE_CHECKING:
-    from cluster.promotion.gate import Judgement
-    from cluster.registry.models import ResolvedModel
+    from cluster.promotion.gate import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +63,21 @@ class PromoteJob:
 def main(invocation: Invocation[PromoteJob]) -> None:
     """Change the champion, or say why not."""
     job = invocation.settings
-    from cluster.promotion.gate import COLUMNS
+    from cluster.promotion.gate import COLUMNS, Gate
     from cluster.promotion.promotion import promote
     from cluster.registry.scores import keep_scores
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
-    outcome = promote(
-        job.name,
-        client,
-        lambda challenger, champion: _judge(job, challenger, champion),
-        version=job.version,
-        forced_because=job.reason if job.force else None,
-        is_dry_run=invocation.dry_run,
-    )
+    with _bars() as progress:
+        outcome = promote(
+            job.name,
+            client,
+            Gate(config=job.gate, shards=job.shards, split=job.split, storage=job.storage, progress=progress),
+            version=job.version,
+            forced_because=job.reason if job.force else None,
+            is_dry_run=invocation.dry_run,
+        )
     if not invocation.dry_run:
         keep_scores(outcome.judgement.evidence, client)
     change = outcome.change
@@ -90,31 +93,19 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     logger.info("%s: %s", change.kind, change.reason)
 
 
-def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
-    from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER
-    from cluster.promotion.gate import judge
-    from cluster.provenance.lineage import shards_of
-
-    logger.info("challenger: %s; champion: %s", challenger, champion or "none")
-    shard_set = ShardSet(job.shards or shards_of(challenger), cache_gib=job.storage.cache_gib)
-    with counting() as bars:
-        tasks = {}
+@contextmanager
+def _bars() -> "Iterator[Progress]":
+    """Give what shows how many captions are written: a bar for each kind, none if nothing is judged."""
+    tasks = {}
+    with ExitStack() as shown:
+        bars = cache(lambda: shown.enter_context(counting()))
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+                tasks[what] = bars().add_task(what, total=total)
+            bars().update(tasks[what], completed=done)
 
-        return judge(
-            challenger,
-            champion,
-            shard_set,
-            job.split,
-            job.gate,
-            cache=job.storage.home / CACHE_FOLDER,
-            progress=show,
-        )
+        yield show
 
 
 JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__)

@@ -75,10 +75,9 @@ def _report(outcome: "SearchOutcome") -> None:
 def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     """Train the best at full length, evaluate it on the validation split and register it."""
     from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
-    from cluster.registry.scores import log_evaluation
+    from cluster.registry.scores import evaluate_and_log
     from cluster.search.plan import best_run, plan_search
     from cluster.search.trials import load_trials
     from cluster.tracking.client import connect
@@ -90,15 +89,15 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     trained = fit(wanted)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
-    evaluation = cached_evaluation(
+    evaluation = evaluate_and_log(
         model,
         ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib),
         run.validation_split,
+        client,
+        storage=run.storage,
         beam_size=_BEAM_SIZE,
         batch_size=_BATCH_SIZE,
-        cache=run.storage.home / CACHE_FOLDER,
     )
-    log_evaluation(model, evaluation, client)
     version = _registered(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger; next: captioning promote %s", version.version, run.name, run.name)

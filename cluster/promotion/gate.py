@@ -1,5 +1,6 @@
 """Whether a challenger may become the champion: both on the same images, and a reason for each yes and no."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 from captioning.evaluation.behaviour import Variant, behaviour_of
 from captioning.evaluation.bootstrap import Comparison
+from cluster.config import Location, StorageConfig
 from cluster.data.shard_set import ShardSet
-from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest
+from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation, cached_variants, model_digest
 from cluster.promotion.gate_checks import Check, ModelResults, check_all, compare_scores
 from cluster.promotion.gate_config import GateConfig
-from cluster.registry.models import ResolvedModel
+from cluster.registry.models import ResolvedModel, shards_of
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("check", "challenger", "champion", "wanted", "verdict")
 
@@ -35,6 +39,27 @@ class Judgement:
             (check.name, check.challenger, check.champion, check.wanted, "yes" if check.is_passed else "no")
             for check in self.checks
         ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """The gate on one split of one shard set; calling it judges a challenger."""
+
+    config: GateConfig
+    shards: Location | None = None
+    """The shard set; the one that the challenger was trained on if not given."""
+    split: str = "val"
+    storage: StorageConfig
+    """Where evaluations are kept."""
+    progress: Progress = lambda what, done, total: None
+    """Called with what is being written, how many captions are done, and of how many."""
+
+    def __call__(self, challenger: ResolvedModel, champion: ResolvedModel | None) -> Judgement:
+        """Hold a challenger against the champion; see ``judge``."""
+        logger.info("challenger: %s; champion: %s", challenger, champion or "none")
+        shard_set = ShardSet(self.shards or shards_of(challenger), cache_gib=self.storage.cache_gib)
+        cache = self.storage.home / CACHE_FOLDER
+        return judge(challenger, champion, shard_set, self.split, self.config, cache=cache, progress=self.progress)
 
 
 def judge(

@@ -47,7 +47,7 @@ def promote(
     Args:
         name: of the model.
         client: of the registry.
-        judge: decides.
+        judge: what compares the challenger with the champion: a ``Gate``.
         version: to promote; the challenger if not given.
         forced_because: promote it whatever the judgement, for this reason.
         is_dry_run: change nothing.

@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -15,7 +17,12 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from captioning.training.checkpoint_description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
+from captioning.training.checkpoint_description import (
+    CONFIG,
+    DESCRIPTION_NAME,
+    CheckpointDescription,
+    describe_checkpoint,
+)
 from cluster.errors import one_line
 from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.runs.record import load_record, local_checkpoint
@@ -163,3 +170,20 @@ def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterato
             yield from _files(repository, entry.path)
         else:
             yield entry.path
+
+
+def configuration_of(model: ResolvedModel) -> dict[str, Any]:
+    """Return the resolved configuration that a model was trained with."""
+    return yaml.safe_load((model.folder / CONFIG).read_text(encoding="utf-8")) or {}
+
+
+def shards_of(model: ResolvedModel) -> str:
+    """Return where the shard set lies that a model was trained on.
+
+    Raises:
+        ValueError: its configuration does not tell.
+    """
+    location = configuration_of(model).get("shards")
+    if not location:
+        raise ValueError(f"the configuration of {model} names no shard set; give one by --shards")
+    return location

@@ -6,8 +6,8 @@ import yaml
 from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
-from cluster.provenance.lineage import shards_of, trace
-from cluster.registry.models import resolve_model
+from cluster.provenance.lineage import trace
+from cluster.registry.models import resolve_model, shards_of
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
 from cluster.tracking.client import connect, create_run, experiment_id
