@@ -48,8 +48,8 @@ _PRESETS = {
 }
 
 
-class _Seen(NamedTuple):
-    """What is on the cluster; the leftovers that are gone now, and those that would not go."""
+class _Survey(NamedTuple):
+    """A cluster's nodes and orphans; the leftovers that were removed, and those that could not be."""
 
     nodes: list["NodeShare"]
     orphans: list["Orphan"]
@@ -58,7 +58,7 @@ class _Seen(NamedTuple):
 
     @property
     def leftovers(self) -> list["Orphan"]:
-        """Return what nothing needs, or needed."""
+        """Return the orphans that may be removed."""
         return [one for one in self.orphans if one.is_leftover]
 
 
@@ -71,66 +71,66 @@ def main(invocation: Invocation[CheckRun]) -> None:
     address = named_address(job.cluster)
     if job.clean and not address:
         raise ValueError("no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS")
-    seen = _Seen([], [], [], [])
+    survey = _Survey([], [], [], [])
     try:
         with cluster_session(job.cluster):
             from cluster.checks.job import check_job
 
-            seen = _look(is_cleaning=job.clean and not invocation.dry_run)
+            survey = _survey(is_cleaning=job.clean and not invocation.dry_run)
             checks = check_job(job)
     except ConnectionError as error:
         checks = unreachable(error)
-    _show(address or "this machine", seen, checks)
+    _show(address or "this machine", survey, checks)
     if invocation.json:
-        kept = [one for one in seen.orphans if not one.is_leftover]
+        kept = [one for one in survey.orphans if not one.is_leftover]
         write_json({
             "address": address,
-            "nodes": [node._asdict() for node in seen.nodes],
+            "nodes": [node._asdict() for node in survey.nodes],
             "checks": checks,
-            "leftovers": seen.leftovers,
+            "leftovers": survey.leftovers,
             "kept": kept,
-            "removed": [one.id for one in seen.removed],
+            "removed": [one.id for one in survey.removed],
         })  # fmt: skip
-    _conclude(seen, checks)
+    _conclude(survey, checks)
 
 
-def _look(*, is_cleaning: bool) -> _Seen:
+def _survey(*, is_cleaning: bool) -> _Survey:
     from cluster.resources.gcs import list_nodes, read_tables
     from cluster.resources.leftovers import find_orphans, remove
 
-    seen = _Seen(list_nodes(), find_orphans(read_tables()), [], [])
+    survey = _Survey(list_nodes(), find_orphans(read_tables()), [], [])
     if not is_cleaning:
-        return seen
-    stuck = remove(seen.leftovers)
-    return seen._replace(removed=[one for one in seen.leftovers if one not in stuck], stuck=stuck)
+        return survey
+    stuck = remove(survey.leftovers)
+    return survey._replace(removed=[one for one in survey.leftovers if one not in stuck], stuck=stuck)
 
 
-def _show(address: str, seen: _Seen, checks: Sequence["Check"]) -> None:
-    if not seen.nodes:
+def _show(address: str, survey: _Survey, checks: Sequence["Check"]) -> None:
+    if not survey.nodes:
         return
     shares = [
         (node.id[:8], node.address, f"{node.cpus_free:g}/{node.cpus:g}", f"{node.gpus_free:g}/{node.gpus:g}")
-        for node in seen.nodes
+        for node in survey.nodes
     ]
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
-    if seen.orphans:
-        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in seen.orphans]
+    if survey.orphans:
+        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in survey.orphans]
         show_table("Of dead jobs", ("what", ""), rows)
     else:
         logger.info("dead jobs left nothing")
-    for one in seen.removed:
+    for one in survey.removed:
         logger.info("removed %s", one)
-    if len(seen.leftovers) > len(seen.removed) + len(seen.stuck):
-        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(seen.leftovers))
+    if len(survey.leftovers) > len(survey.removed) + len(survey.stuck):
+        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(survey.leftovers))
     rows = [(check.name, check.verdict, check.found, check.remedy) for check in checks]
     show_table("Checks", ("what", "verdict", "found", "remedy"), rows)
 
 
-def _conclude(seen: _Seen, checks: Sequence["Check"]) -> None:
+def _conclude(survey: _Survey, checks: Sequence["Check"]) -> None:
     """Raise what is amiss, in one line."""
-    if seen.stuck:
+    if survey.stuck:
         raise RuntimeError(
-            f"{len(seen.stuck)} of {len(seen.leftovers)} leftovers are still there, first {seen.stuck[0]}; "
+            f"{len(survey.stuck)} of {len(survey.leftovers)} leftovers are still there, first {survey.stuck[0]}; "
             "run the same command again, or restart the cluster"
         )
     failed = [check for check in checks if check.verdict == "failed"]

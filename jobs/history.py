@@ -38,11 +38,11 @@ def main(invocation: Invocation[HistoryJob]) -> None:
     from cluster.registry.champion import reconcile_alias
     from cluster.tracking.client import connect
 
-    standing = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
-    if standing.fault:
-        logger.warning("%s", standing.fault)
+    state = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
+    if state.fault:
+        logger.warning("%s", state.fault)
     if invocation.json:
-        write_json({"name": job.name, "champion": standing.champion, "changes": standing.changes})
+        write_json({"name": job.name, "champion": state.champion, "changes": state.changes})
         return
     rows = [
         (
@@ -53,9 +53,9 @@ def main(invocation: Invocation[HistoryJob]) -> None:
             one.by,
             one.reason,
         )
-        for one in standing.changes
+        for one in state.changes
     ]
-    title = f"{job.name}, whose champion is {standing.champion or 'none'}"
+    title = f"{job.name}, whose champion is {state.champion or 'none'}"
     show_table(title, ("entry", "when, UTC", "champion", "how", "by", "why"), rows)
 
 

@@ -45,10 +45,10 @@ def main(invocation: Invocation[LogsJob]) -> None:
     if job.follow and not invocation.json:
         server.follow(server.job(job.id).id, lambda line: show_line(line, result_stream()))
         return
-    told = server.log(server.job(job.id).id)
-    lines = [line for line in told if not is_progress(line)]
+    log = server.log(server.job(job.id).id)
+    lines = [line for line in log if not is_progress(line)]
     if job.rank is not None:
-        lines = server.rank_log(rank_place(told, job))
+        lines = server.rank_log(find_rank(log, job))
     if invocation.json:
         write_json({"id": job.id, "rank": job.rank, "lines": lines})
         return
@@ -63,16 +63,16 @@ def show_line(line: str, stream: TextIO) -> None:
         stream.flush()
 
 
-def rank_place(told: Sequence[str], job: LogsJob) -> dict[str, Any]:
-    """Return where a rank's log lies, as the job last told.
+def find_rank(log: Sequence[str], job: LogsJob) -> dict[str, Any]:
+    """Return a rank's node and log file, as the job reported them last.
 
     Raises:
-        ValueError: it has told of no such rank.
+        ValueError: it has reported no such rank.
     """
-    groups = [found["ranks"] for line in told if (found := read_progress(line)) and found.get("ranks")]
+    groups = [found["ranks"] for line in log if (found := read_progress(line)) and found.get("ranks")]
     if not groups:
         raise ValueError(f"job {job.id} has told of no ranks; it does not train, or not yet; leave out --rank")
-    ranks = {place["rank"]: place for place in groups[-1]}
+    ranks = {worker["rank"]: worker for worker in groups[-1]}
     if job.rank not in ranks:
         raise ValueError(f"job {job.id} has no rank {job.rank}; its last group had ranks 0 to {len(ranks) - 1}")
     return ranks[job.rank]

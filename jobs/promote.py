@@ -85,7 +85,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     if invocation.json:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
     if not outcome.is_promoted:
-        why = "; ".join(check.reason for check in outcome.judgement.checks if not check.is_passed)
+        why = "; ".join(criterion.reason for criterion in outcome.judgement.criteria if not criterion.is_passed)
         raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays: {why}")
     verb = "would become" if invocation.dry_run else "is"
     over = f"version {change.over}" if change.over else "none before"

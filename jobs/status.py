@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
 
-_LOOK_EVERY_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
+_POLL_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +43,12 @@ class StatusJob:
 
 def main(invocation: Invocation[StatusJob]) -> None:
     """Show how far the job is."""
-    wanted = invocation.settings
+    settings = invocation.settings
     from cluster.submission.job_server import JobServer
 
-    server = JobServer(wanted.address)
-    job = server.job(wanted.id)
-    if wanted.watch:
+    server = JobServer(settings.address)
+    job = server.job(settings.id)
+    if settings.watch:
         job, progress = _watch(server, job)
     else:
         progress = latest_progress(server.log(job.id))
@@ -71,7 +71,7 @@ def _watch(server: "JobServer", job: "JobState") -> tuple["JobState", dict[str, 
     with _view(server.address) as show:
         while not job.is_over:
             show(job, progress)
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
             job = server.job(job.id)
         follower.join()
         show(job, progress)

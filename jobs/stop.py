@@ -27,11 +27,11 @@ class StopJob:
 
 def main(invocation: Invocation[StopJob]) -> None:
     """End the job; one that is over already stays as it is."""
-    wanted = invocation.settings
+    settings = invocation.settings
     from cluster.submission.job_server import JobServer
 
-    server = JobServer(wanted.address)
-    job = server.job(wanted.id)
+    server = JobServer(settings.address)
+    job = server.job(settings.id)
     if job.is_over:
         logger.info("job %s is over already: %s", job.id, job.status)
     elif invocation.dry_run:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
     from cluster.submission.request import JobRequest
-    from jobs.console.dry_run_view import Prospect
+    from jobs.console.dry_run_view import SubmissionPlan
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def main(invocation: Invocation[SubmitJob]) -> None:
     server = JobServer(submission.address)
     for what in request.archive.left_out:
         logger.info("left out: %s", what)
-    require(_prospect(server, request, job_invocation).checks)
+    require(_plan(server, request, job_invocation).checks)
     job = _run(server, request, submission, as_json=invocation.json)
     if job:
         _conclude(server, job, job_invocation, as_json=invocation.json)
@@ -120,13 +120,11 @@ def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any],
     if not code:
         logger.info("job %s is done", job.id)
         return
-    place = found_here(invocation, job.message) if code == BAD_INPUT else None
+    path = found_here(invocation, job.message) if code == BAD_INPUT else None
     hint = (
         ""
-        if not place or is_member(server.overview())
-        else (
-            f" ({place} is on this machine as well, which is no node of the cluster; give a place that its nodes see)"
-        )
+        if not path or is_member(server.overview())
+        else (f" ({path} is on this machine as well, which is no node of the cluster; give a place that its nodes see)")
     )
     logger.error("error: job %s ended as %s: %s%s", job.id, job.status, job.message, hint)
     sys.exit(code)
@@ -172,13 +170,13 @@ def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest"
     )
 
 
-def _prospect(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "Prospect":
-    """Ask the cluster where a request would come to, and whether it can work there."""
+def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "SubmissionPlan":
+    """Ask the cluster which job a request would start or follow, and check a new one."""
     from cluster.submission.precheck import check_outside
     from cluster.submission.request import place
-    from jobs.console.dry_run_view import Prospect
+    from jobs.console.dry_run_view import SubmissionPlan
 
-    placed, overview = place(request, server.jobs()), server.overview()
+    job, overview = place(request, server.jobs()), server.overview()
     tracking = getattr(invocation.settings, "tracking", None)
     checks = check_outside(
         overview,
@@ -187,7 +185,7 @@ def _prospect(server: "JobServer", request: "JobRequest", invocation: Invocation
         tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
         has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
     )
-    return Prospect(server.address, placed, overview, checks if placed.is_new else ())
+    return SubmissionPlan(server.address, job, overview, checks if job.is_new else ())
 
 
 def _training(invocation: Invocation[Any]) -> TrainRun | None:
@@ -212,10 +210,10 @@ def _describe(submission: SubmitJob, request: "JobRequest", invocation: Invocati
     from jobs.console.dry_run_view import describe
 
     address = submission.address or os.environ.get(ADDRESS_VARIABLE)
-    prospect = _prospect(JobServer(address), request, invocation) if address else None
-    describe(request, prospect, workers=_workers(invocation), as_json=as_json)
-    if prospect:
-        require(prospect.checks)
+    plan = _plan(JobServer(address), request, invocation) if address else None
+    describe(request, plan, workers=_workers(invocation), as_json=as_json)
+    if plan:
+        require(plan.checks)
 
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":

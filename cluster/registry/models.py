@@ -1,4 +1,4 @@
-"""Which checkpoint a MODEL on the command line stands for."""
+"""MODEL on the command line -> the checkpoint that it names."""
 
 import atexit
 import logging
@@ -35,9 +35,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedModel:
-    """The checkpoint that a MODEL stands for."""
+    """The checkpoint that MODEL names, and its registered version, if it has one."""
 
-    asked: str
     folder: Path
     description: CheckpointDescription
     name: str | None = None
@@ -65,7 +64,6 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
         found = find_version(model, client)
         folder = stored_checkpoint(found, client)
         return ResolvedModel(
-            asked=model,
             folder=folder,
             description=describe_checkpoint(folder),
             name=found.name,
@@ -79,7 +77,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
             f"model {model} is no folder; "
             "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
         )
-    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
+    return ResolvedModel(folder=folder, description=describe_checkpoint(folder))
 
 
 def find_version(model: str, client: MlflowClient) -> ModelVersion:
@@ -103,14 +101,14 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
 
 
 def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
-    standing = reconcile_alias(name, client)
-    if standing.champion is None:
+    state = reconcile_alias(name, client)
+    if state.champion is None:
         raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
-    if standing.is_lost:
-        raise ValueError(f"{standing.fault}; captioning rollback {name} takes the one before")
-    if standing.fault:
-        logger.warning("%s", standing.fault)
-    return client.get_model_version(name, standing.champion)
+    if state.is_lost:
+        raise ValueError(f"{state.fault}; captioning rollback {name} takes the one before")
+    if state.fault:
+        logger.warning("%s", state.fault)
+    return client.get_model_version(name, state.champion)
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:

@@ -24,7 +24,7 @@ from captioning.training.checkpoint_description import inference_files
 from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.champion import CHALLENGER
-from cluster.registry.history import is_ledger, require_ledger
+from cluster.registry.history import ensure_history, is_history
 from cluster.registry.models import ResolvedModel
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import current_user
@@ -171,7 +171,7 @@ def _create_name(name: str, client: MlflowClient) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ValueError(f"{name!r} cannot be a model's name ({one_line(error, with_kind=False)})") from None
-        if is_ledger(client.get_registered_model(name)):
+        if is_history(client.get_registered_model(name)):
             raise ValueError(f"{name} is another model's history; choose another name") from None
-    # Now, and by whoever owns the model: a tracker's users may make any name, and the ledger's maker may write it.
-    require_ledger(name, client)
+    # Now, and by whoever owns the model: a tracker's users may make any name, and the history's maker may write it.
+    ensure_history(name, client)

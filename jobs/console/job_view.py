@@ -79,7 +79,7 @@ def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
             yield "data wait", f"{progress['data_wait_share']:.0%} of the step"
         yield "restarts", f"{progress['num_restarts']}"
     if progress.get("ranks"):
-        hosts = {place["host"] for place in progress["ranks"]}
+        hosts = {worker["host"] for worker in progress["ranks"]}
         yield "workers", f"{len(progress['ranks'])} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}"
 
 

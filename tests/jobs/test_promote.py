@@ -149,5 +149,5 @@ def test_models_are_listed_with_the_scores_that_the_gate_found(captioning, name)
     assert newest["scores"]["val"]["scores"]["CIDEr-D"] > oldest["scores"]["val"]["scores"]["CIDEr-D"]
 
 
-def test_the_ledger_is_not_listed_as_a_model(captioning, name):
+def test_the_history_is_not_listed_as_a_model(captioning, name):
     assert f"{name}.history" not in {one["name"] for one in captioning("models")[1]}

@@ -9,7 +9,7 @@ from cluster.runs.journal import Row
 from cluster.submission.job import JobState
 from cluster.training.progress import ProgressLog
 from jobs.console.job_view import duration, job_line, job_table, latest_progress
-from jobs.logs import LogsJob, rank_place
+from jobs.logs import LogsJob, find_rank
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
@@ -71,12 +71,12 @@ def test_it_tells_where_its_ranks_log_once(told):
 
 
 def test_a_rank_is_found_where_the_last_group_was(told):
-    assert rank_place(told, LogsJob(id="big-1", rank=1))["host"] == "host-1"
+    assert find_rank(told, LogsJob(id="big-1", rank=1))["host"] == "host-1"
 
 
 def test_a_rank_that_is_not_in_the_last_group_is_refused(told):
     with pytest.raises(ValueError, match="job big-1 has no rank 7; its last group had ranks 0 to 1"):
-        rank_place(told, LogsJob(id="big-1", rank=7))
+        find_rank(told, LogsJob(id="big-1", rank=7))
 
 
 def test_a_line_says_the_same_in_short(job, told):
