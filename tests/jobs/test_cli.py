@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import JOBS, exit_after, run_job
-from jobs.console.output import write_json
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
@@ -149,14 +148,3 @@ def test_an_unknown_log_level_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         exit_after(lambda: None)
     assert "error: CAPTIONING_LOG_LEVEL LOUD is no level; use DEBUG" in capsys.readouterr().err
-
-
-def test_what_libraries_print_is_kept_out_of_the_results(capsys):
-    def job():
-        print("noise")  # noqa: T201  as Ray does
-        write_json({"result": 1})
-
-    with pytest.raises(SystemExit):
-        exit_after(job)
-    printed = capsys.readouterr()
-    assert (json.loads(printed.out), "noise" in printed.err) == ({"result": 1}, True)

@@ -174,12 +174,6 @@ def test_jobs_that_look_at_a_cluster_are_not_submitted_to_it(submit, job):
     assert (job in JOBS, submit(job)[0]) == (True, 2)
 
 
-def test_a_log_of_a_rank_is_not_followed(capsys):
-    with pytest.raises(SystemExit):
-        run_job("logs", ["a-1", "--rank", "1", "--follow"])
-    assert "error: a rank's log cannot be followed; leave out --follow, or --rank" in capsys.readouterr().err
-
-
 def test_looking_at_a_job_s_settings_does_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = parse_as_written(find_job("convert"), ["coco", "shards"])
