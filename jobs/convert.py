@@ -43,11 +43,11 @@ class ConvertJob:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with a faulty image or caption: stop, or set it aside and note it in the manifest."""
     seed: int = 0
-    """Of the order in which images are dealt to shards."""
+    """Seed of the order in which images are dealt to shards."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
     address: str | None = None
-    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""

@@ -67,7 +67,7 @@ class ExtractJob:
     cpus_per_worker: int = 1
     """CPUs reserved for each actor, and the threads it computes with."""
     address: str | None = None
-    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""

@@ -19,7 +19,7 @@ class JobsJob:
     """Where to look."""
 
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
 
 
 def main(invocation: Invocation[JobsJob]) -> None:

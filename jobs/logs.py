@@ -22,9 +22,9 @@ class LogsJob:
     """Which log to show."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     rank: int | None = None
     """The log of this rank, instead of that of the job itself."""
     follow: bool = False

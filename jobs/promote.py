@@ -45,7 +45,7 @@ class PromoteJob:
     shards: OptionalLocation = None
     """Shard set to compare on; the one that the version was trained on if not given."""
     split: str = "val"
-    """Of the shard set."""
+    """Split of the shard set."""
     force: bool = False
     """Promote it whatever the gate says; needs --reason."""
     reason: str = ""

@@ -30,7 +30,7 @@ class RegisterJob:
     name: tyro.conf.Positional[str]
     """Its name in the registry."""
     beam_size: int = 3
-    """Of the search when it serves, where a request names none."""
+    """Beam size when it serves, where a request names none."""
     intake: Annotated[IntakeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=IntakeConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

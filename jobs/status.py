@@ -34,9 +34,9 @@ class StatusJob:
     """Which job to look at."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     watch: bool = False
     """Go on looking until it is over."""
 

@@ -20,9 +20,9 @@ class StopJob:
     """Which job to end."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
 
 
 def main(invocation: Invocation[StopJob]) -> None:

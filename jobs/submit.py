@@ -59,9 +59,9 @@ class SubmitJob:
     arguments: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ARGUMENT ...]")] = ()
     """All that the job takes."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     name: str | None = None
-    """Of the job on the cluster; the --name of a training or search, else the job's own, if not given."""
+    """Name of the job on the cluster; the --name of a training or search, else the job's own, if not given."""
     working_dir: Path | None = None
     """Checkout with the code; the one around the current folder, or that folder, if not given."""
     runtime_env: Path | None = None

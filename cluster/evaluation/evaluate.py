@@ -1,4 +1,4 @@
-"""What a model writes about a split of a shard set, each image once, and how it scores."""
+"""Evaluation of a checkpoint on a split: captions of every image, and their scores."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from shards.storage.files import replace_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What a model wrote about a split, and how it scores."""
+    """A model's captions of a split, and their scores."""
 
     split: str
     shards_digest: str
@@ -70,11 +70,11 @@ def evaluate_split(
     """Caption every image of a split and score the captions against the human ones.
 
     Args:
-        checkpoint: folder.
-        shard_set: to read.
-        split: of it.
-        step: of the checkpoint.
-        beam_size: of the search.
+        checkpoint: the checkpoint's folder.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        step: the checkpoint's step.
+        beam_size: width of the beam search.
         batch_size: images at once.
         progress: called with the number of images done.
 
@@ -126,12 +126,12 @@ def caption_variants(
     """Caption variants of some images of a split.
 
     Args:
-        checkpoint: folder.
-        shard_set: to read.
-        split: of it.
-        num_images: that are drawn; all if the split has no more.
-        seed: of the draw.
-        beam_size: of the search.
+        checkpoint: the checkpoint's folder.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        num_images: number of images, drawn at random; all if the split has no more.
+        seed: seed of the draw.
+        beam_size: width of the beam search.
         batch_size: images at once.
         progress: called with the number of captions written.
 

@@ -1,4 +1,4 @@
-"""A checkpoint becomes a version of a model in MLflow's registry, which serves by itself."""
+"""Registration of a checkpoint as a version in MLflow's registry that can be served without this checkout."""
 
 import base64
 import io
@@ -50,11 +50,11 @@ def register(
     it could not become the challenger.
 
     Args:
-        model: to register.
-        name: in the registry.
-        client: of the tracker that the run is in.
-        beam_size: of the search where a request names none.
-        intake: what it takes for an image when it serves; bytes alone if None.
+        model: the checkpoint.
+        name: the model's name in the registry.
+        client: the client of the tracker that holds the run.
+        beam_size: beam size where a request names none.
+        intake: sources of images that the served version accepts; bytes alone if None.
 
     Raises:
         ValueError: the run that trained it is not in this tracker, or the name or the beam cannot be.

@@ -1,10 +1,10 @@
-"""Models by name in MLflow's registry: their scores, and a list of them."""
+"""List of the registered versions, with aliases and scores."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -13,9 +13,6 @@ from cluster.registry.champion import ChampionState, reconcile_alias
 from cluster.registry.history import is_history
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import utc
-
-if TYPE_CHECKING:  # it loads torch, which listing does without
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +39,12 @@ class VersionSummary:
 def list_versions(
     client: MlflowClient, name: str | None = None, *, is_dry_run: bool = False
 ) -> Sequence[VersionSummary]:
-    """Return the registered versions, the newest of each name first, after the aliases were brought in line.
+    """Return the registered versions, the newest of each name first, after moving the aliases to the champions.
 
     Args:
-        client: of the registry.
-        name: of one model; all if not given.
-        is_dry_run: leave the aliases as they are.
+        client: the registry's client.
+        name: name of one model; None for all.
+        is_dry_run: whether the aliases stay as they are.
 
     Raises:
         ValueError: there is no model of this name.

@@ -92,8 +92,8 @@ class Lines:
     """Logs a line when something has changed, not too often.
 
     Args:
-        search: that is shown.
-        clock: seconds, monotonic.
+        search: the search's settings.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, search: SearchConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
