@@ -18,6 +18,10 @@ class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a 
         return found_and_remedy(self.found, self.remedy)
 
 
+class GateRefusal(Exception):  # noqa: N818  a decision, not an error
+    """A promotion that the gate refuses, and why."""
+
+
 class Unreachable(ConnectionError):  # noqa: N818  as above
     """A cluster or a tracker that does not answer, or that takes no requests from this process.
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from cluster.config import Location, StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json, write_line
-from jobs.console.parsing import parse
 
 if TYPE_CHECKING:
     from captioning.evaluation.captioner import Captioner, WrittenCaption
@@ -53,10 +52,8 @@ class _Picture(NamedTuple):
     references: tuple[str, ...] = ()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and caption every image; faulty ones are named at the end."""
-    default = CaptionJob(inputs=tyro.MISSING, model=tyro.MISSING)
-    invocation = parse(CaptionJob, arguments, default=default, job="caption", description=__doc__ or "")
+def main(invocation: Invocation[CaptionJob]) -> None:
+    """Caption every image; faulty ones are named at the end."""
     job = invocation.settings
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_model
@@ -150,5 +147,4 @@ def _write_page(path: Path, done: Sequence[tuple[_Picture, "WrittenCaption"]], m
     logger.info("wrote %s", path)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__)

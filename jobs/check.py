@@ -24,9 +24,8 @@ import tyro
 
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ _PRESETS = {
 _SHOWN = ("CPU", "GPU")
 
 
-class _Seen(NamedTuple):
-    """What is on the cluster; the leftovers that are gone now, and those that would not go."""
+class _Survey(NamedTuple):
+    """A cluster's nodes and orphans; the leftovers that were removed, and those that could not be."""
 
     nodes: list["Node"]
     orphans: list["Orphan"]
@@ -66,15 +65,12 @@ class _Seen(NamedTuple):
 
     @property
     def leftovers(self) -> list["Orphan"]:
-        """Return what nothing needs, or needed."""
+        """Return the orphans that may be removed."""
         return [one for one in self.orphans if one.is_leftover]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and look."""
-    invocation = parse(
-        CheckRun, arguments, default=_PRESETS["default"][1], job="check", description=__doc__ or "", presets=_PRESETS
-    )
+def main(invocation: Invocation[CheckRun]) -> None:
+    """Check the job and the cluster, and remove leftovers if asked to."""
     job = invocation.settings
     if job.ledger_of:
         _audit(job, job.ledger_of, as_json=invocation.json)
@@ -85,27 +81,27 @@ def main(arguments: Sequence[str]) -> None:
     address = named_address(job.cluster)
     if job.clean and not address:
         raise ValueError("no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS")
-    seen = _Seen([], [], [], [])
+    survey = _Survey([], [], [], [])
     try:
         with cluster_session(job.cluster):
             from cluster.checks.job import check_job
 
-            seen = _look(is_cleaning=job.clean and not invocation.dry_run)
+            survey = _survey(is_cleaning=job.clean and not invocation.dry_run)
             checks = check_job(job)
     except ConnectionError as error:
         checks = unreachable(error)
-    _show(address or "this machine", seen, checks)
+    _show(address or "this machine", survey, checks)
     if invocation.json:
-        kept = [one for one in seen.orphans if not one.is_leftover]
+        kept = [one for one in survey.orphans if not one.is_leftover]
         write_json({
             "address": address,
-            "nodes": [_share(node) for node in seen.nodes],
+            "nodes": [_share(node) for node in survey.nodes],
             "checks": checks,
-            "leftovers": seen.leftovers,
+            "leftovers": survey.leftovers,
             "kept": kept,
-            "removed": [one.id for one in seen.removed],
+            "removed": [one.id for one in survey.removed],
         })  # fmt: skip
-    _conclude(seen, checks)
+    _conclude(survey, checks)
 
 
 def _audit(job: CheckRun, run: str, *, as_json: bool) -> None:
@@ -124,34 +120,34 @@ def _audit(job: CheckRun, run: str, *, as_json: bool) -> None:
         raise RuntimeError(f"{folder}: samples were lost or repeated: {found}")
 
 
-def _look(*, is_cleaning: bool) -> _Seen:
+def _survey(*, is_cleaning: bool) -> _Survey:
     from cluster.resources.gcs import list_nodes, read_tables
     from cluster.resources.leftovers import find_orphans, remove_orphans
 
-    seen = _Seen(list_nodes(), find_orphans(read_tables()), [], [])
+    survey = _Survey(list_nodes(), find_orphans(read_tables()), [], [])
     if not is_cleaning:
-        return seen
-    stuck = remove_orphans(seen.leftovers)
-    return seen._replace(removed=[one for one in seen.leftovers if one not in stuck], stuck=stuck)
+        return survey
+    stuck = remove_orphans(survey.leftovers)
+    return survey._replace(removed=[one for one in survey.leftovers if one not in stuck], stuck=stuck)
 
 
-def _show(address: str, seen: _Seen, checks: Sequence["CheckResult"]) -> None:
-    if not seen.nodes:
+def _show(address: str, survey: _Survey, checks: Sequence["CheckResult"]) -> None:
+    if not survey.nodes:
         return
     shares = [
         (node.id[:8], node.address, *(f"{node.free.get(name, 0.0):g}/{node.total.get(name, 0.0):g}" for name in _SHOWN))
-        for node in seen.nodes
+        for node in survey.nodes
     ]
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
-    if seen.orphans:
-        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in seen.orphans]
+    if survey.orphans:
+        rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in survey.orphans]
         show_table("Of dead jobs", ("what", ""), rows)
     else:
         logger.info("dead jobs left nothing")
-    for one in seen.removed:
+    for one in survey.removed:
         logger.info("removed %s", one)
-    if len(seen.leftovers) > len(seen.removed) + len(seen.stuck):
-        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(seen.leftovers))
+    if len(survey.leftovers) > len(survey.removed) + len(survey.stuck):
+        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(survey.leftovers))
     rows = [(check.name, check.verdict, check.found, check.remedy) for check in checks]
     show_table("Checks", ("what", "verdict", "found", "remedy"), rows)
 
@@ -165,11 +161,11 @@ def _share(node: "Node") -> dict[str, object]:
     return amounts
 
 
-def _conclude(seen: _Seen, checks: Sequence["CheckResult"]) -> None:
+def _conclude(survey: _Survey, checks: Sequence["CheckResult"]) -> None:
     """Raise what is amiss, in one line."""
-    if seen.stuck:
+    if survey.stuck:
         raise RuntimeError(
-            f"{len(seen.stuck)} of {len(seen.leftovers)} leftovers are still there, first {seen.stuck[0]}; "
+            f"{len(survey.stuck)} of {len(survey.leftovers)} leftovers are still there, first {survey.stuck[0]}; "
             "run the same command again, or restart the cluster"
         )
     failed = [check for check in checks if check.verdict == "failed"]
@@ -178,5 +174,4 @@ def _conclude(seen: _Seen, checks: Sequence["CheckResult"]) -> None:
         raise ValueError(f"{count}{failed[0]}")
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="check", settings=CheckRun, run=main, description=__doc__, presets=_PRESETS)

@@ -5,10 +5,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from cluster.errors import GateRefusal
 from cluster.resources.environment import set_library_defaults
 from cluster.tracking.access import access_refusal
 from jobs.console.output import results_apart
+
+if TYPE_CHECKING:
+    from jobs.console.job import Job
 
 JOBS = {
     "demo": "the whole path on drawn data, in a few minutes",
@@ -60,16 +65,39 @@ def main() -> None:
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(JOBS)}"
         sys.stderr.write(f"captioning: there is no job {job}; {hint}\n")
         sys.exit(BAD_INPUT)
-    run_job(importlib.import_module(f"jobs.{job}").main, rest)
+    run_job(job, rest)
 
 
-def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
+def run_job(name: str, arguments: Sequence[str]) -> NoReturn:
     """Run a job, and exit with the code that says how it ended."""
+    exit_after(lambda: call(name, arguments))
+
+
+def call(name: str, arguments: Sequence[str]) -> None:
+    """Parse a job's command line and run the job; what goes wrong is raised.
+
+    Args:
+        name: a key of ``JOBS``.
+        arguments: what follows it on the command line.
+    """
+    from jobs.console.parsing import parse  # it takes 0.2 s, which the list of jobs does without
+
+    job = find_job(name)
+    job.run(parse(job, arguments))
+
+
+def find_job(name: str) -> "Job[Any]":
+    """Return what a job's module declares."""
+    return importlib.import_module(f"jobs.{name}").JOB
+
+
+def exit_after(action: Callable[[], None]) -> NoReturn:
+    """Do something for people at a terminal, and exit with the code that says how it ended."""
     try:
         _set_up_logging()
         set_library_defaults()
         with results_apart():
-            job(sys.argv[1:] if arguments is None else arguments)
+            action()
         code = DONE
     except KeyboardInterrupt:
         logger.error("interrupted; run the same command again to go on")
@@ -78,10 +106,12 @@ def run_job(job: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
         # Whoever read our output has seen enough, such as ``head``.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
+    except GateRefusal as error:
+        code = _report(error, REFUSED)
     except _BAD_INPUT_ERRORS as error:
         code = _report(error, BAD_INPUT)
     except Exception as error:  # the last place where a failure can still become a line that says what to do
-        code = _report(error, REFUSED if type(error).__name__ == "GateRefusal" else FAILED)
+        code = _report(error, FAILED)
     sys.exit(code)
 
 

@@ -7,7 +7,6 @@ Examples:
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,9 +14,8 @@ from typing import Annotated, Literal
 import tyro
 
 from cluster.config import ClusterConfig, Location
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting
 from shards.images import ImageSpec
 from shards.manifest import Manifest
@@ -45,11 +43,11 @@ class ConvertJob:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with a faulty image or caption: stop, or set it aside and note it in the manifest."""
     seed: int = 0
-    """Of the order in which images are dealt to shards."""
+    """Seed of the order in which images are dealt to shards."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
     address: str | None = None
-    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -57,10 +55,8 @@ class ConvertJob:
             raise ValueError(f"{self.num_workers} workers write nothing; use 1 or more, or 0 to write without Ray")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and write what is missing of the shard set."""
-    default = ConvertJob(source=tyro.MISSING, shards=tyro.MISSING)
-    invocation = parse(ConvertJob, arguments, default=default, job="convert", description=__doc__ or "")
+def main(invocation: Invocation[ConvertJob]) -> None:
+    """Write what is missing of the shard set."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
@@ -108,5 +104,4 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     return manifest
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="convert", settings=ConvertJob, run=main, description=__doc__)

@@ -20,9 +20,8 @@ import tyro
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS
 from cluster.promotion.gate_config import GateConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 from jobs.convert import ConvertJob, run_conversion
 
@@ -81,9 +80,8 @@ class _Stopwatch:
         self.seconds[part], self._last = now - self._last, now
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and go the whole path."""
-    invocation = parse(DemoJob, arguments, default=DemoJob(), job="demo", description=__doc__ or "")
+def main(invocation: Invocation[DemoJob]) -> None:
+    """Run every part in turn, and show the results."""
     job = invocation.settings
     if invocation.dry_run:
         logger.info("would draw %d scenes into %s and train %s on them", job.num_train, job.folder, job.run().name)
@@ -119,12 +117,12 @@ def _go(job: DemoJob) -> dict[str, Any]:
         _train(job.run())
         watch.end("train")
     client = connect(job.tracking, job.storage)
-    scores, verdict = _judge(job, client)
+    scores, promotion = _promote(job, client)
     watch.end("evaluate, register, promote")
     truth, page = _caption_unseen(job, client)
     watch.end("caption")
     results = {
-        "true_captions": truth, "scores": scores, "promotion": verdict, "page": page,
+        "true_captions": truth, "scores": scores, "promotion": promotion, "page": page,
         "seconds": {part: round(seconds, 1) for part, seconds in watch.seconds.items()},
     }  # fmt: skip
     _report(job, results)
@@ -138,32 +136,31 @@ def _train(run: TrainRun) -> None:
     logger.info("validation loss %.3f nats at step %d", outcome.validation_loss_nats, outcome.step)
 
 
-def _judge(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
+def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
     """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
     from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
-    from cluster.promotion.gate import judge
+    from cluster.promotion.gate import Gate
     from cluster.promotion.promotion import promote
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
-    from cluster.registry.scores import log_evaluation
+    from cluster.registry.scores import evaluate_and_log
 
-    gate, cache = GateConfig(batch_size=50), job.storage.home / CACHE_FOLDER
-    shard_set = ShardSet(job.folder / "shards")
+    config, shards = GateConfig(batch_size=50), job.folder / "shards"
     model = resolve_model(str(job.run().folder), client)
-    evaluation = cached_evaluation(
-        model, shard_set, "val", beam_size=gate.beam_size, batch_size=gate.batch_size, cache=cache
-    )
-    log_evaluation(model, evaluation, client)
-    version = int(register(model, _MODEL_NAME, client).version)
-    outcome = promote(
-        _MODEL_NAME,
+    evaluation = evaluate_and_log(
+        model,
+        ShardSet(shards),
+        "val",
         client,
-        lambda challenger, champion: judge(challenger, champion, shard_set, "val", gate, cache=cache),
-        version=version,
+        storage=job.storage,
+        beam_size=config.beam_size,
+        batch_size=config.batch_size,
     )
-    verdict = "is the champion" if outcome.is_promoted else "is refused"
-    return evaluation.scores, f"version {version} {verdict}: {outcome.change.reason}"
+    version = int(register(model, _MODEL_NAME, client).version)
+    gate = Gate(config=config, shards=shards, storage=job.storage)
+    outcome = promote(_MODEL_NAME, client, gate, version=version)
+    result = "is the champion" if outcome.is_promoted else "is refused"
+    return evaluation.scores, f"version {version} {result}: {outcome.change.reason}"
 
 
 def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
@@ -178,22 +175,22 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     jpegs = [image.path.read_bytes() for image in images]
     written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).write(jpegs))
     size_px = job.run().model.image_size_px
-    verdicts = [
+    are_true = [
         is_true(one.captions[0], scene_of(image.image_id, seed=_SEED, size_px=size_px))
         for image, one in zip(images, written, strict=True)
     ]
     page = job.storage.home / "demo.html"
     names = [image.path.name for image in images]
-    _write_page(page, list(zip(names, jpegs, written, verdicts, strict=True))[:_NUM_SHOWN], champion)
-    return sum(verdicts) / len(verdicts), page
+    _write_page(page, list(zip(names, jpegs, written, are_true, strict=True))[:_NUM_SHOWN], champion)
+    return sum(are_true) / len(are_true), page
 
 
 def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "WrittenCaption", bool]], model: "ResolvedModel") -> None:
     from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [
-        GalleryItem(name=name, jpeg=jpeg, captions=written.captions, verdict=verdict)
-        for name, jpeg, written, verdict in shown
+        GalleryItem(name=name, jpeg=jpeg, captions=written.captions, verdict=is_true)
+        for name, jpeg, written, is_true in shown
     ]
     num_true = sum(item.verdict or False for item in items)
     summary = [("model", str(model)), ("true captions", f"{num_true} of {len(items)}")]
@@ -213,5 +210,4 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     logger.info("caption a picture:     captioning caption IMAGE --model models:/demo@champion --home %s", home)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__)

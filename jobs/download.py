@@ -6,15 +6,13 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import transferring
 from shards.archives.download import Progress, download, plan_download
 
@@ -37,10 +35,8 @@ class DownloadJob:
     """Keep the zip files after unpacking them."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and download what is missing."""
-    default = DownloadJob(dataset=tyro.MISSING, folder=tyro.MISSING)
-    invocation = parse(DownloadJob, arguments, default=default, job="download", description=__doc__ or "")
+def main(invocation: Invocation[DownloadJob]) -> None:
+    """Download what is missing."""
     job = invocation.settings
     plan = plan_download(
         job.dataset, job.folder, splits=job.splits, base_url=job.base_url, keep_archives=job.keep_archives
@@ -70,5 +66,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="download", settings=DownloadJob, run=main, description=__doc__)

@@ -8,7 +8,6 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,8 @@ from typing import Annotated
 import tyro
 
 from cluster.config import Location, StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting, show_table
 
 logger = logging.getLogger(__name__)
@@ -44,16 +42,13 @@ class EvaluateJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line, caption the split, and keep the scores with the model."""
-    default = EvaluateJob(model=tyro.MISSING, shards=tyro.MISSING)
-    invocation = parse(EvaluateJob, arguments, default=default, job="evaluate", description=__doc__ or "")
+def main(invocation: Invocation[EvaluateJob]) -> None:
+    """Caption the split, and keep the scores with the model."""
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
     from cluster.registry.models import resolve_model
-    from cluster.registry.scores import log_evaluation
+    from cluster.registry.scores import evaluate_and_log
     from cluster.tracking.client import connect
 
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
@@ -68,18 +63,18 @@ def main(arguments: Sequence[str]) -> None:
         return
     with counting() as bars:
         bar = bars.add_task("images", total=num_images)
-        evaluation = cached_evaluation(
+        evaluation = evaluate_and_log(
             model,
             shard_set,
             job.split,
+            client,
+            storage=job.storage,
             beam_size=job.beam_size,
             batch_size=job.batch_size,
-            cache=job.storage.home / CACHE_FOLDER,
             progress=lambda done: bars.update(bar, completed=done),
         )
     if job.out:
         evaluation.save_results(job.out)
-    log_evaluation(model, evaluation, client)
     rows = [
         (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
         for name, score in evaluation.scores.items()
@@ -89,5 +84,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="evaluate", settings=EvaluateJob, run=main, description=__doc__)

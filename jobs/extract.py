@@ -10,7 +10,6 @@ Examples:
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,9 +17,8 @@ import tyro
 
 from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, Location
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting
 from shards.features.manifest import FeatureManifest, FeatureSettings
 from shards.storage.cache import DEFAULT_CACHE_GIB
@@ -69,7 +67,7 @@ class ExtractJob:
     cpus_per_worker: int = 1
     """CPUs reserved for each actor, and the threads it computes with."""
     address: str | None = None
-    """Of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -80,10 +78,8 @@ class ExtractJob:
                 raise ValueError(f"{name} {getattr(self, name)} computes nothing; use 1 or more")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and compute what is missing of the feature set."""
-    default = ExtractJob(shards=tyro.MISSING, features=tyro.MISSING)
-    invocation = parse(ExtractJob, arguments, default=default, job="extract", description=__doc__ or "")
+def main(invocation: Invocation[ExtractJob]) -> None:
+    """Compute what is missing of the feature set."""
     job = invocation.settings
     plan = _plan(job)
     if invocation.dry_run:
@@ -157,5 +153,4 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
     return manifest
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="extract", settings=ExtractJob, run=main, description=__doc__)

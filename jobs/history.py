@@ -9,16 +9,14 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 logger = logging.getLogger(__name__)
@@ -34,19 +32,17 @@ class HistoryJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and list the changes."""
-    default = HistoryJob(name=tyro.MISSING)
-    invocation = parse(HistoryJob, arguments, default=default, job="history", description=__doc__ or "")
+def main(invocation: Invocation[HistoryJob]) -> None:
+    """List the changes."""
     job = invocation.settings
     from cluster.registry.champion import reconcile_alias
     from cluster.tracking.client import connect
 
-    standing = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
-    if standing.fault:
-        logger.warning("%s", standing.fault)
+    state = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
+    if state.fault:
+        logger.warning("%s", state.fault)
     if invocation.json:
-        write_json({"name": job.name, "champion": standing.champion, "changes": standing.changes})
+        write_json({"name": job.name, "champion": state.champion, "changes": state.changes})
         return
     rows = [
         (
@@ -57,11 +53,10 @@ def main(arguments: Sequence[str]) -> None:
             one.by,
             one.reason,
         )
-        for one in standing.changes
+        for one in state.changes
     ]
-    title = f"{job.name}, whose champion is {standing.champion or 'none'}"
+    title = f"{job.name}, whose champion is {state.champion or 'none'}"
     show_table(title, ("entry", "when, UTC", "champion", "how", "by", "why"), rows)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="history", settings=HistoryJob, run=main, description=__doc__)

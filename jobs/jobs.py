@@ -6,13 +6,11 @@ Examples:
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 
@@ -21,12 +19,11 @@ class JobsJob:
     """Where to look."""
 
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and list the jobs."""
-    invocation = parse(JobsJob, arguments, default=JobsJob(), job="jobs", description=__doc__ or "")
+def main(invocation: Invocation[JobsJob]) -> None:
+    """List the jobs."""
     from cluster.submission.job_server import JobServer
 
     server = JobServer(invocation.settings.address)
@@ -44,5 +41,4 @@ def _when(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="jobs", settings=JobsJob, run=main, description=__doc__)

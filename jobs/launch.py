@@ -12,7 +12,6 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +20,8 @@ import tyro
 
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, installed_versions
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json, write_line
-from jobs.console.parsing import parse
 from shards.storage.files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -40,11 +38,8 @@ class LaunchJob:
     site: Annotated[LaunchConfig, tyro.conf.arg(name="")] = field(default_factory=LaunchConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and print the document, or write it."""
-    kinds = "\n".join(f"    {kind}: {what}" for kind, what in KINDS.items())
-    default = LaunchJob(kind=tyro.MISSING)
-    invocation = parse(LaunchJob, arguments, default=default, job="launch", description=f"{__doc__}\nKinds:\n{kinds}\n")
+def main(invocation: Invocation[LaunchJob]) -> None:
+    """Print the document, or write it."""
     job, versions = invocation.settings, installed_versions()
     document = render(job.kind, job.site, versions=versions)
     if job.out:
@@ -68,5 +63,9 @@ def _write(path: Path, document: str, *, is_dry: bool) -> None:
         replace_file(path, content)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(
+    name="launch",
+    settings=LaunchJob,
+    run=main,
+    description="\n".join([f"{__doc__}\nKinds:", *(f"    {kind}: {what}" for kind, what in KINDS.items()), ""]),
+)

@@ -9,16 +9,15 @@ Examples:
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
@@ -39,10 +38,8 @@ class LineageJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and show the chain."""
-    default = LineageJob(model=tyro.MISSING)
-    invocation = parse(LineageJob, arguments, default=default, job="lineage", description=__doc__ or "")
+def main(invocation: Invocation[LineageJob]) -> None:
+    """Show the chain."""
     job = invocation.settings
     from cluster.provenance.lineage import trace
     from cluster.registry.models import resolve_model
@@ -95,5 +92,4 @@ def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="lineage", settings=LineageJob, run=main, description=__doc__)

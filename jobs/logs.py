@@ -13,9 +13,8 @@ from typing import Any, TextIO
 import tyro
 
 from cluster.job_progress import is_progress, read_progress
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import result_stream, write_json
-from jobs.console.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,9 +22,9 @@ class LogsJob:
     """Which log to show."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     rank: int | None = None
     """The log of this rank, instead of that of the job itself."""
     follow: bool = False
@@ -37,10 +36,8 @@ class LogsJob:
             raise ValueError("a rank's log cannot be followed; leave out --follow, or --rank")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and show the log."""
-    default = LogsJob(id=tyro.MISSING)
-    invocation = parse(LogsJob, arguments, default=default, job="logs", description=__doc__ or "")
+def main(invocation: Invocation[LogsJob]) -> None:
+    """Show the log of the job, or of a rank."""
     job = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -48,10 +45,10 @@ def main(arguments: Sequence[str]) -> None:
     if job.follow and not invocation.json:
         server.follow(server.job(job.id).id, lambda line: show_line(line, result_stream()))
         return
-    told = server.log(server.job(job.id).id)
-    lines = [line for line in told if not is_progress(line)]
+    log = server.log(server.job(job.id).id)
+    lines = [line for line in log if not is_progress(line)]
     if job.rank is not None:
-        lines = server.rank_log(rank_place(told, job))
+        lines = server.rank_log(find_rank(log, job))
     if invocation.json:
         write_json({"id": job.id, "rank": job.rank, "lines": lines})
         return
@@ -66,20 +63,19 @@ def show_line(line: str, stream: TextIO) -> None:
         stream.flush()
 
 
-def rank_place(told: Sequence[str], job: LogsJob) -> dict[str, Any]:
-    """Return where a rank's log lies, as the job last told.
+def find_rank(log: Sequence[str], job: LogsJob) -> dict[str, Any]:
+    """Return a rank's node and log file, as the job reported them last.
 
     Raises:
-        ValueError: it has told of no such rank.
+        ValueError: it has reported no such rank.
     """
-    groups = [found["ranks"] for line in told if (found := read_progress(line)) and found.get("ranks")]
+    groups = [found["ranks"] for line in log if (found := read_progress(line)) and found.get("ranks")]
     if not groups:
         raise ValueError(f"job {job.id} has told of no ranks; it does not train, or not yet; leave out --rank")
-    ranks = {place["rank"]: place for place in groups[-1]}
+    ranks = {worker["rank"]: worker for worker in groups[-1]}
     if job.rank not in ranks:
         raise ValueError(f"job {job.id} has no rank {job.rank}; its last group had ranks 0 to {len(ranks) - 1}")
     return ranks[job.rank]
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="logs", settings=LogsJob, run=main, description=__doc__)

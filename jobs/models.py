@@ -5,7 +5,6 @@ Examples:
     captioning models captioner --json
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,10 +12,9 @@ from typing import Annotated
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import show_table
 
 
@@ -30,9 +28,8 @@ class ModelsJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and list the versions."""
-    invocation = parse(ModelsJob, arguments, default=ModelsJob(), job="models", description=__doc__ or "")
+def main(invocation: Invocation[ModelsJob]) -> None:
+    """List the versions."""
     job = invocation.settings
     from cluster.registry.versions import GATE_METRIC, list_versions
     from cluster.tracking.client import connect
@@ -61,5 +58,4 @@ def _age(moment: str) -> str:
     return f"{age.days} days" if age.days > 1 else duration(age.total_seconds())
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="models", settings=ModelsJob, run=main, description=__doc__)

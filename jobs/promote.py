@@ -13,22 +13,23 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cluster.config import OptionalLocation, StorageConfig, TrackingConfig
+from cluster.errors import GateRefusal
 from cluster.promotion.gate_config import GateConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.tables import counting, show_table
 
 if TYPE_CHECKING:
-    from cluster.promotion.gate import Judgement
-    from cluster.registry.models import ResolvedModel
+    from cluster.promotion.gate import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class PromoteJob:
     shards: OptionalLocation = None
     """Shard set to compare on; the one that the version was trained on if not given."""
     split: str = "val"
-    """Of the shard set."""
+    """Split of the shard set."""
     force: bool = False
     """Promote it whatever the gate says; needs --reason."""
     reason: str = ""
@@ -59,25 +60,24 @@ class PromoteJob:
             raise ValueError("--force and --reason go together: say why the gate is passed by, for the history")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and change the champion, or say why not."""
-    default = PromoteJob(name=tyro.MISSING)
-    invocation = parse(PromoteJob, arguments, default=default, job="promote", description=__doc__ or "")
+def main(invocation: Invocation[PromoteJob]) -> None:
+    """Change the champion, or say why not."""
     job = invocation.settings
-    from cluster.promotion.gate import COLUMNS
-    from cluster.promotion.promotion import GateRefusal, promote
+    from cluster.promotion.gate import COLUMNS, Gate
+    from cluster.promotion.promotion import promote
     from cluster.registry.scores import keep_scores
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
-    outcome = promote(
-        job.name,
-        client,
-        lambda challenger, champion: _judge(job, challenger, champion),
-        version=job.version,
-        forced_because=job.reason if job.force else None,
-        is_dry_run=invocation.dry_run,
-    )
+    with _bars() as progress:
+        outcome = promote(
+            job.name,
+            client,
+            Gate(config=job.gate, shards=job.shards, split=job.split, storage=job.storage, progress=progress),
+            version=job.version,
+            forced_because=job.reason if job.force else None,
+            is_dry_run=invocation.dry_run,
+        )
     if not invocation.dry_run:
         keep_scores(outcome.judgement.evidence, client)
     change = outcome.change
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     if invocation.json:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
     if not outcome.is_promoted:
-        why = "; ".join(check.reason for check in outcome.judgement.checks if not check.is_passed)
+        why = "; ".join(criterion.reason for criterion in outcome.judgement.criteria if not criterion.is_passed)
         raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays: {why}")
     verb = "would become" if invocation.dry_run else "is"
     over = f"version {change.over}" if change.over else "none before"
@@ -93,32 +93,19 @@ def main(arguments: Sequence[str]) -> None:
     logger.info("%s: %s", change.kind, change.reason)
 
 
-def _judge(job: PromoteJob, challenger: "ResolvedModel", champion: "ResolvedModel | None") -> "Judgement":
-    from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER
-    from cluster.promotion.gate import judge
-    from cluster.provenance.lineage import shards_of
-
-    logger.info("challenger: %s; champion: %s", challenger, champion or "none")
-    shard_set = ShardSet(job.shards or shards_of(challenger), cache_gib=job.storage.cache_gib)
-    with counting() as bars:
-        tasks = {}
+@contextmanager
+def _bars() -> "Iterator[Progress]":
+    """Give what shows how many captions are written: a bar for each kind, none if nothing is judged."""
+    tasks = {}
+    with ExitStack() as shown:
+        bars = cache(lambda: shown.enter_context(counting()))
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+                tasks[what] = bars().add_task(what, total=total)
+            bars().update(tasks[what], completed=done)
 
-        return judge(
-            challenger,
-            champion,
-            shard_set,
-            job.split,
-            job.gate,
-            cache=job.storage.home / CACHE_FOLDER,
-            progress=show,
-        )
+        yield show
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__)

@@ -8,7 +8,6 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -16,9 +15,8 @@ import tyro
 
 from captioning.serving.image_input import IntakeConfig
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +30,14 @@ class RegisterJob:
     name: tyro.conf.Positional[str]
     """Its name in the registry."""
     beam_size: int = 3
-    """Of the search when it serves, where a request names none."""
+    """Beam size when it serves, where a request names none."""
     intake: Annotated[IntakeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=IntakeConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and register the model."""
-    default = RegisterJob(model=tyro.MISSING, name=tyro.MISSING)
-    invocation = parse(RegisterJob, arguments, default=default, job="register", description=__doc__ or "")
+def main(invocation: Invocation[RegisterJob]) -> None:
+    """Register the model."""
     job = invocation.settings
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
@@ -61,5 +57,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="register", settings=RegisterJob, run=main, description=__doc__)

@@ -9,16 +9,14 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +35,8 @@ class RollbackJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and change the champion."""
-    default = RollbackJob(name=tyro.MISSING)
-    invocation = parse(RollbackJob, arguments, default=default, job="rollback", description=__doc__ or "")
+def main(invocation: Invocation[RollbackJob]) -> None:
+    """Change the champion."""
     job = invocation.settings
     from cluster.promotion.promotion import rollback
     from cluster.tracking.client import connect
@@ -53,5 +49,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"name": job.name, "change": change})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="rollback", settings=RollbackJob, run=main, description=__doc__)

@@ -10,7 +10,6 @@ Examples:
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +17,8 @@ from typing import Annotated
 import tyro
 
 from cluster.config import StorageConfig, TrackingConfig
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +44,8 @@ class ServeJob:
             raise ValueError(f"{self.num_workers} processes serve nothing; use at least 1")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line, and become MLflow's server."""
-    default = ServeJob(model=tyro.MISSING)
-    invocation = parse(ServeJob, arguments, default=default, job="serve", description=__doc__ or "")
+def main(invocation: Invocation[ServeJob]) -> None:
+    """Become MLflow's server."""
     job = invocation.settings
     if not job.model.startswith("models:/"):
         raise ValueError(f"{job.model} is not registered; use models:/NAME@alias or models:/NAME/VERSION")
@@ -87,5 +83,4 @@ def main(arguments: Sequence[str]) -> None:
     os.execve(command[0], command, os.environ | changes)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="serve", settings=ServeJob, run=main, description=__doc__)

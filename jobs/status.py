@@ -8,7 +8,7 @@ Examples:
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,15 @@ from rich.console import Console
 from rich.live import Live
 
 from cluster.job_progress import read_progress
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import job_line, job_table, latest_progress
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
 
-_LOOK_EVERY_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
+_POLL_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,23 +34,21 @@ class StatusJob:
     """Which job to look at."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     watch: bool = False
     """Go on looking until it is over."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and show the job."""
-    default = StatusJob(id=tyro.MISSING)
-    invocation = parse(StatusJob, arguments, default=default, job="status", description=__doc__ or "")
-    wanted = invocation.settings
+def main(invocation: Invocation[StatusJob]) -> None:
+    """Show how far the job is."""
+    settings = invocation.settings
     from cluster.submission.job_server import JobServer
 
-    server = JobServer(wanted.address)
-    job = server.job(wanted.id)
-    if wanted.watch:
+    server = JobServer(settings.address)
+    job = server.job(settings.id)
+    if settings.watch:
         job, progress = _watch(server, job)
     else:
         progress = latest_progress(server.log(job.id))
@@ -74,7 +71,7 @@ def _watch(server: "JobServer", job: "JobState") -> tuple["JobState", dict[str, 
     with _view(server.address) as show:
         while not job.is_over:
             show(job, progress)
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
             job = server.job(job.id)
         follower.join()
         show(job, progress)
@@ -100,5 +97,4 @@ def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]
     yield show
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="status", settings=StatusJob, run=main, description=__doc__)

@@ -5,14 +5,12 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
 
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -22,20 +20,18 @@ class StopJob:
     """Which job to end."""
 
     id: tyro.conf.Positional[str]
-    """Of the job."""
+    """The job's id."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and end the job; one that is over already stays as it is."""
-    default = StopJob(id=tyro.MISSING)
-    invocation = parse(StopJob, arguments, default=default, job="stop", description=__doc__ or "")
-    wanted = invocation.settings
+def main(invocation: Invocation[StopJob]) -> None:
+    """End the job; one that is over already stays as it is."""
+    settings = invocation.settings
     from cluster.submission.job_server import JobServer
 
-    server = JobServer(wanted.address)
-    job = server.job(wanted.id)
+    server = JobServer(settings.address)
+    job = server.job(settings.id)
     if job.is_over:
         logger.info("job %s is over already: %s", job.id, job.status)
     elif invocation.dry_run:
@@ -47,5 +43,4 @@ def main(arguments: Sequence[str]) -> None:
         write_json({"id": job.id, "status": job.status})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="stop", settings=StopJob, run=main, description=__doc__)

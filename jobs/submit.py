@@ -20,7 +20,6 @@ Examples:
 """
 
 import dataclasses
-import importlib
 import logging
 import math
 import os
@@ -28,22 +27,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from cluster.config import ClusterConfig, TrainRun
 from cluster.settings import as_plain
-from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, run_job
+from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, find_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import Invocation, parse, parsed_by
+from jobs.console.parsing import parse_as_written
 from jobs.console.paths import found_here, travelling_files
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
     from cluster.submission.request import JobRequest
-    from jobs.console.dry_run_view import Prospect
+    from jobs.console.dry_run_view import SubmissionPlan
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,14 @@ _NOT_ON_A_CLUSTER = ("submit", "jobs", "status", "logs", "stop")
 class SubmitJob:
     """Where and how a job is run."""
 
-    job: tyro.conf.Positional[str]
-    """The job, and all that it takes."""
+    job: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="JOB")]
+    """The job."""
+    arguments: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ARGUMENT ...]")] = ()
+    """All that the job takes."""
     address: str | None = None
-    """Of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
+    """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     name: str | None = None
-    """Of the job on the cluster; the --name of a training or search, else the job's own, if not given."""
+    """Name of the job on the cluster; the --name of a training or search, else the job's own, if not given."""
     working_dir: Path | None = None
     """Checkout with the code; the one around the current folder, or that folder, if not given."""
     runtime_env: Path | None = None
@@ -84,19 +86,16 @@ class SubmitJob:
             raise ValueError("nobody submits a job again that is not followed; leave out --retries or --no-wait")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse both command lines, send the job and follow it."""
-    own, command = _split(arguments)
-    default = SubmitJob(job=tyro.MISSING)
-    invocation = parse(SubmitJob, [*own, *command[:1]], default=default, job="submit", description=__doc__ or "")
+def main(invocation: Invocation[SubmitJob]) -> None:
+    """Check the job's own command line, send the job and follow it."""
     submission = invocation.settings
     if submission.job not in JOBS or submission.job in _NOT_ON_A_CLUSTER:
         known = ", ".join(name for name in JOBS if name not in _NOT_ON_A_CLUSTER)
         raise ValueError(f"{submission.job} is no job to submit; use one of {known}")
-    told = parsed_by(importlib.import_module(f"jobs.{submission.job}").main, command[1:])
-    request = _request(submission, command, told)
+    job_invocation = parse_as_written(find_job(submission.job), submission.arguments)
+    request = _request(submission, job_invocation)
     if invocation.dry_run:
-        _describe(submission, request, told, as_json=invocation.json)
+        _describe(submission, request, job_invocation, as_json=invocation.json)
         return
     from cluster.checks.result import require
     from cluster.submission.job_server import JobServer
@@ -104,13 +103,13 @@ def main(arguments: Sequence[str]) -> None:
     server = JobServer(submission.address)
     for what in request.archive.left_out:
         logger.info("left out: %s", what)
-    require(_prospect(server, request, told).checks)
+    require(_plan(server, request, job_invocation).checks)
     job = _run(server, request, submission, as_json=invocation.json)
     if job:
-        _conclude(server, job, told, as_json=invocation.json)
+        _conclude(server, job, job_invocation, as_json=invocation.json)
 
 
-def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as_json: bool) -> None:
+def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any], *, as_json: bool) -> None:
     """Say how a job ended, and end as it did."""
     from cluster.submission.precheck import is_cluster_node
     from cluster.submission.request import exit_code
@@ -121,85 +120,89 @@ def _conclude(server: "JobServer", job: "JobState", told: Invocation[Any], *, as
     if not code:
         logger.info("job %s is done", job.id)
         return
-    place = found_here(told, job.message) if code == BAD_INPUT else None
+    path = found_here(invocation, job.message) if code == BAD_INPUT else None
     hint = (
         ""
-        if not place or is_cluster_node(server.dashboard())
-        else (
-            f" ({place} is on this machine as well, which is no node of the cluster; give a place that its nodes see)"
-        )
+        if not path or is_cluster_node(server.dashboard())
+        else (f" ({path} is on this machine as well, which is no node of the cluster; give a place that its nodes see)")
     )
     logger.error("error: job %s ended as %s: %s%s", job.id, job.status, job.message, hint)
     sys.exit(code)
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part this command's flags from the job and what follows it."""
-    names = [one.name.replace("_", "-") for one in dataclasses.fields(SubmitJob) if one.name not in ("job", "wait")]
+def _mark_job(arguments: Sequence[str]) -> list[str]:
+    """Put ``--`` before the job, so that no flag after it is taken for one of this command."""
+    names = [
+        one.name.replace("_", "-")
+        for one in dataclasses.fields(SubmitJob)
+        if one.name not in ("job", "arguments", "wait")
+    ]
     with_values = {f"--{name}" for name in (*names, "config")}
     is_value = False
     for number, argument in enumerate(arguments):
         if is_value:
             is_value = False
+        elif argument == "--":
+            break
         elif argument.startswith("-"):
             is_value = argument.replace("_", "-") in with_values
         else:
-            return list(arguments[:number]), list(arguments[number:])
-    return list(arguments), []
+            return [*arguments[:number], "--", *arguments[number:]]
+    return list(arguments)
 
 
-def _request(submission: SubmitJob, command: Sequence[str], told: Invocation[Any]) -> "JobRequest":
+def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest":
     from cluster.submission.archive import plan_archive
     from cluster.submission.request import build_request, forwarded_variables, read_runtime_env
 
-    training = _training(told)
+    training = _training(invocation)
     own_name = training.name if training else submission.job
     # A job that only tells what it would do is another than the one that does it.
-    is_dry = {"dry_run": True} if told.dry_run else {}
+    is_dry = {"dry_run": True} if invocation.dry_run else {}
     return build_request(
         submission.name or (f"{own_name}-dry-run" if is_dry else own_name),
-        command,
-        settings=as_plain(told.settings) | is_dry,
-        archive=plan_archive(submission.working_dir, inputs=list(travelling_files(told))),
+        [submission.job, *submission.arguments],
+        settings=as_plain(invocation.settings) | is_dry,
+        archive=plan_archive(submission.working_dir, inputs=list(travelling_files(invocation))),
         runtime_env=read_runtime_env(submission.runtime_env) if submission.runtime_env else {},
         variables=forwarded_variables(submission.env, os.environ),
         num_gpus=submission.num_gpus,
     )
 
 
-def _prospect(server: "JobServer", request: "JobRequest", told: Invocation[Any]) -> "Prospect":
-    """Ask the cluster where a request would come to, and whether it can work there."""
+def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "SubmissionPlan":
+    """Ask the cluster which job a request would start or follow, and check a new one."""
     from cluster.submission.precheck import check_submission
     from cluster.submission.request import resolve_job
-    from jobs.console.dry_run_view import Prospect
+    from jobs.console.dry_run_view import SubmissionPlan
 
-    resolved, dashboard = resolve_job(request, server.jobs()), server.dashboard()
-    tracking = getattr(told.settings, "tracking", None)
+    job, dashboard = resolve_job(request, server.jobs()), server.dashboard()
+    tracking = getattr(invocation.settings, "tracking", None)
     checks = check_submission(
         dashboard,
-        workers=_workers(told),
+        workers=_workers(invocation),
         num_gpus=request.num_gpus,
         tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
         has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
     )
-    return Prospect(server.address, resolved, dashboard, checks if resolved.is_new else ())
+    return SubmissionPlan(server.address, job, dashboard, checks if job.is_new else ())
 
 
-def _training(told: Invocation[Any]) -> TrainRun | None:
+def _training(invocation: Invocation[Any]) -> TrainRun | None:
     """Return what a job trains, if it does; ``check`` takes the same and only looks."""
     from jobs.check import CheckRun
 
-    settings = told.settings
+    settings = invocation.settings
     return settings if isinstance(settings, TrainRun) and not isinstance(settings, CheckRun) else None
 
 
-def _workers(told: Invocation[Any]) -> ClusterConfig | None:
+def _workers(invocation: Invocation[Any]) -> ClusterConfig | None:
     """Return what a job needs at once, if it trains."""
-    training = _training(told)
+    training = _training(invocation)
     return training.cluster if training else None
 
 
-def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any], *, as_json: bool) -> None:
+def _describe(submission: SubmitJob, request: "JobRequest", invocation: Invocation[Any], *, as_json: bool) -> None:
     """Say what would be sent; ask the cluster for the rest, if one is named."""
     from cluster.checks.result import require
     from cluster.submission.address import ADDRESS_VARIABLE
@@ -207,10 +210,10 @@ def _describe(submission: SubmitJob, request: "JobRequest", told: Invocation[Any
     from jobs.console.dry_run_view import describe
 
     address = submission.address or os.environ.get(ADDRESS_VARIABLE)
-    prospect = _prospect(JobServer(address), request, told) if address else None
-    describe(request, prospect, workers=_workers(told), as_json=as_json)
-    if prospect:
-        require(prospect.checks)
+    plan = _plan(JobServer(address), request, invocation) if address else None
+    describe(request, plan, workers=_workers(invocation), as_json=as_json)
+    if plan:
+        require(plan.checks)
 
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":
@@ -245,5 +248,4 @@ def _follow(server: "JobServer", job_id: str) -> "JobState":
         sys.exit(INTERRUPTED)
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="submit", settings=SubmitJob, run=main, description=__doc__, prepare=_mark_job)

@@ -9,7 +9,6 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -17,9 +16,8 @@ import tyro
 
 from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from cluster.settings import as_plain
-from jobs.cli import run_job
+from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +34,8 @@ class TrackJob:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and send the journal."""
-    default = TrackJob(action=tyro.MISSING, run=tyro.MISSING)
-    invocation = parse(TrackJob, arguments, default=default, job="track", description=__doc__ or "")
+def main(invocation: Invocation[TrackJob]) -> None:
+    """Send the journal."""
     job = invocation.settings
     from cluster.runs.journal import list_segments
     from cluster.tracking.client import connect, tracking_uri
@@ -75,5 +71,4 @@ def main(arguments: Sequence[str]) -> None:
         )
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="track", settings=TrackJob, run=main, description=__doc__)

@@ -9,25 +9,20 @@ Examples:
 """
 
 import logging
-from collections.abc import Sequence
 
 from cluster.config import TrainRun, without_secrets
 from cluster.presets import TRAIN_PRESETS
 from cluster.settings import as_plain
-from jobs.cli import run_job
 from jobs.console.dry_run_view import show_rehearsal
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and train to the end."""
-    invocation = parse(
-        TrainRun, arguments, default=TrainRun(), job="train", description=__doc__ or "", presets=TRAIN_PRESETS
-    )
+def main(invocation: Invocation[TrainRun]) -> None:
+    """Train to the end."""
     run = invocation.settings
     if invocation.dry_run:
         _describe(run, as_json=invocation.json)
@@ -90,5 +85,4 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
         write_json(plan | {"nodes": nodes, "num_workers": rehearsal.num_workers, "estimate": estimate})
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="train", settings=TrainRun, run=main, description=__doc__, presets=TRAIN_PRESETS)

@@ -13,17 +13,15 @@ and knows int(A, B) and logint(A, B) as well.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.config import TrainRun
 from cluster.search.space.config import TUNE_PRESETS, TuneRun
 from cluster.settings import as_plain
-from jobs.cli import run_job
 from jobs.console.dry_run_view import show_rehearsal
+from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
-from jobs.console.parsing import parse
 from jobs.console.search_view import search_view
 from jobs.console.tables import show_table
 
@@ -41,16 +39,8 @@ logger = logging.getLogger(__name__)
 _BEAM_SIZE, _BATCH_SIZE = 3, 32
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and search to the end."""
-    invocation = parse(
-        TuneRun,
-        arguments,
-        default=TUNE_PRESETS["default"][1],
-        job="tune",
-        description=__doc__ or "",
-        presets=TUNE_PRESETS,
-    )
+def main(invocation: Invocation[TuneRun]) -> None:
+    """Search to the end."""
     run = invocation.settings
     from cluster.search.plan import plan_search
     from cluster.search.tuner import tune
@@ -85,10 +75,9 @@ def _report(outcome: "SearchOutcome") -> None:
 def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     """Train the best at full length, evaluate it on the validation split and register it."""
     from cluster.data.shard_set import ShardSet
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
-    from cluster.registry.scores import log_evaluation
+    from cluster.registry.scores import evaluate_and_log
     from cluster.search.plan import best_run, plan_search
     from cluster.search.trials import load_trials
     from cluster.tracking.client import connect
@@ -100,15 +89,15 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     trained = fit(wanted)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
-    evaluation = cached_evaluation(
+    evaluation = evaluate_and_log(
         model,
         ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib),
         run.validation_split,
+        client,
+        storage=run.storage,
         beam_size=_BEAM_SIZE,
         batch_size=_BATCH_SIZE,
-        cache=run.storage.home / CACHE_FOLDER,
     )
-    log_evaluation(model, evaluation, client)
     version = _registered(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger; next: captioning promote %s", version.version, run.name, run.name)
@@ -175,5 +164,4 @@ def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:
         logger.info("before them, about %s for features of all images", duration(estimate.extraction_seconds))
 
 
-if __name__ == "__main__":
-    run_job(main)
+JOB = Job(name="tune", settings=TuneRun, run=main, description=__doc__, presets=TUNE_PRESETS)

@@ -1,4 +1,4 @@
-"""Captions and scores of models that were computed before, by digests of the model and of the data.
+"""Cache of captions and scores, keyed by digests of the model and of the data.
 
 An entry may be deleted at any time: it is computed again.
 """
@@ -67,12 +67,12 @@ def cached_evaluation(
     """Return what ``evaluate_split`` finds, from the cache if it was found before.
 
     Args:
-        model: to evaluate.
-        shard_set: to read.
-        split: of it.
-        beam_size: of the search.
-        batch_size: images at once; it changes nothing.
-        cache: folder.
+        model: the model.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        beam_size: width of the beam search.
+        batch_size: images at once; no part of the key.
+        cache: the cache's folder.
         progress: called with the number of images done.
 
     Raises:

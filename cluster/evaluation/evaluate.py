@@ -1,7 +1,7 @@
-"""What a model writes about a split of a shard set, each image once, and how it scores."""
+"""Evaluation of a checkpoint on a split: captions of every image, and their scores."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from shards.verification import verify_shards
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What a model wrote about a split, and how it scores."""
+    """A model's captions of a split, and their scores."""
 
     split: str
     shards_digest: str
@@ -70,11 +70,11 @@ def evaluate_split(
     """Caption every image of a split and score the captions against the human ones.
 
     Args:
-        checkpoint: folder.
-        shard_set: to read.
-        split: of it.
-        step: of the checkpoint.
-        beam_size: of the search.
+        checkpoint: the checkpoint's folder.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        step: the checkpoint's step.
+        beam_size: width of the beam search.
         batch_size: images at once.
         progress: called with the number of images done.
 
@@ -85,13 +85,21 @@ def evaluate_split(
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
-    samples = [reader.read(number)._replace(jpeg=b"") for number in range(len(reader))]
-    written = captioner.write(reader.read(number).jpeg for number in range(len(reader)))
+    image_ids: list[int] = []
+    references: dict[int, tuple[str, ...]] = {}
+
+    def jpegs() -> Iterator[bytes]:
+        for number in range(len(reader)):
+            sample = reader.read(number)
+            image_ids.append(sample.image_id)
+            references[sample.image_id] = sample.captions
+            yield sample.jpeg
+
     captions: dict[int, str] = {}
-    for done, (sample, caption) in enumerate(zip(samples, written, strict=True), start=1):
-        captions[sample.image_id] = caption.captions[0]
-        progress(done)
-    scored = score_captions(captions, {sample.image_id: sample.captions for sample in samples})
+    for number, written in enumerate(captioner.write(jpegs())):
+        captions[image_ids[number]] = written.captions[0]
+        progress(number + 1)
+    scored = score_captions(captions, references)
     return Evaluation(
         split=split,
         shards_digest=shard_set.manifest.digest,
@@ -118,12 +126,12 @@ def caption_variants(
     """Caption variants of some images of a split.
 
     Args:
-        checkpoint: folder.
-        shard_set: to read.
-        split: of it.
-        num_images: that are drawn; all if the split has no more.
-        seed: of the draw.
-        beam_size: of the search.
+        checkpoint: the checkpoint's folder.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        num_images: number of images, drawn at random; all if the split has no more.
+        seed: seed of the draw.
+        beam_size: width of the beam search.
         batch_size: images at once.
         progress: called with the number of captions written.
 
@@ -138,10 +146,18 @@ def caption_variants(
     reader: ShardReader = shard_set.reader(split)
     chosen = choose_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
-    cases = [(variant, number) for variant in Variant for number in chosen]
-    written = captioner.write(vary(reader.read(number).jpeg, variant) for variant, number in cases)
+    cases: list[tuple[Variant, int]] = []
+
+    def varied() -> Iterator[bytes]:
+        for number in chosen:
+            sample = reader.read(number)
+            for variant in Variant:
+                cases.append((variant, sample.image_id))
+                yield vary(sample.jpeg, variant)
+
     captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
-    for done, ((variant, number), caption) in enumerate(zip(cases, written, strict=True), start=1):
-        captions[variant][reader.read(number).image_id] = caption.captions[0]
-        progress(done)
+    for number, written in enumerate(captioner.write(varied())):
+        variant, image_id = cases[number]
+        captions[variant][image_id] = written.captions[0]
+        progress(number + 1)
     return captions

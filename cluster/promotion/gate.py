@@ -1,5 +1,6 @@
-"""Whether a challenger may become the champion: both on the same images, and a reason for each yes and no."""
+"""The gate: challenger and champion caption the same images, and every criterion gives a reason for its yes or no."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,34 +8,64 @@ from typing import Any
 
 from captioning.evaluation.behaviour import Variant, behaviour_of
 from captioning.evaluation.bootstrap import Comparison
+from cluster.config import Location, StorageConfig
 from cluster.data.shard_set import ShardSet
-from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest
-from cluster.promotion.gate_checks import Check, ModelResults, check_all, compare_scores
+from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation, cached_variants, model_digest
+from cluster.promotion.gate_checks import Criterion, ModelResults, check_criteria, compare_scores
 from cluster.promotion.gate_config import GateConfig
-from cluster.registry.models import ResolvedModel
+from cluster.registry.models import ResolvedModel, shards_of
 
-COLUMNS = ("check", "challenger", "champion", "wanted", "verdict")
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("criterion", "challenger", "champion", "wanted", "verdict")
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """Whether a challenger may become the champion, and why."""
+    """Whether a challenger may become the champion, with reasons and evidence."""
 
     is_passed: bool
     reasons: tuple[str, ...]
-    """A line for each check, those that refuse first."""
-    checks: tuple[Check, ...]
+    """A line for each criterion, those that refuse first."""
+    criteria: tuple[Criterion, ...]
     evidence: dict[str, Any]
-    """All that the judgement rests on, as JSON holds it."""
+    """Scores, intervals, behaviour and settings behind the judgement, ready for JSON."""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table of the checks, by ``COLUMNS``."""
+        """Return a row for each criterion, in the order of ``COLUMNS``."""
         return [
-            (check.name, check.challenger, check.champion, check.wanted, "yes" if check.is_passed else "no")
-            for check in self.checks
+            (
+                criterion.name,
+                criterion.challenger,
+                criterion.champion,
+                criterion.wanted,
+                "yes" if criterion.is_passed else "no",
+            )
+            for criterion in self.criteria
         ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """The gate on one split of one shard set; calling it judges a challenger."""
+
+    config: GateConfig
+    shards: Location | None = None
+    """The shard set; the one that the challenger was trained on if not given."""
+    split: str = "val"
+    storage: StorageConfig
+    """Where evaluations are kept."""
+    progress: Progress = lambda what, done, total: None
+    """Called with what is being written, how many captions are done, and of how many."""
+
+    def __call__(self, challenger: ResolvedModel, champion: ResolvedModel | None) -> Judgement:
+        """Compare a challenger with the champion, or with none; see ``judge``."""
+        logger.info("challenger: %s; champion: %s", challenger, champion or "none")
+        shard_set = ShardSet(self.shards or shards_of(challenger), cache_gib=self.storage.cache_gib)
+        cache = self.storage.home / CACHE_FOLDER
+        return judge(challenger, champion, shard_set, self.split, self.config, cache=cache, progress=self.progress)
 
 
 def judge(
@@ -47,26 +78,26 @@ def judge(
     cache: Path,
     progress: Progress = lambda what, done, total: None,
 ) -> Judgement:
-    """Hold a challenger against the champion on the same images with the same search; only the cache changes.
+    """Compare a challenger with the champion, on the same images with the same search.
 
     Args:
-        challenger: to judge.
-        champion: so far; without one, the challenger needs to reach the floors and write no empty caption.
-        shard_set: to read.
-        split: of it.
-        gate: what is asked for.
-        cache: folder of what was evaluated before.
+        challenger: the model that may become the champion.
+        champion: the present champion; without one, the challenger must reach the floors and write no empty caption.
+        shard_set: the shard set with the split.
+        split: name of the split that both models caption.
+        gate: the criteria's settings.
+        cache: folder of earlier evaluations; what is computed here is added to it.
         progress: called with what is being written, how many captions are done, and of how many.
 
     Raises:
         ValueError: there is no such split, or a shard or an image is damaged.
         FileNotFoundError: a shard is missing.
     """
-    new = _look(challenger, "challenger", shard_set, split, gate, cache=cache, progress=progress)
-    old = _look(champion, "champion", shard_set, split, gate, cache=cache, progress=progress) if champion else None
+    new = _evaluate(challenger, "challenger", shard_set, split, gate, cache=cache, progress=progress)
+    old = _evaluate(champion, "champion", shard_set, split, gate, cache=cache, progress=progress) if champion else None
     gain = compare_scores(new, old, gate) if old else None
-    checks = check_all(new, old, gain, gate)
-    is_passed = all(check.is_passed for check in checks)
+    criteria = check_criteria(new, old, gain, gate)
+    is_passed = all(criterion.is_passed for criterion in criteria)
     evidence = {
         "is_passed": is_passed,
         "split": split,
@@ -76,15 +107,15 @@ def judge(
         "champion": _describe(champion, old) if champion and old else None,
         "comparison": _describe_gain(gain, gate) if gain else None,
         "settings": asdict(gate),
-        "checks": [asdict(check) for check in checks],
+        "checks": [asdict(criterion) for criterion in criteria],
     }
-    reasons = [check.reason for check in sorted(checks, key=lambda check: check.is_passed)]
+    reasons = [criterion.reason for criterion in sorted(criteria, key=lambda criterion: criterion.is_passed)]
     if not champion:
         reasons.insert(0 if is_passed else len(reasons), "there is no champion to be better than")
-    return Judgement(is_passed=is_passed, reasons=tuple(reasons), checks=checks, evidence=evidence)
+    return Judgement(is_passed=is_passed, reasons=tuple(reasons), criteria=criteria, evidence=evidence)
 
 
-def _look(
+def _evaluate(
     model: ResolvedModel,
     role: str,
     shard_set: ShardSet,
@@ -119,16 +150,16 @@ def _look(
     return ModelResults(evaluation, behaviour_of(evaluation.captions, variants))
 
 
-def _describe(model: ResolvedModel, showing: ModelResults) -> dict[str, Any]:
+def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:
     return {
         "model": str(model),
         "name": model.name,
         "version": model.version,
         "step": model.description.step,
         "digest": model_digest(model.description),
-        "scores": showing.evaluation.scores,
-        "intervals": {metric: list(ends) for metric, ends in showing.evaluation.intervals.items()},
-        "behaviour": asdict(showing.behaviour),
+        "scores": results.evaluation.scores,
+        "intervals": {metric: list(ends) for metric, ends in results.evaluation.intervals.items()},
+        "behaviour": asdict(results.behaviour),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a challenger, one check at a time, each with a reason for its yes or no."""
+"""The gate's criteria: what a challenger must show, each with a reason for its yes or no."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ _BEHAVIOURS: dict[str, Callable[[Behaviour], float]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing that is asked of a challenger."""
+class Criterion:
+    """One criterion of the gate, and whether the challenger meets it."""
 
     name: str
     challenger: str
-    """What it shows."""
+    """The challenger's value."""
     champion: str
-    """What the champion shows."""
+    """The champion's value, or a dash."""
     wanted: str
     is_passed: bool
     reason: str
-    """One line that says why."""
+    """Why, in one line."""
 
 
 class ModelResults(NamedTuple):
-    """What a model showed on a split."""
+    """A model's captions and scores on a split, and how steady its captions are."""
 
     evaluation: Evaluation
     behaviour: Behaviour
@@ -59,16 +59,16 @@ def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Co
     )
 
 
-def check_all(
+def check_criteria(
     new: ModelResults, old: ModelResults | None, gain: Comparison | None, gate: GateConfig
-) -> tuple[Check, ...]:
-    """Check a challenger against the champion, or, if there is none, by itself.
+) -> tuple[Criterion, ...]:
+    """Check every criterion, or, without a champion, those that need none.
 
     Args:
-        new: what the challenger showed.
-        old: what the champion showed on the same images.
-        gain: of the challenger over the champion.
-        gate: what is asked for.
+        new: the challenger's results.
+        old: the champion's results on the same images; None if there is no champion.
+        gain: the challenger's gain over the champion; None if there is no champion.
+        gate: the criteria's settings.
     """
     floors = [_check_floor(metric, floor, new, old) for metric, floor in sorted(gate.floors.items())]
     alone = (*floors, _check_empty(new, old))
@@ -78,11 +78,11 @@ def check_all(
     return (_check_gain(new, old, gain, gate), *alone, *steady, _check_repeats(new, old, gate))
 
 
-def _check_gain(new: ModelResults, old: ModelResults, gain: Comparison, gate: GateConfig) -> Check:
+def _check_gain(new: ModelResults, old: ModelResults, gain: Comparison, gate: GateConfig) -> Criterion:
     is_passed = gain.share_above >= gate.confidence
     before, after = old.evaluation.scores[gate.metric], new.evaluation.scores[gate.metric]
     by = f" by more than {gate.min_gain:g}" if gate.min_gain else ""
-    return Check(
+    return Criterion(
         name=gate.metric,
         challenger=_score(new, gate.metric),
         champion=_score(old, gate.metric),
@@ -96,10 +96,10 @@ def _check_gain(new: ModelResults, old: ModelResults, gain: Comparison, gate: Ga
     )
 
 
-def _check_floor(metric: str, floor: float, new: ModelResults, old: ModelResults | None) -> Check:
+def _check_floor(metric: str, floor: float, new: ModelResults, old: ModelResults | None) -> Criterion:
     score = new.evaluation.scores[metric]
     is_passed = score >= floor
-    return Check(
+    return Criterion(
         name=f"{metric} floor",
         challenger=_score(new, metric),
         champion=_score(old, metric) if old else _NOTHING,
@@ -109,9 +109,9 @@ def _check_floor(metric: str, floor: float, new: ModelResults, old: ModelResults
     )
 
 
-def _check_empty(new: ModelResults, old: ModelResults | None) -> Check:
+def _check_empty(new: ModelResults, old: ModelResults | None) -> Criterion:
     num_empty = _count(new, new.behaviour.empty)
-    return Check(
+    return Criterion(
         name="empty captions",
         challenger=_of_all(new, new.behaviour.empty),
         champion=_of_all(old, old.behaviour.empty) if old else _NOTHING,
@@ -121,11 +121,11 @@ def _check_empty(new: ModelResults, old: ModelResults | None) -> Check:
     )
 
 
-def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfig) -> Check:
-    """Refuse what is much less steady; a champion that says one thing of all images is as steady as can be."""
-    after, before = (_BEHAVIOURS[name](showing.behaviour) for showing in (new, old))
+def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfig) -> Criterion:
+    """Refuse a much less steady model; a champion that writes one caption for all images is as steady as can be."""
+    after, before = (_BEHAVIOURS[name](results.behaviour) for results in (new, old))
     least = before - gate.max_same_caption_drop_points / 100
-    return Check(
+    return Criterion(
         name=name,
         challenger=_percent(after),
         champion=_percent(before),
@@ -139,8 +139,8 @@ def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfi
     )
 
 
-def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Check:
-    """Refuse what surely repeats itself more; by the same test as a gain, so that one image's chance is no reason."""
+def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Criterion:
+    """Refuse a model that repeats words more; by the same test as a gain, so that chance on one image is no reason."""
     found = compare(
         _repeating(new),
         _repeating(old),
@@ -148,8 +148,8 @@ def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Ch
         num_resamples=gate.num_resamples,
         seed=gate.seed,
     )
-    after, before = (_of_all(showing, showing.behaviour.repeated) for showing in (new, old))
-    return Check(
+    after, before = (_of_all(results, results.behaviour.repeated) for results in (new, old))
+    return Criterion(
         name="repeated words",
         challenger=after,
         champion=before,
@@ -162,22 +162,22 @@ def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Ch
     )
 
 
-def _repeating(showing: ModelResults) -> np.ndarray:
+def _repeating(results: ModelResults) -> np.ndarray:
     """Return (N, 1) float64, by ascending image id: 1 for a caption that repeats itself."""
-    return np.array([[repeats(caption)] for _, caption in sorted(showing.evaluation.captions.items())], np.float64)
+    return np.array([[repeats(caption)] for _, caption in sorted(results.evaluation.captions.items())], np.float64)
 
 
-def _score(showing: ModelResults, metric: str) -> str:
-    low, high = showing.evaluation.intervals[metric]
-    return f"{showing.evaluation.scores[metric]:.4f} ({low:.4f} to {high:.4f})"
+def _score(results: ModelResults, metric: str) -> str:
+    low, high = results.evaluation.intervals[metric]
+    return f"{results.evaluation.scores[metric]:.4f} ({low:.4f} to {high:.4f})"
 
 
-def _count(showing: ModelResults, share: float) -> int:
-    return round(share * len(showing.evaluation.captions))
+def _count(results: ModelResults, share: float) -> int:
+    return round(share * len(results.evaluation.captions))
 
 
-def _of_all(showing: ModelResults, share: float) -> str:
-    return f"{_count(showing, share)} of {len(showing.evaluation.captions)}"
+def _of_all(results: ModelResults, share: float) -> str:
+    return f"{_count(results, share)} of {len(results.evaluation.captions)}"
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""A model's champion, changed: by the gate's judgement, against it, or back to an earlier one."""
+"""Changes of a model's champion: promotion by the gate, promotion against it, and rollback to an earlier champion."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from cluster.errors import GateRefusal
 from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
@@ -18,16 +19,12 @@ if TYPE_CHECKING:  # it loads torch, which going back in a hurry does without
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[ResolvedModel, ResolvedModel | None], "Judgement"]
-"""Compares a challenger with the champion, or with none."""
-
-
-class GateRefusal(Exception):  # noqa: N818  a decision, not an error
-    """A promotion that the gate refuses, and why."""
+"""Compares a challenger with the champion, or with none; a ``Gate``, or what a test puts in its place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promotion:
-    """What came of a challenger."""
+    """Outcome of an attempt to promote a version."""
 
     name: str
     is_promoted: bool
@@ -48,12 +45,12 @@ def promote(
     """Make a version the champion if it is better; should the champion change meanwhile, it is judged again.
 
     Args:
-        name: of the model.
-        client: of the registry.
-        judge: decides.
-        version: to promote; the challenger if not given.
-        forced_because: promote it whatever the judgement, for this reason.
-        is_dry_run: change nothing.
+        name: the model's name in the registry.
+        client: the registry's client.
+        judge: the gate, which compares the challenger with the champion.
+        version: number of the version to promote; the challenger's if not given.
+        forced_because: reason to promote the version whatever the judgement; None if the judgement decides.
+        is_dry_run: whether the registry stays as it is.
 
     Raises:
         GateRefusal: it is the champion already.
@@ -64,13 +61,13 @@ def promote(
     found = find_version(model, client)
     challenger = resolve_model(f"models:/{name}/{found.version}", client)
     while True:
-        standing = reconcile_alias(name, client, is_dry_run=is_dry_run)
-        if standing.champion == challenger.version and not standing.is_lost:
-            raise GateRefusal(f"{name} version {standing.champion} is the champion already")
-        judgement = judge(challenger, _champion(standing, client, is_forced=forced_because is not None))
+        state = reconcile_alias(name, client, is_dry_run=is_dry_run)
+        if state.champion == challenger.version and not state.is_lost:
+            raise GateRefusal(f"{name} version {state.champion} is the champion already")
+        judgement = judge(challenger, _champion(state, client, is_forced=forced_because is not None))
         change = Change(
             version=str(found.version),
-            over=standing.champion,
+            over=state.champion,
             kind="promoted" if forced_because is None else "forced",
             reason=forced_because or judgement.reasons[0],  # the others are in the evidence
             evidence=judgement.evidence,
@@ -79,7 +76,7 @@ def promote(
         is_promoted = judgement.is_passed or forced_because is not None
         if is_dry_run or not is_promoted:
             return Promotion(name=name, is_promoted=is_promoted, change=change, judgement=judgement)
-        if counted := _take(change, standing, client):
+        if counted := _take(change, state, client):
             return Promotion(name=name, is_promoted=True, change=counted, judgement=judgement)
         logger.warning("the champion of %s has changed meanwhile; version %s is judged again", name, change.version)
 
@@ -90,40 +87,40 @@ def rollback(
     """Make an earlier champion the champion again; return the change.
 
     Args:
-        name: of the model.
-        client: of the registry.
-        to: version; the one that the present champion was promoted over if not given.
-        reason: for the record.
-        is_dry_run: change nothing.
+        name: the model's name in the registry.
+        client: the registry's client.
+        to: number of the earlier champion; the one that the present champion was promoted over if not given.
+        reason: text for the history.
+        is_dry_run: whether the registry stays as it is.
 
     Raises:
         ValueError: there is no such version, or it was never champion.
         RuntimeError: somebody else has changed the champion at the same time, or MLflow does not take the change.
     """
-    standing = reconcile_alias(name, client, is_dry_run=is_dry_run)
-    version = _before(standing, client) if to is None else str(to)
-    if standing.changes and standing.champion == version and not standing.is_lost:
-        return standing.changes[-1]
-    if version not in {one for change in standing.changes for one in (change.version, change.over)}:
+    state = reconcile_alias(name, client, is_dry_run=is_dry_run)
+    version = _before(state, client) if to is None else str(to)
+    if state.changes and state.champion == version and not state.is_lost:
+        return state.changes[-1]
+    if version not in {one for change in state.changes for one in (change.version, change.over)}:
         raise ValueError(
             f"version {version} was never champion of {name}; captioning promote {name} --version {version} judges it"
         )
     found = find_version(f"models:/{name}/{version}", client)
-    if _is_another(found, standing.changes):
+    if _is_another(found, state.changes):
         raise ValueError(
             f"version {version} of {name} is another one than was champion under this number; "
             f"captioning promote {name} --version {version} judges it"
         )
     change = Change(
         version=version,
-        over=standing.champion,
+        over=state.champion,
         kind="rolled back",
         reason=reason or "no reason given",
         source=found.source or "",
     )
     if is_dry_run:
         return change
-    if counted := _take(change, standing, client):
+    if counted := _take(change, state, client):
         return counted
     now = reconcile_alias(name, client)
     if now.champion == version:  # somebody else has rolled back to it
@@ -134,26 +131,26 @@ def rollback(
     )
 
 
-def _champion(standing: ChampionState, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:
-    """Return the champion to compare with; forced, one that is gone is left out."""
-    if standing.champion is None:
+def _champion(state: ChampionState, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:
+    """Return the champion to compare with; None if there is none, or if it is gone and the promotion is forced."""
+    if state.champion is None:
         return None
-    if not standing.is_lost:
-        return resolve_model(f"models:/{standing.name}/{standing.champion}", client)
+    if not state.is_lost:
+        return resolve_model(f"models:/{state.name}/{state.champion}", client)
     if is_forced:
-        logger.warning("%s; nothing is compared with it", standing.fault)
+        logger.warning("%s; nothing is compared with it", state.fault)
         return None
     raise ValueError(
-        f"{standing.fault}, so that nothing can be compared with it; captioning rollback {standing.name} takes the "
+        f"{state.fault}, so that nothing can be compared with it; captioning rollback {state.name} takes the "
         "one before, or --force with --reason this one"
     )
 
 
-def _take(change: Change, standing: ChampionState, client: MlflowClient) -> Change | None:
-    """Claim the change and move the alias; return the change as it counts, or None if another was quicker."""
-    counted = claim(standing.name, change, client, after=standing.last, page=_page(change))
+def _take(change: Change, state: ChampionState, client: MlflowClient) -> Change | None:
+    """Write the change to the history and move the alias; return it as stored, or None if another came first."""
+    counted = claim(state.name, change, client, after=state.last, page=_page(change))
     if counted:
-        after = reconcile_alias(standing.name, client, is_quiet=True)
+        after = reconcile_alias(state.name, client, is_quiet=True)
         if after.fault:
             raise RuntimeError(after.fault)
     return counted
@@ -162,16 +159,16 @@ def _take(change: Change, standing: ChampionState, client: MlflowClient) -> Chan
 def _page(change: Change) -> str:
     """Return a change as Markdown, with the gate's table."""
     text = f"Version {change.version}, {change.kind} over {change.over or 'none'}: {change.reason}"
-    checks = change.evidence["checks"] if change.evidence else []
-    if not checks:
+    criteria = change.evidence["checks"] if change.evidence else []
+    if not criteria:
         return text
-    lines = [list(checks[0]), ["---"] * len(checks[0]), *(check.values() for check in checks)]
+    lines = [list(criteria[0]), ["---"] * len(criteria[0]), *(criterion.values() for criterion in criteria)]
     table = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([text, "", *table])
 
 
 def _line(changes: Sequence[Change]) -> list[str]:
-    """Return the line of champions, each promoted over the one before it; what was rolled back is off it."""
+    """Return the versions that lead to the champion, each promoted over the one before; a rollback cuts the line."""
     line = [changes[0].over] if changes and changes[0].over else []
     for change in changes:
         if change.kind == "rolled back" and change.version in line:
@@ -182,23 +179,23 @@ def _line(changes: Sequence[Change]) -> list[str]:
 
 
 def _is_another(found: ModelVersion, changes: Sequence[Change]) -> bool:
-    """Return whether a version has the number of a champion, and is not that one: its name was made anew."""
+    """Return whether a version only shares its number with a champion: the model's name was deleted and made anew."""
     sources = {change.source for change in changes if change.version == str(found.version)}
     return bool(sources) and found.source not in sources
 
 
-def _before(standing: ChampionState, client: MlflowClient) -> str:
-    """Return the champion before the present one, of those that are still in the registry.
+def _before(state: ChampionState, client: MlflowClient) -> str:
+    """Return the last champion before the present one that is still in the registry.
 
     Raises:
         ValueError: there is none.
     """
-    versions = client.search_model_versions(f"name = '{standing.name}'")
-    present = {str(found.version) for found in versions if not _is_another(found, standing.changes)}
-    earlier = [version for version in _line(standing.changes)[:-1] if version in present - {standing.champion}]
+    versions = client.search_model_versions(f"name = '{state.name}'")
+    present = {str(found.version) for found in versions if not _is_another(found, state.changes)}
+    earlier = [version for version in _line(state.changes)[:-1] if version in present - {state.champion}]
     if not earlier:
         raise ValueError(
-            f"{standing.name} has no champion before version {standing.champion}; "
-            f"captioning models {standing.name} lists versions, captioning promote judges one"
+            f"{state.name} has no champion before version {state.champion}; "
+            f"captioning models {state.name} lists versions, captioning promote judges one"
         )
     return earlier[-1]

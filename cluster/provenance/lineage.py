@@ -5,15 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from captioning.training.checkpoint_description import CONFIG
 from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
 from cluster.registry.history import Change
-from cluster.registry.models import ResolvedModel
+from cluster.registry.models import ResolvedModel, configuration_of
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import utc
 from shards.features.manifest import load_features
@@ -73,23 +71,6 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
         shards=_data(lineage.get("shards_digest", "unknown"), configuration.get("shards"), _describe_shards),
         features=_data(features, configuration.get("features"), _describe_features) if features else None,
     )
-
-
-def configuration_of(model: ResolvedModel) -> dict[str, Any]:
-    """Return the resolved configuration that a model was trained with."""
-    return yaml.safe_load((model.folder / CONFIG).read_text(encoding="utf-8")) or {}
-
-
-def shards_of(model: ResolvedModel) -> str:
-    """Return where the shard set lies that a model was trained on.
-
-    Raises:
-        ValueError: its configuration does not tell.
-    """
-    location = configuration_of(model).get("shards")
-    if not location:
-        raise ValueError(f"the configuration of {model} names no shard set; give one by --shards")
-    return location
 
 
 def _registration(

@@ -1,11 +1,13 @@
-"""The ledger of a model's champions: every change of champion, in MLflow, in one order for all who read it.
+"""History of a model's champions: every change of champion, stored in MLflow, in one order for all readers.
 
-MLflow moves an alias for whoever asks last, and keeps no record of it. What it does only once is to number a model's
-versions: a version is one insert, with all its tags, under the unique key (name, number); its number is one more than
-the highest, so that nobody sees a version before he could see those below it. So NAME's ledger is the registered model
-NAME.history, whose versions are its entries. Every entry says after which entry it was decided. The first that says so
-counts; one that says the same later never counts, and whoever wrote it decides again. An entry that a client sends
-twice, because the answer was lost, counts once for the same reason.
+The history of model NAME is the registered model NAME.history; each of its versions is an entry. An alias would not
+do: MLflow moves it for whoever asks last and keeps no record. A version is one insert, with all its tags, under the
+unique key (name, number). Its number is one more than the highest, so a reader who sees an entry also sees all earlier
+ones.
+
+Every entry names the entry after which it was decided. Of several that name the same one, the first counts and the
+others never do; their writers decide again. So an entry also counts once if a client sends it twice, because the answer
+was lost.
 """
 
 import json
@@ -21,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from cluster.errors import one_line
 from cluster.tracking.client import current_user, utc
 
-_LEDGER_TAG, _AFTER = "history_of", "after_entry"
+_HISTORY_TAG, _AFTER = "history_of", "after_entry"
 _PAGE_LENGTH = 1000
 _DESCRIPTION_LENGTH = 5000  # a column of MLflow's, where PostgreSQL refuses more
 
@@ -31,35 +33,35 @@ class Change:
     """A change of champion."""
 
     version: str
-    """The champion from then on."""
+    """Number of the new champion."""
     over: str | None
-    """The champion before."""
+    """Number of the champion before; None if there was none."""
     kind: Literal["promoted", "forced", "rolled back"]
     reason: str
     evidence: dict[str, Any] | None = None
-    """What the gate found."""
+    """The gate's evidence; None for a rollback."""
     source: str = ""
-    """Where the version's files lie, by which it is known should the name be deleted and made anew."""
+    """Location of the version's files; tells it from another of its number if the name is deleted and made anew."""
     by: str = ""
     entry: int = 0
-    """Its number in the ledger."""
+    """Its number in the history."""
     at: str = ""
-    """When the tracker took it, UTC, ISO 8601."""
+    """Time at which MLflow stored it, UTC, ISO 8601."""
     claim: str = ""
-    """Unique, by which whoever made it finds it again."""
+    """Unique token, by which the writer finds its entry again."""
 
 
-def ledger_name(name: str) -> str:
-    """Return the registered model that is a model's ledger."""
+def history_name(name: str) -> str:
+    """Return the name of the registered model that holds a model's history."""
     return f"{name}.history"
 
 
-def is_ledger(model: RegisteredModel) -> bool:
-    """Return whether a registered model is another's ledger."""
-    return _LEDGER_TAG in model.tags
+def is_history(model: RegisteredModel) -> bool:
+    """Return whether a registered model is another model's history."""
+    return _HISTORY_TAG in model.tags
 
 
-def read_ledger(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], int]:
+def read_history(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], int]:
     """Return the changes that count, and the entry that the next change must follow.
 
     Raises:
@@ -69,7 +71,7 @@ def read_ledger(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], in
     token = None
     while True:
         page = client.search_model_versions(
-            f"name = '{ledger_name(name)}'", _PAGE_LENGTH, order_by=["version_number ASC"], page_token=token
+            f"name = '{history_name(name)}'", _PAGE_LENGTH, order_by=["version_number ASC"], page_token=token
         )
         found += page
         token = page.token
@@ -79,16 +81,18 @@ def read_ledger(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], in
     try:
         return counting([(int(one.tags[_AFTER]), _change(one)) for one in entries])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"an entry of {ledger_name(name)} was altered ({error}); restore its tags in MLflow") from None
+        raise ValueError(
+            f"an entry of {history_name(name)} was altered ({error}); restore its tags in MLflow"
+        ) from None
 
 
 def counting(entries: Sequence[tuple[int, Change]]) -> tuple[tuple[Change, ...], int]:
     """Return the changes that count, and the entry that the next change must follow.
 
-    An entry that was deleted by hand counted if another was decided after it.
+    An entry that was deleted by hand is taken to have counted if another entry was decided after it.
 
     Args:
-        entries: each with the entry after which it was decided.
+        entries: pairs of the entry after which a change was decided, and the change.
     """
     after = {change.entry: (previous, change) for previous, change in entries}
     followed = {previous for previous, _ in entries}
@@ -103,18 +107,18 @@ def counting(entries: Sequence[tuple[int, Change]]) -> tuple[tuple[Change, ...],
 
 
 def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: str) -> Change | None:
-    """Write the next entry of the ledger; return the change as it counts, or None if another was quicker.
+    """Write the next entry of the history; return the change as stored, or None if another came first.
 
     Args:
-        name: of the model.
-        change: to make.
-        client: of the registry.
-        after: entry after which it was decided.
-        page: what MLflow's page of the entry shows, Markdown.
+        name: the model's name in the registry.
+        change: the new change of champion.
+        client: the registry's client.
+        after: number of the entry after which the change was decided.
+        page: description of the entry on MLflow's page, Markdown.
 
     Raises:
-        RuntimeError: MLflow does not take it.
-        ValueError: the ledger's name is another model's.
+        RuntimeError: MLflow does not take the entry.
+        ValueError: NAME.history is an ordinary model.
     """
     token = uuid.uuid4().hex
     content = {
@@ -130,9 +134,9 @@ def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: 
     }
     source = f"models:/{name}/{change.version}"
     try:
-        require_ledger(name, client)
+        ensure_history(name, client)
         client.create_model_version(
-            ledger_name(name),
+            history_name(name),
             source,
             tags=content,
             description=page[:_DESCRIPTION_LENGTH],
@@ -143,32 +147,32 @@ def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: 
             f"MLflow did not take the change of {name}'s champion ({one_line(error, with_kind=False)}); "
             f"captioning history {name} tells what counts"
         ) from error
-    counted = {one.claim: one for one in read_ledger(name, client)[0]}
+    counted = {one.claim: one for one in read_history(name, client)[0]}
     return counted.get(token)
 
 
-def require_ledger(name: str, client: MlflowClient) -> None:
-    """Make the ledger unless it is there; somebody else may make it at the same time.
+def ensure_history(name: str, client: MlflowClient) -> None:
+    """Make a model's history unless it exists; another process may make it at the same time.
 
     Raises:
-        ValueError: the ledger's name is another model's.
+        ValueError: NAME.history is an ordinary model.
     """
-    ledger = ledger_name(name)
+    history = history_name(name)
     for is_last in (False, True):
         try:
-            found = client.get_registered_model(ledger)
+            found = client.get_registered_model(history)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST" or is_last:
                 raise
         else:
-            if not is_ledger(found):
-                raise ValueError(f"the registered model {ledger} is no ledger of {name}; rename one of the two")
+            if not is_history(found):
+                raise ValueError(f"the registered model {history} is no history of {name}; rename one of the two")
             return
         try:
             about = (
                 f"Every change of {name}'s champion, a version each; written by captioning, to be changed by nobody."
             )
-            client.create_registered_model(ledger, tags={_LEDGER_TAG: name}, description=about)
+            client.create_registered_model(history, tags={_HISTORY_TAG: name}, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -1,4 +1,4 @@
-"""Which checkpoint a MODEL on the command line stands for."""
+"""MODEL on the command line -> the checkpoint that it names."""
 
 import atexit
 import logging
@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -15,7 +17,12 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from captioning.training.checkpoint_description import DESCRIPTION_NAME, CheckpointDescription, describe_checkpoint
+from captioning.training.checkpoint_description import (
+    CONFIG,
+    DESCRIPTION_NAME,
+    CheckpointDescription,
+    describe_checkpoint,
+)
 from cluster.errors import one_line
 from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.runs.record import load_record, local_checkpoint
@@ -28,9 +35,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedModel:
-    """The checkpoint that a MODEL stands for."""
+    """The checkpoint that MODEL names, and its registered version, if it has one."""
 
-    asked: str
     folder: Path
     description: CheckpointDescription
     name: str | None = None
@@ -58,7 +64,6 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
         found = find_version(model, client)
         folder = stored_checkpoint(found, client)
         return ResolvedModel(
-            asked=model,
             folder=folder,
             description=describe_checkpoint(folder),
             name=found.name,
@@ -72,7 +77,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
             f"model {model} is no folder; "
             "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
         )
-    return ResolvedModel(asked=model, folder=folder, description=describe_checkpoint(folder))
+    return ResolvedModel(folder=folder, description=describe_checkpoint(folder))
 
 
 def find_version(model: str, client: MlflowClient) -> ModelVersion:
@@ -96,14 +101,14 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
 
 
 def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
-    standing = reconcile_alias(name, client)
-    if standing.champion is None:
+    state = reconcile_alias(name, client)
+    if state.champion is None:
         raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
-    if standing.is_lost:
-        raise ValueError(f"{standing.fault}; captioning rollback {name} takes the one before")
-    if standing.fault:
-        logger.warning("%s", standing.fault)
-    return client.get_model_version(name, standing.champion)
+    if state.is_lost:
+        raise ValueError(f"{state.fault}; captioning rollback {name} takes the one before")
+    if state.fault:
+        logger.warning("%s", state.fault)
+    return client.get_model_version(name, state.champion)
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:
@@ -163,3 +168,20 @@ def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterato
             yield from _files(repository, entry.path)
         else:
             yield entry.path
+
+
+def configuration_of(model: ResolvedModel) -> dict[str, Any]:
+    """Return the resolved configuration that a model was trained with."""
+    return yaml.safe_load((model.folder / CONFIG).read_text(encoding="utf-8")) or {}
+
+
+def shards_of(model: ResolvedModel) -> str:
+    """Return where the shard set lies that a model was trained on.
+
+    Raises:
+        ValueError: its configuration does not tell.
+    """
+    location = configuration_of(model).get("shards")
+    if not location:
+        raise ValueError(f"the configuration of {model} names no shard set; give one by --shards")
+    return location

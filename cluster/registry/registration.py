@@ -1,4 +1,4 @@
-"""A checkpoint becomes a version of a model in MLflow's registry, which serves by itself."""
+"""Registration of a checkpoint as a version in MLflow's registry that can be served without this checkout."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ from captioning.training.checkpoint_description import inference_files
 from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.champion import CHALLENGER
-from cluster.registry.history import is_ledger, require_ledger
+from cluster.registry.history import ensure_history, is_history
 from cluster.registry.models import ResolvedModel
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import current_user
@@ -50,11 +50,11 @@ def register(
     it could not become the challenger.
 
     Args:
-        model: to register.
-        name: in the registry.
-        client: of the tracker that the run is in.
-        beam_size: of the search where a request names none.
-        intake: what it takes for an image when it serves; bytes alone if None.
+        model: the checkpoint.
+        name: the model's name in the registry.
+        client: the client of the tracker that holds the run.
+        beam_size: beam size where a request names none.
+        intake: sources of images that the served version accepts; bytes alone if None.
 
     Raises:
         ValueError: the run that trained it is not in this tracker, or the name or the beam cannot be.
@@ -171,7 +171,7 @@ def _create_name(name: str, client: MlflowClient) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ValueError(f"{name!r} cannot be a model's name ({one_line(error, with_kind=False)})") from None
-        if is_ledger(client.get_registered_model(name)):
+        if is_history(client.get_registered_model(name)):
             raise ValueError(f"{name} is another model's history; choose another name") from None
-    # Now, and by whoever owns the model: a tracker's users may make any name, and the ledger's maker may write it.
-    require_ledger(name, client)
+    # Now, and by whoever owns the model: a tracker's users may make any name, and the history's maker may write it.
+    ensure_history(name, client)

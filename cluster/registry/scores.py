@@ -2,21 +2,65 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from cluster.config import StorageConfig
 from cluster.errors import one_line
 from cluster.registry.models import ResolvedModel
 
 if TYPE_CHECKING:
+    from cluster.data.shard_set import ShardSet
     from cluster.evaluation.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_TAG = "evaluation"
+
+
+def evaluate_and_log(
+    model: ResolvedModel,
+    shard_set: "ShardSet",
+    split: str,
+    client: MlflowClient,
+    *,
+    storage: StorageConfig,
+    beam_size: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> "Evaluation":
+    """Score a model on a split, unless that was done before, and keep the scores with its version and its run.
+
+    Args:
+        model: the model.
+        shard_set: the shard set with the split.
+        split: the split's name.
+        client: the tracker's and registry's client.
+        storage: where evaluations are kept.
+        beam_size: width of the beam search.
+        batch_size: images at once.
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError: there is no such split, or a shard is altered.
+        FileNotFoundError: a shard is missing.
+    """
+    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation  # loads torch, which registering does without
+
+    evaluation = cached_evaluation(
+        model,
+        shard_set,
+        split,
+        beam_size=beam_size,
+        batch_size=batch_size,
+        cache=storage.home / CACHE_FOLDER,
+        progress=progress,
+    )
+    log_evaluation(model, evaluation, client)
+    return evaluation
 
 
 def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:

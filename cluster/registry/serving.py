@@ -44,8 +44,8 @@ class CaptionService(PythonModel):
         """Caption the image of each row.
 
         Args:
-            context: of MLflow.
-            model_input: columns as ``take_image`` reads them.
+            context: MLflow's context.
+            model_input: a row for each image, with the columns that ``take_image`` reads.
             params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow fills in the signature's defaults.
 
         Returns:

@@ -1,21 +1,18 @@
-"""Models by name in MLflow's registry: their scores, and a list of them."""
+"""List of the registered versions, with aliases and scores."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from cluster.registry.champion import ChampionState, reconcile_alias
-from cluster.registry.history import is_ledger
+from cluster.registry.history import is_history
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import utc
-
-if TYPE_CHECKING:  # it loads torch, which listing does without
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +39,27 @@ class VersionSummary:
 def list_versions(
     client: MlflowClient, name: str | None = None, *, is_dry_run: bool = False
 ) -> Sequence[VersionSummary]:
-    """Return the registered versions, the newest of each name first, after the aliases were brought in line.
+    """Return the registered versions, the newest of each name first, after moving the aliases to the champions.
 
     Args:
-        client: of the registry.
-        name: of one model; all if not given.
-        is_dry_run: leave the aliases as they are.
+        client: the registry's client.
+        name: name of one model; None for all.
+        is_dry_run: whether the aliases stay as they are.
 
     Raises:
         ValueError: there is no model of this name.
     """
     found: list[VersionSummary] = []
     for one in [name] if name else _model_names(client):
-        standing = reconcile_alias(one, client, is_dry_run=is_dry_run)
-        if standing.fault:
-            logger.warning("%s", standing.fault)
+        state = reconcile_alias(one, client, is_dry_run=is_dry_run)
+        if state.fault:
+            logger.warning("%s", state.fault)
         versions = client.search_model_versions(f"name = '{one}'")
         if name and not versions:
             raise ValueError(f"model {one} has no versions; captioning register MODEL {one} makes one")
         aliases = client.get_registered_model(one).aliases  # which a search leaves out
         newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
-        found += [_summarize(version, aliases, standing) for version in newest_first]
+        found += [_summarize(version, aliases, state) for version in newest_first]
     return found
 
 
@@ -71,13 +68,13 @@ def _model_names(client: MlflowClient) -> list[str]:
     token = None
     while True:
         page = client.search_registered_models(page_token=token)
-        names += [model.name for model in page if not is_ledger(model)]
+        names += [model.name for model in page if not is_history(model)]
         token = page.token
         if not token:
             return sorted(names)
 
 
-def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: ChampionState) -> VersionSummary:
+def _summarize(found: ModelVersion, aliases: Mapping[str, object], state: ChampionState) -> VersionSummary:
     prefix, version = f"{EVALUATION_TAG}.", str(found.version)
     tags = found.tags
     return VersionSummary(
@@ -88,5 +85,5 @@ def _summarize(found: ModelVersion, aliases: Mapping[str, object], standing: Cha
         step=tags.get("step", ""),
         registered_at=utc(found.creation_timestamp),
         scores={tag.removeprefix(prefix): json.loads(value) for tag, value in tags.items() if tag.startswith(prefix)},
-        changes=tuple(change.entry for change in standing.changes if change.version == version),
+        changes=tuple(change.entry for change in state.changes if change.version == version),
     )

@@ -1,4 +1,4 @@
-"""What people see of a job that is only to be looked at before it is submitted."""
+"""A dry run in the terminal: what would be submitted, and the capacity of the cluster for it."""
 
 import logging
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Prospect(NamedTuple):
-    """Where a request would come to, and what is known of its cluster.
+class SubmissionPlan(NamedTuple):
+    """What submitting a request would do on a cluster.
 
     Attributes:
-        address: address of the cluster's job server.
-        job: a new job, or the live one of its name.
-        dashboard: the cluster, as its dashboard reports it.
-        checks: results of the checks of a new job.
+        address: address of the cluster's dashboard.
+        job: the job that would start, or the live one that would be followed.
+        dashboard: the cluster's nodes and Python version.
+        checks: checks before a new job; none for a live one.
     """
 
     address: str
@@ -37,21 +37,21 @@ class Prospect(NamedTuple):
 
 
 def describe(
-    request: JobRequest, prospect: Prospect | None, *, workers: ClusterConfig | None, as_json: bool = False
+    request: JobRequest, plan: SubmissionPlan | None, *, workers: ClusterConfig | None, as_json: bool = False
 ) -> None:
     """Say what would be sent, and where it would run.
 
     Args:
-        request: that would be sent.
-        prospect: at the cluster; None if none was named.
-        workers: that the job needs at once, if it trains.
-        as_json: write it as JSON as well.
+        request: the request that would be sent.
+        plan: what the request would do on the cluster; None if no cluster was named.
+        workers: workers that the job needs at once; None if it does not train.
+        as_json: whether to write it as JSON too.
     """
     num_bytes = archive_size(request.archive)
-    job_id = prospect.job.id if prospect else f"{request.name}-<n>"
-    _show_request(request, prospect, job_id=job_id, num_bytes=num_bytes)
-    if prospect:
-        _show_cluster(prospect, workers)
+    job_id = plan.job.id if plan else f"{request.name}-<n>"
+    _show_request(request, plan, job_id=job_id, num_bytes=num_bytes)
+    if plan:
+        _show_cluster(plan, workers)
     if workers:
         job, _, flags = request.command.partition(" ")
         logger.info("captioning submit %s %s --dry-run measures a step there, and tells how long it takes", job, flags)
@@ -61,22 +61,20 @@ def describe(
     files = [name for name, _ in archive.files]
     code = {"folder": archive.folder, "files": files, "num_bytes": num_bytes, "left_out": archive.left_out}
     sent = {"id": job_id, "entrypoint": request.entrypoint, "runtime_env": request.runtime_env}
-    cluster = prospect and {
-        "nodes": [
-            {"address": node.address, "total": node.total, "free": node.free} for node in prospect.dashboard.nodes
-        ],
-        "python": prospect.dashboard.python,
-        "workers": [room._asdict() for room in capacity_by_node(prospect.dashboard.nodes, workers)] if workers else [],
-        "checks": prospect.checks,
+    cluster = plan and {
+        "nodes": [{"address": node.address, "total": node.total, "free": node.free} for node in plan.dashboard.nodes],
+        "python": plan.dashboard.python,
+        "workers": [one._asdict() for one in capacity_by_node(plan.dashboard.nodes, workers)] if workers else [],
+        "checks": plan.checks,
     }
-    address = prospect.address if prospect else None
+    address = plan.address if plan else None
     write_json({"address": address, **sent, "metadata": request.metadata, "code": code, "cluster": cluster})
 
 
-def _show_request(request: JobRequest, prospect: Prospect | None, *, job_id: str, num_bytes: int) -> None:
+def _show_request(request: JobRequest, plan: SubmissionPlan | None, *, job_id: str, num_bytes: int) -> None:
     archive = request.archive
-    verb = "follow the live job" if prospect and not prospect.job.is_new else "submit job"
-    where = prospect.address if prospect else "no cluster, for none was named"
+    verb = "follow the live job" if plan and not plan.job.is_new else "submit job"
+    where = plan.address if plan else "no cluster, for none was named"
     logger.info("would %s %s to %s", verb, job_id, where)
     logger.info("command: %s", request.entrypoint)
     logger.info(
@@ -92,14 +90,14 @@ def _show_request(request: JobRequest, prospect: Prospect | None, *, job_id: str
     logger.info("with:    %s", request.runtime_env)
 
 
-def _show_cluster(prospect: Prospect, workers: ClusterConfig | None) -> None:
-    nodes = prospect.dashboard.nodes
-    rooms = [f"{room.free}/{room.total}" for room in capacity_by_node(nodes, workers)] if workers else [""] * len(nodes)
+def _show_cluster(plan: SubmissionPlan, workers: ClusterConfig | None) -> None:
+    nodes = plan.dashboard.nodes
+    fits = [f"{one.free}/{one.total}" for one in capacity_by_node(nodes, workers)] if workers else [""] * len(nodes)
     rows = [
-        (node.address, _share(node, "CPU"), _share(node, "GPU"), room) for node, room in zip(nodes, rooms, strict=True)
+        (node.address, _share(node, "CPU"), _share(node, "GPU"), fit) for node, fit in zip(nodes, fits, strict=True)
     ]
     show_table("Room, now and at most", ("node", "CPUs", "GPUs", "workers"), rows)
-    checks = [(check.name, check.verdict, check.found, check.remedy) for check in prospect.checks]
+    checks = [(check.name, check.verdict, check.found, check.remedy) for check in plan.checks]
     show_table("Checks from here", ("what", "verdict", "found", "remedy"), checks)
 
 

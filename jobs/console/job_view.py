@@ -1,4 +1,4 @@
-"""A submitted job in the terminal: what the cluster knows of it, and what it has told of itself."""
+"""A submitted job in the terminal: its state on the cluster, and the progress that it reported."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ Progress = Mapping[str, Any]
 
 
 def latest_progress(lines: Iterable[str]) -> dict[str, Any]:
-    """Return what a job has told last, of everything that it has told."""
+    """Return the latest value of everything that a job's log reports as progress."""
     latest: dict[str, Any] = {}
     for line in lines:
         latest |= read_progress(line) or {}
@@ -22,12 +22,12 @@ def latest_progress(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
-    """Return how far a job is, a line each thing.
+    """Return a table of a job's state and progress.
 
     Args:
-        job: as the cluster knows it.
-        progress: that it has told last; empty if none.
-        address: of Ray's dashboard.
+        job: the job's state on the cluster.
+        progress: the progress that it reported last; empty if none.
+        address: address of Ray's dashboard.
     """
     table = Table(show_header=False, title=f"Job {job.id}", title_justify="left")
     table.add_column(style="dim")
@@ -38,7 +38,7 @@ def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
 
 
 def job_rows(job: "JobState", progress: Progress, *, address: str) -> Iterator[tuple[str, str]]:
-    """Yield what there is to say of a job, each with its name."""
+    """Yield the rows of a job's table: name and value."""
     yield "status", f"{job.status}, {duration(job.seconds)}"
     if job.status == "FAILED" and job.message:
         yield "reason", job.message
@@ -80,7 +80,7 @@ def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
         redone = progress.get("num_steps_redone")
         yield "restarts", f"{progress['num_restarts']}" + (f" ({redone} steps redone)" if redone else "")
     if progress.get("ranks"):
-        hosts = {place["host"] for place in progress["ranks"]}
+        hosts = {worker["host"] for worker in progress["ranks"]}
         yield "workers", f"{len(progress['ranks'])} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}"
 
 

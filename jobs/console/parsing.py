@@ -5,104 +5,35 @@ import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 import yaml
 
 from cluster.settings import as_plain
+from jobs.console.job import Invocation, Job
 from jobs.console.output import result_stream, write_line
 
 T = TypeVar("T")
-Presets = Mapping[str, tuple[str, T]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Invocation(Generic[T]):
-    """A job's settings and what every job takes beside them."""
-
-    settings: Annotated[T, tyro.conf.arg(name="")]
-    config: Path | None = None
-    """YAML file with settings; flags override it."""
-    print_config: bool = False
-    """Print the resolved settings as YAML, a valid --config, and end."""
-    dry_run: bool = False
-    """Print what would be done, and end."""
-    json: bool = False
-    """Print one JSON document on standard output."""
-
-
-_sought: ContextVar[list[Invocation[Any]] | None] = ContextVar("sought", default=None)
-
-
-def parsed_by(job: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> Invocation[Any]:
-    """Return what a job would be told, its paths as they were written; the job does nothing.
+def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
+    """Parse a job's command line; ``--help``, ``--print-config`` and what tyro refuses end the process.
 
     Args:
-        job: its ``main``.
-        arguments: after its name; ``--help`` and what tyro refuses end the process.
-    """
-    found: list[Invocation[Any]] = []
-    token = _sought.set(found)
-    try:
-        job(arguments)
-    except SystemExit:
-        if not found:
-            raise
-    finally:
-        _sought.reset(token)
-    return found[0]
+        job: the job.
+        arguments: what follows its name.
 
-
-def parse(
-    kind: type[T],
-    arguments: Sequence[str],
-    *,
-    default: T,
-    job: str,
-    description: str,
-    presets: Presets[T] | None = None,
-) -> Invocation[T]:
-    """Parse a job's command line; ``--help`` and ``--print-config`` end the process.
-
-    Args:
-        kind: dataclass of the settings.
-        arguments: after the job's name.
-        default: settings where nothing else is said; ``tyro.MISSING`` where something must be.
-        job: its name.
-        description: of the job.
-        presets: name -> (what it is, settings); the first argument may name one.
+    Returns:
+        An invocation whose paths are absolute, for workers run in other folders.
 
     Raises:
         ValueError: a file or flag holds an unknown name or a wrong value.
         FileNotFoundError: the ``--config`` file does not exist.
     """
-    arguments = list(arguments)
-    if presets and arguments and not arguments[0].startswith("-"):
-        default = _preset(presets, arguments.pop(0))
-    file = _config_file(arguments)
-    if file:
-        default = _merge(default, _read_yaml(file), file)
-    if presets:
-        shown = "\n".join(f"  {name}: {what}" for name, (what, _) in presets.items())
-        description = f"{description}\n\nPresets, as the first argument:\n{shown}"
-    with contextlib.redirect_stdout(result_stream()):
-        invocation = tyro.cli(
-            Invocation[kind],
-            args=arguments,
-            default=Invocation(settings=default, config=file),
-            prog=f"captioning {job}",
-            description=description,
-            config=(tyro.conf.HelptextFromCommentsOff,),
-        )
-    sought = _sought.get()
-    if sought is not None:
-        sought.append(invocation)
-        sys.exit(0)
+    invocation = parse_as_written(job, arguments)
     invocation = dataclasses.replace(invocation, settings=_with_absolute_paths(invocation.settings))
     if invocation.print_config:
         write_line(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
@@ -110,7 +41,30 @@ def parse(
     return invocation
 
 
-def _preset(presets: Presets[T], name: str) -> T:
+def parse_as_written(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
+    """Parse the command line of a job that runs on another machine: like ``parse``, but paths stay as written."""
+    default, description = job.default(), job.description or ""
+    arguments = list(job.prepare(arguments))
+    if job.presets:
+        if arguments and not arguments[0].startswith("-"):
+            default = _preset(job.presets, arguments.pop(0))
+        shown = "\n".join(f"  {name}: {what}" for name, (what, _) in job.presets.items())
+        description = f"{description}\n\nPresets, as the first argument:\n{shown}"
+    file = _config_file(arguments)
+    if file:
+        default = _merge(default, _read_yaml(file), file)
+    with contextlib.redirect_stdout(result_stream()):
+        return tyro.cli(
+            Invocation[job.settings],
+            args=arguments,
+            default=Invocation(settings=default, config=file),
+            prog=f"captioning {job.name}",
+            description=description,
+            config=(tyro.conf.HelptextFromCommentsOff,),
+        )
+
+
+def _preset(presets: Mapping[str, tuple[str, T]], name: str) -> T:
     if name not in presets:
         raise ValueError(f"there is no preset {name}; use one of {', '.join(presets)}")
     return presets[name][1]
@@ -118,6 +72,8 @@ def _preset(presets: Presets[T], name: str) -> T:
 
 def _config_file(arguments: Sequence[str]) -> Path | None:
     for number, argument in enumerate(arguments):
+        if argument == "--":  # what follows belongs to another job
+            return None
         if argument == "--config" and number + 1 < len(arguments):
             return Path(arguments[number + 1])
         if argument.startswith("--config="):
@@ -167,7 +123,7 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") ->
 
 
 def _with_absolute_paths(settings: Any) -> Any:  # noqa: ANN401  any tree of settings
-    """Make paths absolute here, for workers run in other folders."""
+    """Return settings whose paths are absolute."""
     changes = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

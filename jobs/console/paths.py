@@ -1,4 +1,4 @@
-"""The paths of a job that is to be submitted: files of this machine, which travel with it, or places on the cluster."""
+"""Paths of a job to submit: files of this machine, which travel with it, or locations on the cluster."""
 
 import dataclasses
 import re
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.console.parsing import Invocation
+from jobs.console.job import Invocation
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
 _PATHS_AS_TEXT = ("model", "checkpoints")
 
 
-def travelling_files(told: Invocation[Any]) -> Iterator[Path]:
+def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
     """Yield the files that travel with a job.
 
     Raises:
@@ -20,7 +20,7 @@ def travelling_files(told: Invocation[Any]) -> Iterator[Path]:
     """
     from cluster.submission.archive import INPUT_LIMIT_MIB
 
-    for name, path in _paths(told):
+    for name, path in _paths(invocation):
         if path.is_absolute() or _URL_FORM.match(f"{path}"):
             continue
         is_inside = ".." not in path.parts
@@ -33,10 +33,10 @@ def travelling_files(told: Invocation[Any]) -> Iterator[Path]:
         yield path
 
 
-def found_here(told: Invocation[Any], message: str) -> Path | None:
-    """Return a path of the job that a message of its names, and that is there on this machine as well."""
-    places = [path for _, path in _paths(told) if path.is_absolute()]
-    return next((path for path in places if f"{path}" in message and path.exists()), None)
+def found_here(invocation: Invocation[Any], message: str) -> Path | None:
+    """Return a path of the job that one of its messages names and that also exists on this machine."""
+    paths = [path for _, path in _paths(invocation) if path.is_absolute()]
+    return next((path for path in paths if f"{path}" in message and path.exists()), None)
 
 
 def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa: ANN401  any tree of settings

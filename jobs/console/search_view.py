@@ -60,7 +60,7 @@ def _logging_above() -> Iterator[None]:
 
 def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
     """Return the best trials and those that run, with what was spent and what is left below."""
-    trials = sorted(progress.trials, key=lambda trial: _place(trial, search))[:_NUM_SHOWN]
+    trials = sorted(progress.trials, key=lambda trial: _rank(trial, search))[:_NUM_SHOWN]
     keys = list(trials[0].point) if trials else []
     table = Table(title="Trials", title_justify="left", caption=spent(progress), caption_justify="left")
     for column in ("trial", "state", "epoch", search.metric.replace("_", " "), *keys):
@@ -92,8 +92,8 @@ class Lines:
     """Logs a line when something has changed, not too often.
 
     Args:
-        search: that is shown.
-        clock: seconds, monotonic.
+        search: the search's settings.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, search: SearchConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -143,7 +143,7 @@ class _LiveTable:
         self._live.update(f"features of {num_done} of {num_images} images")
 
 
-def _place(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:
+def _rank(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:
     score = trial.best(search.mode)
     sign = 1 if search.mode == "min" else -1
     return score is None, 0.0 if score is None else sign * score, trial.number

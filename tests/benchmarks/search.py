@@ -24,9 +24,10 @@ from rich.table import Table  # noqa: E402
 from cluster.config import StorageConfig  # noqa: E402
 from cluster.data.conversion import convert, plan_conversion  # noqa: E402
 from cluster.resources.session import cluster_session  # noqa: E402
-from cluster.search.space.config import TUNE_PRESETS, TuneRun  # noqa: E402
+from cluster.search.space.config import TuneRun  # noqa: E402
 from cluster.search.tuner import SearchOutcome, tune  # noqa: E402
 from jobs.console.parsing import parse  # noqa: E402
+from jobs.tune import JOB  # noqa: E402
 from shards.images import ImageSpec  # noqa: E402
 from shards.synthetic.scenes import write_scenes  # noqa: E402
 
@@ -57,7 +58,7 @@ def search_of(settings: argparse.Namespace, others: Sequence[str], folder: Path,
     """Return the search that is made with every seed and both schedulers."""
     sizes = ["--num-trials", f"{settings.num_trials}", "--max-epochs", f"{settings.max_epochs}"]
     arguments = ["--shards", f"{shards}", *sizes, *others]
-    parsed = parse(TuneRun, arguments, default=TUNE_PRESETS["default"][1], job="tune", description="")
+    parsed = parse(JOB, arguments)
     return replace(parsed.settings, storage=StorageConfig(home=folder / "home"))
 
 

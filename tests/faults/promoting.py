@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 
 from mlflow import MlflowClient
 
-from cluster.promotion.promotion import GateRefusal, promote, rollback
+from cluster.errors import GateRefusal
+from cluster.promotion.promotion import promote, rollback
 from tests.support.registered_versions import judgement
 
 STARTING = multiprocessing.get_context("forkserver")

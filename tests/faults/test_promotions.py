@@ -62,9 +62,9 @@ def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
     made = [entry for heard, _ in pipes for entry in heard.recv()]
     for process in processes:
         process.join()
-    standing = read_champion_state(name, client)
-    assert sorted(made) == [change.entry for change in standing.changes]
-    assert (is_one_line(standing.changes), standing.alias) == (True, standing.champion)
+    state = read_champion_state(name, client)
+    assert sorted(made) == [change.entry for change in state.changes]
+    assert (is_one_line(state.changes), state.alias) == (True, state.champion)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -81,12 +81,12 @@ def test_a_process_that_is_killed_at_any_request_leaves_the_old_champion_or_the_
             process.join()
             if process.exitcode == 0:
                 break
-            alias, standing = alias_of(name, client), reconcile_alias(name, client)
-            is_changed = len(standing.changes) > num_changes
-            assert (alias in (old, new), standing.champion) == (True, new if is_changed else old)
-            assert (alias_of(name, client), is_one_line(standing.changes)) == (standing.champion, True)
+            alias, state = alias_of(name, client), reconcile_alias(name, client)
+            is_changed = len(state.changes) > num_changes
+            assert (alias in (old, new), state.champion) == (True, new if is_changed else old)
+            assert (alias_of(name, client), is_one_line(state.changes)) == (state.champion, True)
             outcomes.append((is_changed, alias == new))
-    # Neither before the claim, both at the end, and in between the ledger alone.
+    # Neither before the claim, both at the end, and in between the history alone.
     assert set(outcomes) == {(False, False), (True, False), (True, True)}
     assert outcomes == sorted(outcomes)
 

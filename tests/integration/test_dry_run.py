@@ -1,6 +1,5 @@
 """``captioning train --dry-run`` and ``captioning tune --dry-run``: where it would run, and how long it takes."""
 
-import importlib
 import json
 import os
 import time
@@ -25,7 +24,7 @@ def dry(session, drawn_shards, tmp_path, capsys):
     def run(job, *arguments):
         own = ["--shards", f"{drawn_shards}", "--home", f"{tmp_path}", "--dry-run", *MODEL.split(), *arguments]
         with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module(f"jobs.{job}").main, own)
+            run_job(job, own)
         assert list(tmp_path.iterdir()) == []
         return ended.value.code, *capsys.readouterr()
 

@@ -99,9 +99,9 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(address, asleep):
     # Shells start what runs in the background deaf to Ctrl-C, and tests may run there.
     follow = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from cluster.submission.job_server import JobServer; from jobs.cli import run_job\n"
+        "from cluster.submission.job_server import JobServer; from jobs.cli import exit_after\n"
         "from jobs.submit import _follow\n"
-        "run_job(lambda arguments: _follow(JobServer(), 'asleep-1'), [])\n"
+        "exit_after(lambda: _follow(JobServer(), 'asleep-1'))\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", follow]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as following:

@@ -121,7 +121,8 @@ def check(address, *arguments):
     command = [
         sys.executable,
         "-m",
-        "jobs.check",
+        "jobs.cli",
+        "check",
         "--cluster.address",
         address,
         "--json",

@@ -8,7 +8,7 @@ from cluster.config import TrainRun
 from cluster.runs.identity import config_text
 from cluster.runs.record import CommittedCheckpoint, RunRecord
 from cluster.runs.sample_ledger import SampleLedger
-from jobs.check import main
+from jobs.cli import call
 from shards.manifest import load_manifest
 from tests.support.short_runs import short_run
 
@@ -33,7 +33,7 @@ def record(run, keys):
 def test_a_whole_ledger_is_told_in_numbers(run, capsys, by):
     record(run, [f"{number}" for number in range(15)])
     named = [run.name, "--home", str(run.storage.home)] if by == "name" else [str(run.folder)]
-    main(["--ledger-of", *named, "--json"])
+    call("check", ["--ledger-of", *named, "--json"])
     assert json.loads(capsys.readouterr().out) == {
         "num_steps": 1,
         "num_epochs": 0,
@@ -47,4 +47,4 @@ def test_a_whole_ledger_is_told_in_numbers(run, capsys, by):
 def test_a_sample_that_is_lost_fails_the_command(run):
     record(run, [f"{number}" for number in range(14)])
     with pytest.raises(RuntimeError, match=r"samples were lost or repeated: 1 steps, .* 1 samples lost, 0 repeated"):
-        main(["--ledger-of", str(run.folder)])
+        call("check", ["--ledger-of", str(run.folder)])

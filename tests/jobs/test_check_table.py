@@ -7,7 +7,6 @@ import pytest
 
 from cluster.checks.result import CheckResult
 from cluster.resources.gcs import Group, Node, Tables
-from jobs.check import main
 from jobs.cli import run_job
 
 LEFT = Group("g", "02000000", "f" * 32, "", is_detached=False, resources={"CPU": 2.0})
@@ -27,7 +26,7 @@ def pretended(monkeypatch, capsys):
         monkeypatch.setattr("cluster.resources.leftovers.remove_orphans", lambda leftovers: leftovers if stuck else [])
         monkeypatch.setattr("cluster.checks.job.check_job", lambda job: list(checks))
         with pytest.raises(SystemExit) as ended:
-            run_job(main, ["--cluster.address", "10.0.0.1:6379", *arguments])
+            run_job("check", ["--cluster.address", "10.0.0.1:6379", *arguments])
         return ended.value.code, capsys.readouterr().err
 
     return run
@@ -80,7 +79,7 @@ def test_a_failed_check_is_bad_input(pretended, checks, message):
 
 def test_a_cluster_that_does_not_answer_is_a_failed_check(capsys):
     with pytest.raises(SystemExit, match="2"):
-        run_job(main, ["--cluster.address", "127.0.0.1:9", "--json"])
+        run_job("check", ["--cluster.address", "127.0.0.1:9", "--json"])
     printed = capsys.readouterr()
     checks = json.loads(printed.out)["checks"]
     assert [one["verdict"] for one in checks] == ["failed"] + ["not asked"] * 8

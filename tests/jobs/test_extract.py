@@ -1,13 +1,11 @@
-"""``captioning extract``, and ``captioning train --features``, from the command line."""
+"""``captioning extract`` from the command line."""
 
-import importlib
 import json
 
 import pytest
 
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.shard_set import ShardSet
-from jobs.cli import run_job
 from shards.images import ImageSpec
 from tests.support.feature_sets import damage
 from tests.support.pictures import write_coco
@@ -16,24 +14,11 @@ FLAGS = ("--model.backbone", "squeezenet1_1", "--model.weights", "none", "--mode
 
 
 @pytest.fixture
-def captioning(capsys):
-    """Return a function that runs a command line and returns (exit code, standard output, standard error)."""
-
-    def run(job, *arguments):
-        with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module(f"jobs.{job}").main, [str(one) for one in (*arguments, *FLAGS)])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def extracting(captioning, tmp_path):
     """Return a function that extracts into ``features``, without Ray, and answers with one JSON document."""
 
     def run(shards, *arguments):
-        return captioning("extract", shards, tmp_path / "features", "--num-workers", "0", "--json", *arguments)
+        return captioning("extract", shards, tmp_path / "features", "--num-workers", "0", "--json", *arguments, *FLAGS)
 
     return run
 
@@ -79,21 +64,5 @@ def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extract
     ],
 )
 def test_settings_out_of_bounds_are_bad_input(captioning, tmp_path, flags, complaint):
-    code, _, told = captioning("extract", tmp_path, tmp_path / "out", *flags)
+    code, _, told = captioning("extract", tmp_path, tmp_path / "out", *flags, *FLAGS)
     assert (code, complaint in told) == (2, True)
-
-
-def test_training_refuses_what_was_not_extracted(captioning, drawn_shards, tmp_path):
-    code, _, told = captioning("train", "--shards", drawn_shards, "--features", tmp_path, "--dry-run")
-    assert (code, told) == (
-        2,
-        f"error: {tmp_path / 'features.json'} does not exist: {tmp_path} is no finished feature set; "
-        "run captioning extract\n",
-    )
-
-
-@pytest.mark.cluster
-def test_training_knows_its_features(session, captioning, extracting, drawn_shards, tmp_path):
-    extracting(drawn_shards)
-    code, _, told = captioning("train", "--shards", drawn_shards, "--features", tmp_path / "features", "--dry-run")
-    assert (code, "would train" in told) == (0, True)

@@ -15,14 +15,13 @@ import yaml
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, installed_versions
 from jobs.cli import run_job
-from jobs.launch import main
 
 IMAGE = ["--image", "registry.example/captioning:1"]
 
 
 def launch(*arguments):
     with pytest.raises(SystemExit) as ended:
-        run_job(main, [*arguments])
+        run_job("launch", [*arguments])
     return ended.value.code
 
 

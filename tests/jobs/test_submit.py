@@ -8,12 +8,12 @@ import pytest
 from cluster.resources.gcs import Node
 from cluster.submission.dashboard import DashboardSnapshot
 from cluster.submission.job import JobState
-from jobs import convert, train
-from jobs.cli import JOBS, run_job
-from jobs.console.parsing import parsed_by
-from jobs.submit import _conclude, main
+from jobs.cli import JOBS, find_job, run_job
+from jobs.console.parsing import parse_as_written
+from jobs.submit import _conclude
 from tests.support.http_server import answering
 from tests.support.ray_head import code_that
+from tests.support.repository import ROOT
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def submit(tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
-            run_job(main, list(arguments))
+            run_job("submit", arguments)
         told = capsys.readouterr()
         return ended.value.code, told.out, told.err
 
@@ -66,8 +66,7 @@ def test_other_jobs_are_called_after_themselves(submit):
 def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text("storage: {home: /mnt/runs}\n")
-    checkout = convert.__file__.rpartition("/jobs/")[0]
-    shown = submit("--dry-run", "--json", "--working-dir", checkout, "train", "--config", "run.yaml")[1]
+    shown = submit("--dry-run", "--json", "--working-dir", f"{ROOT}", "train", "--config", "run.yaml")[1]
     assert "run.yaml" in json.loads(shown)["code"]["files"]
 
 
@@ -155,7 +154,7 @@ def test_a_dry_run_of_the_job_is_a_job_of_its_own(submit):
     ids=["from outside", "on a node"],
 )
 def test_a_path_that_only_this_machine_sees_is_named(tmp_path, caplog, node, hint):
-    told = parsed_by(train.main, ["--shards", f"{tmp_path}"])
+    told = parse_as_written(find_job("train"), ["--shards", f"{tmp_path}"])
     server = SimpleNamespace(dashboard=lambda: DashboardSnapshot([Node("n", node, {}, {})], "", may_grow=False))
     job = JobState(id="a-1", status="FAILED", entrypoint="", message=f"{tmp_path}/m.json is not there", exit_code=2)
     with pytest.raises(SystemExit):
@@ -175,15 +174,17 @@ def test_jobs_that_look_at_a_cluster_are_not_submitted_to_it(submit, job):
     assert (job in JOBS, submit(job)[0]) == (True, 2)
 
 
-def test_a_log_of_a_rank_is_not_followed(capsys):
-    from jobs.logs import main as show_logs
-
-    with pytest.raises(SystemExit):
-        run_job(show_logs, ["a-1", "--rank", "1", "--follow"])
-    assert "error: a rank's log cannot be followed; leave out --follow, or --rank" in capsys.readouterr().err
-
-
 def test_looking_at_a_job_s_settings_does_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = parsed_by(convert.main, ["coco", "shards"])
+    told = parse_as_written(find_job("convert"), ["coco", "shards"])
     assert (f"{told.settings.source}", list(tmp_path.iterdir())) == ("coco", [])
+
+
+def test_a_job_after_two_dashes_is_the_same(submit):
+    answers = [json.loads(submit("--dry-run", "--json", *dashes, *TRAIN)[1]) for dashes in ((), ("--",))]
+    assert answers[0]["entrypoint"] == answers[1]["entrypoint"]
+
+
+def test_a_configuration_of_the_job_is_none_of_ours(submit):
+    code, _, told = submit("--dry-run", "train", "--config", "nowhere.yaml")
+    assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check its name\n")

@@ -1,4 +1,3 @@
-import importlib
 import json
 
 import pytest
@@ -23,7 +22,7 @@ def captioning(home, monkeypatch, capsys):
 
     def track(*arguments):
         with pytest.raises(SystemExit) as ended:
-            run_job(importlib.import_module("jobs.track").main, [str(argument) for argument in arguments])
+            run_job("track", [str(argument) for argument in arguments])
         printed = capsys.readouterr()
         return ended.value.code, printed.out, printed.err
 

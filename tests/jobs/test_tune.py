@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cluster.runs.record import load_record
-from jobs import train, tune
+from jobs.cli import call
 
 pytestmark = pytest.mark.cluster
 
@@ -29,7 +29,7 @@ def command(home, drawn_shards):
 
 @pytest.fixture(scope="module")
 def trained(command, session):
-    tune.main(command)
+    call("tune", command)
 
 
 def test_the_best_trains_on_what_its_trial_read(home, trained):
@@ -39,20 +39,20 @@ def test_the_best_trains_on_what_its_trial_read(home, trained):
 
 
 def test_the_best_configuration_names_the_run_that_is_trained_already(home, trained, capsys):
-    train.main(["--config", str(home / "tuning" / "s" / "best.yaml"), "--json"])
+    call("train", ["--config", str(home / "tuning" / "s" / "best.yaml"), "--json"])
     assert json.loads(capsys.readouterr().out)["name"] == "s-best-0000"
 
 
 def test_the_same_command_again_registers_nothing_new(command, trained, capsys):
-    tune.main(command)
+    call("tune", command)
     assert json.loads(capsys.readouterr().out)["version"] == 1
 
 
 def test_the_settings_that_are_printed_are_a_configuration(command, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        tune.main([*command, "--print-config"])
+        call("tune", [*command, "--print-config"])
     printed = capsys.readouterr().out
     (tmp_path / "search.yaml").write_text(printed)
     with pytest.raises(SystemExit):
-        tune.main(["--config", str(tmp_path / "search.yaml"), "--print-config"])
+        call("tune", ["--config", str(tmp_path / "search.yaml"), "--print-config"])
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed)

@@ -32,16 +32,16 @@ def change_to(version, *, over=None, kind="promoted", source="nowhere", **fields
     return Change(version=version, over=over, kind=kind, reason="because", source=source, **fields)
 
 
-def claim_after(standing, change, client):
-    return claim(standing.name, change, client, after=standing.last, page="")
+def claim_after(state, change, client):
+    return claim(state.name, change, client, after=state.last, page="")
 
 
 def make_champion(name, client, version=None, **fields):
     """Change the champion without a gate."""
     version = version or add_version(name, client)
-    standing = read_champion_state(name, client)
+    state = read_champion_state(name, client)
     source = client.get_model_version(name, version).source
-    counted = claim_after(standing, change_to(version, over=standing.champion, source=source, **fields), client)
+    counted = claim_after(state, change_to(version, over=state.champion, source=source, **fields), client)
     reconcile_alias(name, client, is_quiet=True)
     return counted
 

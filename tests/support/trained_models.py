@@ -40,6 +40,4 @@ def trained(folder, shard_set, num_steps, *, name=None, version=None):
 
 
 def resolved(folder, *, name=None, version=None):
-    return ResolvedModel(
-        asked=str(folder), folder=folder, description=describe_checkpoint(folder), name=name, version=version
-    )
+    return ResolvedModel(folder=folder, description=describe_checkpoint(folder), name=name, version=version)

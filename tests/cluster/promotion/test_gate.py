@@ -54,7 +54,7 @@ def test_a_worse_challenger_is_refused(refused):
 
 
 def test_the_reasons_that_refuse_come_first(refused):
-    refusing = [check.reason for check in refused.checks if not check.is_passed]
+    refusing = [criterion.reason for criterion in refused.criteria if not criterion.is_passed]
     assert (len(refusing), list(refused.reasons[:2])) == (2, refusing)
 
 
@@ -75,7 +75,7 @@ def test_the_first_champion_must_reach_the_floors(models, shard_set, cache):
     assert (found.is_passed, "is below the floor 0.99" in found.reasons[0]) == (False, True)
 
 
-def test_the_table_has_a_row_for_each_check(promoted):
+def test_the_table_has_a_row_for_each_criterion(promoted):
     assert [(row[0], row[-1]) for row in promoted.rows()] == [
         ("CIDEr-D", "yes"),
         ("empty captions", "yes"),

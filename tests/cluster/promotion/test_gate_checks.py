@@ -4,13 +4,13 @@ from captioning.evaluation.behaviour import Behaviour, repeats
 from captioning.evaluation.bootstrap import score_intervals
 from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
-from cluster.promotion.gate_checks import ModelResults, check_all, compare_scores
+from cluster.promotion.gate_checks import ModelResults, check_criteria, compare_scores
 from cluster.promotion.gate_config import GateConfig
 
 REPEATING = "a dog a dog"
 
 
-def showing(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped=0.9):
+def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped=0.9):
     """Return a model that scores so on each image; captions beyond those given are plain ones."""
     counts = (8, 5, 3, 1, 10, 9, 8, 7, 10, 9)
     images = {
@@ -39,10 +39,10 @@ def showing(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
     return ModelResults(evaluation, behaviour)
 
 
-def checks(new, old=None, **settings):
+def criteria(new, old=None, **settings):
     gate = GateConfig(num_resamples=400, **settings)
-    found = check_all(new, old, compare_scores(new, old, gate) if old else None, gate)
-    return {check.name: check for check in found}
+    found = check_criteria(new, old, compare_scores(new, old, gate) if old else None, gate)
+    return {criterion.name: criterion for criterion in found}
 
 
 def scores(num_images, gain=0.0, spread=0.0):
@@ -64,24 +64,24 @@ def scores(num_images, gain=0.0, spread=0.0):
     ],
 )
 def test_a_challenger_must_surely_score_higher_by_more_than_the_gain(num_images, gain, spread, min_gain, is_passed):
-    found = checks(showing(scores(num_images, gain, spread)), showing(scores(num_images)), min_gain=min_gain)
+    found = criteria(results(scores(num_images, gain, spread)), results(scores(num_images)), min_gain=min_gain)
     assert found["CIDEr-D"].is_passed == is_passed
 
 
 def test_a_higher_confidence_asks_for_more():
-    new, old = showing(scores(100, 0.2, 1.0)), showing(scores(100))
-    assert [checks(new, old, confidence=share)["CIDEr-D"].is_passed for share in (0.95, 0.99)] == [True, False]
+    new, old = results(scores(100, 0.2, 1.0)), results(scores(100))
+    assert [criteria(new, old, confidence=share)["CIDEr-D"].is_passed for share in (0.95, 0.99)] == [True, False]
 
 
 def test_any_score_may_decide():
-    found = checks(showing(), showing(), metric="ROUGE-L")
+    found = criteria(results(), results(), metric="ROUGE-L")
     assert "ROUGE-L 0.5000 is not surely better than 0.5000" in found["ROUGE-L"].reason
 
 
 @pytest.mark.parametrize(("floor", "is_passed"), [(2.4, True), (2.5, True), (2.6, False)])
-@pytest.mark.parametrize("old", [None, showing()])
+@pytest.mark.parametrize("old", [None, results()])
 def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_passed):
-    assert checks(showing(), old, floors={"CIDEr-D": floor})["CIDEr-D floor"].is_passed == is_passed
+    assert criteria(results(), old, floors={"CIDEr-D": floor})["CIDEr-D floor"].is_passed == is_passed
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_pas
     ("variant", "name"), [("reencoded", "same caption re-encoded"), ("cropped", "same caption cropped")]
 )
 def test_captions_of_changed_images_stay_the_same_at_most_5_points_less_often(variant, name, before, after, is_passed):
-    found = checks(showing(**{variant: after}), showing(**{variant: before}))
+    found = criteria(results(**{variant: after}), results(**{variant: before}))
     assert found[name].is_passed == is_passed
 
 
 def test_the_points_allowed_are_a_setting():
-    found = checks(showing(cropped=0.8), showing(cropped=0.9), max_same_caption_drop_points=10.0)
+    found = criteria(results(cropped=0.8), results(cropped=0.9), max_same_caption_drop_points=10.0)
     assert found["same caption cropped"].is_passed
 
 
-@pytest.mark.parametrize("old", [None, showing(captions=["", ""])])
+@pytest.mark.parametrize("old", [None, results(captions=["", ""])])
 def test_one_empty_caption_is_too_many_even_if_the_champion_has_more(old):
-    found = checks(showing(captions=[""]), old)["empty captions"]
+    found = criteria(results(captions=[""]), old)["empty captions"]
     assert (found.is_passed, found.reason) == (False, "1 of 4 captions have no word")
 
 
@@ -125,28 +125,28 @@ def test_one_empty_caption_is_too_many_even_if_the_champion_has_more(old):
     ],
 )
 def test_a_challenger_must_not_surely_repeat_itself_more(after, before, is_passed):
-    new, old = (showing(scores(100), captions=[REPEATING] * count) for count in (after, before))
-    assert checks(new, old)["repeated words"].is_passed == is_passed
+    new, old = (results(scores(100), captions=[REPEATING] * count) for count in (after, before))
+    assert criteria(new, old)["repeated words"].is_passed == is_passed
 
 
 def test_repetition_elsewhere_is_no_more_repetition():
-    new = showing(scores(100), captions=["a dog"] * 5 + [REPEATING] * 6)
-    assert checks(new, showing(scores(100), captions=[REPEATING] * 5))["repeated words"].is_passed
+    new = results(scores(100), captions=["a dog"] * 5 + [REPEATING] * 6)
+    assert criteria(new, results(scores(100), captions=[REPEATING] * 5))["repeated words"].is_passed
 
 
 def test_without_a_champion_floors_and_words_are_all_that_is_asked():
-    assert list(checks(showing(), floors={"CIDEr-D": 1.0, "BLEU-4": 0.1})) == [
+    assert list(criteria(results(), floors={"CIDEr-D": 1.0, "BLEU-4": 0.1})) == [
         "BLEU-4 floor", "CIDEr-D floor", "empty captions",
     ]  # fmt: skip
 
 
-def test_every_check_has_a_reason_of_one_line():
-    found = checks(showing(), showing(), floors={"CIDEr-D": 1.0})
-    assert all(check.reason and "\n" not in check.reason for check in found.values())
+def test_every_criterion_has_a_reason_of_one_line():
+    found = criteria(results(), results(), floors={"CIDEr-D": 1.0})
+    assert all(criterion.reason and "\n" not in criterion.reason for criterion in found.values())
 
 
 def test_a_refused_gain_is_explained_in_figures():
-    found = checks(showing(scores(100)), showing(scores(100)), min_gain=0.1)["CIDEr-D"]
+    found = criteria(results(scores(100)), results(scores(100)), min_gain=0.1)["CIDEr-D"]
     assert found.reason == (
         "CIDEr-D 2.0000 is not surely better by more than 0.1 than 2.0000: the difference is +0.0000 (+0.0000 to "
         "+0.0000), and better by more than 0.1 in 0 % of the resamples, where 95 % are wanted"
@@ -154,16 +154,16 @@ def test_a_refused_gain_is_explained_in_figures():
 
 
 def test_a_refusal_for_other_captions_says_how_many_there_are():
-    new, old = showing(captions=["a dog", "two cats", "a red bird"], cropped=0.5), showing(cropped=1.0)
-    assert checks(new, old)["same caption cropped"].reason == (
+    new, old = results(captions=["a dog", "two cats", "a red bird"], cropped=0.5), results(cropped=1.0)
+    assert criteria(new, old)["same caption cropped"].reason == (
         "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %, 5 fewer are allowed; it "
         "writes 4 different captions, the champion 1"
     )
 
 
-def test_the_same_showings_give_the_same_checks():
-    new, old = showing(scores(100, 0.1, 1.0)), showing(scores(100))
-    assert checks(new, old) == checks(new, old)
+def test_the_same_results_give_the_same_criteria():
+    new, old = results(scores(100, 0.1, 1.0)), results(scores(100))
+    assert criteria(new, old) == criteria(new, old)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.promotion.promotion import GateRefusal, promote
+from cluster.errors import GateRefusal
+from cluster.promotion.promotion import promote
 from cluster.registry.champion import read_champion_state
-from cluster.registry.history import ledger_name
+from cluster.registry.history import history_name
 from cluster.registry.models import resolve_model
 from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, judgement, make_champion, servable
@@ -80,7 +81,7 @@ def test_a_dry_run_tells_and_changes_nothing(client, source, name, is_passed):
 def test_the_page_of_a_change_shows_the_gates_table(client, source, name):
     add_version(name, client, source)
     promote(name, client, saying(True, "better"))
-    assert client.get_model_version(ledger_name(name), "1").description == (
+    assert client.get_model_version(history_name(name), "1").description == (
         "Version 1, promoted over none: better\n\n"
         "| name | challenger | champion | wanted | is_passed |\n| --- | --- | --- | --- | --- |\n"
         "| CIDEr-D | 0.6 | 0.5 | > 0.5\\| | True |"
@@ -135,7 +136,7 @@ def test_a_name_that_was_made_anew_gets_a_champion_by_force(client, source, name
     assert (versions_of(name, client), alias_of(name, client)) == (["1", "1"], "1")
 
 
-def test_our_commands_mean_the_champion_of_the_ledger(client, source, name):
+def test_our_commands_mean_the_champion_of_the_history(client, source, name):
     add_version(name, client, source)
     promote(name, client, saying(True))
     client.delete_registered_model_alias(name, "champion")

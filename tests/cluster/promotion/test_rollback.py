@@ -78,7 +78,7 @@ def test_the_first_champion_has_none_before_it(client, name):
 
 
 class Overtaken(MlflowClient):
-    """A client whose entry in a ledger always comes right after somebody else's."""
+    """A client whose entry in a history always comes right after somebody else's."""
 
     def __init__(self, client, version):
         super().__init__(client.tracking_uri, client.tracking_uri)

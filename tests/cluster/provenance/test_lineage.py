@@ -6,13 +6,12 @@ import yaml
 from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
-from cluster.provenance.lineage import shards_of, trace
-from cluster.registry.models import resolve_model
+from cluster.provenance.lineage import trace
+from cluster.registry.models import resolve_model, shards_of
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
 from cluster.tracking.client import connect, create_run, experiment_id
 from jobs.cli import run_job
-from jobs.lineage import main
 from shards.features.manifest import load_features
 from shards.manifest import load_manifest
 from shards.storage.files import sha256_of
@@ -139,7 +138,7 @@ def test_the_job_shows_the_chain(checkpoint, drawn_shards, storage, monkeypatch,
     digest = load_manifest(drawn_shards).digest
     folder = checkpoint(trained_on(drawn_shards), shards_digest=digest)
     with pytest.raises(SystemExit, match="0"):
-        run_job(main, [str(folder), *(["--json"] if is_json else [])])
+        run_job("lineage", [str(folder), *(["--json"] if is_json else [])])
     printed = capsys.readouterr()
     if is_json:
         assert json.loads(printed.out)["shards"]["digest"] == digest

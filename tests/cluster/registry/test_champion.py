@@ -7,7 +7,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.registry.champion import read_champion_state, reconcile_alias
-from cluster.registry.history import counting, is_ledger, ledger_name
+from cluster.registry.history import counting, history_name, is_history
 from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, change_to, claim_after, make_champion
 
@@ -58,8 +58,8 @@ def test_a_change_is_on_record_with_all_that_decided_it(client, name, monkeypatc
 
 def test_of_two_changes_decided_at_once_the_first_counts(client, name):
     first, second = add_version(name, client), add_version(name, client)
-    standing = read_champion_state(name, client)
-    outcomes = [claim_after(standing, change_to(version), client) for version in (first, second)]
+    state = read_champion_state(name, client)
+    outcomes = [claim_after(state, change_to(version), client) for version in (first, second)]
     assert ([outcome and outcome.version for outcome in outcomes], reconcile_alias(name, client).champion) == (
         ["1", None],
         "1",
@@ -68,10 +68,10 @@ def test_of_two_changes_decided_at_once_the_first_counts(client, name):
 
 def test_a_claim_that_was_sent_twice_counts_once(client, name):
     make_champion(name, client)
-    entry = client.get_model_version(ledger_name(name), "1")
-    client.create_model_version(ledger_name(name), entry.source, tags=entry.tags)
-    standing = read_champion_state(name, client)
-    assert ([change.entry for change in standing.changes], standing.last) == ([1], 1)
+    entry = client.get_model_version(history_name(name), "1")
+    client.create_model_version(history_name(name), entry.source, tags=entry.tags)
+    state = read_champion_state(name, client)
+    assert ([change.entry for change in state.changes], state.last) == ([1], 1)
 
 
 def test_an_alias_that_a_killed_process_left_behind_is_set_right(client, name, caplog):
@@ -114,7 +114,7 @@ def test_an_alias_in_line_is_not_worth_a_word(client, name, caplog):
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_an_alias_without_a_ledger_is_the_champion_that_the_first_entry_replaces(client, name):
+def test_an_alias_without_a_history_is_the_champion_that_the_first_entry_replaces(client, name):
     client.set_registered_model_alias(name, "champion", add_version(name, client))
     before = reconcile_alias(name, client).champion
     assert (before, make_champion(name, client).over) == ("1", "1")
@@ -123,8 +123,8 @@ def test_an_alias_without_a_ledger_is_the_champion_that_the_first_entry_replaces
 def test_a_champion_that_was_deleted_is_told(client, name):
     make_champion(name, client)
     client.delete_model_version(name, "1")
-    standing = reconcile_alias(name, client)
-    assert (standing.is_lost, standing.fault) == (
+    state = reconcile_alias(name, client)
+    assert (state.is_lost, state.fault) == (
         True, f"version 1 of {name}, its champion by entry 1 of its history, was deleted from the registry",
     )  # fmt: skip
 
@@ -133,9 +133,9 @@ def test_another_version_under_the_champions_number_is_told(client, name):
     make_champion(name, client)
     client.delete_registered_model(name)
     add_version(name, client, "elsewhere")
-    standing = reconcile_alias(name, client)
-    assert (standing.is_lost, alias_of(name, client)) == (True, None)
-    assert standing.fault.endswith("was replaced by another under its number")
+    state = reconcile_alias(name, client)
+    assert (state.is_lost, alias_of(name, client)) == (True, None)
+    assert state.fault.endswith("was replaced by another under its number")
 
 
 def test_a_version_that_was_deleted_is_not_made_champion(client, name):
@@ -145,20 +145,22 @@ def test_a_version_that_was_deleted_is_not_made_champion(client, name):
         claim_after(read_champion_state(name, client), change_to(version), client)
 
 
-def test_a_ledger_is_told_from_models(client, name):
+def test_a_history_is_told_from_models(client, name):
     make_champion(name, client)
-    assert [is_ledger(client.get_registered_model(one)) for one in (name, ledger_name(name))] == [False, True]
+    assert [is_history(client.get_registered_model(one)) for one in (name, history_name(name))] == [False, True]
 
 
-def test_a_model_of_the_ledgers_name_is_left_alone(client, name):
-    client.create_registered_model(ledger_name(name))
-    with pytest.raises(ValueError, match=r"the registered model .*\.history is no ledger of .*; rename one of the two"):
+def test_a_model_of_the_historys_name_is_left_alone(client, name):
+    client.create_registered_model(history_name(name))
+    with pytest.raises(
+        ValueError, match=r"the registered model .*\.history is no history of .*; rename one of the two"
+    ):
         make_champion(name, client)
 
 
-def test_what_else_lies_in_a_ledger_is_left_out(client, name):
+def test_what_else_lies_in_a_history_is_left_out(client, name):
     make_champion(name, client)
-    client.create_model_version(ledger_name(name), "nowhere")
+    client.create_model_version(history_name(name), "nowhere")
     make_champion(name, client)
     assert [change.entry for change in read_champion_state(name, client).changes] == [1, 3]
 
@@ -166,7 +168,7 @@ def test_what_else_lies_in_a_ledger_is_left_out(client, name):
 @pytest.mark.parametrize("tag", ["after_entry", "evidence"])
 def test_an_entry_that_was_altered_is_refused(client, name, tag):
     make_champion(name, client)
-    client.set_model_version_tag(ledger_name(name), "1", tag, "x")
+    client.set_model_version_tag(history_name(name), "1", tag, "x")
     with pytest.raises(ValueError, match=r"an entry of .*\.history was altered \(.*\); restore its tags in MLflow"):
         reconcile_alias(name, client)
 
@@ -196,5 +198,5 @@ class Refused(MlflowClient):
 def test_an_alias_that_another_process_sets_at_the_same_time_is_tried_again(client, name, codes, alias):
     change = change_to(add_version(name, client))
     claim_after(read_champion_state(name, client), change, client)
-    standing = reconcile_alias(name, Refused(client, codes))
-    assert (alias_of(name, client), "its alias cannot be moved there" in standing.fault) == (alias, alias is None)
+    state = reconcile_alias(name, Refused(client, codes))
+    assert (alias_of(name, client), "its alias cannot be moved there" in state.fault) == (alias, alias is None)

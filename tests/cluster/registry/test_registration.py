@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from captioning.serving.image_input import IntakeConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.git import git_state
-from cluster.registry.history import ledger_name
+from cluster.registry.history import history_name
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.tracking.client import connect
@@ -85,7 +85,7 @@ def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
 def test_a_models_history_is_no_model(client, model, name):
     make_champion(name, client)
     with pytest.raises(ValueError, match=r"\.history is another model's history; choose another name"):
-        register(model, ledger_name(name), client)
+        register(model, history_name(name), client)
 
 
 def test_the_commit_of_the_code_that_serves_is_noted(client, model, name):

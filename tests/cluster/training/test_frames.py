@@ -91,7 +91,7 @@ def of_driver(drawn_shards, tmp_path_factory):
         for name in ("_finish", "_end_train", "_end_coordinator"):
             patch.setattr(driver.Driver, name, lambda *_: False)
         with pytest.raises(KeyboardInterrupt):
-            train.main(flags_of(run))
+            call("train", flags_of(run))
     return seen["main"] + seen["thread"]
 
 

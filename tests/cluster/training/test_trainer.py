@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from captioning.config import ModelConfig
-from cluster.config import ClusterConfig, TrackingConfig, TrainRun
+from cluster.config import ClusterConfig, TrackingConfig
 from cluster.runs.record import load_record, lock_run
 from cluster.tracking.client import connect
 from cluster.training.trainer import build_trainer, config_text, fit
@@ -98,9 +98,10 @@ def test_the_checkpoint_carries_its_lineage(outcome):
 @pytest.mark.cluster
 def test_the_checkpoints_configuration_is_a_valid_one(outcome, run):
     from jobs.console.parsing import parse
+    from jobs.train import JOB
 
     file = outcome.best_checkpoint / "config.yaml"
-    parsed = parse(TrainRun, ["--config", str(file)], default=TrainRun(), job="train", description="")
+    parsed = parse(JOB, ["--config", str(file)])
     assert parsed.settings == run
 
 

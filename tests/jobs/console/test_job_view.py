@@ -3,13 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.coordination.messages import RunProgress, WorkerInfo
+from cluster.coordination.messages import WorkerInfo
 from cluster.job_progress import ProgressWriter, is_progress, read_progress
-from cluster.runs.journal import Row
 from cluster.submission.job import JobState
-from cluster.training.progress import ProgressLog
 from jobs.console.job_view import duration, job_line, job_table, latest_progress
-from jobs.logs import LogsJob, rank_place
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
@@ -27,19 +24,6 @@ def job():
         ended=3725.0,
         metadata=metadata,
     )
-
-
-@pytest.fixture
-def told(monkeypatch, capsys):
-    """Return what a training run in a submitted job tells: at step 1, and 50 steps and 10 s later."""
-    monkeypatch.setenv("CAPTIONING_JOB", "big-1")
-    now = [0.0]
-    about = {"run": "big", "mlflow_run_id": "abc", "tracking": "http://mlflow:5000"}
-    log = ProgressLog(100, about=about, clock=lambda: now[0])
-    log.show(RunProgress(2, Row(1, 0, METRICS), [], workers=WORKERS))
-    now[0] = 10.0
-    log.show(RunProgress(2, Row(51, 0, METRICS), [], workers=WORKERS))
-    return capsys.readouterr().err.splitlines()
 
 
 def shown(table):
@@ -68,15 +52,6 @@ def test_a_training_job_is_shown_with_all_that_it_has_told(job, told):
 
 def test_it_tells_where_its_ranks_log_once(told):
     assert [read_progress(line)["ranks"][1]["log"] for line in told if '"ranks"' in line] == ["/logs/1.err"]
-
-
-def test_a_rank_is_found_where_the_last_group_was(told):
-    assert rank_place(told, LogsJob(id="big-1", rank=1))["host"] == "host-1"
-
-
-def test_a_rank_that_is_not_in_the_last_group_is_refused(told):
-    with pytest.raises(ValueError, match="job big-1 has no rank 7; its last group had ranks 0 to 1"):
-        rank_place(told, LogsJob(id="big-1", rank=7))
 
 
 def test_a_line_says_the_same_in_short(job, told):

@@ -4,17 +4,13 @@ import sys
 import pytest
 import yaml
 
-from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 from jobs.console.parsing import parse
-
-
-def parse_run(*arguments):
-    return parse(TrainRun, arguments, default=TrainRun(), job="train", description="", presets=TRAIN_PRESETS)
+from jobs.train import JOB
 
 
 def run_of(*arguments):
-    return parse_run(*arguments).settings
+    return parse(JOB, arguments).settings
 
 
 @pytest.fixture
@@ -40,7 +36,7 @@ def test_flags_override_the_file_wherever_they_stand(file):
 
 def test_the_printed_configuration_is_a_valid_configuration(file, capsys):
     with pytest.raises(SystemExit, match="0"):
-        parse_run("smoke", "--name", "x", "--shards", "s", "--optimizer.learning-rate", "0.02", "--print-config")
+        parse(JOB, ["smoke", "--name", "x", "--shards", "s", "--optimizer.learning-rate", "0.02", "--print-config"])
     printed = capsys.readouterr().out
     expected = run_of("smoke", "--name", "x", "--shards", "s", "--optimizer.learning-rate", "0.02")
     assert run_of("--config", file(printed)) == expected
@@ -49,7 +45,7 @@ def test_the_printed_configuration_is_a_valid_configuration(file, capsys):
 @pytest.mark.parametrize("preset", TRAIN_PRESETS)
 def test_every_preset_prints_as_yaml(preset, capsys):
     with pytest.raises(SystemExit, match="0"):
-        parse_run(preset, "--print-config")
+        parse(JOB, [preset, "--print-config"])
     assert yaml.safe_load(capsys.readouterr().out)["name"] == TRAIN_PRESETS[preset][1].name
 
 

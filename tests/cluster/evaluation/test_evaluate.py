@@ -1,0 +1,61 @@
+import shutil
+from collections import Counter
+
+import pytest
+
+from cluster.data.shard_set import ShardSet
+from cluster.evaluation.evaluate import caption_variants, evaluate_split
+from shards.reader import ShardReader
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def shard_set(drawn_shards):
+    return ShardSet(drawn_shards)
+
+
+@pytest.fixture
+def checkpoint(tiny_run):
+    return tiny_run / "checkpoints" / "step-00000005-attempt-1"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often each sample is read."""
+    counts, read = Counter(), ShardReader.read
+
+    def counting(self, number):
+        counts[number] += 1
+        return read(self, number)
+
+    monkeypatch.setattr(ShardReader, "read", counting)
+    return counts
+
+
+def test_each_sample_is_read_once_and_captioned(checkpoint, shard_set, reads):
+    found = evaluate_split(checkpoint, shard_set, "val", step=5, beam_size=1, batch_size=8)
+    assert reads == dict.fromkeys(range(30), 1)
+    ids = {shard_set.reader("val").read(number).image_id for number in range(30)}
+    assert (found.captions.keys(), found.images.keys()) == (ids, ids)
+
+
+def test_each_image_is_read_once_for_all_its_variants(checkpoint, shard_set, reads):
+    options = {"num_images": 3, "seed": 0, "beam_size": 1}
+    found = caption_variants(checkpoint, shard_set, "val", batch_size=4, **options)
+    assert sorted(reads.values()) == [1, 1, 1]
+    assert found == caption_variants(checkpoint, shard_set, "val", batch_size=32, **options)
+
+
+def test_progress_counts_the_captions(checkpoint, shard_set):
+    told = []
+    evaluate_split(checkpoint, shard_set, "val", step=5, beam_size=1, batch_size=8, progress=told.append)
+    assert told == list(range(1, 31))
+
+
+def test_an_altered_shard_is_not_scored(checkpoint, tmp_path, drawn_shards):
+    copy = shutil.copytree(drawn_shards, tmp_path / "shards")
+    (shard,) = copy.glob("val-*.tar")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"val-000000\.tar"):
+        evaluate_split(checkpoint, ShardSet(copy), "val", step=5, beam_size=1, batch_size=8)

@@ -1,0 +1,52 @@
+"""``captioning caption`` from the command line, with a model that never trained."""
+
+import json
+
+import pytest
+
+from shards.synthetic.scenes import draw_scene, render
+
+pytestmark = pytest.mark.usefixtures("tiny_home")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        render(draw_scene(0, number, size_px=64)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_captions_are_a_line_an_image(captioning, tiny_run, pictures):
+    _, printed, _ = captioning("caption", pictures, "--model", tiny_run)
+    names = [line.split("\t")[0] for line in printed.splitlines()]
+    assert names == [str(pictures / f"{number}.png") for number in range(3)]
+
+
+def test_captions_as_json_have_their_alternatives(captioning, tiny_run, pictures):
+    _, printed, _ = captioning("caption", pictures / "0.png", "--model", tiny_run, "--json")
+    (one,) = json.loads(printed)
+    assert (one["name"], len(one["captions"])) == (str(pictures / "0.png"), 3)
+
+
+def test_a_shard_set_is_captioned(captioning, tiny_run, drawn_shards):
+    _, printed, _ = captioning("caption", drawn_shards, "--model", tiny_run, "--split", "val")
+    assert len(printed.splitlines()) == 30
+
+
+def test_a_page_shows_the_pictures(captioning, tiny_run, pictures, tmp_path):
+    captioning("caption", pictures, "--model", tiny_run, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg;base64,") == 3
+
+
+def test_a_faulty_image_is_named_and_the_others_are_captioned(captioning, tiny_run, pictures):
+    (pictures / "1.png").write_bytes(b"no picture")
+    code, printed, complaint = captioning("caption", pictures, "--model", tiny_run)
+    assert (code, len(printed.splitlines()), "error: 1 of 3 inputs have no caption" in complaint) == (2, 2, True)
+
+
+def test_a_folder_without_images_is_named(captioning, tiny_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, complaint = captioning("caption", tmp_path / "empty", "--model", tiny_run)
+    assert (code, "empty holds no image" in complaint) == (2, True)
