@@ -6,9 +6,8 @@ import yaml
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.training.checkpoint_description import describe_checkpoint
-from cluster.config import ClusterConfig, StorageConfig, ValidationConfig
+from cluster.config import ClusterConfig, StorageConfig
 from cluster.runs.record import load_record
-from cluster.search.plan import plan_search
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.trials import load_trials
 from cluster.search.tuner import tune
@@ -203,17 +202,6 @@ def test_more_workers_a_trial_than_the_cluster_has_are_refused(run, session):
     many = replace(run, name="many", cluster=replace(run.cluster, num_workers=30, cpus_per_worker=4))
     with pytest.raises(ValueError, match="30 workers of 4 CPU do not fit"):
         tune(many)
-
-
-def test_a_grid_of_a_range_is_refused_before_anything_starts(run, tmp_path):
-    (tmp_path / "search.yaml").write_text("optimizer.learning_rate: loguniform(1e-4, 1e-2)\n")
-    with pytest.raises(ValueError, match=r"a grid has no steps for optimizer\.learning_rate"):
-        plan_search(replace(run, search=replace(run.search, space=tmp_path / "search.yaml")))
-
-
-def test_scores_beside_the_workers_are_refused_before_anything_starts(run):
-    with pytest.raises(ValueError, match="by what their own workers compute, not beside them"):
-        plan_search(replace(run, validation=ValidationConfig(where="beside")))
 
 
 def test_the_record_of_a_search_is_json(run, outcome):
