@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from captioning.serving.image_input import IntakeConfig
+from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.cli import run_job
 from jobs.console.output import write_json
@@ -33,7 +33,7 @@ class RegisterJob:
     """Its name in the registry."""
     beam_size: int = 3
     """Of the search when it serves, where a request names none."""
-    intake: Annotated[IntakeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=IntakeConfig)
+    intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from captioning.evaluation.behaviour import Variant, choose_images, vary
+from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageScores, score_captions
@@ -86,7 +86,7 @@ def evaluate_split(
     reader: ShardReader = shard_set.reader(split)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     samples = [reader.read(number)._replace(jpeg=b"") for number in range(len(reader))]
-    written = captioner.write(reader.read(number).jpeg for number in range(len(reader)))
+    written = captioner.caption(reader.read(number).jpeg for number in range(len(reader)))
     captions: dict[int, str] = {}
     for done, (sample, caption) in enumerate(zip(samples, written, strict=True), start=1):
         captions[sample.image_id] = caption.captions[0]
@@ -136,10 +136,10 @@ def caption_variants(
     """
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
-    chosen = choose_images(len(reader), num_images, seed=seed)
+    chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     cases = [(variant, number) for variant in Variant for number in chosen]
-    written = captioner.write(vary(reader.read(number).jpeg, variant) for variant, number in cases)
+    written = captioner.caption(make_variant(reader.read(number).jpeg, variant) for variant, number in cases)
     captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
     for done, ((variant, number), caption) in enumerate(zip(cases, written, strict=True), start=1):
         captions[variant][reader.read(number).image_id] = caption.captions[0]
