@@ -37,7 +37,7 @@ class ImageInputConfig:
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.max_mib < 1:
-            raise ValueError(f"an image of {self.max_mib} MiB is none; use a --max-mib of at least 1")
+            raise ValueError(f"no image has {self.max_mib} MiB; use a --max-mib of at least 1")
         if not 1 <= self.max_megapixels <= _PILLOW_MEGAPIXELS:
             raise ValueError(
                 f"{self.max_megapixels} megapixels cannot be the limit; use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
@@ -115,7 +115,7 @@ def _read_below(folder: Path, name: str, limit: int) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("the path is no file's; give an image's")
+            raise ValueError("the path is not a file; give the path of an image")
         _require_small(status.st_size, limit)
         return os.read(descriptor, limit)
     finally:

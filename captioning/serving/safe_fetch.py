@@ -63,7 +63,7 @@ def fetch(
             _require_time(deadline)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(f"the URL does not answer ({reason}); check it") from None
-    raise ValueError(f"the URL leads on more than {_MAX_REDIRECTS} times; give the last one")
+    raise ValueError(f"the URL redirects more than {_MAX_REDIRECTS} times; give the last address")
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
@@ -76,7 +76,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
         is_valid = False
         parts = urllib.parse.SplitResult("", "", "", "", "")
     if not is_valid or parts.username is not None:
-        raise ValueError("the URL is none to fetch; give http://HOST/... or https://HOST/... without a password")
+        raise ValueError("the URL cannot be fetched; give http://HOST/... or https://HOST/... without a password")
     return parts
 
 
@@ -129,9 +129,9 @@ def _request(connection: http.client.HTTPConnection, parts: urllib.parse.SplitRe
 
 def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     if response.status != http.client.OK:
-        raise ValueError(f"the URL answers {response.status}; give an image's")
+        raise ValueError(f"the URL answers {response.status}; give the URL of an image")
     if (response.length or 0) > max_bytes or len(content := response.read(max_bytes + 1)) > max_bytes:
-        raise ValueError(f"the URL has more than the {max_bytes >> 20} MiB allowed; give a smaller image's")
+        raise ValueError(f"the URL has more than the {max_bytes >> 20} MiB allowed; give the URL of a smaller image")
     return content
 
 

@@ -16,9 +16,9 @@ class SearchEstimate:
 
     trials_at_once: int
     seconds_per_step: float
-    """Of the base configuration."""
+    """Time of one step with the base configuration."""
     host: str
-    """Where the step was measured."""
+    """Node on which the step was measured."""
     steps_per_trial: int
     """Steps of a trial that trains all its epochs."""
     num_epochs: int

@@ -47,7 +47,7 @@ class SearchPlan:
 
     @property
     def num_trials(self) -> int:
-        """Return the number of trials: as many as were asked for, or as the space has points if these are fewer."""
+        """Return the number of trials: ``--num-trials``, or the number of the space's points if it is smaller."""
         return min(self.run.search.num_trials, self.space.num_points or self.run.search.num_trials)
 
     @property

@@ -37,7 +37,7 @@ Validation = tuple[int, Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialContext:
-    """What the process of every trial of a search needs."""
+    """Settings and data that all trials' processes of a search share."""
 
     run: TuneRun
     """The search."""

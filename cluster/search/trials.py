@@ -88,7 +88,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRecord:
-    """What a search is, as ``search.json`` holds it."""
+    """The content of ``search.json``: the identity of a search, and how often it was started."""
 
     name: str
     key: str

@@ -1,7 +1,7 @@
 """Ray Tune's side of a search: its searcher and its callback, both of which pass each call on to the scheduler.
 
-Tune copies both into its own snapshot of the search, which nobody reads: hence their ``__reduce__`` leaves the
-scheduler out.
+Tune pickles both into its own snapshot of the search, which is not used: their ``__reduce__`` leaves the scheduler
+out.
 """
 
 import logging

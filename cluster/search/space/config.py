@@ -15,7 +15,7 @@ METRIC_MODES: dict[str, Literal["min", "max"]] = {"validation_loss_nats": "min",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """What a search tries, and how."""
+    """The space, the sampler, the scheduler and the length of a search."""
 
     space: Annotated[Path | None, tyro.conf.arg(name="search", prefix_name=False)] = None
     """YAML file of the search space, with lines such as 'optimizer.learning_rate: loguniform(1e-4, 1e-2)'; learning

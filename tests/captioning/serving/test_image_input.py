@@ -97,7 +97,7 @@ def test_an_image_at_the_limit_is_taken():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_mib": 0}, "an image of 0 MiB is none; use a --max-mib of at least 1"),
+        ({"max_mib": 0}, "no image has 0 MiB; use a --max-mib of at least 1"),
         ({"max_megapixels": 0}, "0 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
         ({"max_megapixels": 90}, "90 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
     ],
@@ -133,12 +133,12 @@ def test_a_path_that_is_not_there_is_named_as_the_cause(folder):
 
 def test_a_pipe_is_refused_and_nobody_waits_for_it(folder):
     os.mkfifo(folder / "pipe.jpg")
-    with pytest.raises(ValueError, match="the path is no file's; give an image's"):
+    with pytest.raises(ValueError, match="the path is not a file; give the path of an image"):
         by_path(folder, "pipe.jpg")
 
 
 def test_a_folder_is_no_image(folder):
-    with pytest.raises(ValueError, match="the path is no file's; give an image's"):
+    with pytest.raises(ValueError, match="the path is not a file; give the path of an image"):
         by_path(folder, "deep")
 
 

@@ -43,7 +43,7 @@ def test_a_point_is_on_disk_before_its_trial_starts(run):
     assert load_trials(run.folder) == [trial]
 
 
-def test_another_start_goes_on_with_the_trials_that_have_not_ended_and_then_with_new_ones(run):
+def test_another_start_resumes_the_trials_that_have_not_ended_and_then_starts_new_ones(run):
     first = search(run)
     before = [first.next_trial(), first.next_trial()]
     first.end_trial(0, "finished")
@@ -52,7 +52,7 @@ def test_another_start_goes_on_with_the_trials_that_have_not_ended_and_then_with
     assert (again, new.number, none, second.is_done) == (before[1], 2, None, False)
 
 
-def test_a_search_of_more_trials_goes_on(run):
+def test_a_search_of_more_trials_continues(run):
     first = search(run)
     for _ in range(3):
         first.end_trial(first.next_trial().number, "finished")
@@ -67,7 +67,7 @@ def test_a_grid_ends_with_its_points(run):
     ]  # fmt: skip
 
 
-def test_what_a_trial_tells_again_after_a_restart_is_known(run):
+def test_a_step_that_a_trial_reports_again_after_a_restart_is_ignored(run):
     found = search(run)
     found.next_trial()
     report(found, 0, 1, 3.0)

@@ -82,7 +82,7 @@ def test_a_tracker_that_is_down_keeps_no_trial_from_starting(start):
     assert (search.next_trial().mlflow_run_id, tracker.finish("FAILED", {}, seconds=5.0)) == ("", False)
 
 
-def test_a_search_that_goes_on_runs_again(start, reach, record, monkeypatch):
+def test_a_search_that_resumes_runs_again(start, reach, record, monkeypatch):
     monkeypatch.setattr("cluster.search.tracking._SYNC_EVERY_SECONDS", 0.05)
     reach()[0].set_terminated(record.mlflow_run_id, status="KILLED")
     _, tracker = start()

@@ -70,7 +70,7 @@ def test_a_damaged_trial_is_refused(tmp_path, content):
         load_trials(tmp_path)
 
 
-def test_the_same_search_goes_on():
+def test_the_same_search_resumes():
     check_same_search(RECORD, replace(RECORD, key="another", num_starts=3))
 
 

@@ -148,7 +148,7 @@ def test_a_search_of_another_space_is_refused_with_the_difference(run, outcome, 
         tune(other)
 
 
-def test_a_trial_that_cannot_be_is_marked_failed_and_the_search_goes_on(run, session, tmp_path):
+def test_a_trial_that_cannot_be_is_marked_failed_and_the_search_continues(run, session, tmp_path):
     (tmp_path / "search.yaml").write_text("model.image_size_px: choice([4, 64])\n")
     search = replace(run.search, space=tmp_path / "search.yaml", max_epochs=1)
     outcome = tune(replace(run, name="fails", search=search))
@@ -175,7 +175,7 @@ def test_trials_of_several_workers_run_under_ray_train(run, session):
     assert (trial.state, [report.epoch for report in trial.reports]) == ("finished", [1, 2, 3, 4, 5])
 
 
-def test_only_the_best_go_on_where_trials_are_compared(run, session):
+def test_only_the_best_are_promoted_where_trials_are_compared(run, session):
     halved = replace(run, name="halved", search=replace(run.search, scheduler="asha", reduction_factor=2))
     outcome = tune(halved)
     trials = load_trials(halved.folder)
@@ -183,7 +183,7 @@ def test_only_the_best_go_on_where_trials_are_compared(run, session):
     states = {trial.state for trial in trials if trial.epochs < NUM_EPOCHS}
     client = connect(run.tracking, run.storage)
     statuses = {client.get_run(trial.mlflow_run_id).info.status for trial in trials}
-    # Who goes on depends on who is the first; one of four never does, and one comes to the end.
+    # Which are promoted depends on which report first; one of four never is, and one comes to the end.
     assert (epochs[0], epochs[-1], states, statuses) == (1, NUM_EPOCHS, {"stopped"}, {"FINISHED"})
     assert outcome.num_epochs == sum(epochs)
 
