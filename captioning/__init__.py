@@ -1,6 +1,6 @@
-"""Tensors: the model and its mathematics, in plain PyTorch.
+"""The captioning model, its training and its evaluation, in plain PyTorch.
 
-Reading order: ``config``, ``data`` (bytes and captions to tensors), ``model`` (encoder and decoder), ``training``
-(the loop of one process), ``generation`` (beam search), ``evaluation`` (scores). ``serving`` reads a request's
-images, ``pages`` renders HTML. Nothing here knows shards, Ray or MLflow: it trains in any PyTorch process.
+Reading order: ``config``, ``data`` (image bytes and captions to tensors), ``model`` (encoder and decoder),
+``training`` (the loop of one process), ``generation`` (beam search), ``evaluation`` (scores). ``serving`` reads the
+images of a request, ``pages`` renders HTML. Nothing here knows shards, Ray or MLflow: it trains in any PyTorch process.
 """

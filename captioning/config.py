@@ -10,12 +10,12 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """The encoder-decoder."""
+    """The model: an encoder and a decoder."""
 
     backbone: str = "resnet152"
     """Any torchvision classifier by name, cut before its pooling."""
     weights: str = "DEFAULT"
-    """Where the encoder starts: DEFAULT (torchvision's own, downloaded), none, or a local .pth or .safetensors file."""
+    """Initial weights of the encoder: DEFAULT (torchvision's own, downloaded), none, or a .pth or .safetensors file."""
     trainable_from: str | None = None
     """Train the encoder from this stage on (a parameter prefix such as layer4), or all; frozen if not given."""
     image_size_px: int = 224
@@ -23,17 +23,17 @@ class ModelConfig:
     decoder: Literal["lstm"] = "lstm"
     """lstm: Show and Tell (arXiv 1411.4555)."""
     pooling: Literal["mean", "none"] = "mean"
-    """What the LSTM reads of an image: the mean of its regions, or all of them side by side, which keeps where things
-    are and suits small images."""
+    """Input of the LSTM for an image: mean, the mean of its regions; none, all regions side by side, which keeps where
+    things are and suits small images."""
     image_input: Literal["first", "every"] = "first"
     """When the LSTM reads the image: before the first word, as Show and Tell does, or added to every word as well,
     which learns faster and overfits sooner."""
     embedding_size: int = 512
-    """Units of a word's embedding."""
+    """Size of a word's embedding."""
     hidden_size: int = 512
-    """Units of the LSTM."""
+    """Size of the LSTM's hidden state."""
     dropout: float = 0.5
-    """Share of the units that are dropped before and after the LSTM while training."""
+    """Share of units dropped before and after the LSTM in training."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -51,8 +51,8 @@ class OptimizerConfig:
     encoder_learning_rate_factor: float = 0.1
     """The encoder's trainable part learns at this multiple of the learning rate."""
     encoder_delay_steps: int = 0
-    """Steps before the encoder's trainable part begins to learn, over as many again; without pretrained weights,
-    language would else push it far off before it has seen anything."""
+    """Steps before the encoder's trainable part begins to learn; its rate then rises over as many steps again. Without
+    pretrained weights, the gradients of an untrained decoder would otherwise spoil it first."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises from zero."""
     final_factor: float = 0.01
@@ -74,26 +74,26 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """What is trained on, for how long, and what is kept of it."""
+    """The training loop: how long, on which batches, and which checkpoints are kept."""
 
     num_epochs: float = 10.0
     """Passes over the training split."""
     batch_size: int = 64
-    """Images a step over all workers; all captions of an image train on one pass through the encoder."""
+    """Images in a step, over all workers; the encoder runs once for all captions of an image."""
     accumulation: int = 1
-    """Parts that a worker's share of a batch is computed in, to save memory."""
+    """Parts into which a worker splits its share of a batch, to save memory."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: forward and backward in bfloat16 where it is safe; weights stay in fp32."""
     label_smoothing: float = 0.0
-    """Share of a target's probability that is spread over the whole vocabulary."""
+    """Share of a target word's probability that is spread over the whole vocabulary."""
     max_caption_words: int = 30
     """Longer captions are cut."""
     crop_area: float = 0.7
-    """Training crops are squares of at least this share of the largest square; 1 crops nothing but the longer side."""
+    """Smallest area of a training crop, as a share of the image's largest square; 1 crops the longer side alone."""
     flip: bool = True
     """Mirror half of the training images; turn it off where captions say left and right."""
     shuffle_window_shards: int = 16
-    """Shards whose samples are mixed together."""
+    """Number of shards whose samples are shuffled together."""
     checkpoint_every_steps: int = 0
     """Steps between checkpoints, each with a validation; 0: once an epoch."""
     keep_best: int = 2
@@ -101,10 +101,10 @@ class TrainingConfig:
     keep_last: int = 2
     """Latest checkpoints that are kept."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
-    """What to do about a sample that does not decode, has no caption, or whose loss is no number: skip leaves the image
-    out, and its batch is smaller by one; stop ends the training and names it."""
+    """What to do with a sample that does not decode, has no caption, or whose loss is not finite: skip leaves it out of
+    its batch, which is smaller by one; stop ends the training and names it."""
     seed: int = 0
-    """Of weights, order, augmentation and dropout."""
+    """Seed of the initial weights, the order of samples, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""

@@ -1,7 +1,8 @@
-"""Randomness as a hash of coordinates: the same numbers for the same place, whoever asks, in whatever order.
+"""Counter-based random numbers: a hash of seed and coordinates instead of a generator's state.
 
-splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195) on int64 tensors, whose arithmetic
-wraps as unsigned arithmetic does.
+So a number depends on its coordinates alone, not on the process that draws it or on the order of draws. The hash is
+splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195), on int64 tensors, whose arithmetic
+wraps around as unsigned arithmetic does.
 """
 
 import math
@@ -22,12 +23,12 @@ _UNITS_PER_HASH, _UNIT_VALUES = 4, 2**16
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
-    """Shift without copying the sign."""
+    """Shift int64 numbers as if they were unsigned."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def splitmix64(value: Tensor) -> Tensor:
-    """Mix int64 numbers, any shape, into numbers that look random; a bijection."""
+    """Hash int64 numbers of any shape to pseudo-random int64 numbers; a bijection."""
     mixed = value + _GAMMA
     mixed ^= _shift_right(mixed, 30)
     mixed *= _FIRST
@@ -38,7 +39,7 @@ def splitmix64(value: Tensor) -> Tensor:
 
 
 def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
-    """Hash a seed and coordinates, int64 tensors that broadcast, into one key for each place."""
+    """Hash a seed and coordinates to one int64 key for each combination; tensors among them broadcast."""
     key = splitmix64(torch.tensor(_signed(seed % 2**64)))
     for coordinate in coordinates:
         key = splitmix64(key.to(coordinate.device) ^ coordinate if isinstance(coordinate, Tensor) else key ^ coordinate)
@@ -46,39 +47,45 @@ def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
 
 
 def uniform(key: Tensor) -> Tensor:
-    """Turn keys into float32 numbers in [0, 1), the same shape."""
+    """Return a float32 number in [0, 1) for each key, the same shape."""
     return _shift_right(splitmix64(key), 64 - _UNIFORM_BITS).float() / 2**_UNIFORM_BITS
 
 
 class DropoutKeys(NamedTuple):
-    """Where in the training stream each row of a batch of captions stands.
+    """The hash keys of a batch's captions, from which dropout is drawn.
 
     Attributes:
-        rows: (N,) int64, the hash of (seed, position, caption).
+        rows: (N,) int64 hash of (seed, position, caption) for each caption.
     """
 
     rows: Tensor
 
     @classmethod
     def of(cls, seed: int, position: Tensor, caption: Tensor) -> "DropoutKeys":
-        """Hash the seed, positions (N,) int64 in the stream and caption numbers (N,) int64 within their image."""
+        """Return the keys of N captions.
+
+        Args:
+            seed: seed of the training.
+            position: (N,) int64 position of each caption's image in the training stream.
+            caption: (N,) int64 number of each caption within its image.
+        """
         return cls(fold(seed, position, caption))
 
 
 def dropout(values: Tensor, rate: float, keys: DropoutKeys | None, *, site: int) -> Tensor:
-    """Drop units by a hash of (row, site, unit), and scale up the others.
+    """Drop units by a hash of (caption, site, unit), and scale up the others, as torch's dropout does.
 
-    A unit's number does not depend on T, so that padding changes nothing. Four units share a hash, 16 bits each, for a
-    quarter of the cost: on a CPU it is less than that of torch's own dropout.
+    A unit's number does not depend on T, so that padding changes nothing. Four units share a hash, 16 bits each, which
+    makes it faster on a CPU than torch's own dropout.
 
     Args:
-        values: (N, T, H) float; a unit is one of the T x H.
-        rate: share that is dropped, 0 up to below 1, to within 2**-16.
-        keys: of the N rows; None drops nothing.
-        site: which dropout of the model this is.
+        values: (N, T, H) float; a unit is one of the T x H values of a caption.
+        rate: share of dropped units, from 0 to below 1, in steps of 2**-16.
+        keys: keys of the N captions; None drops nothing.
+        site: number of this dropout within the model.
 
     Returns:
-        (N, T, H) like ``values``.
+        (N, T, H) values, some of them 0.
     """
     if keys is None or rate == 0:
         return values

@@ -19,7 +19,7 @@ from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json, write_line
 
 if TYPE_CHECKING:
-    from captioning.evaluation.captioner import Captioner, WrittenCaption
+    from captioning.evaluation.captioner import Captioner, ImageCaptions
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Pict
         yield _Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)
 
 
-def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "WrittenCaption"]]:
+def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "ImageCaptions"]]:
     """Caption pictures as they come, keeping no more of them than the captioner reads ahead."""
     waiting: list[_Picture] = []
 
@@ -132,11 +132,11 @@ def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator
             waiting.append(picture)
             yield picture.jpeg
 
-    for written in captioner.write(jpegs()):
+    for written in captioner.caption(jpegs()):
         yield waiting.pop(0), written
 
 
-def _write_page(path: Path, done: Sequence[tuple[_Picture, "WrittenCaption"]], model: str) -> None:
+def _write_page(path: Path, done: Sequence[tuple[_Picture, "ImageCaptions"]], model: str) -> None:
     from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [

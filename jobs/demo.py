@@ -28,7 +28,7 @@ from jobs.convert import ConvertJob, run_conversion
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from captioning.evaluation.captioner import WrittenCaption
+    from captioning.evaluation.captioner import ImageCaptions
     from cluster.registry.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
     images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]
     jpegs = [image.path.read_bytes() for image in images]
-    written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).write(jpegs))
+    written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).caption(jpegs))
     size_px = job.run().model.image_size_px
     are_true = [
         is_true(one.captions[0], scene_of(image.image_id, seed=_SEED, size_px=size_px))
@@ -185,7 +185,7 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     return sum(are_true) / len(are_true), page
 
 
-def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "WrittenCaption", bool]], model: "ResolvedModel") -> None:
+def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "ImageCaptions", bool]], model: "ResolvedModel") -> None:
     from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [

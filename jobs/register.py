@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from captioning.serving.image_input import IntakeConfig
+from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -31,7 +31,7 @@ class RegisterJob:
     """Its name in the registry."""
     beam_size: int = 3
     """Beam size when it serves, where a request names none."""
-    intake: Annotated[IntakeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=IntakeConfig)
+    intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -123,7 +123,7 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
 
     run = plan.run
     show_table("Search space", ("setting", "values"), list(plan.space.description().items()))
-    rehearsal = rehearse(plan.base, plan.readable(), extracts=plan.awaits_features)
+    rehearsal = rehearse(plan.base, plan.trial_data(), extracts=plan.needs_extraction)
     show_rehearsal(rehearsal)
     at_once = rehearsal.max_workers // rehearsal.num_workers
     logger.info(
@@ -140,7 +140,7 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
         splits=plan.shard_set.manifest.splits,
         num_trials=plan.num_trials,
         trials_at_once=at_once,
-        extracts=plan.awaits_features,
+        extracts=plan.needs_extraction,
     )
     if estimate:
         _show_estimate(estimate, run)

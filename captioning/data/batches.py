@@ -1,4 +1,4 @@
-"""Bytes and captions -> a batch of tensors.
+"""Batches: encoded images and captions as tensors.
 
 Shapes: B images, S pixels a side, R regions, C channels, N captions, T words with <bos> and <eos>, M targets.
 """
@@ -16,7 +16,15 @@ from captioning.data.vocabulary import BOS, EOS, PAD, Vocabulary
 
 
 class CaptionedJpeg(NamedTuple):
-    """One image of the training stream, as stored."""
+    """One sample of the training stream, as it is stored.
+
+    Attributes:
+        key: key of the sample.
+        position: position in the training stream; in validation, the number within the split.
+        jpeg: the image file.
+        captions: texts of all captions.
+        shard: name of the sample's shard.
+    """
 
     key: str
     position: int
@@ -26,13 +34,13 @@ class CaptionedJpeg(NamedTuple):
 
 
 class BadSample(NamedTuple):
-    """One that cannot be trained on.
+    """A sample that cannot be trained on.
 
     Attributes:
-        key: of the sample.
-        shard: its name.
-        position: in the training stream; in validation, the number within the split.
-        reason: what is wrong with it.
+        key: key of the sample.
+        shard: name of the sample's shard.
+        position: position in the training stream; in validation, the number within the split.
+        reason: description of what is wrong with it.
     """
 
     key: str
@@ -42,13 +50,13 @@ class BadSample(NamedTuple):
 
 
 class EncodedSample(NamedTuple):
-    """One image of the training stream, without its pixels.
+    """The captions of one sample as word ids.
 
     Attributes:
-        key: of the sample.
-        position: in the training stream.
-        shard: its name.
-        words: (L,) int32, its captions as ``encode_captions`` returns them; at least one.
+        key: key of the sample.
+        position: position in the training stream.
+        shard: name of the sample's shard.
+        words: (L,) int32 word ids of all captions, at least one, as ``encode_captions`` returns them.
     """
 
     key: str
@@ -60,18 +68,18 @@ class EncodedSample(NamedTuple):
 class CaptionBatch(NamedTuple):
     """Images with all of their captions.
 
-    A batch without any image is blank: it holds one black image with a caption without targets, so that a process
-    computes with it as with any other, and adds exactly nothing to loss and gradient.
+    A batch without images is blank: it holds one black image with a caption without targets. A process computes with
+    it as with any other batch, and adds exactly 0 to loss and gradient.
 
     Attributes:
-        images: (B, 3, S, S) uint8; or what a frozen encoder made of them, (B, R, C) float16.
+        images: (B, 3, S, S) uint8 pixels; or (B, R, C) float16 features of a frozen encoder.
         tokens: (N, T) int64 word ids: <bos>, the words, <eos>, then <pad>.
-        image_of_caption: (N,) int64, row of ``images``.
-        position: (N,) int64, position of the caption's image in the training stream.
-        caption: (N,) int64, number of the caption within its image.
-        keys: of the B images; none of a blank batch.
-        shards: of the B images, by name; none of a blank batch.
-        bad: samples that belong here, and were left out.
+        image_of_caption: (N,) int64 row of ``images`` for each caption.
+        position: (N,) int64 position of each caption's image in the training stream.
+        caption: (N,) int64 number of each caption within its image.
+        keys: key of each of the B images; empty for a blank batch.
+        shards: name of the shard of each of the B images; empty for a blank batch.
+        bad: samples of this batch that were left out.
     """
 
     images: Tensor
@@ -85,30 +93,30 @@ class CaptionBatch(NamedTuple):
 
     @property
     def num_images(self) -> int:
-        """Return the images that count."""
+        """Return the number of images; 0 for a blank batch."""
         return len(self.keys)
 
     @property
     def num_targets(self) -> int:
-        """Return M, the words that are predicted: all but <bos> and <pad>."""
+        """Return M, the number of words to predict: all but <bos> and <pad>."""
         return int(self._is_target().sum())
 
     def targets(self) -> Tensor:
-        """Return (M,) int64, caption by caption."""
+        """Return (M,) int64 ids of the words to predict, caption by caption."""
         return self.tokens[:, 1:][self._is_target()]
 
     def image_of_target(self) -> Tensor:
-        """Return (M,) int64, row of ``images``, in the order of the targets."""
+        """Return (M,) int64 row of ``images`` for each target, in the order of ``targets``."""
         return self.image_of_caption[:, None].expand(-1, self.tokens.shape[1] - 1)[self._is_target()]
 
     def positions(self) -> list[int]:
-        """Return the position of each image that counts."""
+        """Return the position of each image in the training stream; empty for a blank batch."""
         positions = torch.zeros(len(self.images), dtype=torch.int64, device=self.position.device)
         positions[self.image_of_caption] = self.position
         return positions[: self.num_images].tolist()
 
     def without(self, positions: Collection[int]) -> "CaptionBatch":
-        """Return the batch without the images at these positions; what is listed as bad stays as it is."""
+        """Return the batch without the images at these positions; ``bad`` does not change."""
         rows = [row for row, position in enumerate(self.positions()) if position not in positions]
         if not rows:
             return _blank(torch.zeros_like(self.images[:1]))._replace(bad=self.bad)
@@ -134,11 +142,11 @@ class CaptionBatch(NamedTuple):
 
 
 def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionBatch:
-    """Return a batch without any image.
+    """Return a batch without images.
 
     Args:
-        size_px: S.
-        device: the CPU if not given.
+        size_px: S, the side of the black image.
+        device: device of the tensors; the CPU by default.
     """
     return _blank(torch.zeros(1, 3, size_px, size_px, dtype=torch.uint8, device=device))
 
@@ -149,17 +157,17 @@ def _blank(image: Tensor) -> CaptionBatch:
 
 
 def encode_captions(captions: Sequence[str], vocabulary: Vocabulary, *, max_words: int) -> np.ndarray:
-    """Return (L,) int32 word ids: <bos>, at most ``max_words`` words and <eos> of every caption, one after another."""
+    """Return (L,) int32 word ids of the captions in a row, each with <bos>, at most ``max_words`` words, and <eos>."""
     encoded = (vocabulary.encode(caption)[:max_words] for caption in captions)
     return np.fromiter((number for ids in encoded for number in (BOS, *ids, EOS)), np.int32)
 
 
-def batch_of(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSample, ...] = ()) -> CaptionBatch:
-    """Put images, or features of images, and their captions together, and pad the captions to one length.
+def collate(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSample, ...] = ()) -> CaptionBatch:
+    """Collate images and captions to a batch, with the captions padded to one length.
 
     Args:
-        images: of the samples, as in the batch; none makes it blank.
-        samples: in the order of the images.
+        images: pixels or features of the images, as ``CaptionBatch`` holds them.
+        samples: captions of the images, in the same order; without any, the batch is blank.
         bad: samples that were left out.
     """
     if not samples:
@@ -186,10 +194,17 @@ def make_batch(
     max_caption_words: int,
     augmentation: Augmentation | None = None,
 ) -> CaptionBatch:
-    """Decode images, encode captions and pad them to one length.
+    """Decode the images and encode the captions of samples, and collate them.
 
-    Samples that were found to be bad, that have no caption or do not decode are left out, and listed as bad; if no
-    other is left, the batch is blank.
+    Samples without a caption and images that do not decode are left out, and listed as bad with those that are bad
+    already. If no other sample is left, the batch is blank.
+
+    Args:
+        samples: samples of the batch, in order.
+        vocabulary: words of the model.
+        model: settings of the model, of which the image size is used.
+        max_caption_words: number of words after which a caption is cut.
+        augmentation: augmentation of training images; None takes the centre.
     """
     decoded = [_decoded(sample, model.image_size_px, augmentation) for sample in samples]
     bad = tuple(one for one in decoded if isinstance(one, BadSample))
@@ -205,13 +220,13 @@ def make_batch(
         )
         for sample, _ in good
     ]
-    return batch_of(torch.stack([image for _, image in good]), encoded, bad)
+    return collate(torch.stack([image for _, image in good]), encoded, bad)
 
 
 def _decoded(
     sample: CaptionedJpeg | BadSample, size_px: int, augmentation: Augmentation | None
 ) -> tuple[CaptionedJpeg, Tensor] | BadSample:
-    """Return a sample with its image, or what is wrong with it."""
+    """Return a sample with its decoded image, or as a bad sample."""
     if isinstance(sample, BadSample):
         return sample
     if not sample.captions:

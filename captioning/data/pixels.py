@@ -1,4 +1,4 @@
-"""Bytes of an image -> a square of pixels, its centre or a crop that a position decides.
+"""Decoding: the bytes of an image become a square of pixels, its centre or a random crop.
 
 Shapes: S pixels a side.
 """
@@ -20,11 +20,11 @@ _ORIENTATION_TAG = 0x0112
 
 
 class Augmentation(NamedTuple):
-    """How a training image differs from what is stored.
+    """Random crops and mirroring of training images.
 
     Attributes:
-        seed: with the position in the stream, decides about crop and flip.
-        crop_area: smallest share of the largest square that is kept.
+        seed: seed of crop and flip, together with an image's position in the training stream.
+        crop_area: smallest area of a crop, as a share of the image's largest square.
         flip: whether half of the images are mirrored.
     """
 
@@ -39,19 +39,20 @@ class Augmentation(NamedTuple):
 
 
 def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None = None, position: int = 0) -> Tensor:
-    """Decode an image to a square: its centre, or a crop that its position in the stream decides.
+    """Decode an image to a square: its centre, or a crop that follows from its position in the training stream.
 
     Args:
-        jpeg: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; CMYK, greyscale and EXIF-rotated ones become upright RGB.
-        size_px: S.
-        augmentation: None takes the largest centred square.
-        position: in the training stream.
+        jpeg: image file (JPEG, PNG, WebP, GIF, BMP, TIFF or PPM); CMYK, greyscale and EXIF-rotated images become
+            upright RGB.
+        size_px: S, the side of the square.
+        augmentation: random crop and flip; None takes the largest centred square.
+        position: position in the training stream.
 
     Returns:
-        (3, S, S) uint8.
+        (3, S, S) uint8 pixels.
 
     Raises:
-        ValueError: it does not decode.
+        ValueError: the image does not decode.
     """
     area, left, top, mirror = 1.0, 0.5, 0.5, 1.0
     if augmentation:
@@ -65,7 +66,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
             upright = upright_rgb(image)
     except MemoryError:
         raise  # the machine's fault, not the image's
-    except Image.UnidentifiedImageError:  # whose own words are an address in memory
+    except Image.UnidentifiedImageError:  # its own message is the address of an object
         raise ValueError(f"the image does not decode (it begins with {jpeg[:8]!r})") from None
     except Exception as error:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -79,7 +80,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as a viewer shows it, transparency over white."""
+    """Return an image in RGB as a viewer shows it: turned upright, with white behind transparency."""
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if "A" in image.getbands() or "transparency" in image.info:

@@ -1,12 +1,11 @@
-"""Words of a caption, as the official COCO evaluation counts them.
+"""The tokenizer of the official COCO caption evaluation, without its Java.
 
-The evaluation (Chen et al. 2015, https://arxiv.org/abs/1504.00325) runs Stanford's PTBTokenizer 3.4.1, a
-Java lexer, with ``-preserveLines -lowerCase``, then drops punctuation. The rules below were found by watching that
-lexer: at each position the longest match wins, and the first rule breaks a tie. Its oddities are kept, because scores
-depend on them: brackets stay as ``-lrb-``, since lower-casing comes before the dropping; ``?!`` stays, since only
-single marks are dropped; a mixed number is one word with a no-break space inside. One cannot be kept: the lexer reads
-past the end of a line, so there ``sector c.`` loses its point only if the next caption starts a sentence. Here it
-always does.
+The evaluation (Chen et al. 2015, https://arxiv.org/abs/1504.00325) runs Stanford's PTBTokenizer 3.4.1, a Java lexer,
+with ``-preserveLines -lowerCase``, then drops punctuation. The rules below reproduce what that lexer does on captions:
+at each position the longest match wins, and the first rule breaks a tie. Its oddities are kept, because scores depend
+on them: brackets stay as ``-lrb-``, since lower-casing comes before the dropping; ``?!`` stays, since only single marks
+are dropped; a mixed number is one word with a no-break space inside. One oddity is not kept: the lexer reads past the
+end of a line, so that ``sector c.`` loses its point only if the next caption starts a sentence. Here it always does.
 """
 
 import re
@@ -83,10 +82,10 @@ def tokenize(caption: str) -> list[str]:
     """Split a caption into the lower-case words that BLEU, ROUGE-L and CIDEr-D are defined on.
 
     Args:
-        caption: one caption; line breaks count as spaces.
+        caption: text of one caption; line breaks count as spaces.
 
     Returns:
-        Words without punctuation; empty if nothing but punctuation was said.
+        Words without punctuation; empty if the caption has nothing else.
     """
     return [word for token in _lex(_normalize(caption)) for word in _words(token)]
 

@@ -1,4 +1,4 @@
-"""Images as a frozen encoder sees them: some views of each, whose features are kept, and one of them drawn in training.
+"""Views of an image: the few crops of which a frozen encoder's features are stored; training draws one of them.
 
 Shapes: B images, K views, R regions, C channels, S pixels a side.
 """
@@ -14,21 +14,21 @@ from captioning.hashing import fold, uniform
 _VIEW_SITE = 3
 
 
-def view_image(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Augmentation, number: int) -> Tensor:
-    """Decode an image to its views: the centre, the centre mirrored if images are mirrored, then crops.
+def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Augmentation, number: int) -> Tensor:
+    """Decode the views of an image: the centre, the mirrored centre if the augmentation mirrors, then crops.
 
     Args:
-        jpeg: as ``decode_image`` takes it.
-        size_px: S.
-        num_views: K.
-        augmentation: of the crops.
-        number: of the sample, which with seed and view decides about a crop.
+        jpeg: image file, as ``decode_image`` takes it.
+        size_px: S, the side of a view.
+        num_views: K, the number of views.
+        augmentation: augmentation that the crops are drawn from.
+        number: number of the sample within its split; a crop follows from it, the seed and the number of the view.
 
     Returns:
-        (K, 3, S, S) uint8; a view does not depend on how many there are.
+        (K, 3, S, S) uint8 pixels; the first views are the same for any K.
 
     Raises:
-        ValueError: it does not decode.
+        ValueError: the image does not decode.
     """
     centre = decode_image(jpeg, size_px)
     views = [centre, centre.flip(-1)] if augmentation.flip else [centre]
@@ -39,6 +39,6 @@ def view_image(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Augme
 
 
 def draw_views(positions: Sequence[int], *, seed: int, num_views: int) -> list[int]:
-    """Draw the view of each position of the training stream, whoever reads it."""
+    """Draw the number of a view for each position of the training stream, by a hash of seed and position."""
     keys = fold(seed, torch.tensor(positions, dtype=torch.int64), _VIEW_SITE)
     return (uniform(keys) * num_views).long().tolist()

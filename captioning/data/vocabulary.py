@@ -1,4 +1,4 @@
-"""Words <-> ids. The file holds one word a line; the line number, from 0, is the id."""
+"""The vocabulary: words and their ids. Its file holds a word on each line; the line's number, from 0, is the id."""
 
 import hashlib
 from collections import Counter
@@ -15,7 +15,7 @@ class Vocabulary:
     """The words that a model knows.
 
     Args:
-        words: by id, the special words first.
+        words: the words in the order of their ids, the special words first.
 
     Raises:
         ValueError: the special words are not first, a word is empty, or a word stands twice.
@@ -46,12 +46,12 @@ class Vocabulary:
         return "".join(f"{word}\n" for word in self.words).encode()
 
     def encode(self, caption: str) -> list[int]:
-        """Return the ids of a caption's words; those that are not known, or spelt as a special word, become <unk>."""
+        """Return the ids of a caption's words; unknown words, and those spelt like a special word, become <unk>."""
         known = (self._id_of.get(word, UNK) for word in tokenize(caption))
         return [max(number, UNK) for number in known]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the words up to <eos>, without special words, with single spaces between them."""
+        """Return the words before <eos>, without special words, joined by single spaces."""
         words = []
         for number in ids:
             if number == EOS:
@@ -62,9 +62,9 @@ class Vocabulary:
 
 
 def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabulary:
-    """Take the words that stand at least ``minimum_count`` times in the captions, the most frequent first.
+    """Return the words that occur at least ``minimum_count`` times in the captions, the most frequent first.
 
-    A caption that spells a special word, such as <unk>, adds nothing to them.
+    A special word in a caption, such as <unk>, is not counted.
     """
     counts = Counter(word for caption in captions for word in tokenize(caption))
     frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
@@ -75,8 +75,8 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """Read a vocabulary file.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged.
     """
     try:
         content = path.read_bytes()
@@ -86,14 +86,14 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
 
 def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
-    """Read the content of a vocabulary file.
+    """Parse the content of a vocabulary file.
 
     Args:
-        content: of the file.
-        source: where it lies, for messages.
+        content: bytes of the file.
+        source: location of the file, for messages.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the content is damaged.
     """
     try:
         return Vocabulary(content.decode().removesuffix("\n").split("\n"))

@@ -1,5 +1,6 @@
-"""Captions of a split and their scores.
+"""Captions of images, and their scores.
 
 Reading order: ``captioner`` (images to captions), ``metrics`` (BLEU, ROUGE-L, CIDEr-D), ``bootstrap`` (confidence
-intervals), ``behaviour`` (how captions change when images are perturbed). Nothing here knows shards or the registry.
+intervals), ``behaviour`` (empty and repetitive captions, robustness to small changes of an image). Nothing here
+knows shards or the registry.
 """

@@ -1,4 +1,4 @@
-"""How a model behaves, whatever people wrote: are its captions steady, does it say something, does it say it twice."""
+"""Behaviour of a model that needs no references: empty captions, repetition, and robustness to small image changes."""
 
 import io
 from collections.abc import Mapping
@@ -14,13 +14,14 @@ from captioning.data.tokenizer import tokenize
 REENCODED_QUALITY = 85
 """JPEG quality of the re-encoded image, with colours at half the resolution."""
 CROPPED_PERCENT = 2
-"""Of width and height that the crop takes away, half of it at each end."""
+"""Share of width and height that the crop removes, half of it at each side, in percent."""
 LONGEST_REPEAT_WORDS = 4
-_CROPPED_QUALITY = 95  # so that the crop is all that changes
+"""Largest number of words in a repeated phrase."""
+_CROPPED_QUALITY = 95  # high, so that the crop is the only visible change
 
 
 class Variant(StrEnum):
-    """A change of an image that nobody would describe in other words."""
+    """A change of an image that should not change its caption."""
 
     REENCODED = "reencoded"
     CROPPED = "cropped"
@@ -28,40 +29,40 @@ class Variant(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Behaviour:
-    """Figures of a model, shares in 0..1."""
+    """The behaviour of a model on some images; shares are from 0 to 1."""
 
     num_images: int
-    """Whose variants were captioned."""
+    """Number of images of which variants were captioned."""
     same_when_reencoded: float
-    """Share of the images whose caption stays the same, word for word, when they are re-encoded."""
+    """Share of images that get the same caption, word for word, when they are re-encoded."""
     same_when_cropped: float
-    """The same for images that are slightly cropped."""
+    """Share of images that get the same caption when they are slightly cropped."""
     empty: float
-    """Share of all captions that have no word."""
+    """Share of captions without words."""
     repeated: float
-    """Share of all captions that say one to four words twice running."""
+    """Share of captions in which one to four words occur twice in a row."""
     num_different: int
-    """Captions that differ from one another; a model that says the same of all images is steady, too."""
+    """Number of different captions; a model with one caption for all images is robust as well."""
 
 
-def choose_images(num_images: int, num_chosen: int, *, seed: int) -> list[int]:
-    """Draw different numbers below ``num_images``, ascending; all of them if there are not enough.
+def draw_images(num_images: int, num_drawn: int, *, seed: int) -> list[int]:
+    """Draw distinct images of a split; return their numbers, ascending.
 
     Args:
-        num_images: to draw from.
-        num_chosen: to draw.
-        seed: 0 or more; of Philox's raw stream, which numpy keeps the same across releases.
+        num_images: number of images in the split.
+        num_drawn: number of images to draw; all are drawn if the split has fewer.
+        seed: 0 or more; seed of Philox's raw stream, which numpy keeps the same across releases.
     """
     keys = np.random.Philox(key=seed).random_raw(num_images)
-    return sorted(np.argsort(keys, kind="stable")[:num_chosen].tolist())
+    return sorted(np.argsort(keys, kind="stable")[:num_drawn].tolist())
 
 
-def vary(jpeg: bytes, variant: Variant) -> bytes:
-    """Return a variant of an image, a JPEG without metadata; the same input gives the same bytes with one libjpeg.
+def make_variant(jpeg: bytes, variant: Variant) -> bytes:
+    """Return a variant of an image as a JPEG without metadata; equal inputs give equal bytes with the same libjpeg.
 
     Args:
-        jpeg: an image that decodes.
-        variant: what changes.
+        jpeg: image file that decodes.
+        variant: change to make.
     """
     with Image.open(io.BytesIO(jpeg)) as image:
         upright = upright_rgb(image)
@@ -76,11 +77,11 @@ def vary(jpeg: bytes, variant: Variant) -> bytes:
 
 
 def behaviour_of(captions: Mapping[int, str], variants: Mapping[Variant, Mapping[int, str]]) -> Behaviour:
-    """Return a model's figures.
+    """Measure the behaviour of a model by its captions.
 
     Args:
-        captions: of the images as they are, by image id.
-        variants: for each variant, captions of some of the images.
+        captions: caption of each unchanged image, by image id.
+        variants: for each variant, the captions of some of the images in this variant, by image id.
     """
     num_images = len(variants[Variant.REENCODED])
     same = {
@@ -92,13 +93,13 @@ def behaviour_of(captions: Mapping[int, str], variants: Mapping[Variant, Mapping
         same_when_reencoded=same[Variant.REENCODED],
         same_when_cropped=same[Variant.CROPPED],
         empty=sum(not tokenize(caption) for caption in captions.values()) / len(captions),
-        repeated=sum(map(repeats, captions.values())) / len(captions),
+        repeated=sum(map(has_repetition, captions.values())) / len(captions),
         num_different=len(set(captions.values())),
     )
 
 
-def repeats(caption: str) -> bool:
-    """Return whether one to four words occur twice running, as in "a dog on a dog on the grass"."""
+def has_repetition(caption: str) -> bool:
+    """Return whether one to four words occur twice in a row, as in "a dog on a dog on the grass"."""
     words = tokenize(caption)
     return any(
         words[start : start + length] == words[start + length : start + 2 * length]

@@ -1,12 +1,12 @@
-"""How sure a score is, and a difference of two: resampling of images with replacement.
+"""Bootstrap: confidence intervals of scores, and of the difference between two systems, by resampling images.
 
-- Paired bootstrap: Koehn 2004, https://aclanthology.org/W04-3250, section 4: both systems are scored on the same
-  resampled images, and one is better with the confidence that is the share of resamples in which it is.
+- Paired bootstrap: Koehn 2004, https://aclanthology.org/W04-3250, section 4. Both systems are scored on the same
+  resampled images; the share of resamples in which one is better is the confidence that it is better.
 - Percentile intervals: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
 The images are drawn from the raw stream of Philox, which numpy keeps the same across releases.
 
-Shapes: N images, C columns that add up, R resamples.
+Shapes: N images, C statistics of an image (sums of which give scores), R resamples.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,44 +18,45 @@ from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
-_DRAWS_AT_ONCE = 2**19  # of 8 bytes
-_ROUNDING = 1e-9  # a difference below it is none
+_DRAWS_AT_ONCE = 2**19  # 8 bytes each
+_ROUNDING = 1e-9  # a smaller difference is rounding
 
 Score = Callable[[np.ndarray, int], np.ndarray]
+"""Sums (..., C) of the statistics of some images, and their number -> scores (...)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What resampling says of the difference between two systems on the same images."""
+    """The difference between two systems on the same images, with its confidence interval."""
 
     difference: float
-    """Score of the first less that of the second, over all images."""
+    """Score of the first system minus that of the second, over all images."""
     low: float
-    """Lower end of its interval."""
+    """Lower end of the difference's interval."""
     high: float
-    """Upper end of its interval."""
+    """Upper end of the difference's interval."""
     share_above: float
-    """Share of the resamples in which the difference is above the one asked for."""
+    """Share of resamples in which the difference is above the threshold ``above``."""
 
 
 def mean_score(sums: np.ndarray, num_images: int) -> np.ndarray:
-    """Return means (...) of sums (..., 1) of one number an image."""
+    """Return the means (...) of a number, from its sums (..., 1) over images."""
     return sums[..., 0] / num_images
 
 
 def resampled_sums(rows: np.ndarray, *, num_resamples: int, seed: int) -> np.ndarray:
-    """Draw as many images as there are, with replacement, again and again; add up their rows.
+    """Draw N images with replacement, R times, and sum the statistics of each resample.
 
     Args:
-        rows: (N, C) float64.
-        num_resamples: R.
-        seed: 0 or more.
+        rows: (N, C) float64 statistics of the images.
+        num_resamples: R, the number of resamples.
+        seed: seed of the draws, 0 or more.
 
     Returns:
-        (R, C) float64.
+        (R, C) float64 sums.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: there are no images.
     """
     num_images = len(rows)
     if not num_images:
@@ -74,7 +75,7 @@ def resampled_sums(rows: np.ndarray, *, num_resamples: int, seed: int) -> np.nda
 
 
 def percentile_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the two ends between which the middle share ``confidence`` of values (R,) lies."""
+    """Return the ends of the interval that holds the middle share ``confidence`` of the values, (R,)."""
     low, high = np.quantile(values, ((1 - confidence) / 2, (1 + confidence) / 2)).tolist()
     return low, high
 
@@ -86,16 +87,16 @@ def score_intervals(
     num_resamples: int = _NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return the interval of each corpus score, by metric.
+    """Return the confidence interval of each corpus score, by metric.
 
     Args:
-        images: scores of each.
-        confidence: share of the resamples between both ends.
-        num_resamples: R.
-        seed: of the draws.
+        images: scores of each image, by image id.
+        confidence: share of the resamples within the interval.
+        num_resamples: R, the number of resamples.
+        seed: seed of the draws, 0 or more.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: there are no images.
     """
     sums = resampled_sums(summands(images), num_resamples=num_resamples, seed=seed)
     scores = scores_of_sums(sums, len(images))
@@ -112,22 +113,22 @@ def compare(
     num_resamples: int = _NUM_RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two systems by the same resamples of the same images.
+    """Compare two systems on the same resamples of the same images.
 
-    With few images whose score differs, say below ten, the confidence is too high: three that are better among any
-    number of equal ones reach 95 %.
+    If few images have different scores, say less than ten, the confidence is too high: with three better images among
+    any number of equal ones, it is 95 %.
 
     Args:
-        first: (N, C) float64, of one system.
-        second: (N, C) float64, of the other on the same images in the same order.
-        score: of sums (..., C) over a number of images.
-        above: difference that counts; it must be exceeded, so that equal systems are never better.
-        confidence: of the interval.
-        num_resamples: R.
-        seed: of the draws.
+        first: (N, C) float64 statistics of the images by one system.
+        second: (N, C) float64 statistics of the same images, in the same order, by the other system.
+        score: function that computes scores from sums of the statistics.
+        above: threshold that the difference must exceed; so equal systems are never better at 0.
+        confidence: share of the resamples within the interval.
+        num_resamples: R, the number of resamples.
+        seed: seed of the draws, 0 or more.
 
     Raises:
-        ValueError: the images are not the same number, or none.
+        ValueError: the systems have different numbers of images, or there are no images.
     """
     if first.shape != second.shape:
         raise ValueError(

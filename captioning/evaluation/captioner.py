@@ -1,4 +1,4 @@
-"""Model + images -> captions -> scores."""
+"""The captioner: captions of images, from a trained model by beam search."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from captioning.model.caption_model import CaptionModel
 from captioning.training.checkpoint import CheckpointDescription
 
 
-class WrittenCaption(NamedTuple):
-    """What a model writes about one image.
+class ImageCaptions(NamedTuple):
+    """The captions that a model writes for one image.
 
     Attributes:
-        captions: best first; fewer than the beam only if the vocabulary makes no more.
-        log_probability: of the best, in nats.
+        captions: captions, best first; fewer than the beam size only if the vocabulary allows no more.
+        log_probability: log-probability of the best caption, in nats.
     """
 
     captions: tuple[str, ...]
@@ -28,14 +28,14 @@ class WrittenCaption(NamedTuple):
 
 
 class Captioner:
-    """A model with what it needs to caption images.
+    """A trained model that captions images.
 
     Args:
-        model: in eval mode.
-        vocabulary: of the model.
-        description: of the checkpoint that it comes from.
-        beam_size: beginnings of a caption held at every step; 1 is greedy.
-        batch_size: images at once.
+        model: model in eval mode.
+        vocabulary: vocabulary of the model.
+        description: description of the model's checkpoint.
+        beam_size: number of partial captions kept at every step; 1 is greedy search.
+        batch_size: number of images in a batch.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Captioner:
         self._model, self._vocabulary, self._description = model, vocabulary, description
         self._beam_size, self._batch_size = beam_size, batch_size
 
-    def write(self, jpegs: Iterable[bytes]) -> Iterator[WrittenCaption]:
-        """Caption images, in order.
+    def caption(self, jpegs: Iterable[bytes]) -> Iterator[ImageCaptions]:
+        """Caption image files, in order.
 
         Raises:
-            ValueError: an image does not decode; the message has its number, from 0.
+            ValueError: an image does not decode; the message has the image's number, from 0.
         """
         images = (self._decode(number, jpeg) for number, jpeg in enumerate(jpegs))
         while batch := list(islice(images, self._batch_size)):
-            yield from self.write_batch(torch.stack(batch))
+            yield from self.caption_batch(torch.stack(batch))
 
     def _decode(self, number: int, jpeg: bytes) -> Tensor:
         try:
@@ -67,23 +67,23 @@ class Captioner:
             raise ValueError(f"image {number}: {error}; leave it out, or fetch it again") from error
 
     def decode(self, content: bytes) -> Tensor:
-        """Return an image as the model sees it, (3, S, S) uint8.
+        """Decode an image file to the model's input, (3, S, S) uint8.
 
         Raises:
-            ValueError: it does not decode.
+            ValueError: the image does not decode.
         """
         return decode_image(content, self._description.model.image_size_px)
 
     @torch.no_grad()
-    def write_batch(
+    def caption_batch(
         self, images: Tensor, *, beam_size: int | None = None, max_words: int | None = None
-    ) -> list[WrittenCaption]:
-        """Caption decoded images at once.
+    ) -> list[ImageCaptions]:
+        """Caption a batch of decoded images.
 
         Args:
-            images: (B, 3, S, S) uint8.
-            beam_size: the captioner's own if None.
-            max_words: of a caption; as in training if None.
+            images: (B, 3, S, S) uint8 pixels.
+            beam_size: number of partial captions kept; None takes the captioner's.
+            max_words: largest number of words in a caption; None takes that of the training.
         """
         device = self._model.encoder.mean.device
         found = beam_search(
@@ -93,13 +93,17 @@ class Captioner:
             max_words=max_words or self._description.max_caption_words,
         )
         rows = zip(found.tokens.tolist(), found.log_probability.tolist(), strict=True)
-        return [self._written(tokens, log_probabilities) for tokens, log_probabilities in rows]
+        return [self._decode_captions(tokens, log_probabilities) for tokens, log_probabilities in rows]
 
-    def _written(self, tokens: Sequence[Sequence[int]], log_probabilities: Sequence[float]) -> WrittenCaption:
+    def _decode_captions(self, tokens: Sequence[Sequence[int]], log_probabilities: Sequence[float]) -> ImageCaptions:
         found = [ids for ids, value in zip(tokens, log_probabilities, strict=True) if value > -math.inf]
-        return WrittenCaption(tuple(self._vocabulary.decode(ids) for ids in found), log_probabilities[0])
+        return ImageCaptions(tuple(self._vocabulary.decode(ids) for ids in found), log_probabilities[0])
 
 
 def coco_results(captions: Mapping[int, str]) -> Sequence[dict[str, int | str]]:
-    """Return captions by image id as the COCO evaluation reads results."""
+    """Return captions in the format of COCO's results file.
+
+    Args:
+        captions: caption of each image, by image id.
+    """
     return [{"image_id": image_id, "caption": caption} for image_id, caption in sorted(captions.items())]

@@ -1,12 +1,14 @@
-"""BLEU-1 to 4, ROUGE-L and CIDEr-D, as the official COCO caption evaluation computes them.
+"""Metrics of captions: BLEU-1 to 4, ROUGE-L and CIDEr-D, as the official COCO evaluation computes them.
 
-- BLEU: Papineni et al. 2002, https://aclanthology.org/P02-1040; the closest reference length, over the whole corpus.
-- ROUGE-L: Lin 2004, https://aclanthology.org/W04-1013; beta = 1.2, the best precision and the best recall of an image.
+- BLEU: Papineni et al. 2002, https://aclanthology.org/P02-1040; over the whole corpus, by the closest reference length.
+- ROUGE-L: Lin 2004, https://aclanthology.org/W04-1013; with beta = 1.2, and the best precision and the best recall
+  among an image's references.
 - CIDEr-D: Vedantam et al. 2015, https://arxiv.org/abs/1411.5726. The class ``Cider`` of pycocoevalcap, which the COCO
   server reports as CIDEr, is CIDEr-D and not the paper's plain CIDEr: it clips n-gram weights to the reference's, has a
   Gaussian length penalty (sigma = 6) and stems nothing. A perfect score is 10.
 
-The scorers are the official ones, from pycocoevalcap; the words come from ``tokenizer``, in place of its Java.
+The scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizer`` instead of
+pycocoevalcap's Java.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -20,25 +22,25 @@ from captioning.data.tokenizer import tokenize
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 _BLEU_ORDER = 4
-# What the official scorer adds, against division by zero, above and below.
+# The official scorer adds these to numerators and denominators, against division by zero.
 _TINY, _SMALL = 1e-15, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageScores:
-    """Scores of one caption; CIDEr-D and ROUGE-L of a corpus are their means over images, BLEU is not."""
+    """Scores of one caption. A corpus's CIDEr-D and ROUGE-L are their means over images; its BLEU is not."""
 
     bleu_4: float
     rouge_l: float
     cider_d: float
     bleu_counts: tuple[int, ...]
-    """What BLEU adds up over images: 1- to 4-grams that a reference has, all 1- to 4-grams, words, words of the closest
+    """The counts that BLEU sums over images: matching 1- to 4-grams, all 1- to 4-grams, words, and words of the closest
     reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionScores:
-    """Scores of a corpus: BLEU and ROUGE-L in 0..1, CIDEr-D in 0..10."""
+    """Scores of a corpus: BLEU and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10."""
 
     bleu_1: float
     bleu_2: float
@@ -47,26 +49,27 @@ class CaptionScores:
     rouge_l: float
     cider_d: float
     images: dict[int, ImageScores]
-    """By image id, ascending."""
+    """Scores of each image, by image id, ascending."""
 
     def as_dict(self) -> dict[str, float]:
-        """Return the corpus scores by the names that papers use."""
+        """Return the corpus scores by the names of ``METRICS``."""
         scores = (self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider_d)
         return dict(zip(METRICS, scores, strict=True))
 
 
 def score_captions(candidates: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> CaptionScores:
-    """Score one caption an image against the captions that people wrote for it.
+    """Score one caption for each image against the image's references.
 
-    CIDEr-D weighs words by their rarity in these references, so that it compares only over the same images, and is 0
-    for a single one.
+    CIDEr-D weights n-grams by their rarity in these references: it is comparable on the same images alone, and 0 for a
+    single image.
 
     Args:
-        candidates: raw caption by image id; one without words is allowed and scores 0.
-        references: raw captions by image id, of the same images; one without words is left out.
+        candidates: untokenized caption of each image, by image id; a caption without words scores 0.
+        references: untokenized references of each image, by image id; references without words are left out.
 
     Raises:
-        ValueError: no images, images on one side only, or an image whose references have no words.
+        ValueError: there are no images, candidates and references are of different images, or all references of an
+            image are without words.
     """
     _check_same_images(candidates.keys(), references.keys())
     # Ascending, so that the sums do not depend on the order in which the captions arrived.
@@ -85,29 +88,29 @@ def score_captions(candidates: Mapping[int, str], references: Mapping[int, Seque
 
 
 def summands(images: Mapping[int, ImageScores]) -> np.ndarray:
-    """Return what the corpus scores are made of, so that sums over any images give the scores of these.
+    """Return the statistics of each image whose sums over some images give the scores of these images.
 
     Args:
-        images: of a corpus.
+        images: scores of each image, by image id.
 
     Returns:
-        (N, 12) float64, a row an image by ascending id: the BLEU counts, ROUGE-L, CIDEr-D.
+        (N, 12) float64 rows of BLEU counts, ROUGE-L and CIDEr-D, by ascending image id.
     """
     rows = [(*image.bleu_counts, image.rouge_l, image.cider_d) for _, image in sorted(images.items())]
     return np.array(rows, dtype=np.float64)
 
 
 def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
-    """Return corpus scores by metric.
+    """Return the corpus scores of some images, from sums of their statistics.
 
-    CIDEr-D keeps the rarity of words of the corpus that the images come from.
+    CIDEr-D keeps the n-gram weights of the corpus that the images were scored with.
 
     Args:
-        sums: (..., 12) float64, of rows of ``summands``.
-        num_images: rows in each sum.
+        sums: (..., 12) float64 sums of rows of ``summands``.
+        num_images: number of rows in each sum.
 
     Returns:
-        (...) float64 for each of ``METRICS``.
+        (...) float64 score for each of ``METRICS``.
     """
     right, of, (length, reference_length) = sums[..., :4], sums[..., 4:8], np.moveaxis(sums[..., 8:10], -1, 0)
     precisions = np.cumprod((right + _TINY) / (of + _SMALL), axis=-1)

@@ -1,4 +1,4 @@
-"""Captions from a model: ``beam_search``, of which greedy search is the case of one beam.
+"""Captions from a model: ``beam_search``; with one beam, it is greedy search.
 
 Nothing here knows checkpoints or scores: it takes a decoder and the features of images.
 """

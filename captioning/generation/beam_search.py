@@ -1,4 +1,4 @@
-"""Search for the caption that a model finds most likely.
+"""Beam search for the most likely captions of images.
 
 Shapes: B images, K beams, T words, V words known.
 """
@@ -13,14 +13,14 @@ from captioning.model.decoder import Decoder
 
 
 class Captions(NamedTuple):
-    """The best captions of a batch of images, best first.
+    """K captions of each of B images, best first.
 
-    Where there are fewer than K captions, the last of them are empty and have a log-probability of minus infinity.
+    If fewer than K captions exist, the rows beyond them are empty, with a log-probability of minus infinity.
 
     Attributes:
-        tokens: (B, K, T) int64, <eos> and then <pad> after the last word.
-        log_probability: (B, K) float, in nats, of the words and <eos>.
-        score: (B, K) float, the length-normalised log-probability that ranks them.
+        tokens: (B, K, T) int64 word ids, with <eos> and then <pad> after the last word.
+        log_probability: (B, K) float, log-probability of the words and <eos> in nats.
+        score: (B, K) float, length-normalized log-probability, by which they are ranked.
     """
 
     tokens: Tensor
@@ -28,32 +28,27 @@ class Captions(NamedTuple):
     score: Tensor
 
 
-def greedy_search(decoder: Decoder, features: Tensor, *, max_words: int) -> Captions:
-    """Take the most likely word at every step: a beam of one."""
-    return beam_search(decoder, features, beam_size=1, max_words=max_words)
-
-
 @torch.no_grad()
 def beam_search(
     decoder: Decoder, features: Tensor, *, beam_size: int, max_words: int, length_power: float = 1.0
 ) -> Captions:
-    """Keep the ``beam_size`` most likely beginnings of every image's caption at every step.
+    """Search captions with a beam: at every step, keep the K most likely partial captions of each image.
 
-    A caption's score is its log-probability over (its words, <eos> among them) ** ``length_power``; <unk> is never
-    written.
+    A caption's score is its log-probability divided by (the number of its words and <eos>) ** ``length_power``. <unk>
+    is never written.
 
     Args:
-        decoder: any.
-        features: (B, R, C).
-        beam_size: K.
-        max_words: T; a caption that is not complete by then ends there.
-        length_power: 0 ranks by log-probability, 1 by its mean over words.
+        decoder: decoder of the model, in eval mode.
+        features: (B, R, C) region features of the images.
+        beam_size: K, the number of partial captions; 1 is greedy search.
+        max_words: T, the length at which an incomplete caption is cut.
+        length_power: exponent of the length; 0 ranks by log-probability, 1 by its mean over words.
 
     Returns:
-        K captions for each image.
+        K captions of each image.
 
     Raises:
-        ValueError: the beam or the length is not positive.
+        ValueError: beam_size or max_words is below 1.
     """
     if beam_size < 1 or max_words < 1:
         raise ValueError(f"a beam of {beam_size} with {max_words} words finds no caption; use at least 1 of each")
@@ -69,19 +64,19 @@ def beam_search(
 
 
 def _allowed_log_probability(logits: Tensor) -> Tensor:
-    """Return (rows, V) log-probabilities, with the words that are never written at minus infinity."""
+    """Return (B * K, V) log-probabilities; those of words that are never written are minus infinity."""
     scores = torch.log_softmax(logits.float(), dim=-1)
     scores[:, [PAD, BOS, UNK]] = -torch.inf
     return scores
 
 
 class _Beams:
-    """The beginnings of captions that a search holds."""
+    """The partial captions of a search, K for each image."""
 
     def __init__(self, num_images: int, beam_size: int, max_words: int, device: torch.device) -> None:
         shape = num_images, beam_size
         self.tokens = torch.full((*shape, max_words), PAD, dtype=torch.int64, device=device)
-        # One beam at first: K copies of <bos> would only find K times the same caption.
+        # Only the first beam counts at the start: K equal beams would find the same caption K times.
         self.log_probability = torch.full(shape, -torch.inf, device=device)
         self.log_probability[:, 0] = 0
         self.is_done = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -92,11 +87,19 @@ class _Beams:
         return self._last
 
     def extend(self, scores: Tensor, length: int) -> Tensor:
-        """Choose the best continuations by scores (B * K, V); return the rows (B * K,) that they continue."""
+        """Extend the beams by the best words.
+
+        Args:
+            scores: (B * K, V) log-probabilities of the next word.
+            length: number of words so far.
+
+        Returns:
+            (B * K,) row of the partial caption that each new one extends.
+        """
         num_images, beam_size = self.log_probability.shape
         vocabulary_size = scores.shape[-1]
         scores = scores.view(num_images, beam_size, vocabulary_size)
-        # A complete caption has one continuation, <pad>, that costs nothing.
+        # A complete caption is extended by <pad> alone, with log-probability 0, so that its own does not change.
         only_pad = torch.full_like(scores[0, 0], -torch.inf)
         only_pad[PAD] = 0
         scores = torch.where(self.is_done[..., None], only_pad, scores)
@@ -107,7 +110,7 @@ class _Beams:
         self.tokens[..., length] = token
         was_done = self.is_done.gather(1, beam)
         self.num_scored = self.num_scored.gather(1, beam) + ~was_done
-        # A beam that cannot be is done, so that nobody waits for it.
+        # A beam without any possible word counts as done, so that the search does not wait for it.
         self.is_done = was_done | (token == EOS) | self.log_probability.isneginf()
         self._last = token.flatten()
         images = torch.arange(num_images, device=scores.device)[:, None]

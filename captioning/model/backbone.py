@@ -1,4 +1,4 @@
-"""A torchvision classifier, built and cut where its output still has regions.
+"""The backbone: a torchvision classifier, cut after its last layer whose output still has regions.
 
 Shapes: B images, R regions, C channels, H x W pixels of a map.
 """
@@ -21,7 +21,17 @@ _HEADS = ("classifier", "fc", "head", "heads")
 
 
 def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
-    """Build the whole classifier; its values are still to be loaded unless they are torchvision's own, or random."""
+    """Build the whole classifier.
+
+    Args:
+        config: settings of the model.
+        load_weights: whether to load torchvision's weights, or to draw random ones if ``config.weights`` is none; the
+            values are arbitrary without it, and for weights from a file.
+
+    Raises:
+        ValueError: the classifier cannot take images of this size.
+        ConnectionError: torchvision's weights do not download.
+    """
     has_values = load_weights and config.weights in ("DEFAULT", "none")
     weights = "DEFAULT" if has_values and config.weights == "DEFAULT" else None
     options = _classifier_options(config, is_pretrained=weights is not None, is_random=has_values)
@@ -40,9 +50,13 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
 
 
 def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:
-    """Cut a classifier after the last layer whose output still has regions; also how many, and the channels of each."""
+    """Cut a classifier after the last layer whose output still has regions.
+
+    Returns:
+        The backbone, its number of regions R, and its number of channels C.
+    """
     tracer = NodePathTracer()
-    tracer.proxy_buffer_attributes = True  # else what is computed of a buffer becomes a constant of its own
+    tracer.proxy_buffer_attributes = True  # otherwise results computed from buffers are added to the state
     graph = tracer.trace(classifier)
     named_nodes = tracer.node_to_qualname.items()
     if isinstance(classifier, torchvision.models.VisionTransformer):
@@ -55,18 +69,18 @@ def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphMod
 
 
 def normalization(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation of a pixel's channels, each in [0, 1], that the classifier was trained with."""
+    """Return the mean and deviation of each colour, from 0 to 1, by which a classifier's input is normalized."""
     transform: Any = torchvision.models.get_model_weights(backbone)["DEFAULT"].transforms()
     return transform.mean, transform.std
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """Gives the parameters of torch's layers no memory, so that no random values are drawn only to be overwritten."""
+    """Puts the parameters of torch's layers on the meta device, to save drawing random values that are overwritten."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401  whatever the function returns
-        # Layers make their parameters by ``empty``; buffers and what an architecture computes have values of their own.
+        # Layers create their parameters by ``empty``; buffers, and what an architecture computes, need their values.
         return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
 
 
@@ -78,13 +92,13 @@ def _give_memory(classifier: nn.Module) -> None:
 
 
 def _classifier_options(config: ModelConfig, *, is_pretrained: bool, is_random: bool) -> dict[str, Any]:
-    """Return what makes a classifier the same network whether its weights come from torchvision or a checkpoint."""
+    """Return options by which a classifier is the same network with torchvision's weights and with a checkpoint's."""
     if config.backbone.startswith("vit_"):
         return {"image_size": config.image_size_px}
     if config.backbone.startswith("maxvit_"):
         return {"input_size": (config.image_size_px, config.image_size_px)}
     if config.backbone in ("googlenet", "inception_v3"):
-        # torchvision sets this for its own weights only: without it they would mean another thing after a restart.
+        # torchvision sets this for its own weights alone; a resumed run would compute other features without it.
         return {"transform_input": True} | ({} if is_pretrained else {"init_weights": is_random})
     return {}
 
@@ -97,7 +111,7 @@ def _unfit_size(config: ModelConfig, error: Exception) -> ValueError:
 
 
 def _has_regions(node: Node, name: str) -> bool:
-    """Return whether a node may come before the classifier's pooling and head, by its qualified name."""
+    """Return whether a node can come before the classifier's pooling and head, by its qualified name."""
     if node.op == "placeholder" or name.split(".")[0] in _HEADS or name.startswith("adaptive"):
         return False
     return "avgpool" not in name and "dropout" not in name
@@ -106,7 +120,7 @@ def _has_regions(node: Node, name: str) -> bool:
 def _shapes(
     classifier: nn.Module, graph: Graph, nodes: Sequence[Node], config: ModelConfig
 ) -> list[tuple[Node, torch.Size]]:
-    """Return those nodes that make a tensor of an image, with its shape; on the meta device, so nothing is computed."""
+    """Return the nodes whose output is a tensor, with its shape for one image, found without computing its values."""
     everything = _ending_with(classifier, graph, tuple(nodes))
     tensors = dict(everything.named_parameters()) | dict(everything.named_buffers())
     image = torch.empty(1, 3, config.image_size_px, config.image_size_px, device="meta")
@@ -120,7 +134,7 @@ def _shapes(
 
 
 def _ending_with(classifier: nn.Module, graph: Graph, result: Node | tuple[Node, ...]) -> GraphModule:
-    """Return the part of the classifier that leads to a result."""
+    """Return the part of the classifier that computes one node, or several."""
     wanted = (result,) if isinstance(result, Node) else result
     for node in reversed(graph.nodes):
         if node in wanted:

@@ -1,6 +1,6 @@
-"""Prepares a fresh model for its data: once, before the first step, from the first images of the training stream.
+"""Calibration: data-dependent initialization of a new model, from the first images of the training stream.
 
-What follows from the images alone is the same on every rank and for any number of ranks.
+It depends on the images alone, so that it is the same on every rank and for any number of ranks.
 """
 
 import torch
@@ -10,21 +10,22 @@ from captioning.config import ModelConfig
 from captioning.model.caption_model import CaptionModel
 
 NUM_CALIBRATION_IMAGES = 256
-_CHUNK, _STANDARDIZING = 32, 64  # images at once: the second holds every layer's output of them in turn
+_CHUNK, _STANDARDIZING = 32, 64  # images at once, limited by memory
 
 
 @torch.no_grad()
 def calibrate(model: CaptionModel, images: Tensor, config: ModelConfig) -> None:
-    """Give an encoder without weights a signal that neither fades nor grows, and centre what the decoder reads.
+    """Standardize the layers of an encoder without pretrained weights, and the features that the decoder reads.
 
-    Every layer of an encoder without weights is scaled and shifted so that each of its outputs has mean 0 and deviation
-    1 over the images (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868, section 3). Features that are not
-    centred differ little from image to image; language then pushes them all the same way, and drowns the image.
+    Each layer of such an encoder, if it trains, is scaled and shifted so that its outputs have mean 0 and standard
+    deviation 1 over the images (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868, section 3). The decoder
+    centres its features, because features with a large common mean differ little from image to image, and the model
+    learns to ignore them.
 
     Args:
-        model: on its device, as it was built.
-        images: (K, 3, S, S) uint8, or the features of a frozen encoder, (K, R, C), on the model's device.
-        config: of the model.
+        model: model as it was built, on its device.
+        images: (K, 3, S, S) uint8 pixels, or (K, R, C) features of a frozen encoder, on the model's device.
+        config: settings of the model.
     """
     if config.weights == "none" and config.trainable_from:
         _standardize_layers(model, images)
@@ -44,7 +45,7 @@ def _standardize_layers(model: CaptionModel, images: Tensor) -> None:
 
 
 def _standardize(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Scale and shift a layer by the statistics of its output; return what it now puts out."""
+    """Forward hook: scale and shift a layer by the statistics of its output, and return its new output."""
     weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
     channel = 1 if isinstance(module, nn.Conv2d) else output.ndim - 1
     others = [dimension for dimension in range(output.ndim) if dimension != channel]

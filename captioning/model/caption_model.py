@@ -1,4 +1,4 @@
-"""Image -> caption: an encoder and a decoder."""
+"""The captioning model: an encoder of images and a decoder of words."""
 
 from torch import Tensor, nn
 
@@ -14,9 +14,9 @@ class CaptionModel(nn.Module):
     """An encoder and a decoder.
 
     Args:
-        config: of both.
-        vocabulary_size: words known, V.
-        load_weights: start the encoder from ``config.weights``; off where a checkpoint is loaded next.
+        config: settings of both.
+        vocabulary_size: V, the number of words in the vocabulary.
+        load_weights: whether to load ``config.weights`` into the encoder; not needed if a checkpoint is loaded next.
     """
 
     def __init__(self, config: ModelConfig, *, vocabulary_size: int, load_weights: bool = True) -> None:
@@ -30,14 +30,13 @@ class CaptionModel(nn.Module):
         )
 
     def forward(self, batch: CaptionBatch, dropout_seed: int | None = None) -> Tensor:
-        """Score the next word at every real position of every caption (teacher forcing).
+        """Score the next word at every position of every caption (teacher forcing), except padding.
 
-        The encoder sees each image once, however many captions it has, and none whose features are given; padding is
-        never scored.
+        The encoder runs once for each image, however many captions it has.
 
         Args:
-            batch: images, or features of them, and captions, on the model's device.
-            dropout_seed: of the dropout; None drops nothing.
+            batch: images or their features, and captions, on the model's device.
+            dropout_seed: seed of the dropout; None drops nothing.
 
         Returns:
             (M, V) logits for the M targets of ``batch.targets()``, in its order.

@@ -1,4 +1,4 @@
-"""Any torchvision classifier -> region features.
+"""The encoder: region features of images, from any torchvision classifier.
 
 Shapes: B images, R regions, C channels, S pixels a side.
 """
@@ -22,14 +22,14 @@ _FEWEST_STAGES = 4
 
 
 class Encoder(nn.Module):
-    """A classifier without its pooling and head; always in eval mode, so that its batch-norm never learns from a batch.
+    """A classifier without its pooling and head; always in eval mode, so that batch-norm keeps its statistics.
 
     Args:
-        config: which classifier, its weights and which part of it trains.
-        load_weights: start from ``config.weights``; otherwise from any values, to be overwritten.
+        config: settings of the model: classifier, weights, and the stage from which it trains.
+        load_weights: whether to load ``config.weights``; otherwise the values are arbitrary and must be overwritten.
 
     Raises:
-        ValueError: the classifier or stage is not known, or the image size or the weights do not fit.
+        ValueError: the classifier or stage is unknown, or the image size or the weights do not fit.
         FileNotFoundError: the weights file does not exist.
         ConnectionError: torchvision's weights do not download.
     """
@@ -57,17 +57,17 @@ class Encoder(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Describe the regions of images.
+        """Compute the region features of images.
 
         Args:
-            images: (B, 3, S, S) uint8.
+            images: (B, 3, S, S) uint8 pixels.
 
         Returns:
             (B, R, C) features.
         """
         values = images.to(self.mean.dtype, memory_format=torch.channels_last)
         features = self.backbone((values / 255 - self.mean) / self.deviation)
-        if features.ndim == 3:  # a vision transformer: the first token is the class
+        if features.ndim == 3:  # of a vision transformer, whose first token stands for the class
             return features[:, 1:]
         return features.flatten(2).transpose(1, 2)
 
@@ -76,7 +76,7 @@ def check_backbone(name: str) -> None:
     """Check that torchvision has a classifier of this name.
 
     Raises:
-        ValueError: it has not; the message names the nearest.
+        ValueError: there is none; the message names those with similar names.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -85,7 +85,7 @@ def check_backbone(name: str) -> None:
 
 
 def _load(backbone: GraphModule, classifier: nn.Module, path: Path) -> None:
-    """Load a file of the classifier's weights; it may lack the head, and nothing else."""
+    """Load a file of the classifier's weights, which may lack those of the head alone."""
     tensors = _read_weights(path)
     wanted = {
         name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith("num_batches_tracked")
@@ -112,14 +112,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, weights_only=True, map_location="cpu")
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except pickle.UnpicklingError:
-        reason = "it holds more than tensors"  # torch's own words tell how to load it unsafely
+        reason = "it holds more than tensors"  # torch's own message says how to load it unsafely
     except Exception as error:  # torch and safetensors raise whatever their parsers meet
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     raise ValueError(f"{path} holds no weights that load safely ({reason}); use a .pth state dict or .safetensors")
 
 
 def _freeze(backbone: GraphModule, config: ModelConfig) -> None:
-    """Leave gradients to the parameters from the named stage on."""
+    """Let only the parameters from ``config.trainable_from`` on have gradients."""
     names = [name for name, _ in backbone.named_parameters()]
     stage = config.trainable_from
     starts = [
@@ -132,7 +132,7 @@ def _freeze(backbone: GraphModule, config: ModelConfig) -> None:
 
 
 def _stages(names: Sequence[str]) -> Sequence[str]:
-    """Return the stages to choose from: the first part of the parameters' names, or two where one says too little."""
+    """Return the names of stages: the first part of parameters' names, or the first two if that gives too few."""
     modules = [name.rpartition(".")[0] or name for name in names]
     first, second = (list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in modules)) for depth in (1, 2))
     return first if len(first) >= _FEWEST_STAGES else second

@@ -1,11 +1,11 @@
-"""Which weights an encoder starts from; imports no torch."""
+"""The initial weights of an encoder, as a setting names them; imports no torch."""
 
 import hashlib
 from pathlib import Path
 
 
 def is_weights_file(weights: str) -> bool:
-    """Return whether the weights are a local file's, not torchvision's own or none."""
+    """Return whether the setting names a local file, rather than torchvision's weights or none."""
     return weights not in ("DEFAULT", "none")
 
 
@@ -22,7 +22,7 @@ def require_weights_file(weights: str) -> Path:
 
 
 def weights_identity(weights: str) -> str:
-    """Return what the weights are, wherever they lie: their name, or the sha256 of their file.
+    """Return an identity of the weights that does not depend on a path: DEFAULT, none, or the sha256 of the file.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -1,5 +1,5 @@
-"""HTML pages and plots for people: captions of images, and a search's trials.
+"""HTML pages with charts: captions of images, and the trials of a search.
 
-Reading order: ``html`` (templates, one self-contained file), ``gallery``, then ``trial_summary``, ``search_page``,
-``search_charts`` and ``parallel_coordinates``. Nothing here imports torch or computes a score.
+Reading order: ``html`` (templates and charts in one self-contained file), ``gallery``, then ``trial_summary``,
+``search_page``, ``search_charts`` and ``parallel_coordinates``. Nothing here imports torch or computes a score.
 """

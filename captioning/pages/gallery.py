@@ -1,4 +1,4 @@
-"""One HTML page of pictures, captions, scores and curves that needs nothing beside it: no server, script or network."""
+"""The gallery: an HTML page of images with their captions and scores, and of training curves."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.pages.html import ACCENT, Theme, chart, style_axes, write_page
+from captioning.pages.html import ACCENT, Theme, render_chart, style_axes, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,29 +17,29 @@ _MOST_MARKED_POINTS = 40
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryItem:
-    """One picture and what was said about it.
+    """One image with its captions.
 
     Raises:
         ValueError: ``jpeg`` is not JPEG data, there is no caption, or a log-probability is missing.
     """
 
     name: str
-    """Shown under the picture: a file name or a key."""
+    """Name to show below the image: a file name or a key."""
     jpeg: bytes
-    """A whole JPEG file; it is embedded as it is, so shrink it first."""
+    """JPEG file, which is embedded unchanged, so shrink it first."""
     captions: Sequence[str]
-    """Best first; the first is also the alternative text."""
+    """Captions, best first; the first is also the alternative text."""
     log_probabilities_nats: Sequence[float] = ()
-    """One a caption, or none at all."""
+    """Log-probability of each caption; or empty."""
     references: Sequence[str] = ()
-    """What people wrote; folded away until asked for."""
+    """Captions that people wrote; folded away at first."""
     scores: Sequence[tuple[str, str]] = ()
-    """Name and value of what else is known, such as ("CIDEr-D", "1.02")."""
+    """Name and value of each score, such as ("CIDEr-D", "1.02")."""
     verdict: bool | None = None
-    """Whether someone found the first caption true of the picture; None if nobody judged it."""
+    """Whether the first caption is true of the image; None if that is not known."""
 
     def __post_init__(self) -> None:
-        """Refuse what would show as a broken picture or without a caption."""
+        """Check the image and the captions."""
         if not self.jpeg.startswith(_JPEG_START):
             raise ValueError(
                 f"{self.name} starts with {self.jpeg[:4]!r}, which is not JPEG: "
@@ -56,15 +56,15 @@ class GalleryItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """A quantity over training; a value that is not finite leaves a gap."""
+    """A quantity over the steps of a training; a value that is not finite leaves a gap."""
 
     name: str
-    """Names the quantity with its unit: "loss (nats per word)"."""
+    """Name of the quantity with its unit, such as "loss (nats per word)"."""
     points: Sequence[tuple[float, float]]
-    """(step, value), in the order to join them; at least one."""
+    """(step, value) of each point, in order; at least one."""
 
     def __post_init__(self) -> None:
-        """Refuse what would draw an empty chart."""
+        """Check that there is something to draw."""
         if not any(math.isfinite(value) for _, value in self.points):
             raise ValueError(
                 f"curve {self.name!r} has no finite value in {len(self.points)} points: nothing to draw; leave it out"
@@ -79,18 +79,18 @@ def write_gallery(
     summary: Sequence[tuple[str, str]] = (),
     curves: Sequence[Curve] = (),
 ) -> None:
-    """Write a page that shows each picture with its captions, below a summary and training curves.
+    """Write a page of a summary, training curves, and images with their captions.
 
-    The page holds its pictures, about 4/3 of their size. All text is escaped, and the same input gives the same bytes.
+    The images are embedded, at about 4/3 of their size. All text is escaped, and equal inputs give equal bytes.
 
     Args:
-        path: the HTML file; replaced at once if it exists, its folder made if it does not.
-        items: pictures in the order to show them.
+        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        items: images in the order to show them.
         title: heading of the page.
-        summary: name and value of each figure to show at the top.
-        curves: one chart each.
+        summary: name and value of each figure at the top.
+        curves: curves in the order to show them, each in a chart of its own.
     """
-    charts = [chart(_describe(curve), lambda theme, curve=curve: _draw(curve, theme)) for curve in curves]
+    charts = [render_chart(_describe(curve), lambda theme, curve=curve: _draw(curve, theme)) for curve in curves]
     values = {"title": title, "summary": summary, "charts": charts, "items": items}
     write_page(path, "gallery.html.jinja", values)
 
@@ -104,7 +104,7 @@ def _describe(curve: Curve) -> str:
 def _draw(curve: Curve, theme: Theme) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # of its own: pyplot's state stays as it is
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # not by pyplot, whose state is global
     axes = figure.add_subplot()
     marker = "o" if len(curve.points) <= _MOST_MARKED_POINTS else ""
     axes.plot(*zip(*curve.points, strict=True), color=ACCENT, linewidth=1.8, marker=marker, markersize=4)

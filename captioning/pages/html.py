@@ -1,4 +1,7 @@
-"""What HTML pages have in common: they need nothing beside them, follow light and dark, and repeat byte for byte."""
+"""Self-contained HTML pages: templates, and charts as embedded SVGs for a light and a dark theme.
+
+A page needs no other file and no network, and equal inputs give equal bytes.
+"""
 
 import base64
 import io
@@ -20,9 +23,9 @@ class Theme(NamedTuple):
     """The colours of a chart, as #rrggbb."""
 
     ink: str
-    """Of texts and lines."""
+    """Colour of texts and lines."""
     card: str
-    """Behind the chart, as the templates have it."""
+    """Colour behind the chart, the same as in the templates."""
 
 
 LIGHT, DARK = Theme(ink="#40444c", card="#ffffff"), Theme(ink="#c3c8d2", card="#1b1e25")
@@ -32,9 +35,9 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Render a template to a file; all text is escaped.
 
     Args:
-        path: the HTML file; replaced at once if it exists, its folder made if it does not.
-        template: its file's name.
-        values: what the template shows, by name.
+        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        template: file name of the template.
+        values: variables of the template, by name.
     """
     environment = Environment(
         loader=PackageLoader("captioning.pages"),
@@ -51,21 +54,21 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def chart(description: str, draw: Callable[[Theme], "Figure"]) -> dict[str, str]:
-    """Draw a chart for light and for dark.
+def render_chart(description: str, draw: Callable[[Theme], "Figure"]) -> dict[str, str]:
+    """Render a chart for the light and the dark theme.
 
     Args:
-        description: what it shows, for who does not see it.
-        draw: makes the figure in a theme's colours.
+        description: alternative text of the chart.
+        draw: function that draws the figure in the colours of a theme.
 
     Returns:
-        What a template shows: description, light and dark; the last two are addresses that hold an SVG.
+        The description as ``description``, and an SVG as a data URI for each theme as ``light`` and ``dark``.
     """
     return {"description": description, "light": _svg_uri(draw, LIGHT), "dark": _svg_uri(draw, DARK)}
 
 
 def style_axes(axes: "Axes", theme: Theme, *, title: str, x_label: str) -> None:
-    """Give a plot its title, taken as it is, and the theme's colours."""
+    """Set a plot's title, as plain text, and the colours of the theme."""
     axes.set_title(title, color=theme.ink, fontsize=11, loc="left", parse_math=False)
     axes.set_xlabel(x_label, color=theme.ink)
     axes.tick_params(colors=theme.ink)
@@ -83,8 +86,8 @@ def _svg_uri(draw: Callable[[Theme], "Figure"], theme: Theme) -> str:
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    # A fixed salt and no date make the same bytes every time.
+    # With a fixed salt and no date, equal figures give equal bytes.
     with rc_context({"svg.hashsalt": "captioning"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in a name says as much
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the chart shows a box instead
         draw(theme).savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return _data_uri(content.getvalue(), "image/svg+xml")

@@ -1,4 +1,4 @@
-"""Parallel coordinates: an upright axis a parameter, and a line a trial that ends at its score."""
+"""Parallel coordinates: a vertical axis for each parameter and for the score, and a line across them for each trial."""
 
 import math
 import re
@@ -14,26 +14,38 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
-_MOST_BOLD = 50
-_MOST_TICKS = 6
-_LEAST_GAP = 0.07
-_LONGEST_TEXT = 20
+_MAX_OPAQUE_LINES = 50
+_MAX_TICKS = 6
+_MIN_TICK_GAP = 0.07
+_MAX_TEXT_LENGTH = 20
 
 
 class Scale(NamedTuple):
-    """One of the upright axes that the line of a trial crosses."""
+    """One vertical axis.
+
+    Attributes:
+        label: text above the axis.
+        height: function from a value to its height on the axis, from 0 to 1.
+        ticks: height and text of each tick.
+    """
 
     label: str
     height: Callable[[Value], float]
-    """Value -> where it is on the axis, 0 to 1."""
     ticks: Sequence[tuple[float, str]]
-    """(height, text)."""
 
 
 def draw_parallel(
     ranked: Sequence[TrialSummary], scales: Mapping[str, Scale], theme: Theme, *, metric: str, mode: Mode
 ) -> "Figure":
-    """Draw the lines of trials with scores, best first, in the colours of their scores; who still runs is dashed."""
+    """Draw a line for each trial, in the colour of its score; dashed if the trial is running.
+
+    Args:
+        ranked: trials with a score, best first.
+        scales: axis of each parameter, by key.
+        theme: colours of the chart.
+        metric: label of the score's axis.
+        mode: whether the lower or the higher score is the better one.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
@@ -43,17 +55,17 @@ def draw_parallel(
     norm, colours = _norm(scores, is_log), _colours(theme, mode)
     figure = Figure(figsize=(max(10.5, 1.7 * len(scales) + 2), 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for trial, score in reversed([*zip(ranked, scores, strict=True)]):  # the best on top
+    for trial, score in reversed([*zip(ranked, scores, strict=True)]):  # the best is drawn last, on top
         heights = [scale.height(trial.point[key]) if key in trial.point else math.nan for key, scale in scales.items()]
         axes.plot(
             [*heights, score_scale.height(score)],
             color=colours(norm(score)),
             linewidth=2.6 if trial is ranked[0] else 1.2,
             linestyle="--" if trial.state == "running" else "-",
-            alpha=0.9 if len(ranked) <= _MOST_BOLD or trial is ranked[0] else 0.6,
+            alpha=0.9 if len(ranked) <= _MAX_OPAQUE_LINES or trial is ranked[0] else 0.6,
         )
-    for place, scale in enumerate([*scales.values(), score_scale]):
-        _draw_scale(axes, scale, place, theme, is_last=place == len(scales))
+    for x, scale in enumerate([*scales.values(), score_scale]):
+        _draw_scale(axes, scale, x, theme, is_last=x == len(scales))
     axes.set(xlim=(-0.5, len(scales) + 0.45), ylim=(-0.04, 1.04))
     axes.set_axis_off()
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, fraction=0.03, pad=0.01)
@@ -62,24 +74,31 @@ def draw_parallel(
     return figure
 
 
-def _draw_scale(axes: "Axes", scale: Scale, place: int, theme: Theme, *, is_last: bool) -> None:
-    axes.axvline(place, color=theme.ink, linewidth=1)
-    axes.text(place, 1.07, scale.label, color=theme.ink, ha="center", fontsize=9, parse_math=False)
-    side, alignment = (1, "left") if is_last else (-1, "right")  # beside the lines, where there are none
+def _draw_scale(axes: "Axes", scale: Scale, x: int, theme: Theme, *, is_last: bool) -> None:
+    axes.axvline(x, color=theme.ink, linewidth=1)
+    axes.text(x, 1.07, scale.label, color=theme.ink, ha="center", fontsize=9, parse_math=False)
+    # The last axis has its texts outside of the lines, as the first one has.
+    side, alignment = (1, "left") if is_last else (-1, "right")
     frame = {"facecolor": theme.card, "edgecolor": "none", "alpha": 0.8, "pad": 1}
     style = {"color": theme.ink, "ha": alignment, "va": "center", "fontsize": 8, "bbox": frame}
     for height, text in scale.ticks:
-        axes.plot([place, place + 0.012 * side], [height, height], color=theme.ink, linewidth=1)
-        axes.text(place + 0.025 * side, height, text, parse_math=False, **style)
+        axes.plot([x, x + 0.012 * side], [height, height], color=theme.ink, linewidth=1)
+        axes.text(x + 0.025 * side, height, text, parse_math=False, **style)
 
 
 def parameter_scale(label: str, values: Sequence[Value], is_log: bool = False) -> Scale:
-    """Return the axis of a parameter: by ratio if asked, or if its values span more than a decade."""
+    """Return the axis of a parameter.
+
+    Args:
+        label: name of the parameter.
+        values: values of the parameter in all trials; the axis has categories unless all of them are numbers.
+        is_log: whether the scale is logarithmic; it is so too if the values span more than a decade.
+    """
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < len(values):
         names = sorted({value_text(value) for value in values})
         heights = {name: (index + 0.5) / len(names) for index, name in enumerate(names)}
-        ticks = [(height, short(name)) for name, height in heights.items()]
+        ticks = [(height, shorten(name)) for name, height in heights.items()]
         return Scale(_broken(label), lambda value: heights[value_text(value)], ticks)
     low, high = min(numbers), max(numbers)
     is_log = low > 0 and (is_log or high > 10 * low)
@@ -87,16 +106,16 @@ def parameter_scale(label: str, values: Sequence[Value], is_log: bool = False) -
 
 
 def _number_scale(label: str, numbers: Sequence[float], is_log: bool) -> Scale:
-    moved = math.log10 if is_log else float
-    low, high = moved(numbers[0]), moved(numbers[-1])
+    transform = math.log10 if is_log else float
+    low, high = transform(numbers[0]), transform(numbers[-1])
 
     def height(value: Value) -> float:
-        return (moved(float(value or 0)) - low) / (high - low) if high > low else 0.5
+        return (transform(float(value or 0)) - low) / (high - low) if high > low else 0.5
 
     gaps = [height(after) - height(before) for before, after in pairwise(numbers)]
-    are_few = len(numbers) <= _MOST_TICKS and all(gap >= _LEAST_GAP for gap in gaps)
-    marked = numbers if are_few else _round_numbers(numbers[0], numbers[-1], is_log)
-    return Scale(_broken(label), height, [(height(number), f"{number:.4g}") for number in marked])
+    are_few = len(numbers) <= _MAX_TICKS and all(gap >= _MIN_TICK_GAP for gap in gaps)
+    ticks = numbers if are_few else _round_numbers(numbers[0], numbers[-1], is_log)
+    return Scale(_broken(label), height, [(height(number), f"{number:.4g}") for number in ticks])
 
 
 def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
@@ -106,29 +125,29 @@ def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
     for steps in ((1, 2, 5), (1,)):
         marks = [float(f"{step}e{decade}") for decade in decades for step in steps]
         marks = [mark for mark in marks if low <= mark <= high]
-        if 2 <= len(marks) <= _MOST_TICKS:
+        if 2 <= len(marks) <= _MAX_TICKS:
             return marks
     return [float(mark) for mark in MaxNLocator(5).tick_values(low, high) if low <= mark <= high]
 
 
 def _broken(label: str) -> str:
-    """Return a label on several lines: a key's section, and what follows in pieces."""
+    """Return a label broken into lines, after a key's section and then where a line would be too long."""
     lines = [""]
     for piece in re.findall(r"[^._ ]*[._ ]?", label):
-        if lines[-1].endswith(".") or len(lines[-1] + piece.rstrip()) > _LONGEST_TEXT:
+        if lines[-1].endswith(".") or len(lines[-1] + piece.rstrip()) > _MAX_TEXT_LENGTH:
             lines.append("")
         lines[-1] += piece
-    return "\n".join(short(line) for line in lines if line)
+    return "\n".join(shorten(line) for line in lines if line)
 
 
-def short(text: str) -> str:
-    """Return a text as it fits into a chart: both ends, for names often differ in their last letters."""
-    text, half = " ".join(text.split()), _LONGEST_TEXT // 2
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: half - 1]}…{text[-half:]}"
+def shorten(text: str) -> str:
+    """Return a text that fits into a chart, with both of its ends, because names often differ at their end alone."""
+    text, half = " ".join(text.split()), _MAX_TEXT_LENGTH // 2
+    return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def spans_decades(scores: Sequence[float], mode: Mode) -> bool:
-    """Return whether losses are too far apart for one linear axis, as when a trial diverges."""
+    """Return whether losses are too far apart for a linear axis, for example because a trial diverged."""
     return mode == "min" and 0 < 30 * min(scores) < max(scores)
 
 
@@ -142,7 +161,7 @@ def _norm(scores: Sequence[float], is_log: bool) -> "Normalize":
 
 
 def _colours(theme: Theme, mode: Mode) -> "Colormap":
-    """Return colours from the lowest score to the highest; the better, the further from the background."""
+    """Return the colours from the lowest score to the highest; better scores contrast more with the background."""
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap

@@ -1,13 +1,13 @@
-"""Charts over the trials of a search: what was tried, how each trial went, and what the best score cost."""
+"""Charts of a search: parallel coordinates, learning curves, and the best score over the cost of all trials."""
 
 import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from captioning.pages.html import ACCENT, Theme, chart, style_axes
-from captioning.pages.parallel_coordinates import draw_parallel, parameter_scale, short, spans_decades
-from captioning.pages.trial_summary import Mode, TrialSummary, parameter_keys, ranking
+from captioning.pages.html import ACCENT, Theme, render_chart, style_axes
+from captioning.pages.parallel_coordinates import draw_parallel, parameter_scale, shorten, spans_decades
+from captioning.pages.trial_summary import Mode, TrialSummary, parameter_keys, rank_trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,30 +17,36 @@ _STOPPED = "#8b919c"
 
 
 class CostPoint(NamedTuple):
-    """What a search had found when it had spent so much."""
+    """The best score of a search at some cost.
+
+    Attributes:
+        epochs: number of epochs of all trials so far.
+        best: best score so far; nan as long as there is none.
+    """
 
     epochs: float
-    """Over all trials."""
     best: float
-    """NaN as long as there is no score."""
 
 
 def search_charts(
     trials: Sequence[TrialSummary], *, metric: str, mode: Mode, log_keys: Collection[str]
 ) -> list[dict[str, str]]:
-    """Draw parallel coordinates, learning curves and the best score against its cost.
+    """Draw parallel coordinates, learning curves, and the best score over the cost.
 
     Returns:
-        What a template shows of each; nothing as long as no trial has a score.
+        The variables of a template for each chart, as ``render_chart`` returns them; empty as long as no trial has a
+        score.
     """
-    ranked = [trial for rank, trial in ranking(trials, mode) if rank]
+    ranked = [trial for rank, trial in rank_trials(trials, mode) if rank]
     if not ranked:
         return []
     best = f"{ranked[0].name} is best with {ranked[0].best(mode):.4g}"
     costs = best_against_cost(trials, mode)
     charts = [
-        chart(f"{metric} over epochs, a line a trial: {best}", lambda theme: _draw_curves(ranked, theme, metric, mode)),
-        chart(
+        render_chart(
+            f"{metric} over epochs, a line a trial: {best}", lambda theme: _draw_curves(ranked, theme, metric, mode)
+        ),
+        render_chart(
             f"best {metric} so far, after {costs[-1].epochs:g} epochs of all trials: {costs[-1].best:.4g}",
             lambda theme: _draw_costs(costs, theme, metric),
         ),
@@ -51,14 +57,17 @@ def search_charts(
     }
     if scales:
         text = f"{', '.join(scales)} and {metric} of {len(ranked)} trials, a line a trial: {best}"
-        charts.insert(0, chart(text, lambda theme: draw_parallel(ranked, scales, theme, metric=metric, mode=mode)))
+        charts.insert(
+            0, render_chart(text, lambda theme: draw_parallel(ranked, scales, theme, metric=metric, mode=mode))
+        )
     return charts
 
 
 def best_against_cost(trials: Sequence[TrialSummary], mode: Mode) -> list[CostPoint]:
-    """Return the best score after each report, in the order of the reports if all have times, else of the trials.
+    """Return a point for each validation of any trial.
 
-    A failed trial costs its epochs, but its scores do not count.
+    They are in the order of their times if all are known, otherwise in the order of the trials. The epochs of a failed
+    trial count, but its scores do not.
     """
     better = min if mode == "min" else max
     events = []
@@ -84,11 +93,11 @@ def _draw_curves(ranked: Sequence[TrialSummary], theme: Theme, metric: str, mode
 
     figure = Figure(figsize=(6.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    lines = {}  # by kind: one of each for the legend
-    for trial in reversed(ranked):  # the best on top
+    lines = {}  # one line of each kind, for the legend
+    for trial in reversed(ranked):  # the best is drawn last, on top
         is_best = trial is ranked[0]
         last = max(number for number, (_, score) in enumerate(trial.curve) if math.isfinite(score))
-        [lines[f"best: {short(trial.name)}" if is_best else trial.state]] = axes.plot(
+        [lines[f"best: {shorten(trial.name)}" if is_best else trial.state]] = axes.plot(
             [epoch for epoch, _ in trial.curve],
             [score if math.isfinite(score) else math.nan for _, score in trial.curve],
             color=_BEST if is_best else _STOPPED if trial.state == "stopped" else ACCENT,

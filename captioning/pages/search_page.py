@@ -1,4 +1,4 @@
-"""One HTML page, and one CSV table, of a search's trials: what was tried, how it went, and what it cost."""
+"""The page of a search: its trials as an HTML page with charts, and as a CSV table."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from captioning.pages.html import write_page
 from captioning.pages.search_charts import search_charts
-from captioning.pages.trial_summary import Mode, TrialSummary, Value, parameter_keys, ranking, value_text
+from captioning.pages.trial_summary import Mode, TrialSummary, Value, parameter_keys, rank_trials, value_text
 
 
 def write_search_page(
@@ -21,19 +21,19 @@ def write_search_page(
     best_config: str = "",
     log_keys: Collection[str] = (),
 ) -> None:
-    """Write a page of a search: charts over all trials, a table of them, and the best configuration.
+    """Write a page of charts over all trials, a table of the trials, and the best configuration.
 
-    All text is escaped, and the same input gives the same bytes.
+    All text is escaped, and equal inputs give equal bytes.
 
     Args:
-        path: the HTML file; replaced at once if it exists, its folder made if it does not.
-        trials: in the order of their numbers.
+        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        trials: trials in the order of their numbers.
         title: heading of the page.
         metric: name of the score, with its unit.
         mode: whether the lower or the higher score is the better one.
-        summary: name and value of each figure to show at the top.
-        best_config: the best trial's configuration as YAML; folded away.
-        log_keys: parameters whose ratios count, not their differences.
+        summary: name and value of each figure at the top.
+        best_config: configuration of the best trial as YAML, folded away at first; empty if there is none.
+        log_keys: keys of the parameters with a logarithmic scale.
     """
     keys = parameter_keys(trials)
     values = {
@@ -43,7 +43,7 @@ def write_search_page(
         "metric": metric,
         "better": "lower is better" if mode == "min" else "higher is better",
         "keys": keys,
-        "rows": [_row(trial, rank, keys, mode) for rank, trial in ranking(trials, mode)],
+        "rows": [_row(trial, rank, keys, mode) for rank, trial in rank_trials(trials, mode)],
         "has_reasons": any(trial.reason for trial in trials),
         "best_config": best_config,
     }
@@ -51,15 +51,15 @@ def write_search_page(
 
 
 def trials_csv(trials: Sequence[TrialSummary], *, mode: Mode) -> str:
-    """Return the table of the page as CSV: a line a trial, best first, numbers in full.
+    """Return the table of trials as CSV: a line for each trial, best first, with numbers in full.
 
-    What is unknown is empty; a parameter's value is written as in JSON, but texts without quotes.
+    Unknown values are empty. A parameter's value is written as in JSON, but a text has no quotes.
     """
     keys = parameter_keys(trials)
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["rank", "name", "state", "epochs", "best_score", "seconds", *keys, "reason"])
-    for rank, trial in ranking(trials, mode):
+    for rank, trial in rank_trials(trials, mode):
         best = trial.best(mode)
         known = [rank or "", trial.name, trial.state, trial.num_epochs, "" if best is None else best, trial.seconds]
         values = [value_text(trial.point[key]) if key in trial.point else "" for key in keys]

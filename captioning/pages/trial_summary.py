@@ -1,4 +1,4 @@
-"""What is known of the trials of a search, and which are the better ones."""
+"""The trials of a search as a page shows them, and their ranking."""
 
 import json
 import math
@@ -12,28 +12,28 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSummary:
-    """One trial as far as it is known.
+    """One trial.
 
     Raises:
-        ValueError: times of reports are not one a point.
+        ValueError: ``reported`` has not one time for each point of the curve.
     """
 
     name: str
     point: Mapping[str, Value]
-    """Searched key -> value."""
+    """Value of each searched key."""
     curve: Sequence[tuple[float, float]]
-    """(epoch, score), in order; a score that is not finite leaves a gap."""
+    """(epoch, score) of each validation, in order; a score that is not finite leaves a gap."""
     state: Literal["finished", "stopped", "failed", "running"]
-    """stopped: by the search, before its last epoch."""
+    """State of the trial; stopped means by the search, before its last epoch."""
     seconds: float
-    """That the trial itself has trained."""
+    """Training time of the trial."""
     reason: str = ""
-    """Why it failed."""
+    """The error of a failed trial."""
     reported: Sequence[float] = ()
-    """Seconds since the search's start at which each point of the curve was known; or none at all."""
+    """Time of each point of the curve, in seconds since the start of the search; or empty."""
 
     def __post_init__(self) -> None:
-        """Refuse times that belong to no point."""
+        """Check that times and points belong together."""
         if len(self.reported) not in (0, len(self.curve)):
             raise ValueError(
                 f"trial {self.name} has {len(self.reported)} times for {len(self.curve)} points of its curve; "
@@ -42,19 +42,22 @@ class TrialSummary:
 
     @property
     def num_epochs(self) -> float:
-        """Return the epochs that it has trained, as far as it has reported."""
+        """Return the number of epochs up to the last validation."""
         return max((epoch for epoch, _ in self.curve), default=0)
 
     def best(self, mode: Mode) -> float | None:
-        """Return its best score; None if it has none that is finite."""
+        """Return the best score; None if no score is finite."""
         scores = [score for _, score in self.curve if math.isfinite(score)]
         if not scores:
             return None
         return min(scores) if mode == "min" else max(scores)
 
 
-def ranking(trials: Sequence[TrialSummary], mode: Mode) -> list[tuple[int | None, TrialSummary]]:
-    """Return all trials with their ranks from 1, best first; those without a score have none, the failed come last."""
+def rank_trials(trials: Sequence[TrialSummary], mode: Mode) -> list[tuple[int | None, TrialSummary]]:
+    """Return the trials with their ranks, best first.
+
+    Ranks begin at 1. Trials without a score come next, with rank None, and failed trials last, with rank None as well.
+    """
     sign = 1 if mode == "min" else -1
     scored = [trial for trial in trials if trial.state != "failed" and trial.best(mode) is not None]
     scored.sort(key=lambda trial: sign * (trial.best(mode) or 0.0))
@@ -64,10 +67,10 @@ def ranking(trials: Sequence[TrialSummary], mode: Mode) -> list[tuple[int | None
 
 
 def parameter_keys(trials: Sequence[TrialSummary]) -> list[str]:
-    """Return the keys of all points, in the order of their first use."""
+    """Return the keys of all points, in the order in which they first occur."""
     return list(dict.fromkeys(key for trial in trials for key in trial.point))
 
 
 def value_text(value: Value) -> str:
-    """Return a parameter's value in full: true, false and null as in YAML."""
+    """Return the full text of a value, with true, false and null as in YAML."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Images of a request to a served model: ``image_input`` checks and decodes, ``safe_fetch`` downloads a URL.
+"""The images of a request to a served model: ``image_input`` reads them, ``safe_fetch`` downloads a URL.
 
-Both treat the request as hostile. Nothing here knows the model; it must work without torch.
+Both expect hostile requests. Nothing here knows the model, and nothing imports torch.
 """

@@ -1,4 +1,4 @@
-"""What a served model takes for an image: bytes, a file below a folder, or a URL. Imports no torch."""
+"""The image of a request: from bytes, from a file below a folder, or from a URL. Imports no torch."""
 
 import base64
 import binascii
@@ -15,51 +15,54 @@ from PIL import Image
 from captioning.config import IMAGE_FORMATS
 from captioning.serving.safe_fetch import fetch, is_public
 
-BEAMS, LENGTHS = range(1, 21), range(1, 101)
-"""Beam sizes and words of a caption that a request may ask for."""
-_PILLOWS_MEGAPIXELS = 89  # beyond, Pillow warns, and then refuses, by itself
+BEAM_SIZES, CAPTION_LENGTHS = range(1, 21), range(1, 101)
+"""The beam sizes, and the largest numbers of words in a caption, that a request may ask for."""
+_PILLOW_MEGAPIXELS = 89  # Pillow itself warns about larger images, and refuses still larger ones
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IntakeConfig:
-    """What a registered model takes for an image, beside the bytes of one."""
+class ImageInputConfig:
+    """The images that a registered model accepts: sizes, and sources other than the image's bytes."""
 
     max_mib: int = 20
-    """Largest file of an image, in MiB."""
+    """Largest size of an image file, in MiB."""
     max_megapixels: int = 64
-    """Most pixels of an image, in millions; its header tells them before it is decoded."""
+    """Largest number of pixels in an image, in millions, as its header says before it is decoded."""
     allow_paths: Path | None = None
-    """Take paths as well, of files below this folder of the machine that serves."""
+    """Accept paths of files below this folder of the serving machine."""
     allow_urls: Literal["none", "public", "any"] = "none"
-    """Take http and https URLs as well: those at public addresses; or any, by which clients reach the server's own
-    network."""
+    """Accept http and https URLs: public, at public addresses alone; any, at all addresses, by which clients reach the
+    server's own network."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.max_mib < 1:
-            raise ValueError(f"an image of {self.max_mib} MiB is none; use a --max-mib of at least 1")
-        if not 1 <= self.max_megapixels <= _PILLOWS_MEGAPIXELS:
+            raise ValueError(f"no image has {self.max_mib} MiB; use a --max-mib of at least 1")
+        if not 1 <= self.max_megapixels <= _PILLOW_MEGAPIXELS:
             raise ValueError(
-                f"{self.max_megapixels} megapixels cannot be the limit; use --max-megapixels 1 to {_PILLOWS_MEGAPIXELS}"
+                f"{self.max_megapixels} megapixels cannot be the limit; use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
             )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the columns of a request that may hold an image."""
+        """Return the names of a request's columns that may hold an image."""
         paths, urls = ("path",) if self.allow_paths else (), ("url",) if self.allow_urls != "none" else ()
         return ("image", *paths, *urls)
 
 
-def take_image(row: Mapping[str, object], config: IntakeConfig) -> bytes:
-    """Return the image of a request's row; its limits hold, but it need not decode.
+def read_image(row: Mapping[str, object], config: ImageInputConfig) -> bytes:
+    """Read the image file of a request's row, and check its size and its header.
 
     Args:
-        row: column -> what it holds, None if nothing. ``image`` holds base64 text or bytes, ``path`` a path below the
-            folder for paths, ``url`` a URL.
-        config: of the model.
+        row: value of each column, None if it is empty: base64 text or bytes in ``image``, a path below the folder in
+            ``path``, a URL in ``url``.
+        config: the images that the model accepts.
+
+    Returns:
+        The bytes of the file, which may still fail to decode.
 
     Raises:
-        ValueError: there is no image, or more than one, or it is too large or no image.
+        ValueError: the row holds no image, or more than one, or the image is too large or not an image.
         OSError: the file or URL cannot be read.
     """
     given = [column for column in config.columns if row.get(column) is not None]
@@ -68,7 +71,7 @@ def take_image(row: Mapping[str, object], config: IntakeConfig) -> bytes:
         raise ValueError(f"the row {found}; give one of {', '.join(config.columns)}")
     value, limit = row[given[0]], config.max_mib * 2**20
     if given[0] == "image":
-        content = _take_bytes(value, limit)
+        content = _decode_bytes(value, limit)
     elif not isinstance(value, str):
         raise ValueError(f"the {given[0]} is a {type(value).__name__}; give text")
     elif given[0] == "path" and config.allow_paths:
@@ -79,9 +82,9 @@ def take_image(row: Mapping[str, object], config: IntakeConfig) -> bytes:
     return content
 
 
-def _take_bytes(value: object, limit: int) -> bytes:
+def _decode_bytes(value: object, limit: int) -> bytes:
     if isinstance(value, str):
-        # Checked first, so that no text is decoded in vain; base64 has four characters for three bytes.
+        # The size is checked before decoding; base64 has four characters for three bytes.
         text = "".join(value.split()) if len(value) <= limit * 2 else value
         _require_small(len(text) * 3 // 4 - 2, limit)
         try:
@@ -95,24 +98,24 @@ def _take_bytes(value: object, limit: int) -> bytes:
 
 
 def _read_below(folder: Path, name: str, limit: int) -> bytes:
-    """Read a regular file below a folder, wherever links lead."""
+    """Read a regular file below a folder, after resolving links."""
     top = folder.resolve()
     try:
         path = (top / name).resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a name too long, a zero byte
+    except (OSError, RuntimeError, ValueError):  # circular links, a name that is too long, a null byte
         path = top.parent
     if not path.is_relative_to(top):
-        # The same answer whether or not there is such a file: nobody is to learn what else the machine holds.
+        # The same answer whether or not the file exists, so that it tells nothing about the machine's other files.
         raise ValueError("the path leads out of the folder for images; give one below it")
     try:
-        # Whoever swaps the file for a link or a pipe in the meantime gets an error, and no wait.
+        # The flags turn a file that was replaced by a link or a pipe in the meantime into an error instead of a hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise OSError(f"the path cannot be read ({error.strerror}); check its name") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("the path is no file's; give an image's")
+            raise ValueError("the path is not a file; give the path of an image")
         _require_small(status.st_size, limit)
         return os.read(descriptor, limit)
     finally:
@@ -125,14 +128,14 @@ def _require_small(size: int, limit: int) -> None:
 
 
 def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
-    """Read the header alone."""
+    """Check the number of pixels by the image's header, without decoding it."""
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             num_pixels = image.width * image.height
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        num_pixels = _PILLOWS_MEGAPIXELS * 10**6 + 1
+        num_pixels = _PILLOW_MEGAPIXELS * 10**6 + 1
     except MemoryError:
-        raise  # the machine's fault, not the image's
+        raise  # of the machine, not the image
     except Exception:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
         kinds = ", ".join(IMAGE_FORMATS)
         raise ValueError(f"the image begins with {content[:8]!r} and is no readable {kinds}") from None

@@ -1,4 +1,4 @@
-"""Fetching what a stranger names by a URL: only from addresses that are allowed, within a size and a time."""
+"""Download of a URL from an untrusted request: from allowed addresses only, with limits on size and time."""
 
 import contextlib
 import http.client
@@ -15,15 +15,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
-# Stand for an IPv4 address, which a router may reach: mapped, NAT64 (RFC 6052 and 8215), Teredo, 6to4.
-_EMBEDDING = tuple(
+# IPv6 networks whose addresses embed an IPv4 address that a router may reach: IPv4-mapped, NAT64 (RFC 6052 and 8215),
+# Teredo, 6to4.
+_IPV4_EMBEDDING = tuple(
     map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
 )
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is the internet's, and neither this machine's nor a network's own."""
-    if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _EMBEDDING):
+    """Return whether an address is on the public internet, rather than of this machine or of a private network."""
+    if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _IPV4_EMBEDDING):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
@@ -31,48 +32,51 @@ def is_public(address: Address) -> bool:
 def fetch(
     url: str, *, max_bytes: int, seconds: float = 10, is_allowed: Callable[[Address], bool] | None = is_public
 ) -> bytes:
-    """Fetch a URL; neither proxies nor credentials of this machine are used.
+    """Download a URL, without the proxies and credentials of this machine.
+
+    Every address of the host must be allowed, at each redirect again, and the connection is made to an address that
+    was checked: a second look-up of the name could return another.
 
     Args:
-        url: http or https.
-        max_bytes: of the answer.
-        seconds: for all of it, redirects included; looking a host up may take longer.
-        is_allowed: whether to connect to an address; asked for every one of the host's, again at each redirect, and
-            the connection goes to an address that was asked about. None allows all.
+        url: http or https URL.
+        max_bytes: largest size of the response.
+        seconds: limit on the whole time, redirects included; looking up a host name may take longer.
+        is_allowed: whether an address may be connected to; None allows all.
 
     Raises:
-        ValueError: the URL is none to fetch, or the answer is no success or too large.
-        OSError: nothing answers, or not in time.
+        ValueError: the URL is not http or https, or has credentials; or an address of its host is not allowed; or the
+            response is not a success, or too large.
+        OSError: the host does not respond, or not in time.
     """
     deadline = time.monotonic() + seconds
     for _ in range(_MAX_REDIRECTS + 1):
         parts = _split(url)
         try:
             with _connection(parts, deadline, is_allowed) as connection:
-                answer = _ask(connection, parts)
-                if answer.status not in _REDIRECTS:
-                    content = _read(answer, max_bytes)
+                response = _request(connection, parts)
+                if response.status not in _REDIRECTS:
+                    content = _read(response, max_bytes)
                     _require_time(deadline)
                     return content
-                url = urllib.parse.urljoin(url, answer.headers.get("Location", ""))
+                url = urllib.parse.urljoin(url, response.headers.get("Location", ""))
         except (http.client.HTTPException, OSError) as error:
             _require_time(deadline)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(f"the URL does not answer ({reason}); check it") from None
-    raise ValueError(f"the URL leads on more than {_MAX_REDIRECTS} times; give the last one")
+    raise ValueError(f"the URL redirects more than {_MAX_REDIRECTS} times; give the last address")
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
     try:
         parts = urllib.parse.urlsplit(url)
-        is_one = (
+        is_valid = (
             parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and url.isascii() and " " not in url
         )
     except ValueError:
-        is_one = False
+        is_valid = False
         parts = urllib.parse.SplitResult("", "", "", "", "")
-    if not is_one or parts.username is not None:
-        raise ValueError("the URL is none to fetch; give http://HOST/... or https://HOST/... without a password")
+    if not is_valid or parts.username is not None:
+        raise ValueError("the URL cannot be fetched; give http://HOST/... or https://HOST/... without a password")
     return parts
 
 
@@ -80,15 +84,15 @@ def _split(url: str) -> urllib.parse.SplitResult:
 def _connection(
     parts: urllib.parse.SplitResult, deadline: float, is_allowed: Callable[[Address], bool] | None
 ) -> Iterator[http.client.HTTPConnection]:
-    """Connect to one of the host's addresses; at the deadline, the connection ends."""
+    """Connect to one of the host's addresses; the connection is shut down at the deadline."""
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if is_allowed and not all(is_allowed(ipaddress.ip_address(address)) for address in found):
         raise ValueError("the URL's host is at an address that is not allowed; give a public one")
-    plain = _connected(found, port, deadline)
+    plain = _open_socket(found, port, deadline)
     with plain.dup() as handle, contextlib.ExitStack() as stack:
-        # Time-outs of sockets are for each piece: who sends a byte now and then would keep us for ever.
-        timer = threading.Timer(max(0, deadline - time.monotonic()), lambda: _end(handle))
+        # A socket's time-out is for each read: a host that sends a byte now and then would keep the connection open.
+        timer = threading.Timer(max(0, deadline - time.monotonic()), lambda: _shut_down(handle))
         timer.start()
         stack.callback(timer.cancel)
         stack.callback(plain.close)
@@ -100,7 +104,7 @@ def _connection(
         yield connection
 
 
-def _connected(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
+def _open_socket(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
     """Connect to the first address that answers."""
     for number, address in enumerate(addresses, start=1):
         try:
@@ -111,23 +115,23 @@ def _connected(addresses: Sequence[str], port: int, deadline: float) -> socket.s
     raise OSError("the host has no address")
 
 
-def _end(handle: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it has ended already
+def _shut_down(handle: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
         handle.shutdown(socket.SHUT_RDWR)
 
 
-def _ask(connection: http.client.HTTPConnection, parts: urllib.parse.SplitResult) -> http.client.HTTPResponse:
+def _request(connection: http.client.HTTPConnection, parts: urllib.parse.SplitResult) -> http.client.HTTPResponse:
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     headers = {"Host": parts.netloc, "Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "captioning"}
     connection.request("GET", target, headers=headers)
     return connection.getresponse()
 
 
-def _read(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
-    if answer.status != http.client.OK:
-        raise ValueError(f"the URL answers {answer.status}; give an image's")
-    if (answer.length or 0) > max_bytes or len(content := answer.read(max_bytes + 1)) > max_bytes:
-        raise ValueError(f"the URL has more than the {max_bytes >> 20} MiB allowed; give a smaller image's")
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    if response.status != http.client.OK:
+        raise ValueError(f"the URL answers {response.status}; give the URL of an image")
+    if (response.length or 0) > max_bytes or len(content := response.read(max_bytes + 1)) > max_bytes:
+        raise ValueError(f"the URL has more than the {max_bytes >> 20} MiB allowed; give the URL of a smaller image")
     return content
 
 

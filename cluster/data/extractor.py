@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captioning.config import ModelConfig
 from captioning.data.pixels import Augmentation
-from captioning.data.views import view_image
+from captioning.data.views import decode_views
 from captioning.model.encoder import Encoder
 from shards.features.manifest import FeatureSettings
 from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
@@ -98,7 +98,7 @@ class Extractor:
         key, description = reader.describe(number)
         settings = self._work.settings
         try:
-            views = view_image(
+            views = decode_views(
                 reader.read(number).jpeg,
                 self._work.model.image_size_px,
                 num_views=settings.views,

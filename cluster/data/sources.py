@@ -12,7 +12,7 @@ from captioning.data.batches import (
     CaptionBatch,
     CaptionedJpeg,
     EncodedSample,
-    batch_of,
+    collate,
     encode_captions,
     make_batch,
 )
@@ -127,7 +127,7 @@ class FeatureSource:
                 bad.append(BadSample(error.key, error.shard, position, error.reason))
             else:
                 good.append(EncodedSample(key, position, shard, words))
-        return batch_of(torch.from_numpy(features[: len(good)]), good, tuple(bad))
+        return collate(torch.from_numpy(features[: len(good)]), good, tuple(bad))
 
     def _captions(self, number: int) -> _Remembered:
         known = self._remembered.get(number)

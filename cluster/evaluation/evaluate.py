@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from captioning.evaluation.behaviour import Variant, choose_images, vary
+from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageScores, score_captions
@@ -96,7 +96,7 @@ def evaluate_split(
             yield sample.jpeg
 
     captions: dict[int, str] = {}
-    for number, written in enumerate(captioner.write(jpegs())):
+    for number, written in enumerate(captioner.caption(jpegs())):
         captions[image_ids[number]] = written.captions[0]
         progress(number + 1)
     scored = score_captions(captions, references)
@@ -144,7 +144,7 @@ def caption_variants(
     """
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
-    chosen = choose_images(len(reader), num_images, seed=seed)
+    chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     cases: list[tuple[Variant, int]] = []
 
@@ -153,10 +153,10 @@ def caption_variants(
             sample = reader.read(number)
             for variant in Variant:
                 cases.append((variant, sample.image_id))
-                yield vary(sample.jpeg, variant)
+                yield make_variant(sample.jpeg, variant)
 
     captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
-    for number, written in enumerate(captioner.write(varied())):
+    for number, written in enumerate(captioner.caption(varied())):
         variant, image_id = cases[number]
         captions[variant][image_id] = written.captions[0]
         progress(number + 1)

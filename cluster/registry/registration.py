@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 import captioning
-from captioning.serving.image_input import BEAMS, LENGTHS, IntakeConfig
+from captioning.serving.image_input import BEAM_SIZES, CAPTION_LENGTHS, ImageInputConfig
 from captioning.training.checkpoint_description import inference_files
 from cluster.errors import one_line
 from cluster.git import git_state
@@ -41,7 +41,7 @@ def register(
     client: MlflowClient,
     *,
     beam_size: int = 3,
-    intake: IntakeConfig | None = None,
+    intake: ImageInputConfig | None = None,
 ) -> ModelVersion:
     """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
 
@@ -59,13 +59,13 @@ def register(
     Raises:
         ValueError: the run that trained it is not in this tracker, or the name or the beam cannot be.
     """
-    if beam_size not in BEAMS:
-        raise ValueError(f"a beam of {beam_size} cannot serve; use {BEAMS.start} to {BEAMS.stop - 1}")
+    if beam_size not in BEAM_SIZES:
+        raise ValueError(f"a beam of {beam_size} cannot serve; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
     run = _run_of(model, client)
     _create_name(name, client)
     artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
-        _save_pyfunc(model, Path(scratch), beam_size=beam_size, intake=intake or IntakeConfig())
+        _save_pyfunc(model, Path(scratch), beam_size=beam_size, intake=intake or ImageInputConfig())
         client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), artifact_path)
     source = f"{run.info.artifact_uri}/{artifact_path}"
     created = client.create_model_version(name, source, run_id=run.info.run_id, tags=_tags_of(model, run))
@@ -110,7 +110,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
     }
 
 
-def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: IntakeConfig) -> None:
+def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: ImageInputConfig) -> None:
     import mlflow.pyfunc  # takes seconds, which only registering needs
 
     checkpoint, code = scratch / "checkpoint", scratch / "captioning"
@@ -135,12 +135,12 @@ def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
         )
 
 
-def _signature(model: ResolvedModel, beam_size: int, intake: IntakeConfig) -> "ModelSignature":
+def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array
 
-    length = min(model.description.max_caption_words, LENGTHS.stop - 1)
+    length = min(model.description.max_caption_words, CAPTION_LENGTHS.stop - 1)
     defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
     is_required = len(intake.columns) == 1
     inputs: list[ColSpec | TensorSpec] = [

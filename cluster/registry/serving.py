@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import TypeAdapter
 
-from captioning.serving.image_input import BEAMS, LENGTHS, IntakeConfig, take_image
+from captioning.serving.image_input import BEAM_SIZES, CAPTION_LENGTHS, ImageInputConfig, read_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class CaptionService(PythonModel):
         from captioning.evaluation.captioner import Captioner
         from captioning.training.checkpoint import load_model
 
-        self._intake = TypeAdapter(IntakeConfig).validate_python(context.model_config["intake"])
+        self._intake = TypeAdapter(ImageInputConfig).validate_python(context.model_config["intake"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
 
@@ -45,7 +45,7 @@ class CaptionService(PythonModel):
 
         Args:
             context: MLflow's context.
-            model_input: a row for each image, with the columns that ``take_image`` reads.
+            model_input: a row for each image, with the columns that ``read_image`` reads.
             params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow fills in the signature's defaults.
 
         Returns:
@@ -55,8 +55,8 @@ class CaptionService(PythonModel):
         Raises:
             MlflowException: a parameter is out of bounds; over HTTP, the answer is 400.
         """
-        _require("beam", params["beam"], BEAMS)
-        _require("max_length", params["max_length"], LENGTHS)
+        _require("beam", params["beam"], BEAM_SIZES)
+        _require("max_length", params["max_length"], CAPTION_LENGTHS)
         _require("num_captions", params["num_captions"], range(1, params["beam"] + 1))
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         answers: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ class CaptionService(PythonModel):
     def _take(self, row: Mapping[str, object]) -> bytes | str:
         """Return the image's bytes, or why there are none."""
         try:
-            return take_image(row, self._intake)
+            return read_image(row, self._intake)
         except (ValueError, OSError) as error:
             return str(error)
 
@@ -85,7 +85,9 @@ class CaptionService(PythonModel):
         written = iter(())
         if images := [one for one in opened if not isinstance(one, str)]:
             batch = torch.stack(images)
-            written = iter(self._captioner.write_batch(batch, beam_size=params["beam"], max_words=params["max_length"]))
+            written = iter(
+                self._captioner.caption_batch(batch, beam_size=params["beam"], max_words=params["max_length"])
+            )
         answers: list[dict[str, Any]] = []
         for one in opened:
             captions, log_probability = (None, None) if isinstance(one, str) else next(written)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from captioning.data.batches import BadSample
+from captioning.training.bad_samples import BadSampleError
 from shards.storage.files import replace_file
 
 
@@ -29,3 +30,17 @@ def write_bad_batch(path: Path, step: int, bad: Sequence[BadSample], losses: Map
         "losses_nats": {key: loss if math.isfinite(loss) else None for key, loss in losses.items()},
     }
     replace_file(path, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def save_bad_batch(run_folder: Path, error: BadSampleError, *, writes: bool = True) -> str:
+    """Write down the batch that an error is about; return where, as a hint to append to the error's message.
+
+    Args:
+        run_folder: folder of the run.
+        error: error that names the bad samples.
+        writes: whether this process writes the file; of several processes with the same error, one does.
+    """
+    path = bad_batch_path(run_folder, error.step)
+    if writes:
+        write_bad_batch(path, error.step, error.bad, error.losses)
+    return f"; the whole batch is described in {path}"

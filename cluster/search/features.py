@@ -1,4 +1,4 @@
-"""Features for the trials of a search: of a frozen encoder, computed once for all of them."""
+"""Features of a frozen encoder, extracted once for all trials of a search."""
 
 import logging
 from collections.abc import Callable
@@ -13,51 +13,53 @@ from shards.features.manifest import FeatureSettings
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_ENCODER = ("model.backbone", "model.weights", "model.trainable_from", "model.image_size_px")
-# Features hold the views of one augmentation, in which these are no longer asked for; and the seed of an encoder
-# without weights.
-_OF_THE_VIEWS = ("training.crop_area", "training.flip", "training.seed")
+_ENCODER_KEYS = ("model.backbone", "model.weights", "model.trainable_from", "model.image_size_px")
+# The seed is among them because an encoder without weights is drawn from it.
+_VIEW_KEYS = ("training.crop_area", "training.flip", "training.seed")
 
 
-def why_images(run: TuneRun, space: SearchSpace) -> str:
-    """Return why trials read images; empty if they read features."""
+def why_trials_read_images(run: TuneRun, space: SearchSpace) -> str:
+    """Return the reason why trials read images; empty if they read features.
+
+    One set of features has one encoder and the views of one augmentation, so a search of either cannot read it.
+    """
     if run.features is None and not run.search.extract:
         return "--no-extract"
     if run.model.trainable_from:
         return f"the encoder trains from {run.model.trainable_from} on"
-    searched = [one.key for one in space.parameters if one.key in (*_OF_THE_ENCODER, *_OF_THE_VIEWS)]
+    searched = [one.key for one in space.parameters if one.key in (*_ENCODER_KEYS, *_VIEW_KEYS)]
     return f"the search changes {', '.join(searched)}" if searched else ""
 
 
-def digest_to_extract(run: TuneRun, space: SearchSpace, shard_set: ShardSet) -> str | None:
-    """Return the digest of the features that trials are to read, before they are made; None if they read images."""
-    reason = why_images(run, space)
+def planned_features_digest(run: TuneRun, space: SearchSpace, shard_set: ShardSet) -> str | None:
+    """Return the digest of the features that trials will read, before they exist; None if trials read images."""
+    reason = why_trials_read_images(run, space)
     if reason:
         logger.info("trials read images: %s", reason)
         return None
-    return digest_of_features(shard_set, model=run.model, settings=_settings(run, space))
+    return digest_of_features(shard_set, model=run.model, settings=_feature_settings(run, space))
 
 
-def check_given_features(run: TuneRun, space: SearchSpace) -> None:
-    """Check that features that were given serve all trials.
+def check_features(run: TuneRun, space: SearchSpace) -> None:
+    """Check that all trials can read the features of ``--features``, if it is given.
 
     Raises:
-        ValueError: the search changes what they follow from.
+        ValueError: the search changes a setting that the features depend on.
     """
-    if run.features and (reason := why_images(run, space)):
+    if run.features and (reason := why_trials_read_images(run, space)):
         raise ValueError(f"--features cannot serve all trials, for {reason}; leave out --features, or that key")
 
 
 def extract_features(
     run: TuneRun, space: SearchSpace, shard_set: ShardSet, *, progress: Callable[[int, int], None]
 ) -> None:
-    """Compute what is missing of the features, on all that the cluster has.
+    """Extract the missing features with as many workers as the cluster can run.
 
     Args:
-        run: with the folder of the features.
-        space: of the search.
-        shard_set: of the images.
-        progress: called with the number of images done, and of all.
+        run: the search, with the folder of its features; without a folder, nothing is extracted.
+        space: the search space.
+        shard_set: the images.
+        progress: called with the number of images that are done and the number of all.
     """
     folder = run.features
     if not isinstance(folder, Path):
@@ -66,7 +68,7 @@ def extract_features(
         shard_set,
         folder,
         model=run.model,
-        settings=_settings(run, space),
+        settings=_feature_settings(run, space),
         splits=(run.train_split, run.validation_split),
         skip_bad=run.training.on_bad_sample == "skip",
     )
@@ -81,10 +83,11 @@ def extract_features(
     )
 
 
-def _settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:
-    pools = run.model.pooling == "mean" and not any(one.key == "model.pooling" for one in space.parameters)
+def _feature_settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:
+    # Pooled features are far smaller, but a trial that reads all regions could not use them.
+    is_pooled = run.model.pooling == "mean" and not any(one.key == "model.pooling" for one in space.parameters)
     return FeatureSettings(
-        regions="pooled" if pools else "grid",
+        regions="pooled" if is_pooled else "grid",
         views=run.search.views,
         crop_area=run.training.crop_area,
         flip=run.training.flip,

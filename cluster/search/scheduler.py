@@ -1,4 +1,4 @@
-"""A search as its driver sees it: which trial is next, what each has reported, and how it ended."""
+"""The scheduler of a search: decides which trial is trained next, and records what trials report and how they end."""
 
 import threading
 import time
@@ -7,40 +7,40 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.search.space.asha import Promotion, next_promotion, rungs_of
+from cluster.search.space.asha import NextRung, next_rung, rung_epochs
 from cluster.search.space.config import TuneRun
 from cluster.search.space.sampling import suggest
 from cluster.search.space.space import SearchSpace
-from cluster.search.trials import Report, State, Trial, best_trial, tried
+from cluster.search.trials import Trial, TrialReport, TrialState, best_trial, observations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchProgress:
-    """How far a search is, for people."""
+    """The progress of a search, for people."""
 
     trials: tuple[Trial, ...]
     num_trials: int
-    """That are to be."""
+    """Number of trials in all, also those that have not started."""
     max_epochs: int
     best: Trial | None
     seconds: float
-    """Since this start."""
+    """Seconds since this start of the search."""
     num_epochs_done: int
-    """In all, over all starts."""
+    """Epochs of all trials together, over all starts of the search."""
     seconds_left: float | None
-    """Guessed from what the trials took so far; None if nothing is known yet."""
+    """Estimate from the trials that have ended since this start; None as long as there is none."""
 
 
-class Search:
-    """The trials of one search; each change is on disk before it is returned.
+class SearchScheduler:
+    """The trials of one search; each change is on disk before the method that makes it returns.
 
     Args:
         run: the search.
-        space: of it.
-        trials: of earlier starts.
-        num_trials: in all.
-        begin: called with every trial before it starts, now or again; returns it as it is to be kept.
-        clock: seconds, monotonic.
+        space: the search space.
+        trials: the trials of earlier starts, as the record has them.
+        num_trials: number of trials in all.
+        prepare: called with each trial before it starts or resumes; returns the trial with what it added.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(
@@ -50,104 +50,110 @@ class Search:
         trials: Sequence[Trial],
         *,
         num_trials: int,
-        begin: Callable[[Trial], Trial],
+        prepare: Callable[[Trial], Trial],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run, self._space, self._num_trials, self._begin, self._clock = run, space, num_trials, begin, clock
+        self._run, self._space, self._num_trials, self._prepare, self._clock = run, space, num_trials, prepare, clock
         self._trials = {trial.number: trial for trial in trials}
-        self._waiting = [trial.number for trial in trials if not trial.has_ended]
-        self._started, self._epochs_before = clock(), _epochs(trials)
-        self._changing, self._is_closed = threading.RLock(), False
+        self._to_resume = [trial.number for trial in trials if not trial.has_ended]
+        self._started, self._epochs_before = clock(), _num_epochs(trials)
+        self._lock, self._is_closed = threading.RLock(), False
 
     @property
     def trials(self) -> list[Trial]:
         """Return all trials so far, by number."""
-        with self._changing:
+        with self._lock:
             return [self._trials[number] for number in sorted(self._trials)]
 
     @property
-    def is_over(self) -> bool:
-        """Return whether nothing is left to train, now or once the trials that run have reported."""
-        with self._changing:
-            runs = any(not trial.has_ended for trial in self._trials.values())
-            return self._is_closed or not (runs or self._promotion() or self._new_point() is not None)
+    def is_done(self) -> bool:
+        """Return whether no trial runs, none can be promoted, and no point is left to try."""
+        with self._lock:
+            is_running = any(not trial.has_ended for trial in self._trials.values())
+            return self._is_closed or not (is_running or self._next_rung() or self._new_point() is not None)
 
-    def next(self) -> Trial | None:
-        """Return what to train next; None if nothing is left, or that depends on what runs.
+    def next_trial(self) -> Trial | None:
+        """Return the trial to train next; None if there is none, or none until a running trial reports.
 
-        First come the trials that an earlier start left, then those that have earned to go on, then new ones.
+        First come the trials that an earlier start left running, then those to promote, then new ones.
         """
-        with self._changing:
+        with self._lock:
             if self._is_closed:
                 return None
-            if self._waiting:
-                return self._start(self._trials[self._waiting.pop(0)])
-            if promotion := self._promotion():
-                trial = self._trials[promotion.number]
-                return self._start(replace(trial, until=promotion.until, state="running"))
+            if self._to_resume:
+                return self._start(self._trials[self._to_resume.pop(0)])
+            if promoted := self._next_rung():
+                trial = self._trials[promoted.number]
+                return self._start(replace(trial, until=promoted.until, state="running"))
             point = self._new_point()
             if point is None:
                 return None
-            first, *_ = rungs_of(self._run.search)
+            first, *_ = rung_epochs(self._run.search)
             return self._start(Trial(number=self._new_number, point=point, key=uuid.uuid4().hex, until=first))
 
-    def _promotion(self) -> Promotion | None:
-        return next_promotion(self.trials, self._run.search)
+    def _next_rung(self) -> NextRung | None:
+        return next_rung(self.trials, self._run.search)
 
     @property
     def _new_number(self) -> int:
         return max(self._trials, default=-1) + 1
 
     def _new_point(self) -> dict[str, Any] | None:
-        """Return the point that no trial has yet, if there is to be one more."""
+        """Return the point of the next new trial; None if there are enough trials, or no points left."""
         search = self._run.search
         if self._new_number >= self._num_trials:
             return None
-        known = tried(self.trials, search.mode)
         return suggest(
             self._space,
             self._new_number,
-            known,
+            observations(self.trials, search.mode),
             sampler=search.sampler,
             seed=search.search_seed,
             mode=search.mode,
         )
 
     def _start(self, trial: Trial) -> Trial:
-        return self._keep(self._begin(trial))
+        return self._save(self._prepare(trial))
 
-    def report(self, number: int, result: Mapping[str, Any]) -> None:
-        """Take a validation of a trial; what it tells again after a restart is known."""
-        with self._changing:
+    def add_report(self, number: int, result: Mapping[str, Any]) -> None:
+        """Add a validation to a trial.
+
+        A trial that starts again may report a step again; such a result is ignored, as is one without the metric.
+
+        Args:
+            number: number of the trial.
+            result: ``step``, ``epoch``, ``seconds`` and the search's metric, by name.
+        """
+        with self._lock:
             trial = self._trials[number]
             if self._run.search.metric not in result or (trial.reports and result["step"] <= trial.reports[-1].step):
                 return
-            report = Report(
-                result["step"],
-                result["epoch"],
-                result[self._run.search.metric],
-                result["seconds"],
-                int(time.time() * 1000),
+            report = TrialReport(
+                step=result["step"],
+                epoch=result["epoch"],
+                score=result[self._run.search.metric],
+                seconds=result["seconds"],
+                timestamp_ms=int(time.time() * 1000),
             )
-            self._keep(replace(trial, reports=(*trial.reports, report)))
+            self._save(replace(trial, reports=(*trial.reports, report)))
 
-    def end(self, number: int, state: State, reason: str = "") -> None:
-        """Note how a trial ended."""
-        with self._changing:
-            self._keep(replace(self._trials[number], state=state, reason=reason))
+    def end_trial(self, number: int, state: TrialState, reason: str = "") -> None:
+        """Record the state in which a trial ended, and the error if it failed."""
+        with self._lock:
+            self._save(replace(self._trials[number], state=state, reason=reason))
 
-    def name_run(self, number: int, mlflow_run_id: str) -> None:
-        """Note the MLflow run of a trial."""
-        with self._changing:
-            self._keep(replace(self._trials[number], mlflow_run_id=mlflow_run_id))
+    def set_mlflow_run(self, number: int, mlflow_run_id: str) -> None:
+        """Record the MLflow run of a trial."""
+        with self._lock:
+            self._save(replace(self._trials[number], mlflow_run_id=mlflow_run_id))
 
     def close(self) -> None:
-        """Take nothing more: what trials do while they are taken down is not how they ended."""
-        with self._changing:
+        """Record nothing more: a trial whose process is ended with the search has not failed."""
+        with self._lock:
             self._is_closed = True
 
     def progress(self) -> SearchProgress:
-        """Return how far the search is."""
+        """Return the progress of the search."""
         trials = self.trials
         seconds = self._clock() - self._started
         return SearchProgress(
@@ -156,20 +162,20 @@ class Search:
             max_epochs=self._run.search.max_epochs,
             best=best_trial(trials, self._run.search.mode),
             seconds=seconds,
-            num_epochs_done=_epochs(trials),
+            num_epochs_done=_num_epochs(trials),
             seconds_left=self._seconds_left(trials, seconds),
         )
 
     def _seconds_left(self, trials: Sequence[Trial], seconds: float) -> float | None:
-        """Guess that trials to come are as long as those that ended, and that all go on at the same speed."""
-        done = _epochs(trials) - self._epochs_before
+        """Extrapolate: all trials get as many epochs as the mean of the ended ones, at the speed of this start."""
+        done = _num_epochs(trials) - self._epochs_before
         ended = [trial.epochs for trial in trials if trial.has_ended]
         if not done or not ended:
             return None
-        wanted = self._num_trials * sum(ended) / len(ended)
-        return max(0.0, wanted - _epochs(trials)) * seconds / done
+        expected = self._num_trials * sum(ended) / len(ended)
+        return max(0.0, expected - _num_epochs(trials)) * seconds / done
 
-    def _keep(self, trial: Trial) -> Trial:
+    def _save(self, trial: Trial) -> Trial:
         if self._is_closed:
             return trial
         trial.save(self._run.folder)
@@ -177,5 +183,5 @@ class Search:
         return trial
 
 
-def _epochs(trials: Sequence[Trial]) -> int:
+def _num_epochs(trials: Sequence[Trial]) -> int:
     return sum(trial.epochs for trial in trials)

@@ -1,4 +1,8 @@
-"""A search in MLflow: one parent run, one child a trial, followed from the driver without ever being waited for."""
+"""A search in MLflow: a parent run, and a child run for each trial, which a thread of the driver keeps up to date.
+
+The search never waits for the tracker, with two exceptions, each limited in time: a trial's run is created before the
+trial starts, because its checkpoints name it; and the rest is sent at the end.
+"""
 
 import logging
 import math
@@ -12,143 +16,151 @@ from mlflow.entities import Metric
 
 from cluster.errors import one_line
 from cluster.runs.record import load_record
-from cluster.search.scheduler import Search
-from cluster.search.space.config import METRICS
-from cluster.search.trials import SearchRecord, State, Trial, searched
+from cluster.search.scheduler import SearchScheduler
+from cluster.search.space.config import METRIC_MODES
+from cluster.search.trials import SearchRecord, Trial, TrialState, point_text
 from cluster.tracking.client import create_run, set_tags
 from cluster.tracking.shipping import log_metrics, ship
 
 logger = logging.getLogger(__name__)
 
-_FOLLOW_EVERY_SECONDS, _BEGIN_SECONDS = 5.0, 5.0
+_SYNC_EVERY_SECONDS, _CREATE_SECONDS = 5.0, 5.0
 _STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 _PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 
 
 class SearchTracker:
-    """Gives MLflow what it lacks of a search, every few seconds, in a thread of its own.
+    """Sends to MLflow what it lacks of a search, every few seconds, in a thread of its own.
 
     Args:
-        reach: gives the tracker's client and the experiment's id; asked each time, so that a tracker that is down is
-            noticed at once, and may come back.
-        search: to follow.
-        record: of the search; names the parent run.
-        folder: of the search, with its trials' runs.
+        connect: returns the tracker's client and the id of the experiment; called each time, so that a tracker that
+            is down is noticed at once, and used again when it is back.
+        scheduler: the search's scheduler.
+        record: the search's record, which names the parent run.
+        folder: the search's folder, which holds the runs of the trials.
         dataset: name, source and digest of the shard set.
     """
 
     def __init__(
         self,
-        reach: Callable[[], tuple[MlflowClient, str]],
-        search: Search,
+        connect: Callable[[], tuple[MlflowClient, str]],
+        scheduler: SearchScheduler,
         record: SearchRecord,
         *,
         folder: Path,
         dataset: tuple[str, str, str],
     ) -> None:
-        self._reach, self._search, self._record = reach, search, record
+        self._connect, self._scheduler, self._record = connect, scheduler, record
         self._folder, self._dataset = folder, dataset
-        self._told: dict[int, tuple[State, int]] = {}
-        self._num_scores, self._is_told_running = 0, False
-        self._tracking, self._creating = threading.Lock(), threading.Lock()
+        self._sent: dict[int, tuple[TrialState, int]] = {}
+        self._num_scores, self._is_marked_running = 0, False
+        self._sync_lock, self._create_lock = threading.Lock(), threading.Lock()
         self._is_ending = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="captioning-search-tracker")
+        self._thread = threading.Thread(target=self._sync_often, daemon=True, name="captioning-search-tracker")
 
     @property
     def _mode(self) -> Literal["min", "max"]:
-        return METRICS[self._record.settings["metric"]]
+        return METRIC_MODES[self._record.settings["metric"]]
 
     def start(self) -> None:
-        """Follow the search from now on."""
+        """Start the thread."""
         self._thread.start()
 
-    def begin(self, trial: Trial, parameters: Mapping[str, Any]) -> str:
-        """Return the id of a trial's MLflow run, made if absent; empty if the tracker does not tell it soon.
+    def create_trial_run(self, trial: Trial, parameters: Mapping[str, Any]) -> str:
+        """Create the MLflow run of a trial if there is none.
 
         Args:
-            trial: that is about to start; its checkpoints name the run.
-            parameters: of the run.
+            trial: a trial that is about to start.
+            parameters: the parameters of the MLflow run.
+
+        Returns:
+            The id of the MLflow run; empty if the tracker does not answer in time.
         """
-        made: list[str] = []
+        created: list[str] = []
 
         def create(client: MlflowClient, experiment: str) -> None:
-            made.append(self._create_child(client, experiment, trial, parameters))
+            created.append(self._create_child(client, experiment, trial, parameters))
 
-        # Not under the lock of what follows the search, which waits for a search that waits for this.
-        target = lambda: self._try(create, self._creating)  # noqa: E731
+        # Under a lock of its own: a sync waits for the scheduler, whose lock is held by the caller.
+        target = lambda: self._try(create, self._create_lock)  # noqa: E731
         thread = threading.Thread(target=target, daemon=True, name="captioning-search-child")
         thread.start()
-        thread.join(_BEGIN_SECONDS)
-        return made[0] if made else ""
+        thread.join(_CREATE_SECONDS)
+        return created[0] if created else ""
 
     def finish(self, status: str, artifacts: Mapping[str, str], *, seconds: float) -> bool:
-        """Send what is left with the search's files, and end the parent run; return whether the tracker has all.
+        """Send the rest and the artifacts, and end the parent run.
 
         Args:
-            status: FINISHED, FAILED or KILLED.
-            artifacts: texts by file name.
-            seconds: that may be spent.
+            status: final status of the parent run: FINISHED, FAILED or KILLED.
+            artifacts: text of each file by its name.
+            seconds: limit on the time to wait.
+
+        Returns:
+            Whether the tracker has everything.
         """
         self._is_ending.set()
         done = threading.Event()
-        last = threading.Thread(target=self._track_last, args=(status, artifacts, done), daemon=True)
+        last = threading.Thread(target=self._sync_and_end, args=(status, artifacts, done), daemon=True)
         last.start()
         last.join(seconds)
         return done.is_set()
 
-    def _track_last(self, status: str, artifacts: Mapping[str, str], done: threading.Event) -> None:
+    def _sync_and_end(self, status: str, artifacts: Mapping[str, str], done: threading.Event) -> None:
         def end_all(client: MlflowClient, _: str) -> None:
             self._end_all(client, status)
 
-        def track(client: MlflowClient, experiment: str) -> None:
-            self._told.clear()  # a run under Ray Train that was stopped has said so itself, after it was noted here
-            self._track(client, experiment, artifacts)
-            if best := self._search.progress().best:
-                found = f"best: {best.name} with {best.best(self._mode):.4g}, {searched(best.point)}"
-                set_tags(client, self._record.mlflow_run_id, {_NOTE_TAG: found})
+        def sync(client: MlflowClient, experiment: str) -> None:
+            # A run under Ray Train that is stopped sets its own status, maybe after it was set here: set all again.
+            self._sent.clear()
+            self._sync(client, experiment, artifacts)
+            if best := self._scheduler.progress().best:
+                note = f"best: {best.name} with {best.best(self._mode):.4g}, {point_text(best.point)}"
+                set_tags(client, self._record.mlflow_run_id, {_NOTE_TAG: note})
 
-        if status == "KILLED":  # first of all: whoever ends this process does not wait
-            self._try(end_all, self._tracking)
-        if self._try(track, self._tracking) and self._try(end_all, self._tracking):
+        if status == "KILLED":  # before the rest is sent, which may take longer than this process lives
+            self._try(end_all, self._sync_lock)
+        if self._try(sync, self._sync_lock) and self._try(end_all, self._sync_lock):
             done.set()
 
     def _end_all(self, client: MlflowClient, status: str) -> None:
         client.set_terminated(self._record.mlflow_run_id, status=status)
-        for trial in self._search.trials:
+        for trial in self._scheduler.trials:
             if trial.mlflow_run_id and not trial.has_ended:
                 client.set_terminated(trial.mlflow_run_id, status="KILLED")
 
-    def _follow(self) -> None:
-        while not self._is_ending.wait(_FOLLOW_EVERY_SECONDS):
-            self._try(self._track, self._tracking)
+    def _sync_often(self) -> None:
+        while not self._is_ending.wait(_SYNC_EVERY_SECONDS):
+            self._try(self._sync, self._sync_lock)
 
-    def _try(self, track: Callable[[MlflowClient, str], None], lock: threading.Lock) -> bool:
+    def _try(self, send: Callable[[MlflowClient, str], None], lock: threading.Lock) -> bool:
+        """Send something to the tracker; return whether it took it."""
         with lock:
             try:
-                track(*self._reach())
+                send(*self._connect())
             except Exception as error:  # a broken tracker raises whatever its database or server does
                 logger.warning(
-                    "the tracker does not take the search, which goes on: %s", one_line(error, with_kind=False)
+                    "the tracker refuses records of the search, which continues: %s", one_line(error, with_kind=False)
                 )
                 return False
         return True
 
-    def _track(self, client: MlflowClient, experiment: str, artifacts: Mapping[str, str] | None = None) -> None:
+    def _sync(self, client: MlflowClient, experiment: str, artifacts: Mapping[str, str] | None = None) -> None:
         run_id = self._record.mlflow_run_id
-        if not self._is_told_running and not self._is_ending.is_set():
+        if not self._is_marked_running and not self._is_ending.is_set():
             client.update_run(run_id, status="RUNNING")
-            self._is_told_running = True
-        for trial in self._search.trials:
-            self._track_trial(client, experiment, trial)
+            self._is_marked_running = True
+        for trial in self._scheduler.trials:
+            self._sync_trial(client, experiment, trial)
         scores = list(self._scores())
         log_metrics(client, run_id, scores[self._num_scores :])
         self._num_scores = len(scores)
         for name, text in (artifacts or {}).items():
             client.log_text(run_id, text, name)
 
-    def _track_trial(self, client: MlflowClient, experiment: str, trial: Trial) -> None:
-        now: tuple[State, int] = (trial.state, trial.until)
-        before = self._told.get(trial.number)
+    def _sync_trial(self, client: MlflowClient, experiment: str, trial: Trial) -> None:
+        now: tuple[TrialState, int] = (trial.state, trial.until)
+        before = self._sent.get(trial.number)
         if trial.has_ended and before == now:
             return
         folder, status = self._folder / "training" / trial.name, _STATUS[trial.state]
@@ -157,19 +169,19 @@ class SearchTracker:
             return
         run_id = trial.mlflow_run_id
         if not run_id:
-            with self._creating:
+            with self._create_lock:
                 run_id = self._create_child(client, experiment, trial, record.identity)
-            self._search.name_run(trial.number, run_id)
-        if not self._is_known(client, run_id, trial):
+            self._scheduler.set_mlflow_run(trial.number, run_id)
+        if not self._has_ended_run(client, run_id, trial):
             if not trial.has_ended and before != now and not self._is_ending.is_set():
                 client.update_run(run_id, status=status)
             set_tags(client, run_id, {"trial.state": trial.state, "trial.reason": trial.reason})
             ship(client, run_id, folder / "journal", status=status)
-        self._told[trial.number] = now
+        self._sent[trial.number] = now
 
-    def _is_known(self, client: MlflowClient, run_id: str, trial: Trial) -> bool:
-        """Return whether the tracker has all of a trial that ended before this start; its end is not moved then."""
-        if trial.number in self._told or not trial.has_ended:
+    def _has_ended_run(self, client: MlflowClient, run_id: str, trial: Trial) -> bool:
+        """Return whether an earlier start has ended a trial's MLflow run; its end time stays then."""
+        if trial.number in self._sent or not trial.has_ended:
             return False
         known = client.get_run(run_id)
         return (known.info.status, known.data.tags.get("trial.state")) == (_STATUS[trial.state], trial.state)
@@ -177,7 +189,7 @@ class SearchTracker:
     def _create_child(self, client: MlflowClient, experiment: str, trial: Trial, parameters: Mapping[str, Any]) -> str:
         tags = {
             _PARENT_TAG: self._record.mlflow_run_id,
-            _NOTE_TAG: searched(trial.point),
+            _NOTE_TAG: point_text(trial.point),
             "run_folder": str(self._folder / "training" / trial.name),
         }
         return create_run(
@@ -191,18 +203,18 @@ class SearchTracker:
         )
 
     def _scores(self) -> Sequence[Metric]:
-        """Return the best score so far over the epochs spent; the same again for the same reports."""
+        """Return the best score so far over the epochs of all trials; more reports only add to the end of it."""
         metric, pick = self._record.settings["metric"], min if self._mode == "min" else max
         reports = sorted(
             (report.timestamp_ms, trial.number, report, before)
-            for trial in self._search.trials
+            for trial in self._scheduler.trials
             for report, before in zip(trial.reports, (None, *trial.reports), strict=False)
         )
-        best, spent, scores = None, 0, []
+        best, num_epochs, scores = None, 0, []
         for timestamp_ms, _, report, before in reports:
-            spent += report.epoch - (before.epoch if before else 0)
+            num_epochs += report.epoch - (before.epoch if before else 0)
             if math.isnan(report.score):
                 continue
             best = report.score if best is None else pick(best, report.score)
-            scores.append(Metric(f"best_{metric}", best, timestamp_ms, spent))
+            scores.append(Metric(f"best_{metric}", best, timestamp_ms, num_epochs))
         return scores

@@ -1,14 +1,14 @@
-"""What Ray Tune runs for every trial: an ordinary training run, told to Tune validation by validation.
+"""The process of a trial, as Ray Tune runs it: an ordinary training run, which reports each validation to Tune.
 
-Tune is told what is on disk already, and no checkpoint is given to it: a trial that starts again, on whatever node,
-tells first what of its journal was not heard, and then goes on from its run's own record.
+A validation is reported once it is in the run's journal and its checkpoint is committed; Tune gets no checkpoint. So a
+trial that starts again, on whatever node, first reports the validations of the journal that the driver has not
+received, and then resumes from its run's own record.
 """
 
 import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from cluster.config import TrainRun
 from cluster.coordination.local import LocalCoordinator
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
-from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
+from cluster.runs.bad_batches import save_bad_batch
 from cluster.runs.identity import config_text
 from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
@@ -29,41 +29,42 @@ from cluster.search.trials import load_trial, trial_run
 from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
 from cluster.worker.rank_log import log_of_rank
 
-_LOOK_EVERY_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrialPlan:
-    """What all trials of a search are told."""
+class TrialContext:
+    """Settings and data that all trials' processes of a search share."""
 
     run: TuneRun
+    """The search."""
     tracking_uri: str
     num_samples: int
-    """Of the training split."""
+    """Number of samples of the training split."""
     lineage: dict[str, str]
-    """Digests and commit, kept with every checkpoint."""
+    """Digests and commit, which every checkpoint holds."""
     shard_set: ShardSet | None = None
     """The shard set that trials read, checked when the search started."""
 
 
 class TrialProcess(tune.Trainable):
-    """A trial's own process: trains itself with one worker, or follows Ray Train with more.
+    """The process of a trial: trains with one worker itself, or runs Ray Train in a thread for more.
 
-    What no further attempt would mend ends the trial with a result that names it; anything else is raised, and Tune
-    starts the trial again.
+    An error that would come again at every attempt ends the trial with a result that has the reason. Errors of storage
+    and of Ray are raised: Tune then starts the trial again.
     """
 
-    def setup(self, config: dict[str, Any], *, plan: TrialPlan) -> None:  # type: ignore[override]  with_parameters adds it
-        """Learn what to train; building the model is part of the first step, so that its failure is the trial's."""
-        self._plan = plan
+    def setup(self, config: dict[str, Any], *, context: TrialContext) -> None:  # type: ignore[override]  with_parameters adds it
+        """Read the trial's record. The model is built in the first step, so that an error there is the trial's."""
+        self._context = context
         self._training: Generator[Validation] | None = None
-        self._begin(config)
+        self._start_training(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Train another trial in the same process, which has loaded what takes long."""
-        self._end()
-        self._begin(new_config)
+        """Train another trial in the same process, which has imported torch and started CUDA already."""
+        self._stop_training()
+        self._start_training(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -74,68 +75,70 @@ class TrialProcess(tune.Trainable):
         except (OSError, RayError):
             raise
         except Exception as error:
-            self._end()
-            return {"done": True, "failure": _reason(error, self._run)}
+            self._stop_training()
+            return {"done": True, "failure": _failure_reason(error, self._run)}
         if found is None:
             return {"done": True, "is_complete": True}
         step, metrics = found
-        epoch = round(step * self._run.training.batch_size / self._plan.num_samples)
-        is_compared = self._until <= epoch and self._until < self._plan.run.search.max_epochs
+        epoch = round(step * self._run.training.batch_size / self._context.num_samples)
+        is_at_rung = self._until <= epoch and self._until < self._context.run.search.max_epochs
         result = {**metrics, "step": step, "epoch": epoch, "seconds": time.monotonic() - started}
-        return result | ({"done": True} if is_compared else {})
+        return result | ({"done": True} if is_at_rung else {})
 
     def cleanup(self) -> None:
-        """Leave the trial's run to others."""
-        self._end()
+        """Stop training, and release the run."""
+        self._stop_training()
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        trial = load_trial(self._plan.run.folder, config["number"])
-        self._run = trial_run(self._plan.run, trial, tracking_uri=self._plan.tracking_uri)
-        train = train_alone if self._run.cluster.max_workers == 1 else train_with_workers
+    def _start_training(self, config: Mapping[str, Any]) -> None:
+        trial = load_trial(self._context.run.folder, config["number"])
+        self._run = trial_run(self._context.run, trial, tracking_uri=self._context.tracking_uri)
         self._until = config["until"]
-        self._training = train(self._run, self._plan, told=trial.reports[-1].step if trial.reports else 0)
+        train = train_in_process if self._run.cluster.max_workers == 1 else train_with_workers
+        self._training = train(self._run, self._context, after_step=trial.reports[-1].step if trial.reports else 0)
 
-    def _end(self) -> None:
+    def _stop_training(self) -> None:
         training, self._training = self._training, None
         if training:
             training.close()
 
 
-def train_alone(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
-    """Train in this process; validations up to the step ``told`` are known."""
+def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
+    """Train with one worker in this process; yield each validation after a step, journalled ones first."""
     coordinator = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
         record = load_record(run.folder)
         if record is None:
             raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
-        lineage = plan.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
+        lineage = context.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         config = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
-        yield from _journalled(run, after=told, until=record.latest_step)
+        yield from _journalled_validations(run, after_step=after_step, last_step=record.latest_step)
         if record.is_finished:
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
         with log_of_rank(run.name, coordinator.rank, lambda: coordinator.step):
             rank = start_rank(config, coordinator, RankContext(device=device))
             for validation in rank.train():
-                rank.saver.writer.wait()  # Tune is never told what a killed process would not know
+                rank.saver.writer.wait()  # Tune must not know more than is on disk
                 yield validation
     finally:
         coordinator.close()
 
 
-def _journalled(run: TrainRun, *, after: int, until: int) -> Generator[Validation]:
-    """Yield the validations that a run has journalled, after a step and up to another."""
+def _journalled_validations(run: TrainRun, *, after_step: int, last_step: int) -> Generator[Validation]:
+    """Yield the validations of a run's journal, after one step and up to another, in the order of their steps."""
     found: dict[int, dict[str, float]] = {}
     for segment in list_segments(run.folder / "journal"):
         for row in read_segment(segment):
             found.setdefault(row.step, {}).update(row.metrics)
-    scored = [step for step, metrics in found.items() if after < step <= until and run.validation.best_by in metrics]
+    scored = [
+        step for step, metrics in found.items() if after_step < step <= last_step and run.validation.best_by in metrics
+    ]
     for step in sorted(scored):
         yield Validation(step, found[step])
 
 
-def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Generator[Validation]:
-    """Follow Ray Train, which runs in a thread of this process, by what the run's record says; ``told`` as above."""
+def train_with_workers(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
+    """Run Ray Train in a thread of this process; yield each validation after a step once the run's record has it."""
     from cluster.training.trainer import fit
 
     outcome: list[BaseException] = []
@@ -144,27 +147,27 @@ def train_with_workers(run: TrainRun, plan: TrialPlan, *, told: int = 0) -> Gene
 
     def train() -> None:
         try:
-            fit(run, shard_set=plan.shard_set, is_wanted=is_wanted.is_set)
-        except BaseException as error:  # of a thread, which nobody else hears
+            fit(run, shard_set=context.shard_set, is_wanted=is_wanted.is_set)
+        except BaseException as error:  # raised again below, in the thread of the caller
             outcome.append(error)
 
     thread = threading.Thread(target=train, name="captioning-trial", daemon=True)
     record = load_record(run.folder)
-    for validation in _journalled(run, after=told, until=_latest_step(record)):
-        told = validation.step
+    for validation in _journalled_validations(run, after_step=after_step, last_step=_latest_step(record)):
+        after_step = validation.step
         yield validation
     thread.start()
     try:
         while True:
-            is_over = not thread.is_alive()  # before looking, so that nothing it did last is missed
+            is_over = not thread.is_alive()  # asked before the record is read, so that its last change is not missed
             before, record = record, load_record(run.folder)
-            if record != before:  # and then by the journal, for a record forgets what others have surpassed
-                for validation in _journalled(run, after=told, until=_latest_step(record)):
-                    told = validation.step
+            if record != before:  # the journal has every validation; the record drops those of pruned checkpoints
+                for validation in _journalled_validations(run, after_step=after_step, last_step=_latest_step(record)):
+                    after_step = validation.step
                     yield validation
             if is_over:
                 break
-            thread.join(_LOOK_EVERY_SECONDS)
+            thread.join(_POLL_SECONDS)
         if outcome:
             raise outcome[0]
     finally:
@@ -176,11 +179,6 @@ def _latest_step(record: RunRecord | None) -> int:
     return record.latest_step if record else 0
 
 
-def _reason(error: Exception, run: TrainRun) -> str:
-    """Return why a trial failed, on one line, with the path of the file that says more if there is one."""
-    hint = ""
-    if isinstance(error, BadSampleError):
-        path: Path = bad_batch_path(run.folder, error.step)
-        write_bad_batch(path, error.step, error.bad, error.losses)
-        hint = f"; the whole batch is described in {path}"
-    return one_line(error) + hint
+def _failure_reason(error: Exception, run: TrainRun) -> str:
+    """Return the error on one line, with the file that describes its batch if there is one."""
+    return one_line(error) + (save_bad_batch(run.folder, error) if isinstance(error, BadSampleError) else "")

@@ -1,4 +1,4 @@
-"""A search's own record, ``search.json``, and one file a trial: what was tried, how far it came, and how it ended."""
+"""The record of a search on disk: ``search.json``, and for each trial a file with its point, scores and state."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,25 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.config import TrackingConfig, TrainRun
 from cluster.search.space.config import TuneRun
-from cluster.search.space.sampling import FinishedTrial
+from cluster.search.space.sampling import Observation
 from cluster.search.space.space import apply_point, space_differences
 from cluster.settings import differences
 from shards.storage.files import replace_file
 
 RECORD_NAME, TRIALS_FOLDER = "search.json", "trials"
 
-State = Literal["running", "finished", "stopped", "failed"]
+TrialState = Literal["running", "finished", "stopped", "failed"]
 
 
-class Report(NamedTuple):
+class TrialReport(NamedTuple):
     """One validation of a trial.
 
     Attributes:
-        step: number of steps done.
-        epoch: passes over the training split, rounded.
-        score: by the search's metric.
-        seconds: that the trial itself took since the report before.
-        timestamp_ms: when it was heard, milliseconds since 1970.
+        step: number of training steps before it.
+        epoch: number of passes over the training split before it, rounded.
+        score: value of the search's metric.
+        seconds: training time since the report before, as the trial measured it.
+        timestamp_ms: time at which the driver received it, milliseconds since 1970.
     """
 
     step: int
@@ -40,18 +40,18 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One point of the space, trained."""
+    """A trial: one point of the space, and what is known of its training."""
 
     number: int
     point: dict[str, Any]
     key: str
-    """Finds its MLflow run again."""
+    """Unique tag of its MLflow run, by which a restarted driver finds the run."""
     until: int
-    """Epoch to which it trains, unless it is chosen to go on."""
-    state: State = "running"
+    """Epoch of its next rung: it trains to there, and further only if it is promoted."""
+    state: TrialState = "running"
     reason: str = ""
-    """Why it failed."""
-    reports: tuple[Report, ...] = ()
+    """The error of a failed trial, on one line."""
+    reports: tuple[TrialReport, ...] = ()
     mlflow_run_id: str = ""
 
     @property
@@ -61,26 +61,26 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether nothing more is to come of it."""
+        """Return whether it trains no more, unless it is promoted."""
         return self.state != "running"
 
     @property
     def epochs(self) -> int:
-        """Return the epochs done, as far as is known."""
+        """Return the number of epochs up to the last report."""
         return self.reports[-1].epoch if self.reports else 0
 
     @property
     def seconds(self) -> float:
-        """Return the time that the trial itself took."""
+        """Return the training time of all reports together."""
         return sum(report.seconds for report in self.reports)
 
     def best(self, mode: Literal["min", "max"]) -> float | None:
-        """Return the best score, None if it has none that is a number."""
+        """Return the best score; None if there is none but nan."""
         scores = [report.score for report in self.reports if report.score == report.score]  # not nan
         return (min if mode == "min" else max)(scores, default=None)
 
     def save(self, folder: Path) -> None:
-        """Write the trial's file in the folder of its search, whole or not at all."""
+        """Write the trial's file into the folder of its search, atomically."""
         path = folder / TRIALS_FOLDER / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps(asdict(self), indent=1).encode() + b"\n")
@@ -88,30 +88,31 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRecord:
-    """What a search is."""
+    """The content of ``search.json``: the identity of a search, and how often it was started."""
 
     name: str
     key: str
-    """Finds its MLflow run again."""
+    """Unique tag of its MLflow run, by which a restarted driver finds the run."""
     space: dict[str, str]
+    """The text of each parameter's distribution, by key."""
     settings: dict[str, Any]
-    """Of the search, as far as they decide what is tried and which trial is stopped."""
+    """Those settings of the search that decide which points are tried and which trials are promoted."""
     identity: dict[str, Any]
-    """What all trials have in common and decides about their weights."""
+    """Those settings and digests that all trials have in common and that decide their weights."""
     mlflow_run_id: str = ""
     num_starts: int = 0
     started_ms: int = 0
-    """When the first start was, milliseconds since 1970."""
+    """Time of the first start, milliseconds since 1970."""
     is_finished: bool = False
 
     def save(self, folder: Path) -> None:
-        """Write the record into the search's folder, whole or not at all."""
+        """Write the record into the search's folder, atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / RECORD_NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
 def load_search(folder: Path) -> SearchRecord | None:
-    """Read the record of a search; None if it has never started.
+    """Read the record of a search; None if the search has never started.
 
     Raises:
         ValueError: the record is damaged.
@@ -133,7 +134,7 @@ def load_trial(folder: Path, number: int) -> Trial:
     """Read one trial of a search.
 
     Raises:
-        ValueError: its file is damaged.
+        ValueError: the trial's file is damaged.
     """
     return _read(Trial, folder / TRIALS_FOLDER / f"trial-{number:04d}.json")
 
@@ -146,7 +147,11 @@ def _read(kind: type[Any], path: Path) -> Any:  # noqa: ANN401  of that type
 
 
 def check_same_search(record: SearchRecord, now: SearchRecord) -> None:
-    """Refuse to go on with a search of another space, other rules or another base.
+    """Check that a search of the same name is the same search: its space, its settings and its base configuration.
+
+    Args:
+        record: the record on disk.
+        now: the record of the search that is about to start.
 
     Raises:
         ValueError: something differs; the message names it.
@@ -161,12 +166,13 @@ def check_same_search(record: SearchRecord, now: SearchRecord) -> None:
 
 
 def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
-    """Return the training run of a trial: an ordinary one, in a folder below the search's.
+    """Return the training run of a trial, an ordinary run in a folder below the search's.
 
     Args:
         run: the search.
-        trial: of it.
-        tracking_uri: of the search's tracker, which would else be looked for in the trial's own home folder.
+        trial: one of its trials.
+        tracking_uri: address of the search's tracker; by default a run's tracker is in its home folder, which for a
+            trial is the search's folder.
     """
     checkpoints = run.storage.checkpoints
     base = run.base(
@@ -183,13 +189,13 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
     return apply_point(base, trial.point)
 
 
-def tried(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[FinishedTrial]:
-    """Return what a sampler is told of trials."""
-    return [FinishedTrial(trial.number, trial.point, trial.best(mode) if trial.has_ended else None) for trial in trials]
+def observations(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[Observation]:
+    """Return the trials as a sampler observes them: a trial has a score once it has ended."""
+    return [Observation(trial.number, trial.point, trial.best(mode) if trial.has_ended else None) for trial in trials]
 
 
 def best_trial(trials: Sequence[Trial], mode: Literal["min", "max"]) -> Trial | None:
-    """Return the trial with the best score, None if none has any; one that failed would do so again."""
+    """Return the trial with the best score, None without any; not a failed one, which would fail again."""
     sign = 1 if mode == "min" else -1
     scored = [
         (sign * score, trial.number, trial)
@@ -199,10 +205,10 @@ def best_trial(trials: Sequence[Trial], mode: Literal["min", "max"]) -> Trial | 
     return min(scored)[2] if scored else None
 
 
-def searched(point: Mapping[str, Any]) -> str:
-    """Return a point as people read it."""
-    return ", ".join(f"{key.rpartition('.')[2]} {_shown(value)}" for key, value in point.items())
+def point_text(point: Mapping[str, Any]) -> str:
+    """Return a point on one line, such as ``learning_rate 0.00123, hidden_size 256``."""
+    return ", ".join(f"{key.rpartition('.')[2]} {_value_text(value)}" for key, value in point.items())
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,8 @@
-"""How Ray Tune is told what to try and when to stop, and how a search hears what comes of it."""
+"""Ray Tune's side of a search: its searcher and its callback, both of which pass each call on to the scheduler.
+
+Tune pickles both into its own snapshot of the search, which is not used: their ``__reduce__`` leaves the scheduler
+out.
+"""
 
 import logging
 import signal
@@ -11,7 +15,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from cluster.errors import last_line
-from cluster.search.scheduler import Search, SearchProgress
+from cluster.search.scheduler import SearchProgress, SearchScheduler
 from cluster.signals import listening
 
 logger = logging.getLogger(__name__)
@@ -19,47 +23,47 @@ logger = logging.getLogger(__name__)
 _SHOW_EVERY_SECONDS = 1.0
 
 
-class NextTrial(Searcher):
-    """Hands Tune what to train next: a new trial, or one that goes on.
+class NextTrialSearcher(Searcher):
+    """Gives Tune the next trial of the scheduler: a new one, a promoted one, or one to resume.
 
     Args:
-        search: that knows them.
+        scheduler: the search's scheduler.
     """
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, scheduler: SearchScheduler) -> None:
         super().__init__()
-        self._search = search
+        self._scheduler = scheduler
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401  a configuration, or a word for none
-        """Return the next trial and how far it trains; None if that depends on those that run; or that all is done."""
-        trial = self._search.next()
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401  Tune's own answers are strings and None
+        """Return the next trial's number and epoch; None to be asked again later; FINISHED at the end of the search."""
+        trial = self._scheduler.next_trial()
         if trial:
             return {"number": trial.number, "until": trial.until}
-        return Searcher.FINISHED if self._search.is_over else None
+        return Searcher.FINISHED if self._scheduler.is_done else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the search hears of it."""
+        """Do nothing: the callback tells the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the search is on disk already."""
+        """Do nothing: the trials are on disk already."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing, likewise."""
+        """Do nothing: the scheduler reads the trials from disk."""
 
     def __reduce__(self) -> tuple:
-        """Leave the search behind: Tune writes a copy of what it was given, which nobody reads."""
+        """Leave the scheduler out of Tune's copy."""
         return Searcher, ()
 
 
-class TellSearch(Callback):
-    """Tells a search what its trials report, and how they end.
+class SchedulerCallback(Callback):
+    """Passes the results of trials, and how they end, on to the scheduler.
 
     Args:
-        search: to tell.
+        scheduler: the search's scheduler.
     """
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
+    def __init__(self, scheduler: SearchScheduler) -> None:
+        self._scheduler = scheduler
 
     def on_trial_result(
         self,
@@ -69,56 +73,56 @@ class TellSearch(Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ANN401
     ) -> None:
-        """Pass on a validation."""
-        self._search.report(trial.config["number"], result)
+        """Add a validation to the trial."""
+        self._scheduler.add_report(trial.config["number"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Tell how the trial has ended: by itself, or where it is compared with others."""
+        """Record whether the trial failed, finished, or stopped at a rung."""
         result: Mapping[str, Any] = trial.last_result or {}
         if "failure" in result:
-            self._search.end(trial.config["number"], "failed", result["failure"])
+            self._scheduler.end_trial(trial.config["number"], "failed", result["failure"])
         else:
-            self._search.end(trial.config["number"], "finished" if result.get("is_complete") else "stopped")
+            self._scheduler.end_trial(trial.config["number"], "finished" if result.get("is_complete") else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Tell that a trial's process was lost too often."""
+        """Record that the trial failed because its process was lost too often."""
         reason = last_line(str(trial.get_error() or "")) or "its process was lost"
-        self._search.end(trial.config["number"], "failed", reason)
+        self._scheduler.end_trial(trial.config["number"], "failed", reason)
 
     def __reduce__(self) -> tuple:
-        """Leave the search behind, as above."""
+        """Leave the scheduler out of Tune's copy."""
         return Callback, ()
 
 
-def follow(fit: Callable[[], object], search: Search, show: Callable[[SearchProgress], None]) -> None:
-    """Run Tune in a thread to its end, so that this one stays free to show progress and to be told to end.
+def run_tuner(fit: Callable[[], object], scheduler: SearchScheduler, show: Callable[[SearchProgress], None]) -> None:
+    """Run Tune to its end in a thread, so that this thread can show progress and react to signals.
 
     Args:
         fit: runs Tune.
-        search: to show.
-        show: called about once a second, and at the end.
+        scheduler: the search's scheduler.
+        show: called with the progress about once a second, and at the end.
 
     Raises:
-        KeyboardInterrupt, SystemExit: it was told to end; what the trials have on disk is all that counts.
-        Exception: that ``fit`` raised.
+        KeyboardInterrupt, SystemExit: the process received SIGINT or SIGTERM.
+        Exception: any error that ``fit`` raised.
     """
     failures: list[Exception] = []
 
     def run() -> None:
         try:
             fit()
-        except Exception as error:  # of a thread, which nobody else hears
+        except Exception as error:  # raised again below, in the thread of the caller
             failures.append(error)
 
     thread = threading.Thread(target=run, daemon=True, name="captioning-tune")
-    with listening() as told:
+    with listening() as signals:
         thread.start()
         while thread.is_alive():
             thread.join(_SHOW_EVERY_SECONDS)
-            show(search.progress())
-            if told:
-                search.close()
-                logger.warning("stopped; the same command again goes on from the trials' last checkpoints")
-                raise KeyboardInterrupt if told[0] == signal.SIGINT else SystemExit(128 + told[0])
+            show(scheduler.progress())
+            if signals:
+                scheduler.close()
+                logger.warning("stopped; the same command again resumes the trials from their last checkpoints")
+                raise KeyboardInterrupt if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
     if failures:
         raise failures[0]

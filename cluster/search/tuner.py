@@ -1,8 +1,7 @@
-"""A search under Ray Tune: described first, then started and followed to its end.
+"""A whole search under Ray Tune: planned, started, and run to its end.
 
-Each start of a driver is a Tune run of its own, for Tune's snapshot is written now and then, and holds how many trials
-run at once on a cluster that may be another by now. What was tried and how far it came is in the search's own folder,
-from which follows what is trained next; a trial that goes on is another of Tune's trials, which resumes the same run.
+Each start of a search is a new Tune run, and each rung of a trial is another of Tune's trials, which resumes the same
+training run: the package's ``__init__`` says why.
 """
 
 import logging
@@ -21,28 +20,29 @@ from cluster.git import git_state
 from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
 from cluster.runs.record import RunRecord, load_record, lock_run
-from cluster.search.artifacts import write_search_files
+from cluster.search.artifacts import BEST_NAME, PAGE_NAME, write_artifacts
 from cluster.search.features import extract_features
 from cluster.search.plan import SearchPlan, best_run, plan_search
-from cluster.search.scheduler import Search, SearchProgress
-from cluster.search.space.asha import rungs_of
+from cluster.search.scheduler import SearchProgress, SearchScheduler
+from cluster.search.space.asha import rung_epochs
 from cluster.search.space.config import TuneRun
 from cluster.search.tracking import SearchTracker
-from cluster.search.trainable import TrialPlan, TrialProcess
+from cluster.search.trainable import TrialContext, TrialProcess
 from cluster.search.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
-from cluster.search.tune_adapters import NextTrial, TellSearch, follow
+from cluster.search.tune_adapters import NextTrialSearcher, SchedulerCallback, run_tuner
 from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
 from cluster.training.start import lineage_of
 
 logger = logging.getLogger(__name__)
 
-_FOLLOWER_BYTES = 2.0**20  # reserved by a trial whose workers reserve the rest; Tune takes none that reserves nothing
-_LAST_TRACKING_SECONDS = {"FINISHED": 60.0, "FAILED": 20.0, "KILLED": 1.5}
+# Memory that the process of a trial reserves where Ray Train's workers reserve the rest; Tune demands something.
+_NESTED_BYTES = 2.0**20
+_TRACKER_SECONDS = {"FINISHED": 60.0, "FAILED": 20.0, "KILLED": 1.5}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchOutcome:
-    """How a search ended."""
+    """The result of a search."""
 
     name: str
     mlflow_run_id: str
@@ -51,7 +51,7 @@ class SearchOutcome:
     score: float
     num_trials: int
     num_epochs: int
-    """That all trials took together."""
+    """Epochs of all trials together."""
     best_config: Path
     page: Path
     is_tracked: bool
@@ -64,19 +64,20 @@ def tune(
     show: Callable[[SearchProgress], None] = lambda progress: None,
     show_extraction: Callable[[int, int], None] = lambda done, total: None,
 ) -> SearchOutcome:
-    """Search to the end, from where an earlier start of the same search left it.
+    """Run a search to its end; resume it if an earlier start did not end it.
 
     Args:
-        run: what to search.
-        show: called about once a second.
-        show_extraction: called with the number of images whose features are done, and of all.
+        run: the search.
+        show: called with the progress about once a second.
+        show_extraction: called with the number of images whose features are done, and the number of all.
 
     Raises:
-        FileNotFoundError, ValueError: as ``plan_search`` does; or it is another search than that of its name.
+        FileNotFoundError: a folder or file is missing.
+        ValueError: the search cannot work with these settings, or another search has its name.
         ConnectionError: the cluster or, at the first start, the tracker does not answer.
         BlockingIOError: the search has a live driver.
         RuntimeError: no trial has a score.
-        KeyboardInterrupt, SystemExit: it was told to end.
+        KeyboardInterrupt, SystemExit: the process received SIGINT or SIGTERM.
     """
     plan = plan_search(run)
     check_home(run.storage.home)
@@ -90,24 +91,58 @@ def tune(
             require(check_job(run, shard_set=plan.shard_set, needs_tracker=not is_known, num_runs=plan.num_trials))
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
-            check_data(plan.run, plan.readable())
+            check_data(plan.run, plan.trial_data())
             return _tune_on_cluster(plan, record or plan.record(), show)
 
 
 def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[SearchProgress], None]) -> SearchOutcome:
     run = plan.run
 
-    def reach() -> tuple[MlflowClient, str]:
+    def connect_tracker() -> tuple[MlflowClient, str]:
         client = connect(run.tracking, run.storage)
         return client, experiment_id(client, run.tracking, run.storage)
 
     dataset = (plan.shard_set.folder.name, str(plan.shard_set.folder), plan.shard_set.manifest.digest)
+    record = _start_record(plan, record, connect_tracker, dataset)
+    scheduler = SearchScheduler(
+        run,
+        plan.space,
+        load_trials(plan.folder),
+        num_trials=plan.num_trials,
+        prepare=lambda trial: _prepare_trial(plan, trial, tracker),
+    )
+    tracker = SearchTracker(connect_tracker, scheduler, record, folder=plan.folder, dataset=dataset)
+    tracker.start()
+    status, artifacts = "FAILED", {}
+    try:
+        if not scheduler.is_done:
+            run_tuner(lambda: _build_tuner(plan, scheduler, record).fit(), scheduler, show)
+        artifacts = write_artifacts(
+            plan.folder, plan.space, scheduler, record, best_run=lambda trial: best_run(run, trial)
+        )
+        status = "FINISHED" if scheduler.progress().best else "FAILED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        is_tracked = tracker.finish(status, artifacts, seconds=_TRACKER_SECONDS[status])
+    replace(record, is_finished=True).save(plan.folder)
+    return _outcome(plan, scheduler, record, is_tracked=is_tracked)
+
+
+def _start_record(
+    plan: SearchPlan,
+    record: SearchRecord,
+    connect_tracker: Callable[[], tuple[MlflowClient, str]],
+    dataset: tuple[str, str, str],
+) -> SearchRecord:
+    """Count one more start in the record, and at the first start create the parent run in the tracker."""
     if not record.mlflow_run_id:
-        record.save(plan.folder)  # its key finds the parent run again
+        record.save(plan.folder)  # first of all, so that after a kill the run that was created is found by the key
         run_id = create_run(
-            *reach(),
+            *connect_tracker(),
             key=record.key,
-            name=run.name,
+            name=plan.run.name,
             parameters={f"space.{key}": text for key, text in record.space.items()} | record.settings | record.identity,
             tags={"run_folder": str(plan.folder), **git_state(Path.cwd())},
             dataset=dataset,
@@ -115,58 +150,37 @@ def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[Sea
         record = replace(record, mlflow_run_id=run_id)
     record = replace(record, num_starts=record.num_starts + 1, is_finished=False)
     record.save(plan.folder)
-    search = Search(
-        run,
-        plan.space,
-        load_trials(plan.folder),
-        num_trials=plan.num_trials,
-        begin=lambda trial: _prepare(plan, trial, tracker),
-    )
-    tracker = SearchTracker(reach, search, record, folder=plan.folder, dataset=dataset)
-    tracker.start()
-    status, files = "FAILED", {}
-    try:
-        if not search.is_over:
-            follow(lambda: _build_tuner(plan, search, record).fit(), search, show)
-        files = write_search_files(plan.folder, plan.space, search, record, best_run=lambda trial: best_run(run, trial))
-        status = "FINISHED" if search.progress().best else "FAILED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        is_tracked = tracker.finish(status, files, seconds=_LAST_TRACKING_SECONDS[status])
-    replace(record, is_finished=True).save(plan.folder)
-    return _outcome(plan, search, record, is_tracked=is_tracked)
+    return record
 
 
-def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.tune.Tuner:
-    """Describe the search to Ray; nothing starts yet."""
+def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord) -> ray.tune.Tuner:
+    """Describe this start of the search to Ray Tune; start nothing."""
     run, cluster = plan.run, plan.run.cluster
-    is_alone = cluster.max_workers == 1
-    readable = plan.readable()
-    task = TrialPlan(
+    is_in_process = cluster.max_workers == 1
+    shard_set = plan.trial_data()
+    context = TrialContext(
         run=run,
         tracking_uri=tracking_uri(run.tracking, run.storage),
         num_samples=plan.num_samples,
-        lineage=lineage_of(readable) | {"search": run.name},
-        shard_set=readable,
+        lineage=lineage_of(shard_set) | {"search": run.name},
+        shard_set=shard_set,
     )
-    resources = resources_per_worker(cluster) if is_alone else {"memory": _FOLLOWER_BYTES}
+    resources = resources_per_worker(cluster) if is_in_process else {"memory": _NESTED_BYTES}
     return ray.tune.Tuner(
-        ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, plan=task), resources),
+        ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, context=context), resources),
         tune_config=ray.tune.TuneConfig(
-            search_alg=NextTrial(search),
-            num_samples=plan.num_trials * len(rungs_of(run.search)),
-            # A group of workers is reserved as a whole, so that trials never wait for each other with half a group.
-            max_concurrent_trials=None if is_alone else max(1, total_capacity(cluster) // cluster.min_workers),
-            # After an error of CUDA, every further trial in the same process would have it.
-            reuse_actors=is_alone and not cluster.use_gpu,
+            search_alg=NextTrialSearcher(scheduler),
+            num_samples=plan.num_trials * len(rung_epochs(run.search)),
+            # Only as many trials as have room for all their workers: two with half of theirs would wait for ever.
+            max_concurrent_trials=None if is_in_process else max(1, total_capacity(cluster) // cluster.min_workers),
+            # Not with CUDA: after one of its errors, every further trial in the same process would fail.
+            reuse_actors=is_in_process and not cluster.use_gpu,
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-until-{trial.config['until']}",
         ),
         run_config=ray.tune.RunConfig(
             name=f"start-{record.num_starts}",
             storage_path=str(plan.folder / "ray"),
-            callbacks=[TellSearch(search)],
+            callbacks=[SchedulerCallback(scheduler)],
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=run.search.max_failures),
             verbose=0,
@@ -174,11 +188,11 @@ def _build_tuner(plan: SearchPlan, search: Search, record: SearchRecord) -> ray.
     )
 
 
-def _prepare(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Trial:
-    """Write the record of a trial's run, unless it has one; its checkpoints are to name its MLflow run."""
+def _prepare_trial(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Trial:
+    """Create a trial's MLflow run and the record of its training run, unless they exist."""
     run = trial_run(plan.run, trial, tracking_uri="")
     identity = plan.identity_of(run)
-    trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.begin(trial, identity))
+    trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.create_trial_run(trial, identity))
     if load_record(run.folder) is None:
         run.folder.mkdir(parents=True, exist_ok=True)
         RunRecord(
@@ -192,8 +206,8 @@ def _prepare(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Trial:
     return trial
 
 
-def _outcome(plan: SearchPlan, search: Search, record: SearchRecord, *, is_tracked: bool) -> SearchOutcome:
-    progress = search.progress()
+def _outcome(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord, *, is_tracked: bool) -> SearchOutcome:
+    progress = scheduler.progress()
     best = progress.best
     score = best.best(plan.run.search.mode) if best else None
     if best is None or score is None:
@@ -210,7 +224,7 @@ def _outcome(plan: SearchPlan, search: Search, record: SearchRecord, *, is_track
         score=score,
         num_trials=len(progress.trials),
         num_epochs=progress.num_epochs_done,
-        best_config=plan.folder / "best.yaml",
-        page=plan.folder / "search.html",
+        best_config=plan.folder / BEST_NAME,
+        page=plan.folder / PAGE_NAME,
         is_tracked=is_tracked,
     )

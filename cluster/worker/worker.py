@@ -5,7 +5,7 @@ import ray.train.torch
 
 from captioning.training.bad_samples import BadSampleError
 from cluster.coordination.client import CoordinatorClient
-from cluster.runs.bad_batches import bad_batch_path, write_bad_batch
+from cluster.runs.bad_batches import save_bad_batch
 from cluster.worker.async_validation import score_async
 from cluster.worker.rank import Preempted, RankContext, WorkerConfig, start_rank, wait_for_all
 from cluster.worker.rank_log import log_of_rank
@@ -44,9 +44,7 @@ def _rank_context() -> RankContext:
 def _report(error: Exception, coordinator: CoordinatorClient, config: WorkerConfig) -> None:
     """Report a failure of this rank, with the bad samples that caused it if there are any."""
     if isinstance(error, BadSampleError):
-        path = bad_batch_path(config.run.folder, error.step)
-        if coordinator.rank == 0:
-            write_bad_batch(path, error.step, error.bad, error.losses)
-        coordinator.report_failure(error, is_agreed=True, hint=f"; the whole batch is described in {path}")
+        hint = save_bad_batch(config.run.folder, error, writes=coordinator.rank == 0)
+        coordinator.report_failure(error, is_agreed=True, hint=hint)
     else:
         coordinator.report_failure(error, is_agreed=isinstance(error, FloatingPointError))

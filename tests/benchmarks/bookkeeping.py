@@ -44,12 +44,12 @@ from cluster.resources.environment import set_library_defaults
 set_library_defaults()
 import pickle
 from cluster.runs.record import RunRecord
-from cluster.search.trainable import train_alone
-run, plan = pickle.loads(Path(sys.argv[1]).read_bytes())
+from cluster.search.trainable import train_in_process
+run, context = pickle.loads(Path(sys.argv[1]).read_bytes())
 run.folder.mkdir(parents=True)
 RunRecord(name=run.name, identity={}).save(run.folder)
 started = time.monotonic()
-for _ in train_alone(run, plan):
+for _ in train_in_process(run, context):
     pass
 print(time.monotonic() - started)
 """
@@ -106,15 +106,15 @@ def measure(run: TuneRun, *, at_once: int) -> tuple[float, list[float]]:
 def measure_plain(run: TuneRun, folder: Path) -> tuple[float, list[float]]:
     """Train the same trials as plain processes, two at once; return as ``measure`` does."""
 
-    from cluster.search.trainable import TrialPlan
+    from cluster.search.trainable import TrialContext
     from cluster.search.trials import trial_run
 
     elsewhere = replace(run, storage=StorageConfig(home=folder / "plain"))
-    plan = TrialPlan(run=elsewhere, tracking_uri="", num_samples=1, lineage={})
+    context = TrialContext(run=elsewhere, tracking_uri="", num_samples=1, lineage={})
     files = []
     for trial in load_trials(run.folder):
         files.append(folder / f"{trial.name}.pickle")
-        files[-1].write_bytes(pickle.dumps((trial_run(elsewhere, trial, tracking_uri=""), plan)))
+        files[-1].write_bytes(pickle.dumps((trial_run(elsewhere, trial, tracking_uri=""), context)))
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         seconds = list(pool.map(_plain_process, files))

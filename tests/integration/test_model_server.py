@@ -164,7 +164,7 @@ def expected(server, home, as_user, beam_size):
     client = connect(TrackingConfig(), StorageConfig(home=home))
     folder = resolve_model("models:/captioner/1", client).folder
     captioner: Captioner = load_captioner(folder, beam_size=beam_size, batch_size=1)
-    return next(captioner.write([SCENE])).captions
+    return next(captioner.caption([SCENE])).captions
 
 
 def text(content):

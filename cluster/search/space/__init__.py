@@ -1,4 +1,5 @@
-"""Points to try and which trials go on: ``config``, ``distributions``, ``space``, ``sampling``, ``asha``.
+"""Which points a search tries, and which of its trials it promotes.
 
-All of it is arithmetic on what is recorded: nothing here knows Ray, files or processes.
+Reading order: ``config``, ``distributions``, ``space``, ``sampling``, ``asha``. All of it is a function of a search's
+settings and of what its trials have reported: nothing here knows Ray, files of a search, or processes.
 """

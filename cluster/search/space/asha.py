@@ -1,9 +1,9 @@
-"""Which trials of a search go on: asynchronous successive halving, as a function of what the trials have reported.
+"""Asynchronous successive halving (ASHA): which trial is promoted to its next rung.
 
 Source: Li et al., 2018, A System for Massively Parallel Hyperparameter Tuning (https://arxiv.org/abs/1810.05934),
-algorithm 2. Every trial trains to the first rung; whenever there is room, the best trial of the highest rung that has
-one among its best 1/eta goes on to the next. (Ray Tune's scheduler of that name stops trials instead, and cannot take
-back what it let pass before it knew better.) It keeps no state, so that a search goes on as if it had never stopped.
+algorithm 2. A rung is an epoch at which trials are compared. Every trial trains to the first rung and stops there.
+Whenever a worker is free, the best trial that still waits among the best 1/eta of a rung is promoted: it trains on, to
+the next rung; higher rungs come first. Eta is the reduction factor.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,20 @@ from cluster.search.space.config import SearchConfig
 from cluster.search.trials import Trial
 
 
-class Promotion(NamedTuple):
-    """A trial that is to go on, and to which epoch."""
+class NextRung(NamedTuple):
+    """A trial to promote.
+
+    Attributes:
+        number: number of the trial.
+        until: epoch of its next rung, to which it trains.
+    """
 
     number: int
     until: int
 
 
-def rungs_of(config: SearchConfig) -> list[int]:
-    """Return the epochs at which trials are compared, ascending; at the last, they are done."""
+def rung_epochs(config: SearchConfig) -> list[int]:
+    """Return the epochs of the rungs, ascending; the last one is the end of a trial."""
     if config.scheduler == "none":
         return [config.max_epochs]
     rungs, epoch = [], 1
@@ -32,20 +37,19 @@ def rungs_of(config: SearchConfig) -> list[int]:
     return [*rungs, config.max_epochs]
 
 
-def next_promotion(trials: Sequence[Trial], config: SearchConfig) -> Promotion | None:
-    """Return the trial to promote next; None if none has earned it yet."""
-    rungs = rungs_of(config)
+def next_rung(trials: Sequence[Trial], config: SearchConfig) -> NextRung | None:
+    """Return the trial to promote next, and its next rung; None if no trial can be promoted yet."""
     sign = 1 if config.mode == "min" else -1
-    for rung, until in reversed(list(pairwise(rungs))):
+    for rung, until in reversed(list(pairwise(rung_epochs(config)))):
         scored = [(score, trial) for trial in trials if (score := _score_at(trial, rung)) is not None]
         scored.sort(key=lambda pair: (sign * pair[0], pair[1].number))
         for _, trial in scored[: len(scored) // config.reduction_factor]:
             if trial.until == rung and trial.state == "stopped":
-                return Promotion(trial.number, until)
+                return NextRung(trial.number, until)
     return None
 
 
 def _score_at(trial: Trial, rung: int) -> float | None:
-    """Return the score of a trial when it reached a rung; None if it has not, or its score is no number."""
+    """Return a trial's score at a rung; None if it has not reached the rung, or if the score is nan."""
     score = next((report.score for report in trial.reports if report.epoch >= rung), None)
     return score if score == score else None

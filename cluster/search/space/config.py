@@ -1,4 +1,4 @@
-"""A whole hyperparameter search as one frozen value. Imports no torch, Ray or MLflow."""
+"""The settings of a hyperparameter search. Imports no torch, Ray or MLflow."""
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -9,43 +9,46 @@ import tyro
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 
-METRICS: dict[str, Literal["min", "max"]] = {"validation_loss_nats": "min", "validation_cider_d": "max"}
+METRIC_MODES: dict[str, Literal["min", "max"]] = {"validation_loss_nats": "min", "validation_cider_d": "max"}
+"""For each metric that trials can be compared by, whether its lowest or highest value is the best."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """What is searched, and how."""
+    """The space, the sampler, the scheduler and the length of a search."""
 
     space: Annotated[Path | None, tyro.conf.arg(name="search", prefix_name=False)] = None
     """YAML file of the search space, with lines such as 'optimizer.learning_rate: loguniform(1e-4, 1e-2)'; learning
     rate and hidden size if not given."""
     num_trials: Annotated[int, tyro.conf.arg(prefix_name=False)] = 20
-    """Trials in all; a finished search goes on with a larger number."""
+    """Trials in all; with a larger number, a finished search continues."""
     max_epochs: Annotated[int, tyro.conf.arg(prefix_name=False)] = 10
     """Epochs of a trial that is not stopped early."""
     sampler: Annotated[Literal["random", "grid", "tpe"], tyro.conf.arg(prefix_name=False)] = "random"
     """random; grid: every combination in turn; tpe: Optuna's, which learns from the trials before."""
     scheduler: Annotated[Literal["asha", "none"], tyro.conf.arg(prefix_name=False)] = "asha"
-    """asha: only the best of the trials go on after 1 epoch, and again later (arXiv 1810.05934); none: all go on."""
+    """asha: trials are compared after 1 epoch and again later, and only the best train on (arXiv 1810.05934); none: all
+    trials train for all epochs."""
     reduction_factor: Annotated[int, tyro.conf.arg(prefix_name=False)] = 4
-    """One trial in so many goes on, after 1 epoch, and again after each time as many epochs."""
+    """ASHA compares trials at epoch 1 and again at each multiple by this factor, and lets one in so many train on."""
     metric: Annotated[str, tyro.conf.arg(prefix_name=False)] = "validation_loss_nats"
-    """validation_loss_nats (the lowest is best) or validation_cider_d (the highest; captions are written for it)."""
+    """Score of a trial: validation_loss_nats (the lowest is best) or validation_cider_d (the highest is best; each
+    validation then writes captions)."""
     search_seed: Annotated[int, tyro.conf.arg(prefix_name=False)] = 0
-    """Of the points that are tried; --training.seed is that of every trial."""
+    """Seed of the points that are tried; --training.seed is the seed of every trial."""
     max_failures: Annotated[int, tyro.conf.arg(prefix_name=False)] = 3
-    """Times that a trial starts again after its process or node was lost."""
+    """Times that a trial starts again after its process or node was lost; then it has failed."""
     extract: Annotated[bool, tyro.conf.arg(prefix_name=False)] = True
     """Compute a frozen encoder's features once for all trials, unless the search changes the encoder."""
     views: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
-    """Views of an image in these features: its centre, its mirror image, crops; one is drawn at a time."""
+    """Views of each image among these features: its centre, the mirrored centre, crops; a batch has one of them."""
     then: Annotated[Literal["stop", "train"], tyro.conf.arg(prefix_name=False)] = "stop"
-    """train: train the best at full length (--training.num-epochs), evaluate and register it."""
+    """train: then train the best point at full length (--training.num-epochs), evaluate and register it."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.metric not in METRICS:
-            raise ValueError(f"no trial reports the metric {self.metric}; use {' or '.join(METRICS)}")
+        if self.metric not in METRIC_MODES:
+            raise ValueError(f"no trial reports the metric {self.metric}; use {' or '.join(METRIC_MODES)}")
         for name, least in (("num_trials", 1), ("max_epochs", 1), ("reduction_factor", 2), ("max_failures", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} makes no search; use {least} or more")
@@ -55,28 +58,28 @@ class SearchConfig:
     @property
     def mode(self) -> Literal["min", "max"]:
         """Return whether the lowest or the highest score is best."""
-        return METRICS[self.metric]
+        return METRIC_MODES[self.metric]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuneRun(TrainRun):
-    """A whole search: what every trial is, and what differs among them."""
+    """A whole search: the base configuration of every trial, and what is searched."""
 
     search: Annotated[SearchConfig, tyro.conf.arg(name="")] = field(default_factory=SearchConfig)
 
     @property
     def folder(self) -> Path:
-        """Return the search's own folder."""
+        """Return the search's folder."""
         return self.storage.home / "tuning" / self.name
 
     def base(self, **changes: Any) -> TrainRun:  # noqa: ANN401  fields of any type
-        """Return what all trials have in common, with some changes."""
+        """Return the configuration that all trials start from, with some fields changed."""
         return TrainRun(**{one.name: getattr(self, one.name) for one in fields(TrainRun)} | changes)
 
 
 def _tune_run(name: str, preset: TrainRun) -> TuneRun:
     values = {one.name: getattr(preset, one.name) for one in fields(TrainRun)}
-    # Trials side by side, of one worker each, cost less than one trial after the other of many.
+    # Many trials of one worker each waste less than one trial after the other with many workers.
     return TuneRun(**values | {"name": f"{name}-search", "cluster": replace(preset.cluster, num_workers=1)})
 
 

@@ -1,4 +1,4 @@
-"""What a search may give to one configuration key, and the text for it. Imports no torch, Ray or MLflow."""
+"""The distribution of one searched key, and its text in a search file. Imports no torch, Ray or MLflow."""
 
 import ast
 import contextlib
@@ -13,23 +13,23 @@ Kind = Literal["uniform", "loguniform", "int", "logint", "choice"]
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 _NAMED_VALUES = {"null": None, "true": True, "false": False}
-_MOST = 2**53  # the whole numbers up to here are floats as well, which samplers compute with
+_LARGEST_INT = 2**53  # samplers compute with floats, which hold every whole number up to this one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
-    """The values that a search may give to one configuration key."""
+    """A configuration key and the distribution of its values."""
 
     key: str
-    """A section's field, such as optimizer.learning_rate."""
+    """Section and field, such as optimizer.learning_rate."""
     kind: Kind
-    """How values are drawn; both ends of a range belong to it."""
+    """The kind of distribution; a range includes both of its ends."""
     arguments: tuple[Any, ...]
-    """A range's ends, or the choices; a single one fixes the key."""
+    """The two ends of a range, or the choices; a single choice fixes the key."""
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Return all values in their order; None if they are endless."""
+        """Return all values in order; None if there are infinitely many."""
         if self.kind == "choice":
             return self.arguments
         low, high = self.arguments
@@ -39,16 +39,16 @@ class Parameter:
 
     @property
     def is_fixed(self) -> bool:
-        """Return whether there is one value alone."""
+        """Return whether there is only one value."""
         return self.values is not None and len(self.values) == 1
 
     @property
     def is_log(self) -> bool:
-        """Return whether ratios count, not differences."""
+        """Return whether the scale is logarithmic."""
         return self.kind in ("loguniform", "logint")
 
     def __str__(self) -> str:
-        """Return the text that a search file takes for it: the same for the same values."""
+        """Return the distribution as a search file has it; equal parameters have equal texts."""
         if self.kind != "choice":
             return f"{self.kind}({self.arguments[0]!r}, {self.arguments[1]!r})"
         choices = json.dumps(list(self.arguments), ensure_ascii=False)
@@ -56,12 +56,18 @@ class Parameter:
 
 
 def parse_distribution(value: object) -> tuple[Kind, tuple[Any, ...]]:
-    """Return kind and arguments of what a search file says of a key; a value that is no distribution is one choice.
+    """Parse the value of a key in a search file; a value that is no distribution is a single choice.
 
-    Nothing of it is evaluated.
+    The text is parsed, never evaluated.
+
+    Args:
+        value: text such as ``loguniform(1e-4, 1e-2)``, or any scalar.
+
+    Returns:
+        Kind and arguments of a ``Parameter``.
 
     Raises:
-        ValueError: an unknown distribution, or arguments that it does not take.
+        ValueError: the distribution is unknown, or does not take these arguments.
     """
     if not isinstance(value, str):
         return "choice", (_scalar(value),)
@@ -73,8 +79,9 @@ def parse_distribution(value: object) -> tuple[Kind, tuple[Any, ...]]:
         return "choice", (value,)
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
         return _distribution(tree.func.id, tree)
-    with contextlib.suppress(ValueError):  # of a text that only looks like an expression, such as 2017/weights.pth
-        return "choice", (_scalar(_literal(tree)),)  # a number, for YAML takes 1e-4 for a text
+    # YAML reads 1e-4 as a text; other texts only look like an expression, such as 2017/weights.pth.
+    with contextlib.suppress(ValueError):
+        return "choice", (_scalar(_literal(tree)),)
     return "choice", (value,)
 
 
@@ -95,7 +102,7 @@ def _distribution(name: str, call: ast.Call) -> tuple[Kind, tuple[Any, ...]]:
 
 
 def _ends(name: str, arguments: Sequence[Any]) -> tuple[float, float]:
-    """Return the ends of a range: int of whole numbers, else float."""
+    """Return the checked ends of a range; float for uniform and loguniform, int for int and logint."""
     if len(arguments) != 2 or any(type(end) not in (int, float) for end in arguments):
         raise ValueError(f"{name} takes two numbers; write {name}(LOWEST, HIGHEST)")
     low, high = (_scalar(end) for end in arguments)
@@ -124,8 +131,8 @@ def _literal(node: ast.expr) -> Any:  # noqa: ANN401  any value that can be writ
 def _scalar(value: Any) -> Any:  # noqa: ANN401  any value that YAML or an expression holds
     if not isinstance(value, (bool, int, float, str, type(None))):
         raise ValueError("a value is a number, a text, true, false or null; to try several, write choice([A, B])")
-    if isinstance(value, int) and abs(value) > _MOST:
-        raise ValueError(f"a whole number is out of range; use at most {_MOST}")
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise ValueError(f"a whole number is out of range; use at most {_LARGEST_INT}")
     if isinstance(value, float) and not abs(value) <= sys.float_info.max:
         raise ValueError(f"{value} is not finite; use a number that is")
     return value

@@ -1,4 +1,10 @@
-"""Which point of a search space is tried next: a function of the trials before it, so that a search keeps no state."""
+"""Samplers: which point of a search space a trial gets.
+
+Random and grid are written here, because a search resumes exactly from the record of its trials: a point depends on
+the search's seed and the trial's number alone, not on a generator's state, and each point of a finite space is drawn
+once, where the random samplers of Optuna and Tune repeat points. TPE is Optuna's: for every point, a study is built
+anew from the observed trials, so that it keeps no state either.
+"""
 
 import hashlib
 import itertools
@@ -16,20 +22,25 @@ if TYPE_CHECKING:
 Sampler = Literal["random", "grid", "tpe"]
 
 
-class FinishedTrial(NamedTuple):
-    """A trial as far as it is known."""
+class Observation(NamedTuple):
+    """A trial, as a sampler observes it.
+
+    Attributes:
+        number: number of the trial.
+        point: value of each searched key.
+        score: best score of a trial that has ended; None while it runs, or if it has no score.
+    """
 
     number: int
     point: Mapping[str, Any]
     score: float | None
-    """None while it runs, and if it failed."""
 
 
 def check_sampler(space: SearchSpace, sampler: Sampler, num_trials: int) -> None:
-    """Check that a sampler can walk a space; a grid may end before the number of trials.
+    """Check that a sampler can draw from a space; a grid may have fewer points than there are trials.
 
     Raises:
-        ValueError: there are no trials, or a grid of a range without steps.
+        ValueError: there are no trials, or the sampler is a grid and the space has a range without steps.
     """
     if num_trials < 1:
         raise ValueError(f"{num_trials} trials try nothing; use 1 or more")
@@ -43,7 +54,7 @@ def check_sampler(space: SearchSpace, sampler: Sampler, num_trials: int) -> None
 def suggest(
     space: SearchSpace,
     number: int,
-    tried: Sequence[FinishedTrial],
+    observations: Sequence[Observation],
     *,
     sampler: Sampler,
     seed: int,
@@ -52,23 +63,22 @@ def suggest(
     """Return the point of a trial; the same arguments give the same point.
 
     Args:
-        space: that ``check_sampler`` has found fit for the sampler.
-        number: of the trial, from 0.
-        tried: all other trials with their points, in any order; only tpe reads them.
-        sampler: random draws each value by itself; grid walks all points in order, the last parameter fastest; tpe
-            draws near the better ones of ``tried`` and away from those without a score.
-        seed: of the search.
+        space: search space that has passed ``check_sampler``.
+        number: number of the trial, from 0.
+        observations: all other trials, in any order; only tpe reads them.
+        sampler: random draws each value independently; grid takes all points in order, the last parameter fastest;
+            tpe draws near the better observations, and away from those without a score.
+        seed: seed of the search.
         mode: whether the lower or the higher score is the better one.
 
     Returns:
-        Key -> value, in the space's order and as JSON holds it; None when the grid is walked, or random has drawn every
-        point.
+        Value of each key, in the space's order, of types that JSON keeps; None if grid or random has no point left.
     """
     if sampler == "grid":
         return _grid_point(space, number)
     if sampler == "random":
         return _random_point(space, number, seed)
-    return _tpe_point(space, number, tried, seed=seed, mode=mode)
+    return _tpe_point(space, number, observations, seed=seed, mode=mode)
 
 
 def _grid_point(space: SearchSpace, number: int) -> dict[str, Any] | None:
@@ -83,7 +93,7 @@ def _grid_point(space: SearchSpace, number: int) -> dict[str, Any] | None:
 
 
 def _random_point(space: SearchSpace, number: int, seed: int) -> dict[str, Any] | None:
-    """Return the point that is drawn as the number-th; of a space that ends, each is drawn once."""
+    """Return the number-th point; of a finite space, the number-th that differs from all points before it."""
     if space.num_points is None:
         return _drawn_point(space, seed, number)
     if number >= space.num_points:
@@ -109,7 +119,7 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
     share = (bits >> 11) / 2**53  # [0, 1)
     if parameter.kind == "uniform":
         return min(low + share * (high - low), high)
-    # A whole number's part of the scale reaches half-way to its neighbours.
+    # Of a logint, each whole number has the part of the scale from half a unit below it to half a unit above.
     half = 0.5 if parameter.kind == "logint" else 0.0
     start, end = math.log(low - half), math.log(high + half)
     value = math.exp(start + share * (end - start))
@@ -117,9 +127,9 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
 
 
 def _tpe_point(
-    space: SearchSpace, number: int, tried: Sequence[FinishedTrial], *, seed: int, mode: Literal["min", "max"]
+    space: SearchSpace, number: int, observations: Sequence[Observation], *, seed: int, mode: Literal["min", "max"]
 ) -> dict[str, Any]:
-    # 0.2 s that --help and the other samplers should not cost.
+    # Imported here: 0.2 s that --help and the other samplers should not cost.
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -128,7 +138,7 @@ def _tpe_point(
         direction="minimize" if mode == "min" else "maximize",
         sampler=optuna.samplers.TPESampler(seed=_hash(seed, number, "") >> 32, constant_liar=True),
     )
-    for trial in sorted(tried, key=lambda trial: trial.number):
+    for trial in sorted(observations, key=lambda trial: trial.number):
         study.add_trial(_frozen(trial, distributions))
     drawn = study.ask(distributions).params
     return {parameter.key: drawn.get(parameter.key, parameter.arguments[0]) for parameter in space.parameters}
@@ -144,12 +154,12 @@ def _distribution(parameter: Parameter) -> "BaseDistribution":
     return kind(low, high, log=parameter.is_log)
 
 
-def _frozen(trial: FinishedTrial, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+def _frozen(trial: Observation, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
     from optuna.trial import TrialState, create_trial
 
     has_score = trial.score is not None and math.isfinite(trial.score)
     return create_trial(
-        # Who runs without a score keeps others away from its point: so should who failed.
+        # A running trial keeps TPE away from its point (``constant_liar``), and so should a failed one.
         state=TrialState.COMPLETE if has_score else TrialState.RUNNING,
         value=trial.score if has_score else None,
         params={key: trial.point[key] for key in distributions},
@@ -158,5 +168,5 @@ def _frozen(trial: FinishedTrial, distributions: Mapping[str, "BaseDistribution"
 
 
 def _hash(seed: int, number: int, key: str) -> int:
-    """Return 64 bits that depend on nothing else."""
+    """Return 64 pseudo-random bits that follow from the arguments alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{key}".encode()).digest()[:8], "big")

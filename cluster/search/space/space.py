@@ -1,4 +1,7 @@
-"""Which settings a search may try, checked against the configuration. Imports no torch, Ray or MLflow."""
+"""The search space: searched keys and their distributions, checked against the configuration they change.
+
+Imports no torch, Ray or MLflow.
+"""
 
 import difflib
 import functools
@@ -31,20 +34,20 @@ _SET_ELSEWHERE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
-    """What a search may try: every combination of its parameters' values."""
+    """The points of a search: every combination of the parameters' values."""
 
     parameters: tuple[Parameter, ...]
-    """In the order of the file."""
+    """Parameters in the order of the search file."""
 
     @property
     def num_points(self) -> int | None:
-        """Return how many points there are; None if they are endless."""
+        """Return the number of points; None if there are infinitely many."""
         values = [parameter.values for parameter in self.parameters]
         return None if None in values else math.prod(len(some) for some in values if some is not None)
 
     @property
     def searched(self) -> tuple[Parameter, ...]:
-        """Return the parameters that differ between points."""
+        """Return the parameters that have more than one value."""
         return tuple(parameter for parameter in self.parameters if not parameter.is_fixed)
 
     def description(self) -> dict[str, str]:
@@ -53,11 +56,11 @@ class SearchSpace:
 
 
 def read_search(path: Path) -> Mapping[str, object]:
-    """Read a search file: a line a key, such as ``model.hidden_size: choice([256, 512])``.
+    """Read a search file, which has a line for each key, such as ``model.hidden_size: choice([256, 512])``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, holds no keys, or one key twice.
+        ValueError: the file is not YAML, holds no keys, or holds one key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -76,19 +79,19 @@ def read_search(path: Path) -> Mapping[str, object]:
 
 
 def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
-    """Check a search's keys and distributions against the configuration that trials start from.
+    """Parse a search file's content, and check each key and value against the configuration that trials start from.
 
     Args:
-        content: of a search file: key -> distribution, or the one value that fixes the key.
-        base: settings of every key that is not searched.
+        content: for each key its distribution, or the one value that fixes it.
+        base: configuration with the values of all other keys.
 
     Raises:
-        ValueError: no key, an unknown one, a faulty distribution, or a value that the configuration refuses.
+        ValueError: there is no key, a key is unknown, a distribution is faulty, or the configuration refuses a value.
     """
     if not content:
         raise ValueError("the search holds no keys; write lines such as model.hidden_size: choice([256, 512])")
     parameters = tuple(_parameter(str(key), value) for key, value in content.items())
-    # First what is fixed, all at once: one key may be what makes another's value valid.
+    # Fixed keys first, and all at once: one may make the value of another valid.
     fixed = {parameter.key: parameter.arguments[0] for parameter in parameters if parameter.is_fixed}
     try:
         base = apply_point(base, fixed)
@@ -104,10 +107,10 @@ def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
 
 
 def apply_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
-    """Return a run with a point's values in their place.
+    """Return a configuration with the values of a point.
 
     Raises:
-        ValueError: an unknown key, a value of another type than its field's, or out of its bounds.
+        ValueError: a key is unknown, or a value has another type than its field or is out of bounds.
     """
     changes: dict[str, dict[str, Any]] = {}
     for key, value in point.items():
@@ -117,9 +120,9 @@ def apply_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
 
 
 def space_differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return what differs between the descriptions of two spaces, a text a key; none if they are the same."""
+    """Return the differences between the descriptions of two spaces, one text for each key; none if they are equal."""
     changes = differences(before, now)
-    if not changes and list(before) != list(now):  # a grid is walked in this order
+    if not changes and list(before) != list(now):  # a grid takes its points in this order
         return [f"order {', '.join(before)} -> {', '.join(now)}"]
     return changes
 
@@ -138,7 +141,7 @@ def _parameter(key: str, value: object) -> Parameter:
 
 
 def _typed(key: str, value: Any) -> Any:  # noqa: ANN401  any field's value
-    """Return a value as its field has it, such as 1.0 for 1."""
+    """Return a value in the type of its field, such as 1.0 for 1."""
     from pydantic import TypeAdapter, ValidationError
 
     kind = _type_of(key)
@@ -151,7 +154,11 @@ def _typed(key: str, value: Any) -> Any:  # noqa: ANN401  any field's value
 
 
 def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint
-    """Return the type of a key that a search may try."""
+    """Return the type of a key's field.
+
+    Raises:
+        ValueError: the key is unknown, or cannot be searched.
+    """
     known = _searchable()
     section, _, _ = key.partition(".")
     if key in _SET_ELSEWHERE:
@@ -163,7 +170,7 @@ def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint
             f"search key {key} decides nothing about a model; leave it out, and give it as a flag or in --config"
         )
     siblings = [name for name in known if name.startswith(f"{section}.")]
-    # Above the usual cutoff, 0.6, for a section's name alone makes its keys alike.
+    # Above the usual cutoff of 0.6, because all keys of a section begin alike.
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.78)
     hint = f"did you mean {near[0]}?" if near else f"use {', '.join(siblings or (f'{name}.*' for name in _SECTIONS))}"
     raise ValueError(f"unknown search key {key}; {hint}")
@@ -171,7 +178,7 @@ def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint
 
 @functools.cache
 def _searchable() -> dict[str, Any]:
-    """Return the type of each field of the sections that decide about a model, by key."""
+    """Return the type of each searchable key's field: those of the sections that decide the weights."""
     sections = typing.get_type_hints(TrainRun)
     return {
         f"{section}.{name}": kind

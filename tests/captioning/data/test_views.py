@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from captioning.data.pixels import Augmentation, decode_image
-from captioning.data.views import draw_views, view_image
+from captioning.data.views import decode_views, draw_views
 from tests.support.tiny_models import jpeg
 
 AUGMENTATION = Augmentation(seed=2, crop_area=0.3, flip=True)
@@ -16,7 +16,7 @@ JPEG = jpeg(0, width=160, height=120)
 
 def views(num_views, *, number=5, flip=True, seed=2):
     augmentation = AUGMENTATION._replace(flip=flip, seed=seed)
-    return view_image(JPEG, 64, num_views=num_views, augmentation=augmentation, number=number)
+    return decode_views(JPEG, 64, num_views=num_views, augmentation=augmentation, number=number)
 
 
 def test_the_first_view_is_the_centre_as_validation_decodes_it():
@@ -44,7 +44,7 @@ def test_a_view_does_not_depend_on_how_many_there_are():
 
 def test_an_image_that_does_not_decode_is_named():
     with pytest.raises(ValueError, match="the image does not decode"):
-        view_image(b"??", 64, num_views=2, augmentation=AUGMENTATION, number=0)
+        decode_views(b"??", 64, num_views=2, augmentation=AUGMENTATION, number=0)
 
 
 def test_views_are_drawn_by_position_alone():

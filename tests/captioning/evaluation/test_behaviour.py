@@ -7,9 +7,9 @@ from captioning.evaluation.behaviour import (
     Behaviour,
     Variant,
     behaviour_of,
-    choose_images,
-    repeats,
-    vary,
+    draw_images,
+    has_repetition,
+    make_variant,
 )
 from tests.support.pictures import QUARTERS, decoded, encoded, noise, picture, quarters
 
@@ -25,32 +25,35 @@ def pixels(image):
 
 
 def test_the_same_seed_chooses_the_same_images_and_another_seed_others():
-    chosen = [choose_images(1000, 20, seed=seed) for seed in (5, 5, 6)]
+    chosen = [draw_images(1000, 20, seed=seed) for seed in (5, 5, 6)]
     assert (chosen[0] == chosen[1], chosen[0] == chosen[2]) == (True, False)
 
 
 def test_chosen_images_are_different_ones():
-    assert len(set(choose_images(30, 20, seed=0))) == 20
+    assert len(set(draw_images(30, 20, seed=0))) == 20
 
 
 def test_all_images_are_chosen_if_there_are_not_enough():
-    assert choose_images(3, 20, seed=0) == [0, 1, 2]
+    assert draw_images(3, 20, seed=0) == [0, 1, 2]
 
 
 def test_a_reencoded_image_has_the_stated_quality():
-    found = decoded(vary(encoded(noise(40, 30), quality=95), Variant.REENCODED))
+    found = decoded(make_variant(encoded(noise(40, 30), quality=95), Variant.REENCODED))
     wanted = decoded(encoded(noise(40, 30), quality=REENCODED_QUALITY))
     assert (found.size, found.quantization) == ((40, 30), wanted.quantization)
 
 
 def test_a_reencoded_image_looks_the_same():
-    found, stored = decoded(vary(encoded(picture(64, 64)), Variant.REENCODED)), decoded(encoded(picture(64, 64)))
+    found, stored = (
+        decoded(make_variant(encoded(picture(64, 64)), Variant.REENCODED)),
+        decoded(encoded(picture(64, 64))),
+    )
     assert abs(pixels(found) - pixels(stored)).mean() < 4
 
 
 def test_a_cropped_image_is_the_middle_at_its_own_scale():
     image = decoded(encoded(picture(400, 200), quality=95))
-    found = decoded(vary(encoded(image, quality=95), Variant.CROPPED))
+    found = decoded(make_variant(encoded(image, quality=95), Variant.CROPPED))
     x, y = 200 * CROPPED_PERCENT // 100, 100 * CROPPED_PERCENT // 100
     middle = pixels(image.crop((x, y, 400 - x, 200 - y)))
     assert (found.size, abs(pixels(found) - middle).mean() < 2) == ((400 - 2 * x, 200 - 2 * y), True)
@@ -59,26 +62,26 @@ def test_a_cropped_image_is_the_middle_at_its_own_scale():
 @pytest.mark.parametrize("variant", Variant)
 def test_the_same_image_varies_to_the_same_bytes(variant):
     jpeg = encoded(noise(40, 30))
-    assert vary(jpeg, variant) == vary(jpeg, variant)
+    assert make_variant(jpeg, variant) == make_variant(jpeg, variant)
 
 
 @pytest.mark.parametrize("variant", Variant)
 def test_a_turned_image_varies_upright(variant):
     exif = decoded(encoded(picture(80, 60))).getexif()
     exif[0x0112] = 3  # a half turn
-    upright = quarters(decoded(vary(encoded(picture(80, 60), exif=exif, quality=95), variant)))
+    upright = quarters(decoded(make_variant(encoded(picture(80, 60), exif=exif, quality=95), variant)))
     assert np.abs(np.array(upright) - np.array(QUARTERS[::-1])).max() < 20
 
 
 @pytest.mark.parametrize("variant", Variant)
 @pytest.mark.parametrize(("mode", "form"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
 def test_images_of_any_mode_vary(variant, mode, form):
-    assert decoded(vary(encoded(picture(40, 40, mode), form), variant)).mode == "RGB"
+    assert decoded(make_variant(encoded(picture(40, 40, mode), form), variant)).mode == "RGB"
 
 
 @pytest.mark.parametrize("variant", Variant)
 def test_the_smallest_image_varies(variant):
-    assert decoded(vary(encoded(picture(1, 2)), variant)).size == (1, 2)
+    assert decoded(make_variant(encoded(picture(1, 2)), variant)).size == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_the_smallest_image_varies(variant):
     ],
 )
 def test_a_caption_repeats_if_it_says_up_to_four_words_twice_running(caption, is_repeated):
-    assert repeats(caption) == is_repeated
+    assert has_repetition(caption) == is_repeated
 
 
 def test_shares_are_of_the_images_that_were_varied_and_of_all_captions():

@@ -24,7 +24,7 @@ def model():
 
 
 def write(model, jpegs=JPEGS, **options):
-    return list(Captioner(model, tiny_models.VOCABULARY, DESCRIPTION, **options).write(jpegs))
+    return list(Captioner(model, tiny_models.VOCABULARY, DESCRIPTION, **options).caption(jpegs))
 
 
 def test_a_caption_is_what_beam_search_finds(model):
@@ -50,7 +50,7 @@ def test_log_probability_is_that_of_the_best_caption(model):
 
 def test_images_are_read_a_batch_at_a_time(model):
     read = []
-    written = Captioner(model, tiny_models.VOCABULARY, DESCRIPTION, batch_size=2).write(
+    written = Captioner(model, tiny_models.VOCABULARY, DESCRIPTION, batch_size=2).caption(
         jpeg for number, jpeg in enumerate(JPEGS) if read.append(number) is None
     )
     next(written)

@@ -5,7 +5,6 @@ import torch
 import torchvision
 from torch import nn
 
-from captioning.model.backbone import normalization
 from captioning.model.encoder import Encoder, check_backbone
 from tests.support.tiny_models import MODEL, classifier_of
 
@@ -77,18 +76,6 @@ def test_features_are_regions_of_channels(name, size_px, shape):
     assert (features.shape, encoder.num_regions, encoder.num_channels) == (shape, *shape[1:])
 
 
-def test_what_is_computed_of_buffers_adds_none_to_the_state():
-    encoder = Encoder(replace(MODEL, backbone="maxvit_t", image_size_px=224), load_weights=False)
-    assert [name for name in encoder.state_dict() if "constant" in name] == []
-
-
-def test_a_network_that_saw_other_pixels_gets_them():
-    assert [normalization(name) for name in ("efficientnet_v2_l", "resnet18")] == [
-        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ]
-
-
 @pytest.mark.parametrize("mode", [True, False])
 def test_it_is_in_eval_mode_whatever_it_is_told(mode):
     encoder = Encoder(RESNET).train(mode)
@@ -148,22 +135,3 @@ def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
 def test_an_unknown_backbone_is_refused_with_the_nearest(name, near):
     with pytest.raises(ValueError, match=f"backbone {name} is no torchvision classifier; the nearest are .*{near}"):
         check_backbone(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "size_px", "reason"),
-    [
-        ("inception_v3", 40, "greater than actual input size"),
-        ("alexnet", 20, "too small"),
-        ("vit_b_16", 50, "indivisible by patch size"),
-    ],
-)
-def test_an_image_size_that_does_not_fit_is_refused(name, size_px, reason):
-    message = f"backbone {name} cannot take images of {size_px} px .*{reason}.*; use another --model.image-size-px"
-    with pytest.raises(ValueError, match=message):
-        Encoder(replace(MODEL, backbone=name, image_size_px=size_px))
-
-
-def test_a_pretrained_transformer_takes_its_own_image_size_only():
-    with pytest.raises(ValueError, match=r"backbone vit_b_16 cannot take images of 64 px .*expected value 224"):
-        Encoder(replace(MODEL, backbone="vit_b_16", weights="DEFAULT"))

@@ -112,22 +112,6 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
-def test_a_page_replaces_the_last_and_leaves_nothing_else(tmp_path):
-    folder = tmp_path / "new" / "folder"
-    for title in ("old", "new"):
-        write_gallery(folder / "page.html", [item()], title=title)
-    assert [path.name for path in folder.iterdir()] == ["page.html"]
-    assert "new" in Page(folder / "page.html").texts
-
-
-def test_a_page_that_cannot_be_made_leaves_the_last_one(tmp_path):
-    path = tmp_path / "page.html"
-    write_gallery(path, [item()], title="old")
-    with pytest.raises(TypeError):
-        write_gallery(path, [item(log_probabilities_nats=["none"])], title="new")
-    assert "old" in Page(path).texts
-
-
 def test_some_hundred_pictures_make_one_page(page_of):
     page = page_of(*(item(name=f"{number}.jpg") for number in range(300)))
     assert len(page.all("figure")) == len(page.all("img")) == 300

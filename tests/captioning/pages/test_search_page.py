@@ -70,10 +70,6 @@ def test_trials_are_ranked_by_their_best_score_and_the_failed_come_last(mode, na
     assert [row["rank"] for row in rows] == ["1", "2", "", "", ""]
 
 
-def test_equal_scores_keep_their_order():
-    assert [row["name"] for row in csv_rows(trial("b", [1.0]), trial("a", [1.0]))] == ["b", "a"]
-
-
 def test_the_page_shows_each_trial_with_its_values(page_of):
     point = {"model.dropout": 0.123456, "training.flip": True, "model.trainable_from": None, "model.pooling": "mean"}
     page = page_of(
@@ -190,8 +186,3 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         trials = [trial("a", [2.0, 1.0]), trial("b", [1.5], point={"model.dropout": 0.4})]
         write_search_page(tmp_path / name, trials, title="x", metric="loss", mode="min")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
-
-
-def test_times_that_belong_to_no_point_are_refused():
-    with pytest.raises(ValueError, match="trial t has 1 times for 2 points of its curve; give one a point, or none"):
-        trial(scores=[1.0, 2.0], reported=[3.0])

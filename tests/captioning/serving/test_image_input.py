@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from captioning.serving.image_input import IntakeConfig, take_image
+from captioning.serving.image_input import ImageInputConfig, read_image
 from tests.support.pictures import encoded, noise, picture
 
 JPEG = encoded(picture(32, 24))
-BYTES = IntakeConfig()
+BYTES = ImageInputConfig()
 
 
 def text(content):
@@ -38,12 +38,12 @@ def folder(tmp_path):
 
 
 def by_path(folder, name, **changes):
-    return take_image({"image": None, "path": str(name)}, IntakeConfig(allow_paths=folder, **changes))
+    return read_image({"image": None, "path": str(name)}, ImageInputConfig(allow_paths=folder, **changes))
 
 
 @pytest.mark.parametrize("value", [JPEG, bytearray(JPEG), text(JPEG), base64.encodebytes(JPEG).decode()])
 def test_bytes_and_base64_are_taken(value):
-    assert take_image({"image": value}, BYTES) == JPEG
+    assert read_image({"image": value}, BYTES) == JPEG
 
 
 @pytest.mark.parametrize(
@@ -64,47 +64,47 @@ def test_bytes_and_base64_are_taken(value):
 )
 def test_what_is_no_image_is_refused(row, message):
     with pytest.raises(ValueError, match=message):
-        take_image(row, BYTES)
+        read_image(row, BYTES)
 
 
 def test_two_images_in_a_row_are_refused(folder):
     with pytest.raises(ValueError, match="the row holds image and path; give one of image, path"):
-        take_image({"image": JPEG, "path": "deep/a.jpg"}, IntakeConfig(allow_paths=folder))
+        read_image({"image": JPEG, "path": "deep/a.jpg"}, ImageInputConfig(allow_paths=folder))
 
 
 @pytest.mark.parametrize("value", [b"x" * (2**20 + 1), text(b"x" * (2**20 + 6)), "x" * 3 * 2**20])
 def test_a_file_that_is_too_large_is_refused(value):
     with pytest.raises(ValueError, match="has more than the 1 MiB allowed; shrink it first"):
-        take_image({"image": value}, IntakeConfig(max_mib=1))
+        read_image({"image": value}, ImageInputConfig(max_mib=1))
 
 
 def test_a_file_at_the_limit_is_taken():
     content = encoded(noise(64, 64))
     content += b"\0" * (2**20 - len(content))
-    assert take_image({"image": text(content)}, IntakeConfig(max_mib=1)) == content
+    assert read_image({"image": text(content)}, ImageInputConfig(max_mib=1)) == content
 
 
 @pytest.mark.parametrize(("width", "height"), [(1001, 1000), (9000, 10000), (60000, 60000)])
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(width, height):
     with pytest.raises(ValueError, match="has more than the 1 megapixels allowed; shrink it first"):
-        take_image({"image": bomb(width, height)}, IntakeConfig(max_megapixels=1))
+        read_image({"image": bomb(width, height)}, ImageInputConfig(max_megapixels=1))
 
 
 def test_an_image_at_the_limit_is_taken():
-    assert take_image({"image": bomb(1000, 1000)}, IntakeConfig(max_megapixels=1))
+    assert read_image({"image": bomb(1000, 1000)}, ImageInputConfig(max_megapixels=1))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_mib": 0}, "an image of 0 MiB is none; use a --max-mib of at least 1"),
+        ({"max_mib": 0}, "no image has 0 MiB; use a --max-mib of at least 1"),
         ({"max_megapixels": 0}, "0 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
         ({"max_megapixels": 90}, "90 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        IntakeConfig(**settings)
+        ImageInputConfig(**settings)
 
 
 @pytest.mark.parametrize("name", ["deep/a.jpg", "deep/../deep/a.jpg", "link.jpg", "{folder}/deep/a.jpg"])
@@ -133,12 +133,12 @@ def test_a_path_that_is_not_there_is_named_as_the_cause(folder):
 
 def test_a_pipe_is_refused_and_nobody_waits_for_it(folder):
     os.mkfifo(folder / "pipe.jpg")
-    with pytest.raises(ValueError, match="the path is no file's; give an image's"):
+    with pytest.raises(ValueError, match="the path is not a file; give the path of an image"):
         by_path(folder, "pipe.jpg")
 
 
 def test_a_folder_is_no_image(folder):
-    with pytest.raises(ValueError, match="the path is no file's; give an image's"):
+    with pytest.raises(ValueError, match="the path is not a file; give the path of an image"):
         by_path(folder, "deep")
 
 
@@ -158,7 +158,7 @@ def test_a_large_file_below_the_folder_is_refused_unread(folder):
 
 def test_a_path_that_is_no_text_is_refused(folder):
     with pytest.raises(ValueError, match="the path is a int; give text"):
-        take_image({"path": 3}, IntakeConfig(allow_paths=folder))
+        read_image({"path": 3}, ImageInputConfig(allow_paths=folder))
 
 
 class Site(BaseHTTPRequestHandler):
@@ -180,9 +180,9 @@ def url():
 
 
 def test_a_url_of_this_network_is_fetched_if_any_is_allowed(url):
-    assert take_image({"url": url}, IntakeConfig(allow_urls="any")) == JPEG
+    assert read_image({"url": url}, ImageInputConfig(allow_urls="any")) == JPEG
 
 
 def test_a_url_of_this_network_is_refused_if_public_ones_are_allowed(url):
     with pytest.raises(ValueError, match="host is at an address that is not allowed; give a public one"):
-        take_image({"url": url}, IntakeConfig(allow_urls="public"))
+        read_image({"url": url}, ImageInputConfig(allow_urls="public"))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from captioning.evaluation.behaviour import Variant, choose_images, vary
+from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.training.checkpoint import OPTIMIZER
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest
@@ -144,9 +144,9 @@ def test_a_place_that_cannot_be_written_costs_no_evaluation(model, shard_set, tm
 
 def test_variants_are_captioned_as_images_are(model, shard_set, tmp_path):
     reader = shard_set.reader("val")
-    samples = [reader.read(number) for number in choose_images(len(reader), 4, seed=0)]
+    samples = [reader.read(number) for number in draw_images(len(reader), 4, seed=0)]
     captioner = load_captioner(model.folder, beam_size=3, batch_size=30)
-    written = [one.captions[0] for one in captioner.write(vary(one.jpeg, Variant.CROPPED) for one in samples)]
+    written = [one.captions[0] for one in captioner.caption(make_variant(one.jpeg, Variant.CROPPED) for one in samples)]
     wanted = dict(zip((one.image_id for one in samples), written, strict=True))
     assert varied(model, shard_set, tmp_path)[Variant.CROPPED] == wanted
 

@@ -1,6 +1,6 @@
 import pytest
 
-from captioning.evaluation.behaviour import Behaviour, repeats
+from captioning.evaluation.behaviour import Behaviour, has_repetition
 from captioning.evaluation.bootstrap import score_intervals
 from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
@@ -33,7 +33,7 @@ def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         same_when_reencoded=reencoded,
         same_when_cropped=cropped,
         empty=sum(not caption for caption in written.values()) / len(written),
-        repeated=sum(map(repeats, written.values())) / len(written),
+        repeated=sum(map(has_repetition, written.values())) / len(written),
         num_different=len(set(written.values())),
     )
     return ModelResults(evaluation, behaviour)

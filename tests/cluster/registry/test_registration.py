@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from captioning.serving.image_input import IntakeConfig
+from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.git import git_state
 from cluster.registry.history import history_name
@@ -95,7 +95,7 @@ def test_the_commit_of_the_code_that_serves_is_noted(client, model, name):
 
 
 def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
-    tags = register(model, name, client, intake=IntakeConfig(allow_urls="public")).tags
+    tags = register(model, name, client, intake=ImageInputConfig(allow_urls="public")).tags
     lineage = model.description.lineage
     assert {key: tags[key] for key in lineage} == lineage
 

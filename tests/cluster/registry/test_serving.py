@@ -12,7 +12,7 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 
-from captioning.serving.image_input import IntakeConfig
+from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
@@ -55,7 +55,7 @@ def served(stored):
 @pytest.fixture(scope="module")
 def open_served(client, tiny_run, folder):
     """Return a loaded version that also takes paths below the folder, and URLs."""
-    intake = IntakeConfig(allow_paths=folder, allow_urls="public")
+    intake = ImageInputConfig(allow_paths=folder, allow_urls="public")
     return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake))
 
 
@@ -69,7 +69,7 @@ def ask(model, *images, **params):
 
 def expected(tiny_run, client, contents, beam_size=3):
     captioner = load_captioner(resolve_model(str(tiny_run), client).folder, beam_size=beam_size, batch_size=16)
-    return list(captioner.write(contents))
+    return list(captioner.caption(contents))
 
 
 @pytest.mark.parametrize("form", [bytes, text])
@@ -166,7 +166,7 @@ def test_a_path_is_not_read_beside_an_empty_image(served, folder):
 
 
 def test_limits_are_those_that_were_registered(client, tiny_run):
-    intake = IntakeConfig(max_mib=1, max_megapixels=1)
+    intake = ImageInputConfig(max_mib=1, max_megapixels=1)
     model = load(register(resolve_model(str(tiny_run), client), "limited", client, intake=intake))
     large = encoded(noise(1001, 1000), quality=10)
     errors = [one["error"].split(";")[0] for one in ask(model, large, b"x" * (2**20 + 1))]

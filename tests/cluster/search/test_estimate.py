@@ -21,11 +21,11 @@ def run(drawn_shards):
         ("none", 24, 9, 4, 216),
         ("asha", 24, 9, 4, 24 + 6 * 3 + 1 * 5),
         ("asha", 16, 16, 4, 16 + 4 * 3 + 1 * 12),
-        ("asha", 2, 9, 4, 2 + 1 * 3 + 1 * 5),  # the best of them goes on in any case
+        ("asha", 2, 9, 4, 2 + 1 * 3 + 1 * 5),  # the best of them is promoted in any case
         ("asha", 5, 1, 4, 5),
     ],
 )
-def test_epochs_are_those_of_the_trials_that_go_on(scheduler, num_trials, max_epochs, factor, epochs):
+def test_epochs_are_those_of_the_trials_that_are_promoted(scheduler, num_trials, max_epochs, factor, epochs):
     search = SearchConfig(scheduler=scheduler, max_epochs=max_epochs, reduction_factor=factor)
     assert expected_epochs(search, num_trials) == epochs
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.config import StorageConfig
-from cluster.search.scheduler import Search
+from cluster.search.scheduler import SearchScheduler
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.space.space import parse_space
 from cluster.search.trials import load_trials
@@ -20,55 +20,56 @@ def run(tmp_path):
     )
 
 
-def search(run, *, space=SPACE, num_trials=None, clock=lambda: 0.0, begin=lambda trial: trial):
+def search(run, *, space=SPACE, num_trials=None, clock=lambda: 0.0, prepare=lambda trial: trial):
     parsed = parse_space(space, run)
     trials = load_trials(run.folder)
-    return Search(run, parsed, trials, num_trials=num_trials or run.search.num_trials, begin=begin, clock=clock)
+    num_trials = num_trials or run.search.num_trials
+    return SearchScheduler(run, parsed, trials, num_trials=num_trials, prepare=prepare, clock=clock)
 
 
 def report(found, number, epoch, score, seconds=2.0):
-    found.report(number, {"step": epoch * 8, "epoch": epoch, "validation_loss_nats": score, "seconds": seconds})
+    found.add_report(number, {"step": epoch * 8, "epoch": epoch, "validation_loss_nats": score, "seconds": seconds})
 
 
 def test_trials_start_in_order_until_there_are_enough(run):
     found = search(run)
-    assert [trial and trial.number for trial in (found.next(), found.next(), found.next(), found.next())] == [
+    assert [trial and trial.number for trial in (found.next_trial() for _ in range(4))] == [
         0, 1, 2, None,
     ]  # fmt: skip
 
 
 def test_a_point_is_on_disk_before_its_trial_starts(run):
-    trial = search(run).next()
+    trial = search(run).next_trial()
     assert load_trials(run.folder) == [trial]
 
 
-def test_another_start_goes_on_with_the_trials_that_have_not_ended_and_then_with_new_ones(run):
+def test_another_start_resumes_the_trials_that_have_not_ended_and_then_starts_new_ones(run):
     first = search(run)
-    before = [first.next(), first.next()]
-    first.end(0, "finished")
+    before = [first.next_trial(), first.next_trial()]
+    first.end_trial(0, "finished")
     second = search(run)
-    again, new, none = second.next(), second.next(), second.next()
-    assert (again, new.number, none, second.is_over) == (before[1], 2, None, False)
+    again, new, none = second.next_trial(), second.next_trial(), second.next_trial()
+    assert (again, new.number, none, second.is_done) == (before[1], 2, None, False)
 
 
-def test_a_search_of_more_trials_goes_on(run):
+def test_a_search_of_more_trials_continues(run):
     first = search(run)
     for _ in range(3):
-        first.end(first.next().number, "finished")
-    assert (first.is_over, search(run, num_trials=5).is_over) == (True, False)
+        first.end_trial(first.next_trial().number, "finished")
+    assert (first.is_done, search(run, num_trials=5).is_done) == (True, False)
 
 
 def test_a_grid_ends_with_its_points(run):
     grid = replace(run, search=replace(run.search, sampler="grid"))
     found = search(grid, space={"model.hidden_size": "choice([8, 16])"})
-    assert [trial and trial.point for trial in (found.next(), found.next(), found.next())] == [
+    assert [trial and trial.point for trial in (found.next_trial(), found.next_trial(), found.next_trial())] == [
         {"model.hidden_size": 8}, {"model.hidden_size": 16}, None,
     ]  # fmt: skip
 
 
-def test_what_a_trial_tells_again_after_a_restart_is_known(run):
+def test_a_step_that_a_trial_reports_again_after_a_restart_is_ignored(run):
     found = search(run)
-    found.next()
+    found.next_trial()
     report(found, 0, 1, 3.0)
     report(found, 0, 2, 2.5)
     report(found, 0, 1, 3.0)
@@ -77,15 +78,15 @@ def test_what_a_trial_tells_again_after_a_restart_is_known(run):
 
 def test_a_result_without_the_metric_is_no_report(run):
     found = search(run)
-    found.next()
-    found.report(0, {"done": True, "failure": "x"})
+    found.next_trial()
+    found.add_report(0, {"done": True, "failure": "x"})
     assert found.trials[0].reports == ()
 
 
 def test_how_a_trial_ended_is_on_disk(run):
     found = search(run)
-    found.next()
-    found.end(0, "failed", "ValueError: too small")
+    found.next_trial()
+    found.end_trial(0, "failed", "ValueError: too small")
     assert [(one.state, one.reason) for one in load_trials(run.folder)] == [("failed", "ValueError: too small")]
 
 
@@ -93,10 +94,10 @@ def test_progress_guesses_the_time_left_from_the_trials_that_ended(run):
     now = [0.0]
     found = search(run, clock=lambda: now[0])
     for number, epochs in ((0, 4), (1, 2)):
-        found.next()
+        found.next_trial()
         for epoch in range(1, epochs + 1):
             report(found, number, epoch, 3.0 - epoch)
-        found.end(number, "finished")
+        found.end_trial(number, "finished")
     now[0] = 12.0
     progress = found.progress()
     # Six epochs in 12 s; the third trial is expected to take the mean of the others, three.
@@ -107,33 +108,9 @@ def test_nothing_is_guessed_from_nothing(run):
     assert search(run).progress().seconds_left is None
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"metric": "accuracy"},
-            "no trial reports the metric accuracy; use validation_loss_nats or validation_cider_d",
-        ),
-        ({"num_trials": 0}, "num_trials 0 makes no search; use 1 or more"),
-        ({"max_epochs": 0}, "max_epochs 0 makes no search"),
-        ({"reduction_factor": 1}, "reduction_factor 1 makes no search; use 2 or more"),
-        ({"max_failures": -1}, "max_failures -1 makes no search; use 0 or more"),
-        ({"views": 0}, "0 views show nothing"),
-    ],
-)
-def test_a_search_that_cannot_be_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        SearchConfig(**settings)
-
-
-@pytest.mark.parametrize(("metric", "mode"), [("validation_loss_nats", "min"), ("validation_cider_d", "max")])
-def test_the_metric_says_which_score_is_best(metric, mode):
-    assert SearchConfig(metric=metric).mode == mode
-
-
 def test_what_happens_while_a_search_is_taken_down_is_not_how_its_trials_ended(run):
     found = search(run)
-    trial = found.next()
+    trial = found.next_trial()
     found.close()
-    found.end(0, "failed", "its process was lost")
-    assert (found.next(), load_trials(run.folder)) == (None, [trial])
+    found.end_trial(0, "failed", "its process was lost")
+    assert (found.next_trial(), load_trials(run.folder)) == (None, [trial])

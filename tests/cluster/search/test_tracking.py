@@ -7,7 +7,7 @@ import pytest
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.runs.record import RunRecord
-from cluster.search.scheduler import Search
+from cluster.search.scheduler import SearchScheduler
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.space.space import parse_space
 from cluster.search.tracking import SearchTracker
@@ -48,15 +48,15 @@ def start(run, record, reach):
     """Return what starts the search and its tracker, as a driver does."""
 
     def start(reach=reach):
-        def begin(trial):
+        def prepare(trial):
             folder = run.folder / "training" / trial.name
             folder.mkdir(parents=True, exist_ok=True)
-            trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.begin(trial, {}))
+            trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.create_trial_run(trial, {}))
             RunRecord(name=trial.name, identity={}).save(folder)
             return trial
 
         space = parse_space({"model.hidden_size": "choice([8, 16])"}, run)
-        search = Search(run, space, load_trials(run.folder), num_trials=2, begin=begin)
+        search = SearchScheduler(run, space, load_trials(run.folder), num_trials=2, prepare=prepare)
         tracker = SearchTracker(reach, search, record, folder=run.folder, dataset=DATASET)
         return search, tracker
 
@@ -64,12 +64,12 @@ def start(run, record, reach):
 
 
 def report(search, epoch, score):
-    search.report(0, {"step": epoch, "epoch": epoch, "validation_loss_nats": score, "seconds": 1.0})
+    search.add_report(0, {"step": epoch, "epoch": epoch, "validation_loss_nats": score, "seconds": 1.0})
 
 
 def test_a_trial_knows_its_mlflow_run_before_it_starts(start, reach, record):
     search, _ = start()
-    run_id = search.next().mlflow_run_id
+    run_id = search.next_trial().mlflow_run_id
     assert reach()[0].get_run(run_id).data.tags["mlflow.parentRunId"] == record.mlflow_run_id
 
 
@@ -79,11 +79,11 @@ def test_a_tracker_that_is_down_keeps_no_trial_from_starting(start):
 
     search, tracker = start(is_down)
     tracker.start()
-    assert (search.next().mlflow_run_id, tracker.finish("FAILED", {}, seconds=5.0)) == ("", False)
+    assert (search.next_trial().mlflow_run_id, tracker.finish("FAILED", {}, seconds=5.0)) == ("", False)
 
 
-def test_a_search_that_goes_on_runs_again(start, reach, record, monkeypatch):
-    monkeypatch.setattr("cluster.search.tracking._FOLLOW_EVERY_SECONDS", 0.05)
+def test_a_search_that_resumes_runs_again(start, reach, record, monkeypatch):
+    monkeypatch.setattr("cluster.search.tracking._SYNC_EVERY_SECONDS", 0.05)
     reach()[0].set_terminated(record.mlflow_run_id, status="KILLED")
     _, tracker = start()
     tracker.start()
@@ -97,7 +97,7 @@ def test_a_search_that_goes_on_runs_again(start, reach, record, monkeypatch):
 
 def test_a_search_that_is_stopped_leaves_no_run_that_seems_to_run(start, reach, record):
     search, tracker = start()
-    trials = [search.next(), search.next()]
+    trials = [search.next_trial(), search.next_trial()]
     search.close()
     tracker.finish("KILLED", {}, seconds=10.0)
     runs = [reach()[0].get_run(run_id) for run_id in (record.mlflow_run_id, *(one.mlflow_run_id for one in trials))]
@@ -106,8 +106,8 @@ def test_a_search_that_is_stopped_leaves_no_run_that_seems_to_run(start, reach, 
 
 def test_another_start_does_not_move_the_end_of_a_trial_that_has_ended(start, reach):
     search, tracker = start()
-    run_id = search.next().mlflow_run_id
-    search.end(0, "finished")
+    run_id = search.next_trial().mlflow_run_id
+    search.end_trial(0, "finished")
     tracker.finish("FINISHED", {}, seconds=10.0)
     before = reach()[0].get_run(run_id).info.end_time
     _, tracker = start()
@@ -117,7 +117,7 @@ def test_another_start_does_not_move_the_end_of_a_trial_that_has_ended(start, re
 
 def test_a_score_that_is_no_number_is_not_the_best(start, reach, record):
     search, tracker = start()
-    search.next()
+    search.next_trial()
     report(search, 1, math.nan)
     report(search, 2, 3.0)
     tracker.finish("FINISHED", {}, seconds=10.0)

@@ -8,15 +8,15 @@ import pytest
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.trials import (
-    Report,
     SearchRecord,
     Trial,
+    TrialReport,
     best_trial,
     check_same_search,
     load_search,
     load_trial,
     load_trials,
-    searched,
+    point_text,
     trial_run,
 )
 
@@ -30,7 +30,7 @@ RECORD = SearchRecord(
 
 
 def trial(number, *scores, state="running", **point):
-    reports = tuple(Report(step, step, score, 1.5, 1000 * step) for step, score in enumerate(scores, start=1))
+    reports = tuple(TrialReport(step, step, score, 1.5, 1000 * step) for step, score in enumerate(scores, start=1))
     return Trial(
         number=number,
         point=point or {"model.hidden_size": 8},
@@ -70,7 +70,7 @@ def test_a_damaged_trial_is_refused(tmp_path, content):
         load_trials(tmp_path)
 
 
-def test_the_same_search_goes_on():
+def test_the_same_search_resumes():
     check_same_search(RECORD, replace(RECORD, key="another", num_starts=3))
 
 
@@ -121,7 +121,7 @@ def test_a_trial_counts_its_epochs_and_its_own_time():
 
 
 def test_a_point_reads_as_its_settings():
-    text = searched({"optimizer.learning_rate": 0.00123456, "model.hidden_size": 256, "training.flip": True})
+    text = point_text({"optimizer.learning_rate": 0.00123456, "model.hidden_size": 256, "training.flip": True})
     assert text == "learning_rate 0.00123, hidden_size 256, flip True"
 
 

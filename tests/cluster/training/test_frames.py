@@ -15,7 +15,7 @@ from cluster.training import driver, trainer
 from cluster.training.driver import TrainThread
 from cluster.worker import worker
 from cluster.worker.rank import WorkerConfig
-from jobs import train
+from jobs.cli import call
 from tests.support.short_runs import short_run
 
 OURS = ("captioning.", "cluster.", "jobs.", "shards.")
@@ -23,10 +23,11 @@ MOST_FRAMES = 9
 
 
 def our_frames():
-    """Return the functions of our packages on the stack of this thread, outermost first."""
+    """Return the functions of our packages on the stack of this thread, outermost first; from a job's ``main`` on."""
     frame, found = sys._getframe(1), []
     while frame:
-        if frame.f_globals.get("__name__", "").startswith(OURS):
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(OURS) and name != "jobs.cli":
             found.insert(0, frame.f_code.co_name)
         frame = frame.f_back
     return found

@@ -153,10 +153,10 @@ def trainer():
         def train(self, run):
             """Train as a trial of a search does, and stay; return where it is logged."""
             from cluster.search.space.config import TuneRun
-            from cluster.search.trainable import TrialPlan, train_alone
+            from cluster.search.trainable import TrialContext, train_in_process
 
-            plan = TrialPlan(run=TuneRun(), tracking_uri="", num_samples=120, lineage={})
-            for _ in train_alone(run, plan):
+            context = TrialContext(run=TuneRun(), tracking_uri="", num_samples=120, lineage={})
+            for _ in train_in_process(run, context):
                 pass
             return str(Path("/proc/self/fd/2").readlink())
 

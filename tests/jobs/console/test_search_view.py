@@ -7,14 +7,14 @@ from rich.console import Console
 
 from cluster.search.scheduler import SearchProgress
 from cluster.search.space.config import SearchConfig
-from cluster.search.trials import Report, Trial, best_trial
+from cluster.search.trials import Trial, TrialReport, best_trial
 from jobs.console.search_view import Lines, search_view, spent, trials_table
 
 SEARCH = SearchConfig()
 
 
 def trial(number, state, *scores):
-    reports = tuple(Report(epoch * 8, epoch, score, 2.0, epoch) for epoch, score in enumerate(scores, start=1))
+    reports = tuple(TrialReport(epoch * 8, epoch, score, 2.0, epoch) for epoch, score in enumerate(scores, start=1))
     point = {"optimizer.learning_rate": 0.00123456, "model.hidden_size": 256}
     return Trial(number=number, point=point, key="k", until=4, state=state, reports=reports)
 

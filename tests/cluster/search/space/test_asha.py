@@ -2,15 +2,15 @@ import math
 
 import pytest
 
-from cluster.search.space.asha import next_promotion, rungs_of
+from cluster.search.space.asha import next_rung, rung_epochs
 from cluster.search.space.config import SearchConfig
-from cluster.search.trials import Report, Trial
+from cluster.search.trials import Trial, TrialReport
 
 CONFIG = SearchConfig(max_epochs=9, reduction_factor=3)
 
 
 def trial(number, *scores, until=1, state="stopped"):
-    reports = tuple(Report(epoch * 8, epoch, score, 1.0, 0) for epoch, score in enumerate(scores, start=1))
+    reports = tuple(TrialReport(epoch * 8, epoch, score, 1.0, 0) for epoch, score in enumerate(scores, start=1))
     return Trial(number=number, point={}, key="k", until=until, state=state, reports=reports)
 
 
@@ -26,62 +26,62 @@ def trial(number, *scores, until=1, state="stopped"):
 )
 def test_trials_are_compared_after_one_epoch_and_each_time_as_many_more(scheduler, max_epochs, factor, rungs):
     config = SearchConfig(scheduler=scheduler, max_epochs=max_epochs, reduction_factor=factor)
-    assert rungs_of(config) == rungs
+    assert rung_epochs(config) == rungs
 
 
-def test_nobody_goes_on_before_enough_are_known():
-    assert next_promotion([trial(0, 1.0), trial(1, 2.0)], CONFIG) is None
+def test_no_trial_is_promoted_before_a_rung_has_as_many_as_the_factor():
+    assert next_rung([trial(0, 1.0), trial(1, 2.0)], CONFIG) is None
 
 
-def test_the_best_of_as_many_as_the_factor_goes_on():
-    assert next_promotion([trial(0, 3.0), trial(1, 1.0), trial(2, 2.0)], CONFIG) == (1, 3)
+def test_the_best_of_as_many_trials_as_the_factor_is_promoted():
+    assert next_rung([trial(0, 3.0), trial(1, 1.0), trial(2, 2.0)], CONFIG) == (1, 3)
 
 
-def test_the_highest_score_goes_on_where_it_is_the_best():
+def test_the_highest_score_is_promoted_where_it_is_the_best():
     config = SearchConfig(max_epochs=9, reduction_factor=3, metric="validation_cider_d")
-    assert next_promotion([trial(0, 3.0), trial(1, 1.0), trial(2, 2.0)], config) == (0, 3)
+    assert next_rung([trial(0, 3.0), trial(1, 1.0), trial(2, 2.0)], config) == (0, 3)
 
 
-def test_who_has_gone_on_leaves_its_place_to_nobody():
+def test_a_promoted_trial_keeps_its_place_among_the_best_of_its_rung():
     """A third of three trials is one, also when that one runs already."""
     trials = [trial(0, 1.0, until=3, state="running"), trial(1, 2.0), trial(2, 3.0)]
-    assert next_promotion(trials, CONFIG) is None
+    assert next_rung(trials, CONFIG) is None
 
 
-def test_a_better_newcomer_goes_on_too_once_there_is_a_place():
+def test_a_better_newcomer_is_promoted_too_once_there_is_a_place():
     ahead = [trial(0, 2.0, until=3, state="running")]
     others = [trial(number, 5.0) for number in range(1, 5)]
-    assert next_promotion([*ahead, *others, trial(5, 1.0)], CONFIG) == (5, 3)
+    assert next_rung([*ahead, *others, trial(5, 1.0)], CONFIG) == (5, 3)
 
 
-def test_who_is_further_goes_on_first():
+def test_trials_of_higher_rungs_are_promoted_first():
     high = [trial(number, 5.0, 4.0, 3.0 + number, until=3) for number in range(3)]
     low = [trial(number, 1.0) for number in range(3, 9)]
-    assert next_promotion([*high, *low], CONFIG) == (0, 9)
+    assert next_rung([*high, *low], CONFIG) == (0, 9)
 
 
-def test_who_failed_does_not_go_on_but_counts():
+def test_a_failed_trial_is_not_promoted_but_counts():
     trials = [trial(0, 1.0, state="failed"), *(trial(number, 2.0 + number) for number in range(1, 6))]
-    assert next_promotion(trials, CONFIG) == (1, 3)
+    assert next_rung(trials, CONFIG) == (1, 3)
 
 
 def test_a_score_that_is_no_number_does_not_count():
-    assert next_promotion([trial(0, math.nan), trial(1, 1.0), trial(2, 2.0)], CONFIG) is None
+    assert next_rung([trial(0, math.nan), trial(1, 1.0), trial(2, 2.0)], CONFIG) is None
 
 
-def test_of_equal_trials_the_first_goes_on():
-    assert next_promotion([trial(number, 1.0) for number in range(3)], CONFIG) == (0, 3)
+def test_of_equal_trials_the_first_is_promoted():
+    assert next_rung([trial(number, 1.0) for number in range(3)], CONFIG) == (0, 3)
 
 
-def test_without_a_scheduler_nobody_is_promoted():
+def test_without_a_scheduler_no_trial_is_promoted():
     config = SearchConfig(max_epochs=9, scheduler="none")
-    assert next_promotion([trial(number, 1.0, until=9, state="finished") for number in range(9)], config) is None
+    assert next_rung([trial(number, 1.0, until=9, state="finished") for number in range(9)], config) is None
 
 
 def test_every_search_ends_and_its_best_trial_is_trained_to_the_end():
     trials = {number: trial(number, 10.0 - number) for number in range(27)}
     epochs = 27
-    while found := next_promotion(list(trials.values()), CONFIG):
+    while found := next_rung(list(trials.values()), CONFIG):
         number, until = found
         before = trials[number]
         scores = [10.0 - number] * until

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import TrainRun
-from cluster.search.space.sampling import FinishedTrial, check_sampler, suggest
+from cluster.search.space.sampling import Observation, check_sampler, suggest
 from cluster.search.space.space import apply_point, parse_space
 
 BASE = TrainRun()
@@ -28,17 +28,17 @@ def space_of(**changes):
     return parse_space(WIDE | changes, BASE)
 
 
-def point_at(space, number, tried=(), *, sampler="random", seed=0, mode="min"):
-    return suggest(space, number, tried, sampler=sampler, seed=seed, mode=mode)
+def point_at(space, number, observations=(), *, sampler="random", seed=0, mode="min"):
+    return suggest(space, number, observations, sampler=sampler, seed=seed, mode=mode)
 
 
 def history(space, num_trials, score, *, mode="min", seed=0):
     """Try points one after another as TPE suggests them."""
-    tried = []
+    observations = []
     for number in range(num_trials):
-        point = point_at(space, number, tried, sampler="tpe", seed=seed, mode=mode)
-        tried.append(FinishedTrial(number, point, score(point)))
-    return tried
+        point = point_at(space, number, observations, sampler="tpe", seed=seed, mode=mode)
+        observations.append(Observation(number, point, score(point)))
+    return observations
 
 
 def off_target(point):
@@ -51,8 +51,8 @@ def off_target(point):
 @given(seed=st.integers(0, 2**63), num_tried=st.sampled_from([0, 3, 14]))
 def test_every_point_is_in_the_space_and_survives_json(sampler, seed, num_tried):
     space = space_of()
-    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(num_tried)]
-    point = point_at(space, num_tried, tried, sampler=sampler, seed=seed)
+    observations = [Observation(number, point_at(space, number), float(number)) for number in range(num_tried)]
+    point = point_at(space, num_tried, observations, sampler=sampler, seed=seed)
     assert list(point) == list(WIDE)
     assert json.loads(json.dumps(point)) == point
     for parameter in space.parameters:
@@ -68,11 +68,11 @@ def test_every_point_is_in_the_space_and_survives_json(sampler, seed, num_tried)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_arguments_give_the_same_point_and_others_another(sampler):
     space = space_of()
-    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(12)]
-    first = point_at(space, 12, tried, sampler=sampler)
-    assert point_at(space, 12, tried[::-1], sampler=sampler) == first
-    assert point_at(space, 13, tried, sampler=sampler) != first
-    assert point_at(space, 12, tried, sampler=sampler, seed=1) != first
+    observations = [Observation(number, point_at(space, number), float(number)) for number in range(12)]
+    first = point_at(space, 12, observations, sampler=sampler)
+    assert point_at(space, 12, observations[::-1], sampler=sampler) == first
+    assert point_at(space, 13, observations, sampler=sampler) != first
+    assert point_at(space, 12, observations, sampler=sampler, seed=1) != first
 
 
 def test_a_random_value_depends_on_nothing_but_seed_number_and_key():
@@ -128,19 +128,19 @@ def test_a_grid_is_the_product_in_order_and_then_ends():
 def test_tpe_comes_closer_to_the_better_score_than_chance(mode):
     space = parse_space({RATE: WIDE[RATE], DROPOUT: WIDE[DROPOUT]}, BASE)
     sign = 1 if mode == "min" else -1
-    tried = history(space, 40, lambda point: sign * off_target(point), mode=mode)
+    observations = history(space, 40, lambda point: sign * off_target(point), mode=mode)
     chance = [off_target(point_at(space, number)) for number in range(20)]
-    assert sum(off_target(trial.point) for trial in tried[20:]) < 0.6 * sum(chance)
+    assert sum(off_target(trial.point) for trial in observations[20:]) < 0.6 * sum(chance)
 
 
 def test_tpe_keeps_away_from_points_without_a_score():
     space = parse_space({RATE: WIDE[RATE], DROPOUT: WIDE[DROPOUT]}, BASE)
     done = history(space, 20, off_target)
     best = min(done, key=lambda trial: trial.score)
-    running = [FinishedTrial(20 + number, best.point, None) for number in range(8)]
+    running = [Observation(20 + number, best.point, None) for number in range(8)]
 
-    def distance(tried):
-        points = [point_at(space, number, tried, sampler="tpe") for number in range(30, 60)]
+    def distance(observations):
+        points = [point_at(space, number, observations, sampler="tpe") for number in range(30, 60)]
         return sum(abs(math.log(point[RATE] / best.point[RATE])) for point in points)
 
     assert distance(done + running) > 1.2 * distance(done)
@@ -149,17 +149,17 @@ def test_tpe_keeps_away_from_points_without_a_score():
 @pytest.mark.parametrize("score", [None, math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_none(score):
     space = space_of()
-    tried = [FinishedTrial(number, point_at(space, number), float(number)) for number in range(12)]
-    bad = FinishedTrial(12, point_at(space, 12), score)
-    assert point_at(space, 13, [*tried, bad], sampler="tpe") == point_at(
-        space, 13, [*tried, bad._replace(score=None)], sampler="tpe"
+    observations = [Observation(number, point_at(space, number), float(number)) for number in range(12)]
+    bad = Observation(12, point_at(space, 12), score)
+    assert point_at(space, 13, [*observations, bad], sampler="tpe") == point_at(
+        space, 13, [*observations, bad._replace(score=None)], sampler="tpe"
     )
 
 
 def test_tpe_takes_a_space_with_nothing_to_choose():
     space = parse_space({UNITS: 8, DROPOUT: 0.5}, BASE)
-    tried = [FinishedTrial(number, {UNITS: 8, DROPOUT: 0.5}, 1.0) for number in range(12)]
-    assert point_at(space, 12, tried, sampler="tpe") == {UNITS: 8, DROPOUT: 0.5}
+    observations = [Observation(number, {UNITS: 8, DROPOUT: 0.5}, 1.0) for number in range(12)]
+    assert point_at(space, 12, observations, sampler="tpe") == {UNITS: 8, DROPOUT: 0.5}
 
 
 def test_tpe_says_nothing(capfd):
@@ -169,9 +169,10 @@ def test_tpe_says_nothing(capfd):
 
 def test_a_search_of_hundreds_of_trials_goes_on_as_it_would_have():
     space = space_of()
-    tried = [FinishedTrial(number, point_at(space, number), float(number % 17)) for number in range(300)]
-    ahead = point_at(space, 300, tried, sampler="tpe")
-    assert point_at(space, 300, [FinishedTrial(*json.loads(json.dumps(one))) for one in tried], sampler="tpe") == ahead
+    observations = [Observation(number, point_at(space, number), float(number % 17)) for number in range(300)]
+    ahead = point_at(space, 300, observations, sampler="tpe")
+    read_back = [Observation(*json.loads(json.dumps(one))) for one in observations]
+    assert point_at(space, 300, read_back, sampler="tpe") == ahead
 
 
 @pytest.mark.parametrize(

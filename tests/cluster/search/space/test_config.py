@@ -1,0 +1,42 @@
+from dataclasses import fields
+
+import pytest
+
+from cluster.config import TrainRun
+from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"metric": "accuracy"},
+            "no trial reports the metric accuracy; use validation_loss_nats or validation_cider_d",
+        ),
+        ({"num_trials": 0}, "num_trials 0 makes no search; use 1 or more"),
+        ({"max_epochs": 0}, "max_epochs 0 makes no search"),
+        ({"reduction_factor": 1}, "reduction_factor 1 makes no search; use 2 or more"),
+        ({"max_failures": -1}, "max_failures -1 makes no search; use 0 or more"),
+        ({"views": 0}, "0 views show nothing"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SearchConfig(**settings)
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("validation_loss_nats", "min"), ("validation_cider_d", "max")])
+def test_the_metric_says_which_score_is_best(metric, mode):
+    assert SearchConfig(metric=metric).mode == mode
+
+
+def test_the_base_has_every_setting_of_the_search_but_what_is_changed():
+    run = TuneRun(name="s", search=SearchConfig(num_trials=2))
+    base = run.base(name="other")
+    differing = {one.name for one in fields(TrainRun) if getattr(run, one.name) != getattr(base, one.name)}
+    assert (type(base), differing) == (TrainRun, {"name"})
+
+
+@pytest.mark.parametrize("preset", TUNE_PRESETS)
+def test_a_preset_searches_with_trials_of_one_worker(preset):
+    assert TUNE_PRESETS[preset][1].cluster.num_workers == 1

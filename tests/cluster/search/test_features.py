@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from captioning.config import ModelConfig
+from cluster.data.shard_set import ShardSet
+from cluster.search.features import check_features, planned_features_digest, why_trials_read_images
+from cluster.search.space.config import SearchConfig, TuneRun
+from cluster.search.space.space import parse_space
+
+RUN = TuneRun(model=ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=64))
+
+
+@pytest.mark.parametrize(
+    ("content", "run", "reason"),
+    [
+        ({"model.hidden_size": 8}, RUN, ""),
+        ({"model.hidden_size": 8}, replace(RUN, search=SearchConfig(extract=False)), "--no-extract"),
+        (
+            {"model.hidden_size": 8},
+            replace(RUN, model=replace(RUN.model, trainable_from="features.12")),
+            "the encoder trains from features.12 on",
+        ),
+        ({"model.backbone": "choice(['resnet18', 'resnet34'])"}, RUN, "the search changes model.backbone"),
+        ({"training.flip": "choice([true, false])"}, RUN, "the search changes training.flip"),
+    ],
+)
+def test_trials_read_images_where_one_set_of_features_does_not_suit_all(content, run, reason):
+    assert why_trials_read_images(run, parse_space(content, run)) == reason
+
+
+def test_given_features_that_do_not_suit_all_trials_are_refused(tmp_path):
+    run = replace(RUN, features=tmp_path)
+    space = parse_space({"training.seed": "int(0, 3)"}, run)
+    with pytest.raises(ValueError, match=r"--features cannot serve all trials, for the search changes training\.seed"):
+        check_features(run, space)
+
+
+def test_a_search_of_pooling_needs_features_of_all_regions(drawn_shards):
+    run, shard_set = replace(RUN, shards=drawn_shards), ShardSet(drawn_shards)
+    digests = {
+        planned_features_digest(run, parse_space(content, run), shard_set)
+        for content in ({"model.pooling": "choice(['mean', 'none'])"}, {"model.hidden_size": 8})
+    }
+    assert len(digests) == 2
