@@ -1,5 +1,7 @@
+import gc
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,49 @@ from tests.support.repository import ROOT
 
 # Test processes share the cores: with threads for all of them in each, they take 1.3 times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Looking for garbage among all that imports leave takes a third of the time that imports take.
+gc.disable()
+
+# Processes share the tests, file by file: the files that take minutes come first, lest one is left over at the end.
+_SLOW_FIRST = (
+    "integration/test_registry_story.py",
+    "faults/test_chaos.py",
+    "faults/test_resizing.py",
+    "integration/test_demonstration.py",
+    "faults/test_hosts.py",
+    "integration/test_readme.py",
+    "faults/test_kills.py",
+    "faults/test_search_kills.py",
+    "integration/test_trainer_failures.py",
+    "cluster/search/test_tuner.py",
+    "faults/test_stopped.py",
+    "integration/test_benchmarks.py",
+    "integration/test_model_server.py",
+    "integration/test_submitted_jobs.py",
+    "integration/test_submit_refusals.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {ROOT / "tests" / name: number for number, name in enumerate(_SLOW_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_folder():
+    """Let Ray note the address of its latest cluster in a folder of this process: no other process finds it there."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # short, for sockets lie below
+    (Path(folder) / "ray").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
