@@ -4,12 +4,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.repository import ROOT
 
 # Test processes share the cores: with threads for all of them in each, they take 1.3 times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says more of the machine than of what is tested.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # Looking for garbage among all that imports leave takes a third of the time that imports take.
 gc.disable()
