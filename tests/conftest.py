@@ -101,6 +101,15 @@ def empty_tracker(tmp_path_factory) -> Path:
     return storage.home / "mlflow.db"
 
 
+@pytest.fixture
+def empty_home(tmp_path, empty_tracker):
+    """Return a home folder of the test's own, with a tracker without runs."""
+    from cluster.config import StorageConfig
+
+    shutil.copy(empty_tracker, tmp_path)
+    return StorageConfig(home=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, empty_tracker):
     """Return a home folder with a tracker that all tests of a module share."""

@@ -117,9 +117,9 @@ def test_data_that_cannot_be_reached_says_so_in_its_place(client, checkpoint, dr
     assert (shards["digest"], fault in shards["fault"]) == ("d" * 64, True)
 
 
-def test_a_run_of_another_tracker_says_so_in_its_place(checkpoint, drawn_shards, tmp_path):
+def test_a_run_of_another_tracker_says_so_in_its_place(checkpoint, drawn_shards, empty_home):
     folder = checkpoint(trained_on(drawn_shards))
-    other = connect(TrackingConfig(), StorageConfig(home=tmp_path / "other"))
+    other = connect(TrackingConfig(), empty_home)
     lineage = trace(resolve_model(str(folder), other), other)
     assert ("not in this tracker" in lineage.run["fault"], lineage.run["name"]) == (True, "first")
 
