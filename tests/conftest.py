@@ -1,7 +1,9 @@
+import fcntl
 import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -91,14 +93,43 @@ def session():
 
 
 @pytest.fixture(scope="session")
-def empty_tracker(tmp_path_factory) -> Path:
-    """Return the database of a tracker without runs, to be copied: MLflow takes a second to make it."""
+def shared_folder(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that makes a folder, once for all test processes; they only read it."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.made").exists():
+                fill(root / name)
+                (root / f"{name}.made").touch()
+        return root / name
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_databases():
+    """Let databases of this process not wait until the disk has what they wrote: no test takes its power away."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def set_up(connection, _):
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", set_up)
+    yield
+    event.remove(Engine, "connect", set_up)
+
+
+@pytest.fixture(scope="session")
+def empty_tracker(shared_folder) -> Path:
+    """Return the database of a tracker without runs, to be copied: MLflow takes seconds to make it."""
     from cluster.config import StorageConfig, TrackingConfig
     from cluster.tracking.client import connect
 
-    storage = StorageConfig(home=tmp_path_factory.mktemp("tracker"))
-    connect(TrackingConfig(), storage)
-    return storage.home / "mlflow.db"
+    return shared_folder("tracker", lambda folder: connect(TrackingConfig(), StorageConfig(home=folder))) / "mlflow.db"
 
 
 @pytest.fixture
@@ -130,19 +161,21 @@ def client(home):
 
 
 @pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory) -> Path:
-    """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px."""
+def drawn_shards(shared_folder) -> Path:
+    """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px; nobody writes to it."""
     from cluster.data.conversion import convert, plan_conversion
     from shards.images import ImageSpec
     from shards.synthetic.scenes import write_drawn
 
-    folder = tmp_path_factory.mktemp("drawn")
-    write_drawn(folder / "scenes", num_train=120, num_val=30, seed=1, size_px=64)
-    plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
-    )
-    convert(plan, num_workers=0)
-    return folder / "shards"
+    def draw(folder: Path) -> None:
+        scenes = folder / "scenes"
+        write_drawn(scenes, num_train=120, num_val=30, seed=1, size_px=64)
+        plan = plan_conversion(
+            scenes, folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
+        )
+        convert(plan, num_workers=0)
+
+    return shared_folder("drawn", draw) / "shards"
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
-def run(drawn_shards, tmp_path_factory):
-    return short_run(drawn_shards, tmp_path_factory.mktemp("home"), name="r", cluster=ClusterConfig(num_workers=1))
+def run(drawn_shards, home):
+    return short_run(drawn_shards, home.home, name="r", cluster=ClusterConfig(num_workers=1))
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,10 @@ from contextlib import suppress
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.data.shard_set import ShardSet
-from cluster.tracking.client import connect
 from jobs.cli import run_job
 from tests.support.registered_versions import add_version, servable
 from tests.support.trained_models import BETTER, WORSE, trained
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def client(home):
-    return connect(TrackingConfig(), StorageConfig(home=home))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +25,7 @@ def sources(tmp_path_factory, drawn_shards):
 @pytest.fixture
 def captioning(home, drawn_shards, monkeypatch, capsys):
     """Return a function that runs a command line and returns (exit code, JSON document, standard error)."""
-    monkeypatch.setenv("CAPTIONING_HOME", str(home))
+    monkeypatch.setenv("CAPTIONING_HOME", str(home.home))
 
     def run(job, *arguments):
         arguments = [*map(str, arguments), "--json"]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
 from cluster.provenance.lineage import shards_of, trace
 from cluster.registry.models import resolve_model
@@ -22,13 +22,8 @@ from tests.support.tiny_models import MODEL, VOCABULARY, training_state
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(storage):
-    return connect(TrackingConfig(), storage)
+def storage(home):
+    return home
 
 
 @pytest.fixture(scope="module")
