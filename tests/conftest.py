@@ -23,20 +23,21 @@ gc.disable()
 
 # Processes share the tests, file by file: the files that take minutes come first, lest one is left over at the end.
 _SLOW_FIRST = (
-    "integration/test_registry_story.py",
     "faults/test_chaos.py",
     "faults/test_resizing.py",
-    "integration/test_demonstration.py",
     "faults/test_hosts.py",
+    "integration/test_demonstration.py",
     "integration/test_readme.py",
-    "faults/test_kills.py",
-    "faults/test_search_kills.py",
     "integration/test_trainer_failures.py",
-    "cluster/search/test_tuner.py",
-    "faults/test_stopped.py",
     "integration/test_benchmarks.py",
+    "cluster/data/test_extraction.py",
+    "faults/test_kills.py",
+    "integration/test_registry_story.py",
+    "faults/test_search_kills.py",
+    "cluster/search/test_tuner.py",
+    "integration/test_remote_shards.py",
+    "faults/test_stopped.py",
     "integration/test_model_server.py",
-    "integration/test_submitted_jobs.py",
     "integration/test_submit_refusals.py",
 )
 

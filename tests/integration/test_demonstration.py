@@ -17,6 +17,7 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_the_demonstration_tells_the_truth_about_unseen_scenes(tmp_path):
     command = SET_UP.strip().rpartition("&&")[2].replace('"$VENV/bin/captioning"', f"{BIN / 'captioning'}")
     environment = {name: value for name, value in os.environ.items() if name != "CAPTIONING_HOME"}

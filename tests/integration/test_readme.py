@@ -55,6 +55,7 @@ def run(command, folder):
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder):
     codes = {}
     for command in WALK.strip().splitlines():
