@@ -1,13 +1,66 @@
+import fcntl
+import gc
 import os
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.repository import ROOT
 
 # Test processes share the cores: with threads for all of them in each, they take 1.3 times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says more of the machine than of what is tested.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+# Looking for garbage among all that imports leave takes a third of the time that imports take.
+gc.disable()
+
+# Processes share the tests, file by file: the files that take minutes come first, lest one is left over at the end.
+_SLOW_FIRST = (
+    "faults/test_chaos.py",
+    "faults/test_resizing.py",
+    "faults/test_hosts.py",
+    "integration/test_demonstration.py",
+    "integration/test_readme.py",
+    "integration/test_trainer_failures.py",
+    "integration/test_benchmarks.py",
+    "cluster/data/test_extraction.py",
+    "faults/test_kills.py",
+    "integration/test_registry_story.py",
+    "faults/test_search_kills.py",
+    "cluster/search/test_tuner.py",
+    "integration/test_remote_shards.py",
+    "faults/test_stopped.py",
+    "integration/test_model_server.py",
+    "integration/test_submit_refusals.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {ROOT / "tests" / name: number for number, name in enumerate(_SLOW_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_folder():
+    """Let Ray note the address of its latest cluster in a folder of this process: no other process finds it there."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # short, for sockets lie below
+    (Path(folder) / "ray").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,14 +102,52 @@ def session():
 
 
 @pytest.fixture(scope="session")
-def empty_tracker(tmp_path_factory) -> Path:
-    """Return the database of a tracker without runs, to be copied: MLflow takes a second to make it."""
+def shared_folder(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that makes a folder, once for all test processes; they only read it."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.made").exists():
+                fill(root / name)
+                (root / f"{name}.made").touch()
+        return root / name
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_databases():
+    """Let databases of this process not wait until the disk has what they wrote: no test takes its power away."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def set_up(connection, _):
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", set_up)
+    yield
+    event.remove(Engine, "connect", set_up)
+
+
+@pytest.fixture(scope="session")
+def empty_tracker(shared_folder) -> Path:
+    """Return the database of a tracker without runs, to be copied: MLflow takes seconds to make it."""
     from cluster.config import StorageConfig, TrackingConfig
     from cluster.tracking.client import connect
 
-    storage = StorageConfig(home=tmp_path_factory.mktemp("tracker"))
-    connect(TrackingConfig(), storage)
-    return storage.home / "mlflow.db"
+    return shared_folder("tracker", lambda folder: connect(TrackingConfig(), StorageConfig(home=folder))) / "mlflow.db"
+
+
+@pytest.fixture
+def empty_home(tmp_path, empty_tracker):
+    """Return a home folder of the test's own, with a tracker without runs."""
+    from cluster.config import StorageConfig
+
+    shutil.copy(empty_tracker, tmp_path)
+    return StorageConfig(home=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +170,21 @@ def client(home):
 
 
 @pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory) -> Path:
-    """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px."""
+def drawn_shards(shared_folder) -> Path:
+    """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px; nobody writes to it."""
     from cluster.data.conversion import convert, plan_conversion
     from shards.images import ImageSpec
     from shards.synthetic.scenes import write_scenes
 
-    folder = tmp_path_factory.mktemp("drawn")
-    write_scenes(folder / "scenes", num_train=120, num_val=30, seed=1, size_px=64)
-    plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
-    )
-    convert(plan, num_workers=0)
-    return folder / "shards"
+    def draw(folder: Path) -> None:
+        scenes = folder / "scenes"
+        write_scenes(scenes, num_train=120, num_val=30, seed=1, size_px=64)
+        plan = plan_conversion(
+            scenes, folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
+        )
+        convert(plan, num_workers=0)
+
+    return shared_folder("drawn", draw) / "shards"
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def _drain_node(scene: Scene, choice: float) -> str | None:
     node = _chosen(nodes, choice)
     scene.cluster.drain_node(node, seconds=NOTICE_SECONDS)
     scene.after(choice, scene.cluster.add_node)
-    scene.after(NOTICE_SECONDS, lambda: scene.cluster.kill_node(node) if node in scene.cluster.checks.nodes else None)
+    scene.after(NOTICE_SECONDS, lambda: scene.cluster.kill_node(node) if node in scene.cluster.nodes else None)
     return ""
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from cluster.config import StorageConfig, TrackingConfig
 from cluster.tracking.client import connect
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
-NUM_STEPS = 40
+NUM_STEPS = 80
 SETTINGS = {
     "model.backbone": "squeezenet1_1",
     "model.weights": "none",
@@ -27,7 +28,7 @@ SETTINGS = {
     "model.hidden-size": 16,
     "model.dropout": 0.3,
     "optimizer.warmup-steps": 5,
-    "training.num-epochs": 5,
+    "training.num-epochs": 10,
     "training.batch-size": 15,
     "training.accumulation": 2,
     "training.checkpoint-every-steps": 10,
@@ -74,14 +75,18 @@ def finish(process):
     return json.loads(answer)
 
 
-def wait_for_checkpoint(process, home, name, *, seconds=180):
-    """Look until the run has a checkpoint that counts, and no more than the run has steps."""
-    record = home / "training" / name / "run.json"
+def wait_for_checkpoint(process, folder, *, attempt, seconds=180):
+    """Look until a checkpoint of an attempt counts, and no more than the run has steps; return the run's record."""
     deadline = time.monotonic() + seconds
-    while not (record.exists() and json.loads(record.read_text())["checkpoints"]):
+    while attempt not in [checkpoint["attempt"] for checkpoint in record_of(folder)["checkpoints"]]:
         assert process.poll() is None, f"it ended with {process.returncode} before it could be killed"
-        assert time.monotonic() < deadline, f"no checkpoint within {seconds} s"
+        assert time.monotonic() < deadline, f"no checkpoint of attempt {attempt} within {seconds} s"
         time.sleep(0.01)
+    return record_of(folder)
+
+
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text()) if (folder / "run.json").exists() else {"checkpoints": []}
 
 
 def training_workers(process):
@@ -103,82 +108,57 @@ def tracked(outcome, home):
 
 
 @pytest.fixture(scope="module")
-def survivor_of_a_killed_worker(start, home):
-    process = start("worker-killed")
-    wait_for_checkpoint(process, home, "worker-killed")
+def disturbed(start, home):
+    """Return what is known of a run whose worker was killed, then its driver told to end, then its driver killed."""
+    folder = home / "training" / "disturbed"
+    process = start("disturbed")
+    wait_for_checkpoint(process, folder, attempt=1)
     training_workers(process)[-1].send_signal(signal.SIGKILL)
-    return finish(process)
-
-
-@pytest.fixture(scope="module")
-def survivor_of_a_killed_driver(start, home):
-    process = start("driver-killed")
-    wait_for_checkpoint(process, home, "driver-killed")
+    with_killed_worker = wait_for_checkpoint(process, folder, attempt=2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    stopped = record_of(folder)
+    stop = (process.returncode, stopped, *tracked(stopped, home))
+    process = start("disturbed")
+    wait_for_checkpoint(process, folder, attempt=3)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # At once: workers take some more steps before they notice, and what they commit counts.
-    before = json.loads((home / "training" / "driver-killed" / "run.json").read_text())
+    before = record_of(folder)
     psutil.wait_procs(family, timeout=60)
-    return finish(start("driver-killed")), before, [member for member in family if member.is_running()]
+    left = [member for member in family if member.is_running()]
+    return SimpleNamespace(
+        with_killed_worker=with_killed_worker, stop=stop, before=before, left=left, outcome=finish(start("disturbed"))
+    )
 
 
-@pytest.fixture(scope="module")
-def survivor_of_a_stopped_driver(start, home):
-    """Return what a run says that was told to end and went on; and before, exit code, record and tracked status."""
-    process = start("driver-stopped")
-    wait_for_checkpoint(process, home, "driver-stopped")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    record = json.loads((home / "training" / "driver-stopped" / "run.json").read_text())
-    status, steps = tracked(record, home)
-    return finish(start("driver-stopped")), (process.returncode, record, status, steps)
+def test_a_killed_worker_does_not_fail_the_run(disturbed):
+    assert disturbed.with_killed_worker["attempt"] == 2
 
 
-def test_a_driver_that_is_told_to_end_marks_the_run_and_saves_its_last_step(survivor_of_a_stopped_driver):
-    code, record, status, steps = survivor_of_a_stopped_driver[1]
+def test_a_driver_that_is_told_to_end_marks_the_run_and_saves_its_last_step(disturbed):
+    code, record, status, steps = disturbed.stop
     latest = record["checkpoints"][-1]["step"]
     assert (code, status, latest < NUM_STEPS, steps) == (143, "KILLED", True, Counter(range(1, latest + 1)))
 
 
-def test_a_stopped_driver_changes_no_bit_of_the_weights(survivor_of_a_stopped_driver, undisturbed):
-    assert weights_differ(survivor_of_a_stopped_driver[0], undisturbed) == []
+def test_a_killed_driver_was_killed_before_the_end(disturbed):
+    assert max(checkpoint["step"] for checkpoint in disturbed.before["checkpoints"]) < NUM_STEPS
 
 
-def test_after_a_stopped_driver_the_tracker_has_every_step_once(survivor_of_a_stopped_driver, home):
-    assert tracked(survivor_of_a_stopped_driver[0], home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
+def test_a_killed_driver_leaves_no_process(disturbed):
+    assert disturbed.left == []
 
 
-def test_a_killed_worker_does_not_fail_the_run(survivor_of_a_killed_worker, home):
-    attempts = json.loads((home / "training" / "worker-killed" / "run.json").read_text())["attempt"]
-    assert (survivor_of_a_killed_worker["step"], attempts) == (NUM_STEPS, 2)
+def test_the_same_command_continues_the_same_mlflow_run(disturbed):
+    run_ids = {record["mlflow_run_id"] for record in (disturbed.stop[1], disturbed.before, disturbed.outcome)}
+    assert (len(run_ids), disturbed.outcome["step"]) == (1, NUM_STEPS)
 
 
-def test_a_killed_worker_changes_no_bit_of_the_weights(survivor_of_a_killed_worker, undisturbed):
-    assert weights_differ(survivor_of_a_killed_worker, undisturbed) == []
+def test_a_killed_worker_and_a_stopped_and_a_killed_driver_change_no_bit_of_the_weights(disturbed, undisturbed):
+    assert weights_differ(disturbed.outcome, undisturbed) == []
 
 
-def test_after_a_killed_worker_the_tracker_has_every_step_once(survivor_of_a_killed_worker, home):
-    assert tracked(survivor_of_a_killed_worker, home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
-
-
-def test_a_killed_driver_was_killed_before_the_end(survivor_of_a_killed_driver):
-    _, before, _ = survivor_of_a_killed_driver
-    assert max(checkpoint["step"] for checkpoint in before["checkpoints"]) < NUM_STEPS
-
-
-def test_a_killed_driver_leaves_no_process(survivor_of_a_killed_driver):
-    assert survivor_of_a_killed_driver[2] == []
-
-
-def test_the_same_command_continues_the_same_mlflow_run(survivor_of_a_killed_driver):
-    outcome, before, _ = survivor_of_a_killed_driver
-    assert (outcome["mlflow_run_id"], outcome["step"]) == (before["mlflow_run_id"], NUM_STEPS)
-
-
-def test_a_killed_driver_changes_no_bit_of_the_weights(survivor_of_a_killed_driver, undisturbed):
-    assert weights_differ(survivor_of_a_killed_driver[0], undisturbed) == []
-
-
-def test_after_a_killed_driver_the_tracker_has_every_step_once(survivor_of_a_killed_driver, home):
-    assert tracked(survivor_of_a_killed_driver[0], home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
+def test_after_all_of_it_the_tracker_has_every_step_once(disturbed, home):
+    assert tracked(disturbed.outcome, home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))

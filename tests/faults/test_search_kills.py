@@ -77,7 +77,7 @@ class SearchProcess:
 
 def trial_processes(cluster):
     """Return the live processes of trials that have begun."""
-    nodes = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.checks.nodes]
+    nodes = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.nodes]
     return [
         child for node in nodes for child in node.children() if "TrialProcess" in child.name() + child.cmdline()[0]
         or "ResourceTrainable" in child.cmdline()[0]

@@ -19,7 +19,8 @@ from cluster.tracking.access import access_refusal
 from cluster.tracking.client import connect
 from shards.synthetic.scenes import draw_scene, render
 from tests.jobs.test_cli import run_in_process
-from tests.support.mlflow_servers import ADMIN, BIN, captioning, post, served, tracker
+from tests.support.command_line import captioning
+from tests.support.mlflow_servers import ADMIN, BIN, cluster_of_user, post, served, tracker
 from tests.support.pictures import encoded
 from tests.support.repository import README
 
@@ -50,15 +51,15 @@ def home(server, drawn_shards, tmp_path_factory):
     """Return a home folder with a run that was trained and registered by a user with a password."""
     home = tmp_path_factory.mktemp("home")
     (home / "photo.jpg").write_bytes(SCENE)
-    said = []
-    for command in (
+    commands = (
         f"train --shards {drawn_shards} --name first {SMALL} --home {home}",
         f"register {home}/training/first captioner --beam-size 2 --home {home} --json",
-    ):
-        code, _, complaint = captioning(server.environment(), *shlex.split(command))
-        assert code == 0, complaint
-        said.append(complaint)
-    (home / "said.txt").write_text("\n".join(said))
+    )
+    with cluster_of_user(server):
+        answers = [captioning(*shlex.split(command)) for command in commands]
+    said = "\n".join(answer.told for answer in answers)
+    assert [answer.code for answer in answers] == [0, 0], said
+    (home / "said.txt").write_text(said)
     return home
 
 
@@ -122,13 +123,12 @@ def test_a_command_without_a_user_says_what_to_set(as_user, run, capsys, command
     )
 
 
-def test_training_without_a_user_ends_before_it_begins(server, drawn_shards, home):
-    environment = server.environment()
-    del environment["MLFLOW_TRACKING_PASSWORD"]
-    del environment["MLFLOW_TRACKING_USERNAME"]
+def test_training_without_a_user_ends_before_it_begins(as_user, drawn_shards, home):
+    as_user()
     command = f"train --shards {drawn_shards} --name other {SMALL} --home {home}"
-    code, _, said = captioning(environment, *shlex.split(command))
-    assert (code, said.count("\n"), "(401); set MLFLOW_TRACKING_USERNAME" in said) == (2, 1, True), said
+    answer = captioning(*shlex.split(command))
+    found = (answer.code, answer.told.count("\n"), "(401); set MLFLOW_TRACKING_USERNAME" in answer.told)
+    assert found == (2, 1, True), answer.told
 
 
 def test_a_wrong_password_is_not_repeated(as_user, run, capsys):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cluster.submission.job_server import JobServer
-from tests.support.ray_head import captioning, code_that, job_head
+from tests.support.ray_head import captioning, captioning_process, code_that, job_head
 from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.cluster
@@ -144,7 +144,7 @@ def test_a_cluster_that_wants_a_token_takes_the_right_one_alone():
     mode = {"RAY_AUTH_MODE": "token"}
     with job_head(**mode, RAY_AUTH_TOKEN=token) as address:
         answers = [
-            captioning(address, "jobs", **variables)
+            captioning_process(address, "jobs", **variables)
             for variables in (
                 {"RAY_AUTH_MODE": "disabled"},
                 mode | {"RAY_AUTH_TOKEN": "another"},

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
-def run(drawn_shards, tmp_path_factory):
-    return short_run(drawn_shards, tmp_path_factory.mktemp("home"), name="r", cluster=ClusterConfig(num_workers=1))
+def run(drawn_shards, home):
+    return short_run(drawn_shards, home.home, name="r", cluster=ClusterConfig(num_workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,18 @@ def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
     assert load_record(crashing.folder).attempt == 2
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "checkpoint.json"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(run, outcome, name):
-    again = replace(run, name=f"damaged-{name[:5]}")
+@pytest.mark.parametrize("names", [["model.safetensors", "optimizer.pt"], ["checkpoint.json"]], ids=" and ".join)
+def test_damaged_checkpoints_give_way_to_the_one_before_them(run, outcome, names):
+    again = replace(run, name=f"damaged-{names[0][:5]}")
     shutil.copytree(run.folder, again.folder)
     record = replace(load_record(run.folder), is_finished=False)
     record.save(again.folder)
-    damaged = again.folder / "checkpoints" / record.latest.name / name
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.write_bytes(content)
+    latest_first = sorted(record.checkpoints, key=lambda checkpoint: -checkpoint.step)
+    for name, checkpoint in zip(names, latest_first, strict=False):
+        damaged = again.folder / "checkpoints" / checkpoint.name / name
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
     assert same(weights(fit(again)), weights(outcome))
 
 

@@ -13,6 +13,12 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from cluster.config import ClusterConfig
+from cluster.resources.environment import set_library_defaults
+from cluster.resources.session import cluster_session
+
 ADMIN = "admin"
 BIN = Path(sys.executable).parent
 
@@ -37,7 +43,11 @@ class Tracker:
 
     def environment(self, user=ADMIN, password=None):
         """Return the environment of a process that is a user of this server."""
-        return without_mlflow() | {
+        return without_mlflow() | self.variables(user, password)
+
+    def variables(self, user=ADMIN, password=None):
+        """Return what tells MLflow's client of this server and a user."""
+        return {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": user,
             "MLFLOW_TRACKING_PASSWORD": password or self.password,
@@ -86,6 +96,17 @@ def served(command, environment, log):
 
 
 @contextlib.contextmanager
+def cluster_of_user(server):
+    """Make this process a user of a tracker, with an embedded cluster whose workers are that user too."""
+    set_library_defaults()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.variables().items():
+            patch.setenv(name, value)
+        with cluster_session(ClusterConfig()):
+            yield
+
+
+@contextlib.contextmanager
 def running(command, environment, log):
     """Run a server while the block does; its output goes to a file."""
     with log.open("ab") as output:
@@ -122,11 +143,3 @@ def post(address, body):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
-
-
-def captioning(environment, *arguments):
-    """Run a command; return its code, its output and what it says to people."""
-    answer = subprocess.run(
-        [BIN / "captioning", *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
-    )
-    return answer.returncode, answer.stdout, answer.stderr

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from cluster.resources.environment import set_library_defaults
 from cluster.submission.address import check_server
 from cluster.submission.archive import PACKAGES
+from tests.support import command_line
 from tests.support.repository import ROOT
 
 
@@ -69,10 +70,13 @@ def code_that(text, folder):
 
 
 def captioning(address, *arguments, folder=None, **variables):
-    """Run a command line in a folder, as a user would."""
+    """Run a command line in a folder, as a user of the cluster at an address would."""
+    return command_line.captioning(*arguments, folder=folder, RAY_API_SERVER_ADDRESS=address, **variables)
+
+
+def captioning_process(address, *arguments, **variables):
+    """Run a command line in a process of its own: Ray reads once a process how it is to prove who it is."""
     environment = os.environ | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": f"{ROOT}"} | variables
-    command = [sys.executable, "-W", "ignore", "-m", "jobs.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    command = [sys.executable, "-W", "ignore", "-m", "jobs.cli", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     return SimpleNamespace(code=done.returncode, out=done.stdout, told=done.stderr)

@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
     """Return the environment of a job: this checkout's code, and no other cluster or tracker."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
     # The time that a group of workers may take to start, before it is tried with fewer.
-    return kept | {"PYTHONPATH": str(ROOT), "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
+    return kept | {"PYTHONPATH": str(ROOT), "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
 
 
 class TrainingRun:

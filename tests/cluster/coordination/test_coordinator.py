@@ -4,24 +4,19 @@ import uuid
 
 import pytest
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.coordination.coordinator import Coordinator
 from cluster.coordination.messages import CoordinatorSettings, WorkerInfo, WorkersStarting
 from cluster.coordination.restart_policy import Failure
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
 from cluster.tracking import shipping
-from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import create_run, experiment_id, tracking_uri
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(storage):
-    return connect(TrackingConfig(), storage)
+def storage(home):
+    return home
 
 
 @pytest.fixture

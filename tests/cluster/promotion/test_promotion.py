@@ -1,18 +1,11 @@
 import pytest
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.errors import GateRefusal
 from cluster.promotion.promotion import promote
 from cluster.registry.champion import read_champion_state
 from cluster.registry.history import history_name
 from cluster.registry.models import resolve_model
-from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, judgement, make_champion, servable
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    return connect(TrackingConfig(), StorageConfig(home=tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture(scope="module")

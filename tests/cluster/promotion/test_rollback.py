@@ -3,16 +3,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.promotion.promotion import rollback
 from cluster.registry.champion import read_champion_state
-from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, make_champion
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    return connect(TrackingConfig(), StorageConfig(home=tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
 from cluster.provenance.lineage import trace
 from cluster.registry.models import resolve_model, shards_of
@@ -21,13 +21,8 @@ from tests.support.tiny_models import MODEL, VOCABULARY, training_state
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    return StorageConfig(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(storage):
-    return connect(TrackingConfig(), storage)
+def storage(home):
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +111,9 @@ def test_data_that_cannot_be_reached_says_so_in_its_place(client, checkpoint, dr
     assert (shards["digest"], fault in shards["fault"]) == ("d" * 64, True)
 
 
-def test_a_run_of_another_tracker_says_so_in_its_place(checkpoint, drawn_shards, tmp_path):
+def test_a_run_of_another_tracker_says_so_in_its_place(checkpoint, drawn_shards, empty_home):
     folder = checkpoint(trained_on(drawn_shards))
-    other = connect(TrackingConfig(), StorageConfig(home=tmp_path / "other"))
+    other = connect(TrackingConfig(), empty_home)
     lineage = trace(resolve_model(str(folder), other), other)
     assert ("not in this tracker" in lineage.run["fault"], lineage.run["name"]) == (True, "first")
 

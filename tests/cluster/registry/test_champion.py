@@ -5,16 +5,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.registry.champion import read_champion_state, reconcile_alias
 from cluster.registry.history import counting, history_name, is_history
-from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version, alias_of, change_to, claim_after, make_champion
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    return connect(TrackingConfig(), StorageConfig(home=tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture

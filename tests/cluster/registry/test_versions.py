@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from importlib.metadata import version
 
 import pytest
@@ -126,10 +127,11 @@ def test_a_list_sets_the_alias_right_unless_it_is_a_dry_run(client, name):
     assert aliases == [("challenger",), ("challenger", "champion")]
 
 
-def test_more_models_than_a_page_are_listed(tmp_path):
-    client = connect(TrackingConfig(), StorageConfig(home=tmp_path))
-    for number in range(100):
-        client.create_registered_model(f"m{number:03}")
+def test_more_models_than_a_page_are_listed(empty_home, monkeypatch):
+    client = connect(TrackingConfig(), empty_home)
+    monkeypatch.setattr(client, "search_registered_models", partial(client.search_registered_models, max_results=3))
+    for number in range(6):
+        client.create_registered_model(f"m{number}")
     add_version("n", client)
     assert [one.name for one in list_versions(client)] == ["n"]
 
@@ -165,8 +167,8 @@ def test_a_run_of_something_else_is_refused(client):
         resolve_model(f"runs:/{run_id}", client)
 
 
-def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, tmp_path):
-    other = connect(TrackingConfig(), StorageConfig(home=tmp_path))
+def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, empty_home):
+    other = connect(TrackingConfig(), empty_home)
     with pytest.raises(ValueError, match=r"is not in this tracker .*use the --tracking\.uri or --home"):
         register(resolve_model(str(run_folder), other), "m", other)
 

@@ -25,12 +25,10 @@ def run(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def reach(tmp_path_factory):
-    storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
-
+def reach(home):
     def reach():
-        client = connect(TrackingConfig(), storage)
-        return client, experiment_id(client, TrackingConfig(), storage)
+        client = connect(TrackingConfig(), home)
+        return client, experiment_id(client, TrackingConfig(), home)
 
     return reach
 

@@ -6,7 +6,7 @@ import yaml
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.training.checkpoint_description import describe_checkpoint
-from cluster.config import ClusterConfig, StorageConfig
+from cluster.config import ClusterConfig
 from cluster.runs.record import load_record
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.trials import load_trials
@@ -21,9 +21,8 @@ NUM_EPOCHS, STEPS_PER_EPOCH = 3, 4
 
 
 @pytest.fixture(scope="module")
-def run(drawn_shards, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    (home / "search.yaml").write_text(SPACE)
+def run(drawn_shards, home):
+    (home.home / "search.yaml").write_text(SPACE)
     return TuneRun(
         name="grid",
         shards=drawn_shards,
@@ -31,9 +30,9 @@ def run(drawn_shards, tmp_path_factory):
         optimizer=OptimizerConfig(warmup_steps=1),
         training=TrainingConfig(batch_size=30),
         cluster=ClusterConfig(num_workers=1),
-        storage=StorageConfig(home=home),
+        storage=home,
         search=SearchConfig(
-            space=home / "search.yaml", num_trials=9, max_epochs=NUM_EPOCHS, sampler="grid", scheduler="none"
+            space=home.home / "search.yaml", num_trials=9, max_epochs=NUM_EPOCHS, sampler="grid", scheduler="none"
         ),
     )
 

@@ -17,8 +17,8 @@ from tests.support.short_runs import NUM_STEPS, short_run
 
 
 @pytest.fixture(scope="module")
-def run(drawn_shards, tmp_path_factory):
-    return short_run(drawn_shards, tmp_path_factory.mktemp("home"), name="undisturbed")
+def run(drawn_shards, home):
+    return short_run(drawn_shards, home.home, name="undisturbed")
 
 
 @pytest.fixture(scope="module")
