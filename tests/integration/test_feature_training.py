@@ -13,7 +13,6 @@ from captioning.training.validation import validation_loss
 from cluster.config import StorageConfig, TrainRun
 from cluster.data.loading import calibration_images, training_batches, validation_batches
 from cluster.data.shard_set import ShardSet
-from cluster.runs.record import store_of
 from cluster.worker.checkpointing import build_state
 from shards.features.reader import FeatureReader
 from tests.support.feature_sets import ENCODER, SEED, damage, extracted
@@ -128,7 +127,7 @@ def run_on(shards, features, home, **changes):
 def trained(run, num_steps):
     """Train as a rank does; return the losses and the validation loss after it."""
     shard_set = ShardSet(run.shards, run.features)
-    state, replica = build_state(run, shard_set, None, store=store_of(run.folder, None), device=CPU)
+    state, replica = build_state(run, shard_set, None, device=CPU)
     shared = {"model": run.model, "config": run.training, "ranks": (0, 1)}
     batches = training_batches(shard_set, "train", steps=range(num_steps), **shared)
     results = train(
