@@ -42,6 +42,8 @@ class RemoteFolder:
 
         try:
             fsspec.get_filesystem_class(url.partition("://")[0])
+            # Imports what fsspec leaves to the first call: a process forked while a thread imports never ends that.
+            fsspec.url_to_fs("file:///")
         except (ValueError, ImportError) as error:
             raise ValueError(
                 f"{self} is out of reach ({error}); install what its scheme needs on every node, or use a folder"
