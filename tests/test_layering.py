@@ -68,8 +68,35 @@ FREE_OF = {
 }
 MOST_FILES = 15
 AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
-# Product modules without a test file of their own, and where they are tested.
-TESTED_ELSEWHERE: dict[str, str] = {}
+# Product modules that are tested through those who use them, and in which files.
+TESTED_ELSEWHERE = {
+    "captioning/training/collectives.py": ("captioning/training/test_loop", "integration/test_training_in_groups"),
+    "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),
+    "captioning/training/losses.py": ("captioning/training/test_loop", "captioning/model/test_caption_model"),
+    "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
+    "cluster/data/sources.py": ("cluster/data/test_loading", "integration/test_feature_training"),
+    "cluster/job_progress.py": ("jobs/console/test_job_view",),
+    "cluster/promotion/gate_config.py": ("cluster/promotion/test_gate_checks",),
+    "cluster/registry/history.py": ("cluster/registry/test_champion",),
+    "cluster/registry/models.py": ("cluster/registry/test_versions",),
+    "cluster/registry/scores.py": ("cluster/registry/test_versions",),
+    "cluster/runs/identity.py": ("cluster/runs/test_record",),
+    "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
+    "cluster/signals.py": ("faults/test_kills",),
+    "cluster/worker/async_validation.py": ("integration/test_trainer_failures",),
+    "cluster/worker/validation.py": ("cluster/training/test_trainer",),
+    "cluster/worker/worker.py": ("cluster/training/test_trainer", "cluster/training/test_frames"),
+    "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),
+    "jobs/console/tables.py": ("jobs/test_check_table",),
+    "jobs/demo.py": ("integration/test_readme",),
+    "jobs/download.py": ("shards/archives/test_download",),
+    "jobs/jobs.py": ("integration/test_submitted_jobs",),
+    "jobs/lineage.py": ("cluster/provenance/test_lineage",),
+    "jobs/register.py": ("jobs/test_promote", "integration/test_registry_story"),
+    "jobs/serve.py": ("integration/test_model_server", "cluster/registry/test_registration"),
+    "jobs/status.py": ("jobs/console/test_job_view", "integration/test_submitted_jobs"),
+    "jobs/stop.py": ("integration/test_submitted_jobs",),
+}
 
 
 def sources(package):
@@ -211,6 +238,11 @@ def test_each_module_has_a_test_file_at_its_mirrored_path_or_a_reason():
     }
     untested = {name for name in modules if not mirrored(name).is_file()}
     assert untested == set(TESTED_ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", TESTED_ELSEWHERE)
+def test_the_files_that_test_a_module_without_its_own_are_there(name):
+    assert all((ROOT / "tests" / f"{file}.py").is_file() for file in TESTED_ELSEWHERE[name])
 
 
 def mirrored(name):

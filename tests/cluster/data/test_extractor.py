@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from captioning.data.pixels import Augmentation
-from captioning.data.views import view_image
+from captioning.data.views import decode_views
 from captioning.model.encoder import Encoder
 from cluster.data.extractor import encode_views
 from tests.support.tiny_models import MODEL, jpeg
@@ -18,7 +18,7 @@ JPEG = jpeg(0, width=160, height=120)
 
 def views(num_views, *, number=5, flip=True, seed=2):
     augmentation = AUGMENTATION._replace(flip=flip, seed=seed)
-    return view_image(JPEG, 64, num_views=num_views, augmentation=augmentation, number=number)
+    return decode_views(JPEG, 64, num_views=num_views, augmentation=augmentation, number=number)
 
 
 @pytest.fixture(scope="module")
