@@ -23,7 +23,7 @@ FORBIDDEN = {
 # Lowest first: a package imports only from floors below its own (launch may import settings).
 FLOORS = {
     "cluster": (
-        {"errors", "git", "job_progress", "launch", "settings", "signals"},
+        {"errors", "formats", "git", "job_progress", "launch", "settings", "signals"},
         {"config"},
         {"presets", "resources", "runs"},
         {"data", "tracking"},
@@ -47,7 +47,7 @@ FLOORS = {
         {"features"},
     ),
 }
-SAME_FLOOR = {("launch", "settings"), ("resources", "errors")}
+SAME_FLOOR = {("launch", "settings"), ("formats", "errors")}
 # Packages of ``cluster`` that may import these libraries; all others do without.
 ALLOWED = {
     "mlflow": {"tracking", "registry", "promotion", "provenance", "search", "training/start"},

@@ -24,10 +24,13 @@ from captioning.training.checkpoint_description import (
     describe_checkpoint,
 )
 from cluster.errors import one_line
+from cluster.formats import require_format
 from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.runs.record import load_record, local_checkpoint
 
 _CHECKPOINT = "artifacts/checkpoint"
+FORMAT_VERSION = 1
+FORMAT_TAG = "format_version"
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 
 logger = logging.getLogger(__name__)
@@ -148,11 +151,14 @@ def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepositor
     """Return where a version's files lie, among which there is no pickle.
 
     Raises:
-        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours.
+        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours, or a format version
+            that this release does not read.
     """
     what = f"{found.name} version {found.version}"
     if not found.source:
         raise ValueError(f"{what} has no artifacts; register it again")
+    stored = found.tags.get(FORMAT_TAG)
+    require_format(int(stored) if stored and stored.isdecimal() else stored, newest=FORMAT_VERSION, what=what)
     repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
     files = sorted(_files(repository))
     if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:

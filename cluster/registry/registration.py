@@ -25,7 +25,7 @@ from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.champion import CHALLENGER
 from cluster.registry.history import ensure_history, is_history
-from cluster.registry.models import ResolvedModel
+from cluster.registry.models import FORMAT_TAG, FORMAT_VERSION, ResolvedModel
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import current_user
 
@@ -93,6 +93,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
     prefix, suffix = f"{EVALUATION_TAG}.", f".step-{model.description.step}"
     served = git_state(Path(captioning.__path__[0]))
     return {
+        FORMAT_TAG: str(FORMAT_VERSION),
         "step": str(model.description.step),
         "vocabulary_digest": model.description.vocabulary_digest,
         **model.description.lineage,

@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import TypeAdapter, ValidationError
-
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
-from cluster.errors import Refusal
+from cluster.formats import read_record
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.files import replace_file
 
 RECORD_NAME = "run.json"
+FORMAT_VERSION = 1
 VALIDATION_LOSS = "validation_loss_nats"
 
 
@@ -41,6 +40,7 @@ class RunRecord:
 
     name: str
     identity: dict[str, Any]
+    format_version: int = FORMAT_VERSION
     mlflow_run_id: str = ""
     """Empty until MLflow has made the run."""
     key: str = ""
@@ -140,15 +140,12 @@ def load_record(folder: Path) -> RunRecord | None:
     """Read the record of a run; None if the run has never started.
 
     Raises:
-        Refusal: the record is damaged.
+        Refusal: the record is damaged, or of a format version that this release does not read.
     """
     path = folder / RECORD_NAME
     if not path.is_file():
         return None
-    try:
-        return TypeAdapter(RunRecord).validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise Refusal(f"{path} is damaged ({str(error).splitlines()[0]})", "train under another --name") from None
+    return read_record(RunRecord, path, newest=FORMAT_VERSION, remedy="train under another --name")
 
 
 def store_of(run_folder: Path, checkpoints_at: str | None) -> CheckpointStore:

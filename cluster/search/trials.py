@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-
 from cluster.config import TrackingConfig, TrainRun
+from cluster.formats import read_record
 from cluster.search.space.config import TuneRun
 from cluster.search.space.sampling import Observation
 from cluster.search.space.space import apply_point, space_differences
@@ -16,6 +15,7 @@ from cluster.settings import differences
 from shards.storage.files import replace_file
 
 RECORD_NAME, TRIALS_FOLDER = "search.json", "trials"
+FORMAT_VERSION = 1
 
 TrialState = Literal["running", "finished", "stopped", "failed"]
 
@@ -103,6 +103,7 @@ class SearchRecord:
     num_starts: int = 0
     started_ms: int = 0
     """Time of the first start, milliseconds since 1970."""
+    format_version: int = FORMAT_VERSION
     is_finished: bool = False
 
     def save(self, folder: Path) -> None:
@@ -140,10 +141,7 @@ def load_trial(folder: Path, number: int) -> Trial:
 
 
 def _read(kind: type[Any], path: Path) -> Any:  # noqa: ANN401  of that type
-    try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); search under another --name") from None
+    return read_record(kind, path, newest=FORMAT_VERSION, remedy="search under another --name")
 
 
 def check_same_search(record: SearchRecord, now: SearchRecord) -> None:

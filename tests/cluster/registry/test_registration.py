@@ -157,6 +157,14 @@ def test_a_version_of_something_else_is_named(client, tmp_path, name):
         resolve_model(f"models:/{name}/{version}", client)
 
 
+def test_a_version_of_a_newer_format_is_refused_by_its_number(client, model, name):
+    version = register(model, name, client).version
+    client.set_model_version_tag(name, version, "format_version", "2")
+    message = rf"{name} version {version} has format version 2, this release reads 1; use the release that wrote it"
+    with pytest.raises(ValueError, match=message):
+        resolve_model(f"models:/{name}/{version}", client)
+
+
 def test_only_registered_models_are_served(home, capsys):
     assert run_in_process(["serve", "runs/r", "--home", str(home)]) == 2
     assert "error: runs/r is not registered; use models:/NAME@alias" in capsys.readouterr().err

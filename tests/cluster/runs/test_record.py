@@ -91,6 +91,12 @@ def test_a_damaged_record_is_named(tmp_path):
         load_record(tmp_path)
 
 
+def test_a_record_of_a_newer_format_is_refused_by_its_number(tmp_path):
+    (tmp_path / "run.json").write_text('{"format_version": 2}')
+    with pytest.raises(ValueError, match=r"run\.json has format version 2, this release reads 1; use the release"):
+        load_record(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "stays"),
     [

@@ -70,6 +70,12 @@ def test_a_damaged_trial_is_refused(tmp_path, content):
         load_trials(tmp_path)
 
 
+def test_a_search_of_a_newer_format_is_refused_by_its_number(tmp_path):
+    replace(RECORD, format_version=2).save(tmp_path)
+    with pytest.raises(ValueError, match=r"search\.json has format version 2, this release reads 1; use the release"):
+        load_search(tmp_path)
+
+
 def test_the_same_search_resumes():
     check_same_search(RECORD, replace(RECORD, key="another", num_starts=3))
 

@@ -1,0 +1,59 @@
+"""Format versions of what is kept on disk and in MLflow: which are read, and how others are refused."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from cluster.errors import Refusal
+
+T = TypeVar("T")
+
+OLDEST = 1
+"""What carries no version was written before versions were, in the format of version 1."""
+
+
+def require_format(found: object, *, newest: int, what: str) -> None:
+    """Check that this release reads a format version.
+
+    Args:
+        found: version as it is stored; None where there is none.
+        newest: newest version that this release reads, which is the one that it writes.
+        what: name of the thing for the message.
+
+    Raises:
+        Refusal: a newer release wrote it, or no release did.
+    """
+    version = OLDEST if found is None else found
+    if type(version) is int and OLDEST <= version <= newest:  # isinstance takes true for 1
+        return
+    known = f"{newest}" if newest == OLDEST else f"{OLDEST} to {newest}"
+    remedy = "use the release that wrote it, or a newer one" if type(version) is int else "restore it from a copy"
+    raise Refusal(f"{what} has format version {version}, this release reads {known}", remedy)
+
+
+def read_record(kind: type[T], path: Path, *, newest: int, remedy: str) -> T:
+    """Read a JSON file as the dataclass that was written into it.
+
+    Args:
+        kind: dataclass of the content.
+        path: the file.
+        newest: newest format version that this release reads.
+        remedy: what to do about a damaged file.
+
+    Raises:
+        Refusal: the file is damaged, or of a format version that this release does not read.
+    """
+    try:
+        stored = path.read_bytes()
+        content = json.loads(stored)
+        if isinstance(content, dict):
+            require_format(content.get("format_version"), newest=newest, what=str(path))
+        return TypeAdapter(kind).validate_json(stored)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""
+        raise Refusal(f"{path} is damaged ({where}{fault['msg']})", remedy) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise Refusal(f"{path} is damaged ({error})", remedy) from None
