@@ -42,7 +42,7 @@ from jobs.console.paths import found_here, travelling_files
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
-    from cluster.submission.request import JobRequest
+    from cluster.submission.submit import JobRequest
     from jobs.console.dry_run_view import SubmissionPlan
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def main(invocation: Invocation[SubmitJob]) -> None:
 def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any], *, as_json: bool) -> None:
     """Say how a job ended, and end as it did."""
     from cluster.submission.precheck import is_cluster_node
-    from cluster.submission.request import exit_code
+    from cluster.submission.submit import exit_code
 
     code = exit_code(job)
     if as_json:
@@ -153,7 +153,7 @@ def _mark_job(arguments: Sequence[str]) -> list[str]:
 
 def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest":
     from cluster.submission.archive import plan_archive
-    from cluster.submission.request import build_request, forwarded_variables, read_runtime_env
+    from cluster.submission.submit import build_request, forwarded_variables, read_runtime_env
 
     training = _training(invocation)
     own_name = training.name if training else submission.job
@@ -173,7 +173,7 @@ def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest"
 def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "SubmissionPlan":
     """Ask the cluster which job a request would start or follow, and check a new one."""
     from cluster.submission.precheck import check_submission
-    from cluster.submission.request import resolve_job
+    from cluster.submission.submit import resolve_job
     from jobs.console.dry_run_view import SubmissionPlan
 
     job, dashboard = resolve_job(request, server.jobs()), server.dashboard()
@@ -218,7 +218,7 @@ def _describe(submission: SubmitJob, request: "JobRequest", invocation: Invocati
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":
     """Submit and follow, again if it fails; return how it ended, or None if nobody waits for that."""
-    from cluster.submission.request import is_worth_a_retry, submit
+    from cluster.submission.submit import is_worth_a_retry, submit
 
     for left in range(submission.retries, -1, -1):
         resolved = submit(server, request)

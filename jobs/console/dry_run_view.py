@@ -10,7 +10,7 @@ from cluster.resources.capacity import capacity_by_node
 from cluster.resources.gcs import Node
 from cluster.submission.archive import archive_size
 from cluster.submission.dashboard import DashboardSnapshot
-from cluster.submission.request import JobRequest, ResolvedJob
+from cluster.submission.submit import JobRequest, ResolvedJob
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
 

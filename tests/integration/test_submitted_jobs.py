@@ -11,7 +11,7 @@ import pytest
 
 from cluster.submission.archive import plan_archive
 from cluster.submission.job_server import JobServer
-from cluster.submission.request import build_request, submit
+from cluster.submission.submit import build_request, submit
 from shards.manifest import load_manifest
 from shards.synthetic.scenes import write_scenes
 from tests.support.ray_head import captioning, code_that, job_head

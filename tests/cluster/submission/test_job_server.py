@@ -8,7 +8,7 @@ import pytest
 from cluster.resources.environment import set_library_defaults
 from cluster.submission import job_server
 from cluster.submission.job_server import JobServer, _Lines
-from cluster.submission.request import submit
+from cluster.submission.submit import submit
 from tests.support.http_server import answering
 
 set_library_defaults()

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.submission.archive import SourceArchive
 from cluster.submission.job import JobState
-from cluster.submission.request import (
+from cluster.submission.submit import (
     ResolvedJob,
     build_request,
     exit_code,

@@ -1,4 +1,4 @@
-"""Submitting a job to a Ray cluster: described first, then sent, followed to its end, and if need be sent again."""
+"""Submitting a job to a Ray cluster: its request, the job it starts or follows, and when it is sent again."""
 
 import json
 import logging
