@@ -84,7 +84,7 @@ def _cluster(reports: Sequence[NodeReport]) -> CheckResult:
         found = f"{len(silent)} of {len(reports)} nodes do not answer, first {address} ({fault})"
         remedy = "restart these nodes, or install captioning there"
         return CheckResult(name="cluster", verdict="failed", found=found, remedy=remedy)
-    return CheckResult(name="cluster", verdict="ok", found=f"every node reports ({len(reports)})")
+    return CheckResult(name="cluster", verdict="ok", found=f"every node answers ({len(reports)})")
 
 
 def _versions(reports: Sequence[NodeReport]) -> CheckResult:

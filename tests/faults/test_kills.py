@@ -126,7 +126,7 @@ def disturbed(start, home):
     process.wait()
     # At once: workers take some more steps before they notice, and what they commit counts.
     before = record_of(folder)
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
     left = [member for member in family if member.is_running()]
     return SimpleNamespace(
         with_killed_worker=with_killed_worker, stop=stop, before=before, left=left, outcome=finish(start("disturbed"))
