@@ -146,8 +146,8 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
         _show_estimate(estimate, run)
     if as_json:
         nodes = [node._asdict() for node in rehearsal.nodes]
-        told = {"space": plan.space.description(), "num_trials": plan.num_trials, "nodes": nodes}
-        write_json(told | {"trials_at_once": at_once} | (as_plain(estimate) if estimate else {}))
+        plan_document = {"space": plan.space.description(), "num_trials": plan.num_trials, "nodes": nodes}
+        write_json(plan_document | {"trials_at_once": at_once} | (as_plain(estimate) if estimate else {}))
 
 
 def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:

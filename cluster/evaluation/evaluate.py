@@ -13,7 +13,7 @@ from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageScores, score_captions
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
-from shards.reader import ShardReader
+from shards.reader import Sample, ShardReader
 from shards.storage.files import replace_file
 from shards.verification import verify_shards
 
@@ -85,20 +85,12 @@ def evaluate_split(
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
-    image_ids: list[int] = []
-    references: dict[int, tuple[str, ...]] = {}
-
-    def jpegs() -> Iterator[bytes]:
-        for number in range(len(reader)):
-            sample = reader.read(number)
-            image_ids.append(sample.image_id)
-            references[sample.image_id] = sample.captions
-            yield sample.jpeg
-
+    samples: list[Sample] = []
     captions: dict[int, str] = {}
-    for number, written in enumerate(captioner.caption(jpegs())):
-        captions[image_ids[number]] = written.captions[0]
+    for number, written in enumerate(captioner.caption(_read_jpegs(reader, samples))):
+        captions[samples[number].image_id] = written.captions[0]
         progress(number + 1)
+    references = {sample.image_id: sample.captions for sample in samples}
     scored = score_captions(captions, references)
     return Evaluation(
         split=split,
@@ -110,6 +102,14 @@ def evaluate_split(
         images=scored.images,
         intervals=score_intervals(scored.images),
     )
+
+
+def _read_jpegs(reader: ShardReader, samples: list[Sample]) -> Iterator[bytes]:
+    """Read each sample once: yield its image, and append the rest of it to ``samples``."""
+    for number in range(len(reader)):
+        sample = reader.read(number)
+        samples.append(sample._replace(jpeg=b""))
+        yield sample.jpeg
 
 
 def caption_variants(

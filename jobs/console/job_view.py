@@ -59,8 +59,8 @@ def job_rows(job: "JobState", progress: Progress, *, address: str) -> Iterator[t
 def job_line(job: "JobState", progress: Progress, *, address: str) -> str:
     """Return the same in one line, for output that is no terminal."""
     rows = job_rows(job, progress, address=address)
-    told = [f"{name} {value}" for name, value in rows if name not in ("command", "commit", "MLflow", "dashboard")]
-    return f"{job.id}: {', '.join(told)}"
+    facts = [f"{name} {value}" for name, value in rows if name not in ("command", "commit", "MLflow", "dashboard")]
+    return f"{job.id}: {', '.join(facts)}"
 
 
 def duration(seconds: float) -> str:

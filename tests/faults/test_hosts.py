@@ -125,7 +125,7 @@ def trained(hosts, captioning, searched):
         found = record.latest if record else None
         return found if found and all(getattr(found, name) == value for name, value in wanted.items()) else None
 
-    wait_until(lambda: latest(attempt=1), lambda: "two workers wrote a checkpoint", seconds=120)
+    wait_until(lambda: latest(attempt=1), lambda: "two workers wrote a checkpoint", seconds=300)
     hosts.cut("worker-2")
     cut_at = load_record(folder).latest.step
     wait_until(lambda: latest(attempt=2), lambda: "one worker went on", seconds=180)
