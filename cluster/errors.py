@@ -44,7 +44,7 @@ def found_and_remedy(found: str, remedy: str) -> str:
     return f"{found}; {remedy}" if remedy else found
 
 
-def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int | None = 300) -> str:
+def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int | None = 500) -> str:
     """Return an error's message on one line.
 
     Args:

@@ -49,7 +49,8 @@ def main(invocation: Invocation[ServeJob]) -> None:
     job = invocation.settings
     if not job.model.startswith("models:/"):
         raise ValueError(f"{job.model} is not registered; use models:/NAME@alias or models:/NAME/VERSION")
-    from cluster.registry.models import find_version, require_safe
+    from cluster.registry.models import find_version
+    from cluster.registry.safe_loading import require_safe
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)

@@ -71,6 +71,7 @@ AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
 # Product modules that are tested through those who use them, and in which files.
 TESTED_ELSEWHERE = {
     "captioning/training/collectives.py": ("captioning/training/test_loop", "integration/test_training_in_groups"),
+    "captioning/training/ddp.py": ("integration/test_training_in_groups",),
     "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),
     "captioning/training/losses.py": ("captioning/training/test_loop", "captioning/model/test_caption_model"),
     "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
@@ -80,10 +81,12 @@ TESTED_ELSEWHERE = {
     "cluster/registry/history.py": ("cluster/registry/test_champion",),
     "cluster/registry/models.py": ("cluster/registry/test_versions",),
     "cluster/registry/scores.py": ("cluster/registry/test_versions",),
+    "cluster/registry/safe_loading.py": ("cluster/registry/test_registration",),
     "cluster/runs/identity.py": ("cluster/runs/test_record",),
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
     "cluster/signals.py": ("faults/test_kills",),
     "cluster/worker/async_validation.py": ("integration/test_trainer_failures",),
+    "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/validation.py": ("cluster/training/test_trainer",),
     "cluster/worker/worker.py": ("cluster/training/test_trainer", "cluster/training/test_frames"),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),

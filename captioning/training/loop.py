@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from captioning.config import OptimizerConfig, TrainingConfig
-from captioning.data.batches import BadSample, CaptionBatch, blank_batch
+from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
-from captioning.training.collectives import Flags, world_size
+from captioning.training.collectives import Flags
 from captioning.training.gradients import Gradient, GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
 
@@ -61,24 +60,6 @@ class TrainingState:
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
     """Return the steps that ``num_epochs`` passes over the samples take, the last one whole."""
     return max(1, math.ceil(config.num_epochs * num_samples / config.batch_size - 1e-9))
-
-
-def replicate(model: CaptionModel, device: torch.device) -> nn.Module:
-    """Wrap the model for data-parallel training if there is a process group of several, and settle its buckets.
-
-    DDP sums its first gradients in one layout and later ones in another. Two passes whose gradients are thrown away
-    make the layout final, so that a resumed run adds in the same order as one that never stopped.
-    """
-    if world_size() == 1:
-        return model
-    replica = DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
-    batch = blank_batch(model.encoder.image_size_px, device=device)
-    for _ in range(2):
-        replica(batch).sum().backward()
-    model.zero_grad(set_to_none=True)
-    return replica
 
 
 def train(

@@ -116,7 +116,7 @@ def _data(digest: str, location: str | None, describe: Callable[[ShardFolder], t
     try:
         found, content = describe(open_folder(location))
     except (OSError, ValueError) as error:
-        return known | {"fault": one_line(error, with_kind=False)}
+        return known | {"fault": one_line(error, with_kind=False, longest=None)}
     return known | (content if found == digest else {"fault": f"what lies there now is another, {found}"})
 
 

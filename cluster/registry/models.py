@@ -1,10 +1,6 @@
 """MODEL on the command line -> the checkpoint that it names."""
 
-import atexit
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +9,16 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from captioning.training.checkpoint_description import (
     CONFIG,
-    DESCRIPTION_NAME,
     CheckpointDescription,
     describe_checkpoint,
 )
 from cluster.errors import one_line
-from cluster.formats import require_format
 from cluster.registry.champion import CHAMPION, reconcile_alias
+from cluster.registry.safe_loading import stored_checkpoint
 from cluster.runs.record import load_record, local_checkpoint
-
-_CHECKPOINT = "artifacts/checkpoint"
-FORMAT_VERSION = 1
-FORMAT_TAG = "format_version"
-_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
 
 logger = logging.getLogger(__name__)
 
@@ -131,49 +118,6 @@ def _best_checkpoint(run_folder: Path) -> Path:
     if not record or not record.best:
         raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
     return local_checkpoint(run_folder, record, record.best)
-
-
-def stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
-    """Return the folder of a version's checkpoint; a copy goes with the process.
-
-    Raises:
-        ValueError: as ``require_safe`` does.
-    """
-    repository = require_safe(found, client)
-    if isinstance(repository, LocalArtifactRepository):
-        return Path(repository.download_artifacts(_CHECKPOINT))
-    copy = tempfile.mkdtemp(prefix="captioning-")
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
-    return Path(repository.download_artifacts(_CHECKPOINT, dst_path=copy))
-
-
-def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepository:
-    """Return where a version's files lie, among which there is no pickle.
-
-    Raises:
-        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours, or a format version
-            that this release does not read.
-    """
-    what = f"{found.name} version {found.version}"
-    if not found.source:
-        raise ValueError(f"{what} has no artifacts; register it again")
-    stored = found.tags.get(FORMAT_TAG)
-    require_format(int(stored) if stored and stored.isdecimal() else stored, newest=FORMAT_VERSION, what=what)
-    repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
-    files = sorted(_files(repository))
-    if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
-        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint anew")
-    if f"{_CHECKPOINT}/{DESCRIPTION_NAME}" not in files:
-        raise ValueError(f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use one that captioning register made")
-    return repository
-
-
-def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
-    for entry in repository.list_artifacts(folder):
-        if entry.is_dir:
-            yield from _files(repository, entry.path)
-        else:
-            yield entry.path
 
 
 def configuration_of(model: ResolvedModel) -> dict[str, Any]:

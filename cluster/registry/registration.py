@@ -25,7 +25,8 @@ from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.champion import CHALLENGER
 from cluster.registry.history import ensure_history, is_history
-from cluster.registry.models import FORMAT_TAG, FORMAT_VERSION, ResolvedModel
+from cluster.registry.models import ResolvedModel
+from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.tracking.client import current_user
 

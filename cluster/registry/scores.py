@@ -66,11 +66,11 @@ def evaluate_and_log(
 def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:
     """Keep an evaluation with the model's version, if it has one, and with the run that trained it, if it is known."""
     summary = json.dumps(evaluation.summary())
-    if model.name and model.version:
-        client.set_model_version_tag(model.name, model.version, f"{EVALUATION_TAG}.{evaluation.split}", summary)
-    if not model.mlflow_run_id:
-        return
     try:
+        if model.name and model.version:
+            client.set_model_version_tag(model.name, model.version, f"{EVALUATION_TAG}.{evaluation.split}", summary)
+        if not model.mlflow_run_id:
+            return
         for name, score in evaluation.scores.items():
             client.log_metric(model.mlflow_run_id, f"{evaluation.split}/{name}", score, step=evaluation.step)
         client.set_tag(model.mlflow_run_id, _run_tag(evaluation.split, evaluation.step), summary)

@@ -24,14 +24,9 @@ from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS, store_of
 from cluster.runs.sample_ledger import SampleLedger, record_samples
-from cluster.worker.checkpointing import (
-    BackgroundWriter,
-    CheckpointSaver,
-    FetchedCheckpoint,
-    begin_attempt,
-    build_state,
-)
+from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from cluster.worker.reporting import StepReporter
+from cluster.worker.resume import FetchedCheckpoint, begin_attempt, build_state
 from cluster.worker.validation import Validator
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,7 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> None:
             for _ in start_rank(config, coordinator, context).train():
                 pass
         except Preempted:
-            if rank == 0:
-                coordinator.report_preemption()
-            wait_for_all()
+            _report_preemption(coordinator, config)
             raise
         except Exception as error:
             _report(error, coordinator, config)
@@ -39,6 +37,17 @@ def _rank_context() -> RankContext:
         is_preempted=lambda: ray.train.get_preemption_info() is not None,
         score_async=score_async,
     )
+
+
+def _report_preemption(coordinator: CoordinatorClient, config: WorkerConfig) -> None:
+    """Report that a node is about to be taken away, once all ranks have come so far."""
+    try:
+        if coordinator.rank == 0:
+            coordinator.report_preemption()
+        wait_for_all()
+    except Exception as error:
+        _report(error, coordinator, config)
+        raise
 
 
 def _report(error: Exception, coordinator: CoordinatorClient, config: WorkerConfig) -> None:

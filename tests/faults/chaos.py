@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# This script is also run by its path, when the checkout is not where Python looks.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from tests.faults.disturbing import Disturbance, disturb
 from tests.faults.strikes import KINDS, plan_events
 from tests.faults.verdict import assert_nothing_is_left, assert_unharmed

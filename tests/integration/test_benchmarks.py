@@ -28,8 +28,9 @@ LITTLE = {
 def test_a_command_of_a_figure_runs(command, drawn_shards):
     script, *_ = shlex.split(command)
     arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script].format(shards=drawn_shards))]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # as a user has it
     answer = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 0, answer.stderr[-2000:]
 

@@ -13,7 +13,7 @@ from captioning.training.validation import validation_loss
 from cluster.config import StorageConfig, TrainRun
 from cluster.data.loading import calibration_images, training_batches, validation_batches
 from cluster.data.shard_set import ShardSet
-from cluster.worker.checkpointing import build_state
+from cluster.worker.resume import build_state
 from shards.features.reader import FeatureReader
 from tests.support.feature_sets import ENCODER, SEED, damage, extracted
 

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from captioning.training.loop import Flags, replicate, train
+from captioning.training.ddp import replicate
+from captioning.training.loop import Flags, train
 from captioning.training.validation import validation_loss
 from tests.support import tiny_models
 from tests.support.tiny_models import (

@@ -17,7 +17,8 @@ from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
 from captioning.training.checkpoint import CheckpointDescription, restore, save_checkpoint
-from captioning.training.loop import Flags, TrainingState, replicate, train
+from captioning.training.ddp import replicate
+from captioning.training.loop import Flags, TrainingState, train
 from captioning.training.optimizer import build_optimizer
 
 WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")

@@ -1,5 +1,5 @@
 """Which points a search tries, and which of its trials it promotes.
 
-Reading order: ``config``, ``distributions``, ``space``, ``sampling``, ``asha``. All of it is a function of a search's
-settings and of what its trials have reported: nothing here knows Ray, files of a search, or processes.
+Reading order: ``config``, ``distributions``, ``space``, ``sampling``, ``asha`` (successive halving). All of it is a
+function of a search's settings and of what its trials have reported: nothing here knows Ray or processes.
 """

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from captioning.data.batches import blank_batch
 from captioning.training.bad_samples import BadSampleError
-from captioning.training.loop import replicate
+from captioning.training.ddp import replicate
 from captioning.training.losses import cross_entropy_sum
 from tests.support import tiny_models
 from tests.support.bad_samples import DAMAGED, SKIP, UNNUMBERED, sample_at, training_state, validated, white_at

@@ -194,7 +194,8 @@ def test_the_example_of_the_version_is_answered(served):
 
 def test_the_version_holds_its_configuration_and_no_pickle(stored):
     root = Path(stored.source.removeprefix("file://"))
-    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    # Python caches what it imports beside it where a test has loaded the version in place.
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert yaml.safe_load((root / "artifacts/checkpoint/config.yaml").read_text()) == {"name": "r"}
     assert {Path(file).suffix for file in files if not file.startswith("code/")} == {
         "", ".json", ".py", ".safetensors", ".txt", ".yaml",

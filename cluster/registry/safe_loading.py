@@ -1,0 +1,64 @@
+"""Safe loading of a registered version: its files are checked before any is read, and none may be a pickle."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from captioning.training.checkpoint_description import DESCRIPTION_NAME
+from cluster.formats import require_format
+
+_CHECKPOINT = "artifacts/checkpoint"
+FORMAT_VERSION = 1
+FORMAT_TAG = "format_version"
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill"}
+
+
+def stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
+    """Return the folder of a version's checkpoint; a copy goes with the process.
+
+    Raises:
+        ValueError: as ``require_safe`` does.
+    """
+    repository = require_safe(found, client)
+    if isinstance(repository, LocalArtifactRepository):
+        return Path(repository.download_artifacts(_CHECKPOINT))
+    copy = tempfile.mkdtemp(prefix="captioning-")
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    return Path(repository.download_artifacts(_CHECKPOINT, dst_path=copy))
+
+
+def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepository:
+    """Return where a version's files lie, among which there is no pickle.
+
+    Raises:
+        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours, or a format version
+            that this release does not read.
+    """
+    what = f"{found.name} version {found.version}"
+    if not found.source:
+        raise ValueError(f"{what} has no artifacts; register it again")
+    stored = found.tags.get(FORMAT_TAG)
+    require_format(int(stored) if stored and stored.isdecimal() else stored, newest=FORMAT_VERSION, what=what)
+    repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
+    files = sorted(_files(repository))
+    if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
+        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint anew")
+    if f"{_CHECKPOINT}/{DESCRIPTION_NAME}" not in files:
+        raise ValueError(f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use one that captioning register made")
+    return repository
+
+
+def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
+    for entry in repository.list_artifacts(folder):
+        if entry.is_dir:
+            yield from _files(repository, entry.path)
+        else:
+            yield entry.path
