@@ -16,7 +16,7 @@ from tests.support.training_process import command, environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(600)]
 
-NUM_TRIALS, NUM_EPOCHS, NUM_STEPS = 5, 4, 32
+NUM_TRIALS, NUM_EPOCHS, NUM_STEPS = 4, 4, 32
 SPACE = "optimizer.learning_rate: loguniform(1e-4, 1e-2)\nmodel.hidden_size: choice([8, 16])\n"
 FLAGS = {
     "model.backbone": "squeezenet1_1",

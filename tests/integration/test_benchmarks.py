@@ -12,11 +12,11 @@ from tests.support.repository import ROOT
 
 COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
 LITTLE = {
-    "tests/benchmarks/bookkeeping.py": "--num-trials 2 --max-epochs 1 --num-images 60 --nested 0",
+    "tests/benchmarks/bookkeeping.py": "--num-trials 1 --max-epochs 1 --num-images 60 --nested 0",
     "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
     "--batch-size 16 --epochs 1 --live-steps 1",
     "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
-    "tests/benchmarks/search.py": "--num-trials 2 --max-epochs 2 --seeds 0 --shards {shards} -- "
+    "tests/benchmarks/search.py": "--num-trials 1 --max-epochs 2 --seeds 0 --shards {shards} -- "
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64",
     "tests/benchmarks/verification.py": "--gib 0.01 --mib-per-shard 1",
     "tests/faults/chaos.py": "--help",

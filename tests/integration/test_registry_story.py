@@ -25,7 +25,8 @@ SMALL = (
     "--optimizer.learning-rate 2e-3 --training.batch-size 20 --training.crop-area 0.8 --training.no-flip "
     "--cluster.num-workers 1"
 )
-EPOCHS = {"poor": 3, "good": 12, "poorest": 0.3}
+POOR = "--training.num-epochs 3 --training.checkpoint-every-steps 6 --training.keep-last 10"
+GOOD = "--training.num-epochs 12"
 # The poor model writes the same of nearly every image, and so of a changed one too: the good one need not.
 GATE = "--max-same-caption-drop-points 50"
 UNSEEN = [encoded(render(draw_scene(9, number, size_px=64))) for number in range(12)]
@@ -50,11 +51,14 @@ class World:
         assert code == 0, said
         return result
 
-    def bring(self, name):
-        """Train a model, and make it the challenger; return its version."""
-        shards = self.folder / "shards"
-        self.must(f"train --shards {shards} --name {name} {SMALL} --training.num-epochs {EPOCHS[name]}")
-        version = self.must(f"register {self.folder}/home/training/{name} captioner --json")["version"]
+    def train(self, name, options):
+        """Train a model; return the folder of its run."""
+        self.must(f"train --shards {self.folder}/shards --name {name} {SMALL} {options}")
+        return self.folder / "home" / "training" / name
+
+    def bring(self, model):
+        """Make a model the challenger; return its version."""
+        version = self.must(f"register {model} captioner --json")["version"]
         written = self.must(f"caption {self.folder}/unseen --model models:/captioner/{version} --json")
         self.captions[version] = [one["captions"][0] for one in written]
         return version
@@ -97,17 +101,19 @@ def world(tmp_path_factory):
 
 
 def test_a_model_follows_another_and_the_champion_is_always_the_right_one(world):
-    assert world.bring("poor") == "1"
+    poor = world.train("poor", POOR)
+    assert world.bring(poor) == "1"
     world.must_promote()
     assert world.ask_the_champion() == world.ask_the_server() == world.captions["1"]
 
-    assert world.bring("good") == "2"
+    assert world.bring(world.train("good", GOOD)) == "2"
     world.must_promote("--dry-run")
     assert world.ask_the_champion() == world.captions["1"]
     world.must_promote()
     assert world.ask_the_champion() == world.captions["2"]
 
-    assert world.bring("poorest") == "3"
+    earliest, *_ = sorted((poor / "checkpoints").iterdir())
+    assert world.bring(earliest) == "3"
     code, _, said = world.promote()
     assert (code, "captioner version 3 is refused, and the champion stays" in said) == (3, True)
     assert world.ask_the_champion() == world.captions["2"]
