@@ -1,5 +1,6 @@
 """``captioning JOB ...``: finds the job, and turns what goes wrong into one line and an exit code."""
 
+import gc
 import importlib
 import logging
 import os
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the job that the command line names, and exit with its code."""
+    # At Python's own threshold, looking for garbage takes a seventh of the seconds that imports take.
+    gc.set_threshold(50_000, 20, 20)
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage())

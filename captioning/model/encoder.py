@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from captioning.config import ModelConfig
-from captioning.model.backbone import build_classifier, cut_classifier, normalization
 from captioning.model.weights import is_weights_file, require_weights_file
 
 _FEWEST_STAGES = 4
@@ -38,6 +36,9 @@ class Encoder(nn.Module):
     deviation: Tensor
 
     def __init__(self, config: ModelConfig, *, load_weights: bool = True) -> None:
+        # Importing torchvision takes as long as importing torch: processes that build no model do not wait for it.
+        from captioning.model.backbone import build_classifier, cut_classifier, normalization
+
         super().__init__()
         self.image_size_px = config.image_size_px
         check_backbone(config.backbone)
@@ -78,7 +79,9 @@ def check_backbone(name: str) -> None:
     Raises:
         ValueError: there is none; the message names those with similar names.
     """
-    known = torchvision.models.list_models(module=torchvision.models)
+    from torchvision import models
+
+    known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or known[:3]
         raise ValueError(f"backbone {name} is no torchvision classifier; the nearest are {', '.join(near)}")

@@ -28,7 +28,6 @@ from cluster.coordination.watchdog import end_with, kill_ranks
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
-from cluster.tracking.shipping import Shipper
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +54,9 @@ class Coordinator:
         kill: Callable[[Sequence[WorkerInfo]], None] = kill_ranks,
         end_controller: Callable[[Any], None] = ray.kill,
     ) -> None:
+        # Every process that gets this actor's handle imports this module, and MLflow takes it a second.
+        from cluster.tracking.shipping import Shipper
+
         self._writer = RunWriter(folder, lock_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last)
         self._events: list[str] = []
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)

@@ -33,6 +33,9 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         return
     address = named_address(config) or "local"
     _require_answer(address)
+    if address == "local":
+        # Nobody takes the only node away, and Ray's actor that watches for it costs each attempt a second.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         ray.init(
             address=address,
