@@ -24,7 +24,7 @@ TRAIN_PRESETS = {
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, encoder_learning_rate_factor=0.3, encoder_delay_steps=60, warmup_steps=50
             ),
-            training=TrainingConfig(num_epochs=7, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
+            training=TrainingConfig(num_epochs=4, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
         ),
     ),
     "show-and-tell": (

@@ -1,6 +1,5 @@
 """``captioning train`` as a process of its own against a cluster, with its live progress."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -56,14 +56,15 @@ class TrainingRun:
     """One run on a cluster, whose driver may be started again and again.
 
     Args:
-        cluster: that it trains on.
+        cluster: cluster that it trains on; the embedded one of each driver if None.
         home: folder of the run.
         name: of the run.
         flags: of ``captioning train``.
     """
 
-    def __init__(self, cluster: LocalCluster, home: Path, name: str, flags: Sequence[str]) -> None:
-        self._arguments = [*flags, "--cluster.address", cluster.address, "--home", str(home), "--name", name, "--json"]
+    def __init__(self, cluster: LocalCluster | None, home: Path, name: str, flags: Sequence[str]) -> None:
+        address = ["--cluster.address", cluster.address] if cluster else []
+        self._arguments = [*flags, *address, "--home", str(home), "--name", name, "--json"]
         self.name, self.home, self.folder = name, home, home / "training" / name
         self._log = home / f"{name}.log"
         self._ticks: list[Tick] = []
@@ -71,12 +72,6 @@ class TrainingRun:
         self.num_drivers = 0
         self.started_at = time.time()
         home.mkdir(parents=True, exist_ok=True)
-
-    def plan(self) -> dict[str, Any]:
-        """Return what the command would do."""
-        dry = command("train", *self._arguments, "--dry-run")
-        answer = subprocess.run(dry, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
-        return json.loads(answer.stdout)
 
     def start(self) -> None:
         """Start the driver: the same command every time."""
@@ -86,6 +81,11 @@ class TrainingRun:
             )
         self.num_drivers += 1
         self.started_at = time.time()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the run has written into its folder."""
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
 
     def code(self) -> int | None:
         """Return the exit code of the driver, or None while it lives."""
