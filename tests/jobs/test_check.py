@@ -161,7 +161,7 @@ def test_groups_made_to_stay_are_listed_as_kept(listed):
 
 @pytest.mark.cluster
 def test_listing_warns_and_removes_nothing(listed):
-    assert (listed.code, listed.removed, "3 leftovers of dead jobs; captioning check --clean" in listed.told) == (
+    assert (listed.code, listed.removed, "leftovers of dead jobs: 3; captioning check --clean" in listed.told) == (
         0, [], True,
     )  # fmt: skip
 

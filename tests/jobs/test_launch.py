@@ -48,7 +48,7 @@ def test_a_file_that_someone_changed_is_kept(tmp_path, capsys):
     code = launch("dockerfile", *IMAGE, "--out", str(file))
     complaint = capsys.readouterr().err
     assert (code, file.read_text()) == (2, "FROM scratch\n")
-    assert f"error: {file} exists, perhaps with changes of yours; remove it, or choose another --out" in complaint
+    assert f"error: {file} exists with other content; remove it, or choose another --out" in complaint
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -66,7 +66,7 @@ def test_json_holds_the_document_and_its_versions(capsys):
 
 def test_an_image_that_no_node_can_pull_is_pointed_out(capsys):
     assert launch("kuberay-cluster") == 0
-    assert "is only where it was built; nodes that pull it need --image" in capsys.readouterr().err
+    assert "names no registry, so that nodes cannot pull it; use --image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
