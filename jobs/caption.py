@@ -42,7 +42,7 @@ class CaptionJob:
     batch_size: int = 32
     """Images per batch."""
     split: str = "val"
-    """Split to caption of a shard set."""
+    """Split of a shard set to caption."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -46,7 +46,7 @@ class CheckRun(TrainRun):
     """Audit the sample ledger of this run (its name or folder) and check nothing else. Runs keep one with --ledger."""
 
 
-# A job of its own type with the same presets as train, so that every flag of train is a flag here.
+# The presets of train, converted to CheckRun, which adds two flags.
 _PRESETS = {
     name: (what, CheckRun(**{one.name: getattr(run, one.name) for one in fields(TrainRun)}))
     for name, (what, run) in TRAIN_PRESETS.items()

@@ -10,7 +10,7 @@ Paths: write them as the cluster's nodes see them, such as /mnt/shards or s3://b
 name a file of at most 1 MiB in the current folder, such as that of --config or --search, which is uploaded too.
 
 Environment: CAPTIONING_HOME (or --home) is required. CAPTIONING_HOME, CAPTIONING_LOG_LEVEL, MLFLOW_TRACKING_URI and the
-variables that --env names are forwarded if they are set here. Secrets are refused.
+variables that --env names are forwarded if they are set here. Variables that look like secrets are refused.
 
 Job ids are NAME-1, NAME-2, and so on. While a job runs, the same command follows it instead of starting another. Ctrl-C
 stops following, not the job.

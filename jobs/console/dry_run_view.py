@@ -74,7 +74,7 @@ def describe(
 def _show_request(request: JobRequest, plan: SubmissionPlan | None, *, job_id: str, num_bytes: int) -> None:
     archive = request.archive
     verb = "follow the live job" if plan and not plan.job.is_new else "submit job"
-    where = plan.address if plan else "no cluster: --address names none"
+    where = plan.address if plan else "no cluster (none was named; use --address)"
     logger.info("would %s %s to %s", verb, job_id, where)
     logger.info("command: %s", request.entrypoint)
     logger.info(

@@ -1,4 +1,4 @@
-"""``captioning caption`` from the command line, with a model that never trained."""
+"""``captioning caption`` from the command line, with an untrained model."""
 
 import json
 

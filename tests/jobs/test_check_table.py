@@ -1,4 +1,4 @@
-"""What the job that looks at a cluster tells, of tables and checks that are made up."""
+"""Output of ``captioning check``, for given tables of a cluster and results of checks."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ LEFT = Group("g", "02000000", "f" * 32, "", is_detached=False, resources={"CPU":
 
 @pytest.fixture
 def pretended(monkeypatch, capsys):
-    """Return a function that runs the job against tables of a cluster, and returns (exit code, standard error)."""
+    """Return a function that runs the job against given tables, and returns (exit code, standard error)."""
 
     def run(groups, *arguments, stuck=(), checks=()):
         monkeypatch.setattr("cluster.resources.session.cluster_session", lambda config: contextlib.nullcontext())

@@ -16,7 +16,7 @@ def captioning(*arguments):
 
 
 def run_in_process(arguments):
-    """Run a job as ``captioning`` does, without paying for another start of Python."""
+    """Run a job as ``captioning`` does, but in this process, which saves a start of Python; return the exit code."""
     job, *rest = arguments
     with pytest.raises(SystemExit) as ended:
         run_job(job, rest)
@@ -41,7 +41,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def answers():
-    """Call modules as ``python -m`` does, in one process; return exit codes, outputs, and heavy packages imported."""
+    """Run modules as ``python -m`` does, all in one process; return their exit codes, outputs and heavy imports."""
     calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS)]
     calls.append(["jobs.cli", "train", "smoke", "--print-config"])
     command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]

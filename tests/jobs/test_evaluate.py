@@ -1,4 +1,4 @@
-"""``captioning evaluate`` from the command line, with a model that never trained."""
+"""``captioning evaluate`` from the command line, with an untrained model."""
 
 import json
 import shutil

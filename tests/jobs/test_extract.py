@@ -15,7 +15,7 @@ FLAGS = ("--model.backbone", "squeezenet1_1", "--model.weights", "none", "--mode
 
 @pytest.fixture
 def extracting(captioning, tmp_path):
-    """Return a function that extracts into ``features``, without Ray, and answers with one JSON document."""
+    """Return a function that extracts into the folder ``features`` without Ray, with ``--json``."""
 
     def run(shards, *arguments):
         return captioning("extract", shards, tmp_path / "features", "--num-workers", "0", "--json", *arguments, *FLAGS)

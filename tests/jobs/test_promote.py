@@ -1,4 +1,4 @@
-"""``captioning promote`` from the command line, on models that learnt a little."""
+"""``captioning promote`` from the command line, on models that were trained for a few steps."""
 
 import pytest
 

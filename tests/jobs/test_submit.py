@@ -1,4 +1,4 @@
-"""What ``captioning submit`` refuses and shows before anything is sent."""
+"""``captioning submit`` up to the point where it sends anything: its refusals and its dry runs."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from tests.support.repository import ROOT
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch, capsys):
-    """Return a function that submits with no cluster named, and returns (exit code, standard output, its errors)."""
+    """Return a function that submits without a cluster, and returns (exit code, standard output, standard error)."""
     for name in ("RAY_API_SERVER_ADDRESS", "CAPTIONING_HOME", "MLFLOW_TRACKING_URI", "CAPTIONING_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
 
