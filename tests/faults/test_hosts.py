@@ -217,5 +217,5 @@ def test_the_model_is_promoted(captioning, registered):
     evaluated, registration = registered
     promoted = captioning(PROMOTE)
     codes = evaluated.code, registration.code, promoted.code
-    assert (codes, "captioner version 1 is the champion" in promoted.told) == ((0, 0, 0), True), promoted.told
+    assert (codes, "captioner version 1 is now the champion" in promoted.told) == ((0, 0, 0), True), promoted.told
     assert "champion" in captioning(MODELS).told

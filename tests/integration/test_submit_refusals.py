@@ -70,8 +70,8 @@ def test_a_dry_submission_tells_where_it_would_run(address, train):
     cluster = json.loads(answer.out)["cluster"]
     assert (answer.code, [room["total"] for room in cluster["workers"]]) == (0, [2]), answer.told
     assert [check["verdict"] for check in cluster["checks"]] == ["ok", "ok"]
-    assert "Room, now and at most" in answer.told
-    assert "--name big --dry-run measures a step there" in answer.told
+    assert "Capacity, free/total" in answer.told
+    assert "to estimate the duration on the cluster: captioning submit train" in answer.told
 
 
 def test_a_dry_submission_of_what_cannot_work_is_refused(address, train):
@@ -97,7 +97,7 @@ def test_a_name_that_another_configuration_has_is_refused_with_the_difference(ad
         for target in ("/b", "/b", "/c")
     ]
     assert [answer.code for answer in (first, again, other)] == [0, 0, 2]
-    assert ("submitted job convert-1" in first.told, "found the live job convert-1" in again.told) == (True, True)
+    assert ("submitted job convert-1" in first.told, "following the live job convert-1" in again.told) == (True, True)
     assert last_line(other) == (
         "error: name convert is taken by the live job convert-1 with other settings (shards /b -> /c); wait for it, "
         "end it with captioning stop convert-1, or submit with another --name before the job"

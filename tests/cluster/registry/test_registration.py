@@ -167,9 +167,9 @@ def test_a_version_of_a_newer_format_is_refused_by_its_number(client, model, nam
 
 def test_only_registered_models_are_served(home, capsys):
     assert run_in_process(["serve", "runs/r", "--home", str(home)]) == 2
-    assert "error: runs/r is not registered; use models:/NAME@alias" in capsys.readouterr().err
+    assert "error: runs/r is not the address of a registered model; use models:/NAME@alias" in capsys.readouterr().err
 
 
 def test_no_processes_serve_nothing(home, capsys):
     assert run_in_process(["serve", "models:/a/1", "--num-workers", "0", "--home", str(home)]) == 2
-    assert "error: 0 processes serve nothing; use at least 1" in capsys.readouterr().err
+    assert "error: num_workers 0 is too small; use 1 or more" in capsys.readouterr().err
