@@ -22,6 +22,7 @@ from cluster.coordination.messages import (
     RunProgress,
     TrainEvent,
     WorkerInfo,
+    metrics_text,
     workers_text,
 )
 from cluster.coordination.restart_policy import Failure
@@ -131,7 +132,7 @@ class Coordinator:
         self._add_rows(rows)
         self._writer.commit(step, metrics, awaits_score=awaits_score)
         self._current.note_checkpoint()
-        self.log_event(f"checkpoint at step {step}{': ' if metrics else ''}{_shown(metrics)}")
+        self.log_event(f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(metrics)}")
         self._reply = self._reply.after_checkpoint()
 
     def report_failure(self, attempt: int | None, failure: Failure) -> None:
@@ -184,7 +185,7 @@ class Coordinator:
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
         self._writer.add_score(step, metrics)
-        self.log_event(f"scores of the checkpoint at step {step}: {_shown(metrics)}")
+        self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(metrics)}")
 
     def give_up_score(self, step: int, reason: str) -> None:
         """Record that a checkpoint cannot be scored."""
@@ -237,11 +238,3 @@ class Coordinator:
             self._num_steps_redone += not self._writer.journal.append(row)
             self._row = row
             self._current.step = row.step
-
-
-def _shown(metrics: Mapping[str, float]) -> str:
-    """Return metrics as text: ``validation_loss_nats`` as ``validation loss 6.270 nats/word``."""
-    return ", ".join(
-        f"{name.removesuffix('_nats').replace('_', ' ')} {value:.3f}{' nats/word' if name.endswith('_nats') else ''}"
-        for name, value in metrics.items()
-    )

@@ -36,6 +36,14 @@ def workers_text(num_workers: int) -> str:
     return f"{num_workers} worker{'' if num_workers == 1 else 's'}"
 
 
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return metrics as text: ``validation_loss_nats`` as ``validation loss 6.270 nats/word``."""
+    return ", ".join(
+        f"{name.removesuffix('_nats').replace('_', ' ')} {value:.3f}{' nats/word' if name.endswith('_nats') else ''}"
+        for name, value in metrics.items()
+    )
+
+
 class Attempt(NamedTuple):
     """One start of the worker group."""
 
