@@ -98,9 +98,9 @@ def test_the_chain_goes_through_the_features(client, checkpoint, drawn_shards, t
 @pytest.mark.parametrize(
     ("configuration", "fault"),
     [
-        ({}, "the configuration does not tell where it lies"),
+        ({}, "the configuration does not name its location"),
         ({"shards": "/nowhere"}, "/nowhere is no finished shard set"),
-        ({"shards": "drawn"}, "what lies there now is another, "),
+        ({"shards": "drawn"}, "the location now holds another set, "),
     ],
 )
 def test_data_that_cannot_be_reached_says_so_in_its_place(client, checkpoint, drawn_shards, configuration, fault):
