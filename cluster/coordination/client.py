@@ -83,7 +83,7 @@ class CoordinatorClient:
             self._rows.append(Row(step, int(time.time() * 1000), metrics))
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
-        """Commit a checkpoint whose files are completely written.
+        """Commit a checkpoint after all of its files are written.
 
         Raises:
             PermissionError: this attempt has been replaced.
@@ -138,7 +138,7 @@ class CoordinatorClient:
         """Stop the heartbeats, and send the last rows."""
         self._is_over.set()
         if self._attempt is not None:
-            with contextlib.suppress(RayError):  # without a coordinator, nobody takes the rows of this attempt
+            with contextlib.suppress(RayError):  # without a coordinator, the rows are dropped
                 ray.get(self._send("heartbeat", self.rank, self._progress))
 
     def _send(self, method: str, *arguments: Any, **options: bool) -> Any:  # noqa: ANN401  Ray's references have no type

@@ -116,7 +116,7 @@ class Coordinator:
         *,
         awaits_score: bool = False,
     ) -> None:
-        """Commit a checkpoint whose files are completely written.
+        """Commit a checkpoint after all of its files are written.
 
         Args:
             attempt: number of the attempt that wrote it.

@@ -24,7 +24,7 @@ def access_refusal(error: BaseException) -> str | None:
 def _status(error: BaseException) -> int | None:
     if type(error).__module__ == "mlflow.exceptions":
         return getattr(error, "get_http_status_code", lambda: None)()
-    # MLflow transfers artifacts with requests, whose errors it does not wrap.
+    # MLflow transfers artifacts with requests, and does not wrap its errors.
     is_ours = type(error).__module__ == "requests.exceptions" and "/mlflow" in str(error)
     return getattr(getattr(error, "response", None), "status_code", None) if is_ours else None
 

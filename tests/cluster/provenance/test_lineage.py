@@ -123,7 +123,7 @@ def test_the_shard_set_of_a_model_is_that_of_its_configuration(client, checkpoin
 
 
 def test_a_model_without_a_shard_set_is_named(client, checkpoint):
-    with pytest.raises(ValueError, match="the configuration of step 7 of run first names no shard set; give one by"):
+    with pytest.raises(ValueError, match="the configuration of step 7 of run first names no shard set; pass one with"):
         shards_of(resolve_model(str(checkpoint({"name": "first"})), client))
 
 
