@@ -161,7 +161,7 @@ class CoordinatorClient:
             self._reply = reply
 
     def _exit(self, why: str) -> None:
-        """End this process at once: the coordinator would refuse everything that it sends."""
+        """End this process at once: nothing that it sends would be accepted any more."""
         if not self._is_over.is_set():
             sys.stderr.write(f"rank {self.rank} ends: {why}\n")
             sys.stderr.flush()

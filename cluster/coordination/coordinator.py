@@ -1,8 +1,8 @@
 """Coordinator of a training run: the one process that accepts attempts, metric rows and checkpoints.
 
 The coordinator is a named actor on the driver's node. It reserves no CPU and ends with the driver. Ranks send it
-heartbeats, rows and checkpoint commits; it writes the journal and ``run.json``, and replies with requests. Every call
-carries the number of its attempt, so a worker that was cut off and replaced is refused.
+heartbeats, rows and checkpoint commits; it writes the journal and ``run.json``, and replies with requests. With rows
+and commits, ranks send the number of their attempt, so a worker that was cut off and replaced is refused.
 """
 
 import logging

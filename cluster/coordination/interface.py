@@ -43,7 +43,7 @@ class CoordinatorInterface(Protocol):
         ...
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
-        """Commit a checkpoint after all of its files are written, and all rows before it.
+        """Commit a checkpoint, after all of its files are written, and all rows before it.
 
         Args:
             step: number of steps done in the checkpoint.

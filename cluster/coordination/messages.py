@@ -24,7 +24,7 @@ class WorkerInfo(NamedTuple):
     actor: Any = None
     """Ray's handle of the worker; None without Ray."""
     born: float | None = None
-    """Start time of the process, in seconds since 1970; tells it from a later process with the same pid."""
+    """Start time of the process, in seconds since 1970; distinguishes it from a later process with the same pid."""
 
     def __str__(self) -> str:
         """Return rank, process id and host as text."""
@@ -157,9 +157,9 @@ class CoordinatorSettings:
     batch_size: int = 1
     """Number of images in the batch of one step, over all ranks."""
     max_restarts: int = 3
-    """Number of crashes in a row, without a new checkpoint in between, after which training starts again."""
+    """Maximum number of restarts after crashes in a row, without a new checkpoint in between."""
     max_preemptions: int = 100
-    """Number of preempted nodes after which training starts again."""
+    """Maximum number of restarts after preemptions, under one driver."""
     hang_seconds: float = 600.0
     """Time without progress, in seconds, after which a rank counts as hung."""
     start_seconds: float = 660.0

@@ -2,8 +2,8 @@
 
 An attempt is one start of the worker group. It ends by a crash, or for a reason that is not the run's fault: a
 preempted node, a change of the number of workers, a request to stop. Crashes are counted in a row: a checkpoint between
-two of them shows that the run makes progress, and resets the count. The same crash at the same step, again, is caused
-by the program or the data, and restarts cannot fix it.
+two of them shows that the run makes progress, and resets the count. A crash that repeats at the same step is caused by
+the program or the data, and restarts cannot fix it.
 """
 
 import re
@@ -88,8 +88,8 @@ class AttemptHistory:
     """Endings of a run's attempts under one driver.
 
     Args:
-        max_restarts: number of crashes in a row, without a checkpoint in between, after which training starts again.
-        max_preemptions: number of preempted nodes, over the whole run, after which training starts again.
+        max_restarts: maximum number of restarts after crashes in a row, without a new checkpoint in between.
+        max_preemptions: maximum number of restarts after preemptions, under this driver.
     """
 
     max_restarts: int

@@ -5,10 +5,10 @@ the history and before it has moved the alias, the next command restores the ali
 reads the history again; so, of several processes at once, the last one leaves the alias at the champion. A request of a
 killed process may arrive late and move the alias; MLflow cannot refuse it, and the next command moves the alias back.
 
-An alias that a user moved by hand is moved back too, with a warning: it cannot be distinguished from the alias that a killed
-process leaves behind, and it has no author, reason or evidence. The warning names the command that makes the same
-change with all three. A model without a history keeps its alias; that version is the champion that the first entry of
-the history replaces.
+An alias that a user moved by hand is moved back too, with a warning: it looks the same as one that a killed process
+leaves behind, and it has no author, reason or evidence. The warning names the command that makes the same change with
+all three. A model without a history keeps its alias; that version is the champion that the first entry of the history
+replaces.
 """
 
 import logging

@@ -38,7 +38,7 @@ class CaptionService(PythonModel):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
 
-    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow wraps it and calls it with these
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these arguments
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any]
     ) -> pandas.DataFrame:
         """Caption the image of each row.

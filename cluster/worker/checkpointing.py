@@ -34,7 +34,7 @@ class BackgroundWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="captioning-writer")
         self._work: Future[None] | None = None
         self.stall_seconds = 0.0
-        """Time, in seconds, that callers have waited for the thread."""
+        """Time, in seconds, that callers have spent in ``submit`` and ``wait``."""
 
     def submit(self, prepare: Callable[[], Callable[[], None]]) -> Future[None]:
         """Wait for the earlier task, call ``prepare``, and run the function that it returns in the thread.
