@@ -56,21 +56,21 @@ def test_the_same_samples_train_in_the_same_batches_and_the_tracker_has_every_st
 
 def test_growth_is_no_failure(story):
     events = story[1].events
-    grown = next(number for number, event in enumerate(events) if "another size: 2 workers" in event)
-    told = [event for event in events[: grown + 4] if "failed" in event or "is gone" in event or "hang" in event]
+    grown = next(number for number, event in enumerate(events) if "resizing the group to 2 workers" in event)
+    told = [event for event in events[: grown + 4] if "failed" in event or "was lost" in event or "hang" in event]
     assert told == []
 
 
 def test_growth_resumes_at_a_checkpoint_that_was_written_for_it(story):
     events = story[1].events
-    grown = next(number for number, event in enumerate(events) if "another size: 2 workers" in event)
+    grown = next(number for number, event in enumerate(events) if "resizing the group to 2 workers" in event)
     saved = steps_after(events[grown:], r"checkpoint at step (\d+)")
     resumed = steps_after(events[grown:], r"attempt \d+ resumes at step (\d+) with 2 workers")
     assert resumed[0] in saved[:2]
 
 
 def test_workers_that_are_gone_with_their_node_are_a_failure_that_is_borne(story):
-    assert [event for event in story[1].events if "is gone" in event]
+    assert [event for event in story[1].events if "was lost" in event]
 
 
 def test_nothing_is_left_of_it(story):

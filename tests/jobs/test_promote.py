@@ -42,7 +42,7 @@ def test_a_dry_promotion_changes_nothing(registry_job, registry_client, name):
 
 def test_the_champion_is_not_promoted_again(registry_job, name):
     code, _, complaint = registry_job("promote", name, "--version", 1)
-    assert (code, complaint) == (3, f"error: {name} version 1 is the champion already\n")
+    assert (code, complaint) == (3, f"error: {name} version 1 is already the champion\n")
 
 
 def test_a_model_without_a_known_shard_set_needs_one_to_be_named(
@@ -50,4 +50,4 @@ def test_a_model_without_a_known_shard_set_needs_one_to_be_named(
 ):
     add_version("unknown", registry_client, trained_sources[WORSE])
     code, _, complaint = captioning("promote", "unknown", "--home", registry_home)
-    assert (code, "names no shard set; give one by --shards" in complaint) == (2, True)
+    assert (code, "names no shard set; pass one with --shards" in complaint) == (2, True)

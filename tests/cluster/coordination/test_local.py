@@ -71,7 +71,7 @@ def test_only_the_best_and_the_latest_checkpoint_are_kept(coordinator, folder):
 def test_a_checkpoint_of_an_attempt_that_was_replaced_does_not_count(coordinator, folder):
     coordinator.begin_attempt([])
     replace(load_record(folder), attempt=2).save(folder)
-    with pytest.raises(PermissionError, match="attempt 1 was replaced; its checkpoint at step 8 does not count"):
+    with pytest.raises(PermissionError, match="attempt 1 was replaced; its checkpoint at step 8 is not committed"):
         coordinator.commit(8, {})
 
 

@@ -1,4 +1,4 @@
-"""The registered model as MLflow loads it, in this process; ``integration/test_model_server`` has it behind HTTP."""
+"""The registered model as MLflow loads it, in this process; ``integration/test_model_server`` tests it over HTTP."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def client(tiny_run):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder with a picture that may be read."""
+    """Return a folder with an image that the version may read."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "a.jpg").write_bytes(SCENES[0])
     return folder
@@ -43,7 +43,7 @@ def load(created):
 
 @pytest.fixture(scope="module")
 def stored(client, tiny_run):
-    """Return a version that takes bytes alone."""
+    """Return a version that accepts image bytes only."""
     return register(resolve_model(str(tiny_run), client), "bytes", client)
 
 
@@ -54,7 +54,7 @@ def served(stored):
 
 @pytest.fixture(scope="module")
 def open_served(client, tiny_run, folder):
-    """Return a loaded version that also takes paths below the folder, and URLs."""
+    """Return a loaded version that also accepts paths below the folder, and URLs."""
     intake = ImageInputConfig(allow_paths=folder, allow_urls="public")
     return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake))
 
@@ -129,8 +129,8 @@ def test_no_caption_is_longer_than_asked(served):
         ({"beam": 21}, "beam cannot be 21; use 1 to 20"),
         ({"max_length": 0}, "max_length cannot be 0; use 1 to 100"),
         ({"max_length": 10**9}, "max_length cannot be 1000000000; use 1 to 100"),
-        ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, the beam at most"),
-        ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, the beam at most"),
+        ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, at most the beam"),
+        ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, at most the beam"),
         ({"beam": "many"}, "Invalid parameters found.*beam"),
     ],
 )
@@ -194,7 +194,7 @@ def test_the_example_of_the_version_is_answered(served):
 
 def test_the_version_holds_its_configuration_and_no_pickle(stored):
     root = Path(stored.source.removeprefix("file://"))
-    # Python caches what it imports beside it where a test has loaded the version in place.
+    # A test that loads the version in place leaves Python's bytecode caches beside its code.
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert yaml.safe_load((root / "artifacts/checkpoint/config.yaml").read_text()) == {"name": "r"}
     assert {Path(file).suffix for file in files if not file.startswith("code/")} == {

@@ -13,7 +13,7 @@ WORKER = WorkerInfo(rank=1, node_id="0123456789abcdef", host="node-2", pid=7, lo
 
 def text(tmp_path, failure, **progress):
     run = TrainRun(name="r", storage=StorageConfig(home=tmp_path))
-    final = FinalFailure("every worker failed alike", failure)
+    final = FinalFailure("every worker failed with the same error", failure)
     return failure_text(run, RunProgress(1, None, [], final_failure=final, **progress)).splitlines()
 
 
