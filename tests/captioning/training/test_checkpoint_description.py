@@ -152,7 +152,7 @@ def test_a_garbled_description_is_named(folder, content, reason):
     ("changes", "reason"),
     [
         ({"files": {}}, "it does not list config.yaml"),  # else nothing would be checked
-        ({"model": {"dropout": 2.0}}, "dropout 2.0 is no share"),
+        ({"model": {"dropout": 2.0}}, "dropout 2.0 is not a fraction"),
         ({"step": "many"}, "step Input should be a valid integer"),
     ],
 )
