@@ -151,7 +151,7 @@ def test_an_unknown_model_is_named(client, model, error, message):
 
 
 def test_a_folder_without_a_checkpoint_is_named(client, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="is not a checkpoint"):
         resolve_model(str(tmp_path), client)
 
 

@@ -59,7 +59,7 @@ def test_every_preset_prints_as_yaml(preset, capsys):
         ("training: {precision: fp8}", r"training\.precision cannot be 'fp8' \(Input should be 'fp32' or 'bf16'"),
         ("training: 3", "training is a section, not a value such as 3; indent"),
         ("training: {batch_size: 0}", "batch_size 0 is not positive"),
-        ("model: {dropout: 1.0}", r"dropout 1\.0 is no share"),
+        ("model: {dropout: 1.0}", r"dropout 1\.0 is not a fraction"),
         ("- a", "contains no settings"),
         ("", "contains no settings"),
         ("a: [", "is not valid YAML"),
