@@ -1,4 +1,4 @@
-"""The manifest says what is there, and notices what is not."""
+"""The manifest describes its shard set, and detects damage and edits."""
 
 import json
 import random
@@ -108,9 +108,9 @@ FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "m
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (altered_record, "was altered: its records do not give its digest"),
-        (lost_record, "was altered: its records do not give its digest"),
-        (lambda content: content.pop("digest"), "was altered: its records do not give its digest"),
+        (altered_record, "was edited: its records do not match its digest"),
+        (lost_record, "was edited: its records do not match its digest"),
+        (lambda content: content.pop("digest"), "was edited: its records do not match its digest"),
         (record_elsewhere, r"names the shard \.\./\.\./train-000000.tar, which is not beside it"),
         (
             lambda content: content.update(format_version=FORMAT_VERSION + 1),
