@@ -73,7 +73,7 @@ def store_image(content: bytes, spec: ImageSpec) -> StoredImage:
     if fits:
         return StoredImage(content, *image.size)
     if max(image.size) > _LONGEST_SIDE_PX:
-        raise ValueError(f"its side of {max(image.size)} px exceeds JPEG's limit of {_LONGEST_SIDE_PX} px; crop it first")
+        raise ValueError(f"its side of {max(image.size)} px exceeds JPEG's {_LONGEST_SIDE_PX} px; crop it first")
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=spec.quality, subsampling="4:2:0", comment=b"")
     return StoredImage(buffer.getvalue(), *image.size)

@@ -37,8 +37,8 @@ def _captions(year: int, num_bytes: int, md5: str, *, train_bytes: int, val_byte
     return Archive(path=f"annotations/annotations_trainval{year}.zip", num_bytes=num_bytes, md5=md5, parts=(train, val))
 
 
-# COCO publishes no checksums. The sizes are the official server's Content-Length in public download logs. The md5 values
-# are those that public downloaders check (PaddleDetection among others); for annotations, the server's ETag agrees.
+# COCO publishes no checksums. The sizes are the official server's Content-Length in public download logs. The md5 are
+# those that public downloaders check (PaddleDetection among others); for annotations, also the server's ETag.
 DATASETS: dict[str, tuple[Archive, ...]] = {
     "coco2017": (
         _captions(2017, 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c", train_bytes=91_865_115, val_bytes=3_872_493),

@@ -136,7 +136,7 @@ def _transfer(remote: RemoteFile, path: Path, progress: Callable[[Progress], Non
             start = 0
         elif not _continues(response.headers, tag, expected=f"bytes {start}-{remote.num_bytes - 1}/{remote.num_bytes}"):
             part.unlink(missing_ok=True)
-            raise TransferBrokeError("the server sent another range or version than requested; starting from byte 0")
+            raise TransferBrokeError("the server sent another range or version than requested")
         with part.open("ab" if start else "wb") as file:
             if not start:  # only now that the part is empty: bytes of an old version must never carry a new tag
                 tag_path.write_text(_tag(response.headers))

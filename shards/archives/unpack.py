@@ -17,7 +17,7 @@ from shards.storage.files import replace_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """An archive's content for one split: a folder of JPEGs or a caption file, at path ``target`` in archive and folder."""
+    """An archive's content for one split: a folder of JPEGs or a caption file, at ``target`` in archive and folder."""
 
     split: str
     target: str

@@ -99,7 +99,7 @@ def test_the_chain_goes_through_the_features(client, checkpoint, drawn_shards, t
     ("configuration", "fault"),
     [
         ({}, "the configuration does not tell where it lies"),
-        ({"shards": "/nowhere"}, "/nowhere is no finished shard set"),
+        ({"shards": "/nowhere"}, "/nowhere is not a finished shard set"),
         ({"shards": "drawn"}, "what lies there now is another, "),
     ],
 )

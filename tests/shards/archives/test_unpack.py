@@ -19,9 +19,7 @@ def server(tmp_path, monkeypatch):
 )
 def test_an_archive_that_leads_outside_unpacks_nothing(server, tmp_path, name):
     server.offer("val2017", zipped({**VAL, name: b"evil"}), val="val2017")
-    with pytest.raises(
-        ValueError, match=r"val2017.zip contains '.*', a link or an unsafe path, so nothing .* trust"
-    ):
+    with pytest.raises(ValueError, match=r"val2017.zip contains '.*', a link or an unsafe path, so nothing .* trust"):
         server.fetch()
     assert not (tmp_path / "val2017").exists()
 
@@ -71,5 +69,7 @@ def test_a_damaged_archive_is_told_in_one_line(server, tmp_path, damage, told):
 
 def test_an_archive_without_its_pictures_is_refused(server):
     server.offer("val2017", zipped(TRAIN), val="val2017")
-    with pytest.raises(RuntimeError, match=r"val2017.zip does not contain val2017, so it is a different archive; delete it"):
+    with pytest.raises(
+        RuntimeError, match=r"val2017.zip does not contain val2017, so it is a different archive; delete it"
+    ):
         server.fetch()

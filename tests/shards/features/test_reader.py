@@ -105,7 +105,7 @@ def test_a_damaged_description_is_named(stored):
 def test_a_cut_shard_is_refused_with_the_job_that_mends_it(stored):
     shard = stored[0] / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-512])
-    with pytest.raises(ValueError, match=r"holds \d+ bytes, its record says \d+; run captioning extract again"):
+    with pytest.raises(ValueError, match=r"has \d+ bytes, but its record says \d+; run captioning extract again"):
         view_of(FeatureReader(*stored, "train"), 0, 0)
 
 
@@ -119,7 +119,7 @@ def test_a_manifest_survives_being_saved(stored):
 
 
 def test_an_unfinished_feature_set_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no finished feature set; run captioning extract"):
+    with pytest.raises(FileNotFoundError, match="is not a finished feature set; run captioning extract"):
         load_features(tmp_path)
 
 
