@@ -46,6 +46,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Return the sha256 of the sorted shard records, as 64 hexadecimal digits."""
+        # Only what identifies the stored bytes: no plan digests, and no reasons of samples that were set aside.
         rows = sorted(
             (shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256) for shard in self.shards
         )

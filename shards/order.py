@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of splitmix64: 2**64 over the golden ratio, made odd
+_SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2  # shards.writer uses 3
 
 
 def splitmix64(value: np.ndarray) -> np.ndarray:
@@ -40,6 +40,7 @@ def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.n
         domain: number that makes permutations of different things differ under one seed.
     """
     state = np.zeros(1, np.uint64)
+    # Hashed one after the other, so that (seed 1, epoch 2) and (seed 2, epoch 1) differ.
     for part in (seed, epoch, domain):
         state = splitmix64(state ^ np.uint64(part % 2**64))
     keys = splitmix64(splitmix64(state + indices.astype(np.uint64) * _GAMMA))
@@ -68,6 +69,7 @@ class SampleOrder:
         self._sizes = sizes
         self._first = np.concatenate(([0], np.cumsum(sizes)))
         self._seed, self._window_shards = seed, window_shards
+        # Two each, because a batch may reach into the next window and the next epoch.
         self._epoch_layout = lru_cache(maxsize=2)(self._lay_out_epoch)
         self._window = lru_cache(maxsize=2)(self._shuffle_window)
 

@@ -116,7 +116,7 @@ def write_shard(plan: ShardPlan, folder: ShardFolder) -> ShardRecord:
     Raises:
         ValueError: an image cannot be read, or does not decode and the plan does not skip bad images.
     """
-    plan_digest = plan.digest()  # before any file is read, so that one that changes meanwhile is noticed later
+    plan_digest = plan.digest()  # before any file is read, so that the next run notices one that changes size
     set_aside: list[SetAside] = []
     samples = (sample for image in plan.images if (sample := _sample(image, plan, set_aside)))
     return write_samples(samples, plan, folder, plan_digest=plan_digest, set_aside=set_aside)

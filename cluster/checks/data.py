@@ -63,8 +63,10 @@ def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
     if isinstance(read.folder, Path):
         return
     largest = max(shard.num_bytes for shard in read.manifest.shards)
+    # The window that is read and the next one, which is fetched meanwhile.
     num_shards = min(2 * run.training.shuffle_window_shards, len(read.manifest.shards))
     if num_shards * largest > run.storage.cache_gib * 2**30:
+        # Rounded up, so that the suggested value suffices.
         needed = math.ceil(100 * num_shards * largest / 2**30) / 100
         raise Refusal(
             f"two shuffle windows, {num_shards} shards of up to {largest / 2**30:.3g} GiB, do not fit into the node's "
@@ -81,7 +83,7 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
         differences = "; ".join(f"{name} {found[name]}, not {needed[name]}" for name in changed)
         raise Refusal(
             f"{features.folder} was made with another encoder than the run's ({differences})",
-            "extract features with the run's encoder by captioning extract, or change the run's model",
+            "run captioning extract with the run's encoder, or change the run's model",
         )
     if run.model.pooling == "none" and manifest.settings.regions == "pooled":
         raise Refusal(

@@ -27,7 +27,7 @@ def check_job(
     """Check everything that a job needs, on every node of this session's cluster.
 
     Args:
-        run: training run, or base of all trials.
+        run: training run, or base run of all trials.
         shard_set: shard set of the run, if its data has been checked already; otherwise None.
         needs_tracker: whether an unreachable tracker is a failure; it is a warning for a run that the tracker knows.
         num_runs: number of training runs that keep checkpoints.
@@ -62,7 +62,7 @@ def evaluate_reports(run: TrainRun, reports: Sequence[NodeReport], *, needs_trac
     """Return the results of the checks that are based on the nodes' reports.
 
     Args:
-        run: training run, or base of all trials.
+        run: training run, or base run of all trials.
         reports: reports of all nodes.
         needs_tracker: whether an unreachable tracker is a failure; otherwise it is a warning.
     """
@@ -202,6 +202,7 @@ def _disk(run: TrainRun, shard_set: ShardSet | None, *, num_runs: int) -> CheckR
     size = checkpoint_bytes(run.model, vocabulary_size=len(shard_set.vocabulary))
     there = sum(path.is_dir() for path in run.folder.glob("**/checkpoints/*"))
     count = run.training.keep_best + run.training.keep_last + _SPARE_CHECKPOINTS
+    # Checkpoints that exist already take no further space.
     needed = size * max(_SPARE_CHECKPOINTS, count * num_runs - there)
     found = f"checkpoints need up to {_gib(needed)}, {_gib(free)} free at {run.storage.home}"
     if needed <= free:

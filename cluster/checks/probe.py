@@ -81,6 +81,7 @@ def probe(request: ProbeRequest) -> ProbeResult:
         except Exception as error:  # every filesystem raises what its own library does
             found[subject] = one_line(error)
 
+    # Daemon threads, so that one that hangs does not keep the process alive.
     threads = [threading.Thread(target=run, args=(subject,), daemon=True) for subject in subjects]
     for thread in threads:
         thread.start()

@@ -62,7 +62,7 @@ def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> R
     The steps run in this process if it would start the cluster itself, otherwise in a task on the cluster.
 
     Args:
-        run: training run, or base of all trials.
+        run: training run, or base run of all trials.
         shard_set: shard set with the images, or features, to train on.
         extracts: whether features are still to be extracted, as in ``measure_step``.
 
@@ -114,7 +114,7 @@ def measure_step(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, 
     """Take two training steps in this process, with a model that is then discarded.
 
     Args:
-        run: training run, or base of all trials.
+        run: training run, or base run of all trials.
         shard_set: shard set with the images, or features, to train on.
         extracts: whether trials read features that do not exist yet; images are then encoded first, as in extraction,
             and the steps are taken on their features.

@@ -28,6 +28,7 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
         size = self._config.batch_size
         share = rank_share(step * size, (step + 1) * size, *self._ranks)
         numbers = self._order.at(share.start, share.stop).tolist()
+        # This window's shards and the next one's, so that the next window starts without a wait.
         self._source.prefetch(self._order.upcoming_shards(share.start))
         num_parts = min(self._config.accumulation, len(share))
         cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
@@ -44,6 +45,7 @@ class _ValidationShare(Dataset[CaptionBatch]):
         self._source, num_samples = source, sum(source.shard_sizes)
         rank, world_size = ranks
         self._start, self._stop = num_samples * rank // world_size, num_samples * (rank + 1) // world_size
+        # As large as one part of a rank's share in training, which is known to fit in memory.
         self._size = max(1, config.batch_size // (world_size * config.accumulation))
 
     def __len__(self) -> int:
@@ -119,4 +121,5 @@ def validation_batches(
 
 
 def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
+    # The dataset returns complete batches, so the loader must not batch again.
     return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)

@@ -116,6 +116,7 @@ class FeatureSource:
         views = [0] * len(numbers)
         if is_training and self._reader.num_views > 1:
             views = draw_views(positions, seed=self._config.seed, num_views=self._reader.num_views)
+        # Views are copied from the memory map straight into the batch; a bad sample's row is used for the next one.
         features = np.empty((len(numbers), *self._reader.view_shape), np.float16)
         good: list[EncodedSample] = []
         bad: list[BadSample] = []

@@ -104,7 +104,10 @@ def cached_variants(
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Variant, dict[int, str]]:
-    """Return the result of ``caption_variants``, from the cache if it was computed before; arguments as there."""
+    """Return the result of ``caption_variants``, from the cache if it was computed before.
+
+    Arguments are those of ``caption_variants`` and ``cached_evaluation``.
+    """
     key = _key(model, shard_set, split, beam_size) | {
         "num_images": num_images,
         "seed": seed,

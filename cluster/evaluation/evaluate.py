@@ -108,7 +108,7 @@ def _read_jpegs(reader: ShardReader, samples: list[Sample]) -> Iterator[bytes]:
     """Read each sample once; yield its JPEG, and append the sample without it to ``samples``."""
     for number in range(len(reader)):
         sample = reader.read(number)
-        samples.append(sample._replace(jpeg=b""))
+        samples.append(sample._replace(jpeg=b""))  # the JPEGs of a whole split might not fit in memory
         yield sample.jpeg
 
 
@@ -146,6 +146,7 @@ def caption_variants(
     reader: ShardReader = shard_set.reader(split)
     chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    # The captioner reads ahead by a batch, so captions are matched to their cases by number.
     cases: list[tuple[Variant, int]] = []
 
     def varied() -> Iterator[bytes]:

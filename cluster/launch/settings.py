@@ -90,7 +90,7 @@ class LaunchConfig:
         """Check the bounds and forms."""
         if not _DNS_LABEL_FORM.fullmatch(self.name):
             raise ValueError(
-                f"{self.name!r} is not a cluster name; use up to 40 of a-z, 0-9 and -, starting with a letter"
+                f"name {self.name!r} is not valid for a cluster; use up to 40 of a-z, 0-9 and -, starting with a letter"
             )
         if not _IMAGE_FORM.fullmatch(self.image):
             raise ValueError(f"image {self.image!r} is not an image name; use REGISTRY/NAME:TAG")

@@ -84,7 +84,7 @@ class DownloadPlan:
     @property
     def bytes_needed(self) -> int:
         """Return the peak of additional disk space, in bytes."""
-        # An archive is deleted before the next one is fetched, so that only one is on the disk at a time.
+        # Unless archives are kept, each one is deleted before the next one is fetched.
         added, most = 0, 0
         for step in self.archives:
             most = max(most, added + step.bytes_to_fetch + step.bytes_to_unpack)

@@ -88,7 +88,7 @@ def fetch(
     except ValueError as damage:
         part.unlink()
         raise RuntimeError(str(damage)) from damage
-    part.replace(path)
+    part.replace(path)  # only after the check, so that a file with its final name is complete
     _tag_path(path).unlink(missing_ok=True)
     sync_folder(path.parent)
 

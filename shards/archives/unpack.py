@@ -39,7 +39,7 @@ def unpack_parts(path: Path, parts: Sequence[Part], *, folder: Path, progress: C
     """
     try:
         with zipfile.ZipFile(path) as source:
-            for member in source.infolist():
+            for member in source.infolist():  # all members, before the first is written
                 _refuse_unsafe(path, member)
             for part in parts:
                 _unpack_part(source, part, folder=folder, progress=progress)

@@ -143,7 +143,7 @@ def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[_Row]
         # createIndex needs an id for each annotation; the file's own ids are not used and may be missing.
         "annotations": [{**annotation, "id": index} for index, annotation in annotations],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco.createIndex()
     return [
         _Row(image_id, (image["file_name"],), [row["caption"] for row in coco.imgToAnns.get(image_id, [])])

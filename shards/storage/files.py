@@ -31,12 +31,13 @@ def stamp_of(path: Path) -> FileStamp:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` for writing; sync and rename it at the end, or remove it after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A unique name, so that two writers of one file do not write to one temporary file.
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with beside.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before the rename, which may reach the disk before the content does
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

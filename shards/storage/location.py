@@ -22,7 +22,7 @@ def parse_location(location: Path | str) -> Path | str:
 
 def without_credentials(uri: str) -> str:
     """Return an address without user and password, for logs, tags and records."""
-    return re.sub(r"//.*@", "//", uri)
+    return re.sub(r"//.*@", "//", uri)  # up to the last @, because a password may contain one
 
 
 def refuse_credentials(location: Path | str | None, what: str) -> None:

@@ -34,7 +34,7 @@ def filled(model, shard_set, tmp_path_factory):
 
 @pytest.fixture
 def cache(filled, tmp_path):
-    """Return a copy of it."""
+    """Return a copy of the cache with one evaluation."""
     return shutil.copytree(filled, tmp_path / "evaluations")
 
 

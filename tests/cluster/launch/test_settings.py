@@ -22,8 +22,8 @@ def test_what_is_installed_is_what_pyproject_pins():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "My_Cluster"}, "'My_Cluster' is not a cluster name; use up to 40 of a-z, 0-9 and -"),
-        ({"name": "a" * 41}, "is not a cluster name"),
+        ({"name": "My_Cluster"}, "name 'My_Cluster' is not valid for a cluster; use up to 40 of a-z, 0-9 and -"),
+        ({"name": "a" * 41}, "is not valid for a cluster"),
         ({"image": "a b"}, "image 'a b' is not an image name; use REGISTRY/NAME:TAG"),
         ({"nodes": "4:1"}, "nodes 4:1 is not a number of nodes; use N, or MIN:MAX such as 0:4"),
         ({"nodes": "many"}, "nodes many is not a number of nodes"),
