@@ -1,4 +1,4 @@
-"""The manifest of a shard set: written last, so that a folder with a manifest is a complete shard set."""
+"""Manifest of a shard set: written last, so that a folder with a manifest holds a complete shard set."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class ShardRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """A shard set: its shards by name, and the settings that they follow from."""
+    """A shard set: its shards by name, and the settings that determine them."""
 
     shards: tuple[ShardRecord, ...]
     image_spec: ImageSpec
@@ -40,12 +40,13 @@ class Manifest:
     minimum_word_count: int
     set_aside: tuple[SetAside, ...] = ()
     annotations: dict[str, str] = field(default_factory=dict)
-    """sha256 of each annotation file, by name; none if an earlier release wrote the manifest."""
+    """sha256 of each annotation file, by name; empty if an earlier release wrote the manifest."""
     format_version: int = FORMAT_VERSION
 
     @property
     def digest(self) -> str:
         """Return the sha256 of the sorted shard records, as 64 hexadecimal digits."""
+        # Only what identifies the stored bytes: no plan digests, and no reasons of samples that were set aside.
         rows = sorted(
             (shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256) for shard in self.shards
         )
@@ -68,7 +69,7 @@ class Manifest:
         return shards
 
     def save(self, folder: ShardFolder) -> None:
-        """Write the manifest into its shard set, whole or not at all."""
+        """Write the manifest to its shard set's folder atomically."""
         content = {"digest": self.digest, **asdict(self)}
         write_file(folder, MANIFEST_NAME, json.dumps(content, indent=1).encode() + b"\n")
 
@@ -78,14 +79,14 @@ def load_manifest(folder: ShardFolder) -> Manifest:
 
     Raises:
         FileNotFoundError: the folder holds no manifest.
-        ValueError: the manifest is damaged or of another format version.
+        ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
     content = document.read(newest=FORMAT_VERSION)
     digest = content.pop("digest", None)
     manifest = document.parse(Manifest, content)
     if digest != manifest.digest:
-        raise ValueError(f"{document.path} was altered: its records do not give its digest; {document.remedy}")
+        raise ValueError(f"{document.path} was edited: its records do not match its digest; {document.remedy}")
     document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 
@@ -97,5 +98,5 @@ def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
 
 
 def records_of_split(shards: Sequence[ShardRecord], split: str) -> list[ShardRecord]:
-    """Return the shards of a split, by name; none if there is no such split."""
+    """Return the shards of a split, sorted by name; empty if there is no such split."""
     return sorted((shard for shard in shards if shard.split == split), key=lambda shard: shard.name)

@@ -1,9 +1,9 @@
-"""The order of training: position in the endless training stream -> sample number.
+"""Order of training: position in the endless training stream -> sample number.
 
-Position p belongs to epoch p // N of N samples. Within an epoch the shards are shuffled, then the samples of every
-window of consecutive shards. The sort keys come from splitmix64 (Steele, Lea and Flood, 2014,
-https://doi.org/10.1145/2714064.2660195) of (seed, epoch, index), so that the order is a function of these numbers
-alone and of no library's generator. Memory is O(shards + samples of a window).
+Position p belongs to epoch p // N, where N is the number of samples. In each epoch the shards are shuffled, then the
+samples within every window of consecutive shards. The sort keys are hashes of (seed, epoch, index) by splitmix64
+(Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195), so the order depends on these numbers alone and
+not on a library's random generator. Memory is O(shards + samples of a window).
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from functools import lru_cache
 
 import numpy as np
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of splitmix64: 2**64 over the golden ratio, made odd
+_SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2  # shards.writer uses 3
 
 
 def splitmix64(value: np.ndarray) -> np.ndarray:
-    """Mix 64-bit numbers into 64 bits that look random; a bijection.
+    """Hash 64-bit integers to pseudo-random 64-bit integers; a bijection.
 
     Args:
         value: uint64, any shape.
@@ -31,15 +31,16 @@ def splitmix64(value: np.ndarray) -> np.ndarray:
 
 
 def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.ndarray:
-    """Permute ``indices`` by a key of (seed, epoch, domain, index) each.
+    """Sort ``indices`` by a hash of (seed, epoch, domain, index).
 
     Args:
         indices: (N,) non-negative integers, without repetition.
-        seed: seed, below 2**64.
+        seed: seed of the permutation, below 2**64.
         epoch: number of the epoch, below 2**64.
-        domain: number that keeps permutations of different things apart under one seed.
+        domain: number that makes permutations of different things differ under one seed.
     """
     state = np.zeros(1, np.uint64)
+    # Hashed one after the other, so that (seed 1, epoch 2) and (seed 2, epoch 1) differ.
     for part in (seed, epoch, domain):
         state = splitmix64(state ^ np.uint64(part % 2**64))
     keys = splitmix64(splitmix64(state + indices.astype(np.uint64) * _GAMMA))
@@ -47,15 +48,15 @@ def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.n
 
 
 class SampleOrder:
-    """The endless stream of sample numbers; holds no cursor, every position can be asked for.
+    """The endless stream of sample numbers; it keeps no cursor, so any position can be read at any time.
 
     Args:
-        shard_sizes: number of samples of each shard; sample numbers count through the shards in this order.
+        shard_sizes: number of samples of each shard; samples are numbered through the shards in this order.
         seed: seed of the shuffle.
-        window_shards: shards whose samples are mixed together; more mixes better and keeps more shards open.
+        window_shards: number of shards that are mixed together; more shards mix better and keep more files open.
 
     Raises:
-        ValueError: there is no sample, a size is negative, or the window is empty.
+        ValueError: there are no samples, a size is negative, or the window is empty.
     """
 
     def __init__(self, shard_sizes: Sequence[int], *, seed: int, window_shards: int) -> None:
@@ -68,11 +69,12 @@ class SampleOrder:
         self._sizes = sizes
         self._first = np.concatenate(([0], np.cumsum(sizes)))
         self._seed, self._window_shards = seed, window_shards
+        # Two each, because a batch may reach into the next window and the next epoch.
         self._epoch_layout = lru_cache(maxsize=2)(self._lay_out_epoch)
         self._window = lru_cache(maxsize=2)(self._shuffle_window)
 
     def __reduce__(self) -> tuple:
-        """Leave the caches behind when sent to another process."""
+        """Pickle without the caches."""
         return _rebuild, (self._sizes.tolist(), self._seed, self._window_shards)
 
     def at(self, start: int, stop: int) -> np.ndarray:
@@ -85,7 +87,7 @@ class SampleOrder:
             ValueError: the positions are negative or out of order.
         """
         if not 0 <= start <= stop:
-            raise ValueError(f"positions [{start}, {stop}) are no part of a stream; use 0 <= start <= stop")
+            raise ValueError(f"positions [{start}, {stop}) are not a valid range; use 0 <= start <= stop")
         parts = []
         while start < stop:
             epoch, offset = divmod(start, self.num_samples)
@@ -95,7 +97,7 @@ class SampleOrder:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def upcoming_shards(self, position: int) -> list[int]:
-        """Return the shards of the window that holds a position, then those of the next window."""
+        """Return the shards of the window at a position, followed by those of the next window."""
         epoch, offset = divmod(position, self.num_samples)
         shards, window_ends = self._epoch_layout(epoch)
         first = int(np.searchsorted(window_ends, offset, side="right")) * self._window_shards
@@ -105,20 +107,20 @@ class SampleOrder:
         return ahead
 
     def _from_epoch(self, epoch: int, offset: int, count: int) -> np.ndarray:
-        """Take at most ``count`` sample numbers of one window, from ``offset`` of the epoch on."""
+        """Return up to ``count`` sample numbers from one window, starting at ``offset`` within the epoch."""
         window_ends = self._epoch_layout(epoch)[1]
         window = int(np.searchsorted(window_ends, offset, side="right"))
         begin = int(window_ends[window - 1]) if window else 0
         return self._window(epoch, window)[offset - begin : offset - begin + count]
 
     def _lay_out_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shuffle the shards of an epoch; also the position at which each window ends."""
+        """Return the shuffled shards of an epoch, and the position within the epoch at which each window ends."""
         shards = shuffled(np.arange(len(self._sizes)), seed=self._seed, epoch=epoch, domain=_SHARD_DOMAIN)
         starts = np.arange(0, len(shards), self._window_shards)
         return shards, np.cumsum(np.add.reduceat(self._sizes[shards], starts))
 
     def _shuffle_window(self, epoch: int, window: int) -> np.ndarray:
-        """Shuffle the samples of one window of an epoch's shards."""
+        """Return the shuffled samples of one window of an epoch."""
         shards = self._epoch_layout(epoch)[0][window * self._window_shards : (window + 1) * self._window_shards]
         samples = np.concatenate([np.arange(int(self._first[shard]), int(self._first[shard + 1])) for shard in shards])
         return shuffled(samples, seed=self._seed, epoch=epoch, domain=_SAMPLE_DOMAIN)
@@ -129,7 +131,7 @@ def _rebuild(shard_sizes: list[int], seed: int, window_shards: int) -> SampleOrd
 
 
 def rank_share(start: int, stop: int, rank: int, world_size: int) -> range:
-    """Return the positions of one rank in a batch: contiguous, the remainder going to the low ranks.
+    """Return one rank's positions in a batch: contiguous, with the remainder spread over the lowest ranks.
 
     Raises:
         ValueError: the batch has fewer positions than there are ranks, or the rank does not exist.
@@ -137,8 +139,8 @@ def rank_share(start: int, stop: int, rank: int, world_size: int) -> range:
     count = stop - start
     if count < world_size:
         raise ValueError(
-            f"a batch of {count} samples leaves some of {world_size} workers without any; "
-            f"use at most {max(count, 0)} workers or a larger batch"
+            f"a batch of {count} samples is too small for {world_size} workers, which need 1 each; "
+            "use a larger batch or fewer workers"
         )
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} does not exist among {world_size} workers; use 0 to {world_size - 1}")

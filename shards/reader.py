@@ -1,4 +1,4 @@
-"""Sample number -> bytes and captions, through memory-mapped tar files."""
+"""Reader of shard sets: sample number -> JPEG bytes and captions, through memory-mapped tar files."""
 
 import json
 import mmap
@@ -15,15 +15,15 @@ from shards.manifest import ShardRecord
 from shards.storage.folders import ShardFolder
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
-# Each holds a file descriptor, of which a process has 1,024; training reads from one window of shards at a time.
+# Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
 _MAX_OPEN_SHARDS = 256
-_NUM_AHEAD = 2
-# As webdataset splits a name: the key runs to the first dot of the last part, and what has none is no sample's.
+_NUM_AHEAD = 2  # shards to fetch beyond the current one when they are read in order
+# Splits names as webdataset does: the key ends at the first dot of the file name; without a dot there is no sample.
 _KEY_AND_SUFFIX = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 
 
 class Sample(NamedTuple):
-    """One image with its captions, as stored."""
+    """One image with its captions, as stored in a shard."""
 
     key: str
     shard: str
@@ -33,12 +33,12 @@ class Sample(NamedTuple):
 
 
 class DamagedSampleError(ValueError):
-    """A sample does not read, though its shard does.
+    """A sample that cannot be read, although its shard can.
 
     Attributes:
-        key: the key of the sample.
-        shard: the name of its shard.
-        reason: the fault, in a few words.
+        key: key of the sample.
+        shard: name of its shard.
+        reason: short description of the fault.
     """
 
     def __init__(self, key: str, location: str, reason: str) -> None:
@@ -47,15 +47,15 @@ class DamagedSampleError(ValueError):
         self._location = location
 
     def __str__(self) -> str:
-        """Name the sample and what to do."""
+        """Return the sample, the reason and the remedy."""
         return f"sample {self.key} of {self._location} is damaged ({self.reason}); run captioning convert again"
 
 
 class OpenShard:
-    """A mapped tar file and where its samples lie in it."""
+    """A memory-mapped tar file, with an index of its samples."""
 
     def __init__(self, file: BinaryIO) -> None:
-        # The map holds the file open, and with it the lock that says that a copy is in use.
+        # The map keeps the file open, and with it the lock that protects a cached copy from removal.
         self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._members: dict[str, dict[str, tuple[int, int]]] = {}
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -70,10 +70,10 @@ class OpenShard:
         return suffix in self._members[key]
 
     def span(self, key: str, *suffixes: str) -> tuple[int, int]:
-        """Return offset and size of the sample's file with one of the suffixes.
+        """Return offset and size, in bytes, of a sample's file with one of the suffixes.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the sample has no such file.
         """
         for suffix in suffixes:
             if suffix in self._members[key]:
@@ -81,20 +81,20 @@ class OpenShard:
         raise ValueError(f"it has no {' or '.join(suffixes)}")
 
     def part(self, key: str, *suffixes: str) -> bytes:
-        """Return the content of that file, or raise as ``span`` does."""
+        """Return the content of a sample's file with one of the suffixes; raises as ``span``."""
         offset, size = self.span(key, *suffixes)
         return self.content[offset : offset + size]
 
 
 class ShardReader:
-    """Reads the samples of some shards by number, in the order of the shards.
+    """Reads samples by number; samples are numbered through the given shards, in their order.
 
-    Shards are mapped when first read, and the last ones stay mapped; a copy for another process starts with none.
+    A shard is mapped on first read, and the most recently used ones stay mapped. An unpickled reader starts with none.
 
     Args:
-        folder: the folder of the shard set.
-        shards: the records of the shards to read; sample numbers count through them.
-        job: the command that makes such shards, for messages.
+        folder: folder of the shard set.
+        shards: records of the shards to read.
+        job: command that makes such shards, for error messages.
     """
 
     def __init__(self, folder: ShardFolder, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
@@ -110,7 +110,7 @@ class ShardReader:
         return int(self._first[-1])
 
     def __reduce__(self) -> tuple:
-        """Leave the maps behind when sent to another process."""
+        """Pickle without the maps."""
         return partial(ShardReader, job=self._job), (self._folder, self._shards)
 
     def read(self, number: int) -> Sample:
@@ -118,26 +118,26 @@ class ShardReader:
 
         Raises:
             IndexError: there is no such sample.
-            DamagedSampleError: the shard reads, and this sample of it does not.
-            ValueError: the shard does not hold what its record says.
+            DamagedSampleError: the shard can be read, but this sample cannot.
+            ValueError: the shard cannot be read, or differs from its record.
         """
         key, location, shard = self.find(number)
         try:
             image_id, captions = parse_description(shard.part(key, "json"))
             return Sample(key, location.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
-        except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
+        except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
             raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
 
     def describe(self, number: int) -> tuple[str, bytes]:
-        """Return a sample's key and json as they are stored, empty if it has none; raises as ``find``."""
+        """Return a sample's key and its JSON as stored, which is empty if there is none; raises as ``find``."""
         key, _, shard = self.find(number)
         return key, shard.part(key, "json") if shard.has(key, "json") else b""
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Make copies of shards in the background, in this order, if they lie at a URL.
+        """Fetch shards into the node's cache in the background, in this order; does nothing for a local folder.
 
         Args:
-            shards: indices of the shards in ``shard_sizes``.
+            shards: indices into ``shard_sizes``.
         """
         if not isinstance(self._folder, Path):
             self._folder.prefetch([self._shards[index] for index in shards])
@@ -157,7 +157,7 @@ class ShardReader:
     def _open(self, index: int) -> OpenShard:
         record = self._shards[index]
         path = f"{self._folder}/{record.name}"
-        if index == self._last_opened + 1:  # as in validation, where shards are read in their order
+        if index == self._last_opened + 1:  # read in order, as in validation, which has no window to prefetch
             self.prefetch(range(index + 1, min(index + 1 + _NUM_AHEAD, len(self._shards))))
         self._last_opened = index
         remote = None if isinstance(self._folder, Path) else self._folder.open(record)
@@ -172,24 +172,24 @@ class ShardReader:
         for what in found:
             if found[what] != recorded[what]:
                 raise ValueError(
-                    f"{path} holds {found[what]} {what}, its record says {recorded[what]}; "
+                    f"{path} has {found[what]} {what}, but its record says {recorded[what]}; "
                     f"run captioning {self._job} again"
                 )
         return shard
 
 
 def parse_description(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """Return image id and captions of a sample's JSON.
+    """Return the image id and the captions from a sample's JSON.
 
     Raises:
-        ValueError: it is not JSON, or lacks them.
+        ValueError: it is not JSON, or lacks one of them.
     """
     description = json.loads(content)
     if not isinstance(description, dict):
         raise ValueError("its json is not an object")
     image_id, captions = description.get("image_id"), description.get("captions")
     if type(image_id) is not int:
-        raise ValueError("its json has no whole number image_id")
+        raise ValueError("its json has no integer image_id")
     if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError("its json has no list captions of texts")
+        raise ValueError("its json has no captions, a list of strings")
     return image_id, tuple(captions)

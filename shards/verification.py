@@ -1,4 +1,4 @@
-"""Whether the shards of a set are there and are those of its manifest; each byte is read once, not at every start."""
+"""Verification of shards against the manifest; local shards are hashed once, not at every start."""
 
 import logging
 import time
@@ -19,18 +19,18 @@ _LINE_EVERY_SECONDS = 10.0
 def verify_shards(
     folder: ShardFolder, shards: Sequence[ShardRecord], *, read_all: bool = True, job: str = "convert"
 ) -> None:
-    """Check that shards are there and unaltered.
+    """Check that shards exist and match their records.
 
     Args:
-        folder: the folder of the shard set.
-        shards: the shards to check.
-        read_all: whether sha256 are compared as well as sizes. A shard in a folder is read for it once, until its size,
-            modification time or inode changes; one at a URL is read when it is fetched into the node's cache.
-        job: the command that makes such shards, for messages.
+        folder: folder of the shard set.
+        shards: records of the shards to check.
+        read_all: whether to compare sha256 as well as sizes. A local shard is hashed once, and again after its size,
+            modification time or inode changes; a remote shard is hashed when it is fetched into the node's cache.
+        job: command that makes such shards, for error messages.
 
     Raises:
         FileNotFoundError: a shard is missing.
-        ValueError: a shard was altered.
+        ValueError: a shard differs from its record.
     """
     sizes = file_sizes(folder, [shard.name for shard in shards])
     missing = [shard.name for shard in shards if shard.name not in sizes]
@@ -50,13 +50,13 @@ def verify_shards(
 
 
 def _digests(folder: Path, shards: Sequence[ShardRecord]) -> dict[str, str]:
-    """Return the sha256 of shards, known from before or computed in threads, which hashing leaves to run at once."""
+    """Return the sha256 of shards, from the cache or computed in parallel threads (hashing releases the GIL)."""
     cache = DigestCache(folder)
     digests = {shard.name: sha256 for shard in shards if (sha256 := cache.known(shard.name))}
     unknown = [shard for shard in shards if shard.name not in digests]
     try:
         with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda shard: cache.compute(shard.name), unknown)  # an interrupt drops what has not begun
+            found = pool.map(lambda shard: cache.compute(shard.name), unknown)  # an interrupt cancels the rest
             for shard, sha256 in zip(_with_progress(folder, unknown, cache), found, strict=True):
                 digests[shard.name] = sha256
     finally:
@@ -65,7 +65,7 @@ def _digests(folder: Path, shards: Sequence[ShardRecord]) -> dict[str, str]:
 
 
 def _with_progress(folder: Path, shards: Sequence[ShardRecord], cache: DigestCache) -> Iterator[ShardRecord]:
-    """Yield shards; log now and then how many were done, and save their digests, should the process be killed."""
+    """Yield shards; now and then log progress and save the digests so far, in case the process is killed."""
     total, num_bytes = sum(shard.num_bytes for shard in shards) / 2**30, 0
     next_line = time.monotonic() + _FIRST_LINE_SECONDS
     for number, shard in enumerate(shards):

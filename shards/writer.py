@@ -1,4 +1,4 @@
-"""Captioned images -> tar shards of the WebDataset format, the same bytes whoever writes them."""
+"""Writer of shards: captioned images -> tar files of the WebDataset format; equal plans give equal bytes."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_f
 
 RECORDS_FOLDER = "records"
 _DEALING_DOMAIN = 3
-_NUM_READERS = 16  # of what mostly waits: for a URL, or for a disk
+_NUM_READERS = 16  # threads that mostly wait for a URL or a disk
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
@@ -42,22 +42,22 @@ class AnyShardPlan(Named, Protocol):
 
     @property
     def split(self) -> str:
-        """Return the split that it belongs to."""
+        """Return the shard's split."""
         ...
 
     @property
     def skip_bad(self) -> bool:
-        """Return whether faulty samples are set aside."""
+        """Return whether faulty samples are set aside; otherwise they are errors."""
         ...
 
     def digest(self) -> str:
-        """Return the sha256 of all that decides about the shard's bytes."""
+        """Return the sha256 of everything that determines the shard's bytes."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """The images that one shard will hold, and how they are stored."""
+    """The images of one shard, and how they are stored."""
 
     name: str
     split: str
@@ -66,12 +66,12 @@ class ShardPlan:
     skip_bad: bool = False
 
     def digest(self) -> str:
-        """Return the sha256 of all that decides about the shard's bytes, source files by name and size.
+        """Return the sha256 of everything that determines the shard's bytes; source files count by name and size.
 
-        ``skip_bad`` is left out: without a faulty image it decides nothing.
+        ``skip_bad`` is left out: it makes no difference unless an image is faulty.
 
         Raises:
-            ValueError: an image file is gone.
+            ValueError: an image file cannot be accessed.
         """
         images = [(image.image_id, image.path.name, _size_of(image), image.captions) for image in self.images]
         content = [self.name, self.split, asdict(self.spec), codec_versions(), images]
@@ -87,15 +87,15 @@ def plan_shards(
     seed: int,
     skip_bad: bool = False,
 ) -> list[ShardPlan]:
-    """Deal the images of a split to shards by a seeded permutation.
+    """Distribute the images of a split over shards by a seeded permutation.
 
     Raises:
-        ValueError: a shard would hold no sample, or the split's name is no file name.
+        ValueError: ``samples_per_shard`` is below 1, or the split's name cannot be a file name.
     """
     if not _SPLIT_NAME.fullmatch(split):
         raise ValueError(f"split {split!r} cannot name a file; use letters, digits, underscores, dots and hyphens")
     if samples_per_shard < 1:
-        raise ValueError(f"{samples_per_shard} samples a shard are none; use at least 1")
+        raise ValueError(f"{samples_per_shard} samples per shard is too few; use 1 or more")
     ordered = sorted(images, key=lambda image: image.image_id)
     dealt = [ordered[index] for index in shuffled(np.arange(len(ordered)), seed=seed, epoch=0, domain=_DEALING_DOMAIN)]
     return [
@@ -111,12 +111,12 @@ def plan_shards(
 
 
 def write_shard(plan: ShardPlan, folder: ShardFolder) -> ShardRecord:
-    """Write one shard, then its record, which says that the shard is finished.
+    """Write one shard, then its record, which marks the shard as finished.
 
     Raises:
-        ValueError: an image cannot be read, or does not decode and the plan does not skip bad ones.
+        ValueError: an image cannot be read, or does not decode and the plan does not skip bad images.
     """
-    plan_digest = plan.digest()  # of the files as they are before the first is read
+    plan_digest = plan.digest()  # before any file is read, so that the next run notices one that changes size
     set_aside: list[SetAside] = []
     samples = (sample for image in plan.images if (sample := _sample(image, plan, set_aside)))
     return write_samples(samples, plan, folder, plan_digest=plan_digest, set_aside=set_aside)
@@ -130,14 +130,14 @@ def write_samples(
     plan_digest: str,
     set_aside: Sequence[SetAside],
 ) -> ShardRecord:
-    """Write the samples of a shard, then its record, which says that the shard is finished.
+    """Write the samples of a shard, then its record, which marks the shard as finished.
 
     Args:
-        samples: the samples, each its ``__key__`` and the content of its files by suffix.
-        plan: the plan of the shard.
-        folder: the folder of the shard set; for one at a URL the shard is made in a temporary folder first.
-        plan_digest: the digest of the plan, taken before the first sample is read.
-        set_aside: list of faulty samples, which fills while ``samples`` are read.
+        samples: samples to store, each a mapping of ``__key__`` to its key and of suffixes to file contents.
+        plan: plan of the shard.
+        folder: folder of the shard set; a shard for a URL is first written to a temporary folder.
+        plan_digest: digest of the plan, computed before the first sample is read.
+        set_aside: list of faulty samples, which grows while ``samples`` is consumed.
     """
     if not isinstance(folder, Path):
         with TemporaryDirectory(prefix="shard-") as scratch:
@@ -146,7 +146,7 @@ def write_samples(
                 folder.put(name, Path(scratch) / name)
         return record
     path, record_path = folder / plan.name, folder / _record_name(plan.name)
-    record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as ours, should we be killed
+    record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as a shard set's, in case of a kill
     num_samples = 0
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
         for sample in samples:
@@ -166,10 +166,10 @@ def write_samples(
 
 
 def finished_records(plans: Sequence[AnyShardPlan], folder: ShardFolder) -> list[ShardRecord]:
-    """Return the records of shards that these very plans have already made and that are still whole.
+    """Return the records of shards that were made from these plans and are still intact.
 
-    Every byte of a shard in a folder is read anew, for who writes again may have been told that one is damaged. Of
-    shards at a URL, only sizes are compared: the folder is listed once, and the records are read in threads.
+    Every byte of a local shard is read again, because a user may rerun the command after a report of damage. Of remote
+    shards only sizes are compared: the folder is listed once, and the records are read in threads.
     """
     sizes = file_sizes(folder, [plan.name for plan in plans])
     present = [plan for plan in plans if plan.name in sizes]
@@ -192,13 +192,13 @@ def _finished_record(plan: AnyShardPlan, folder: ShardFolder, num_bytes: int) ->
 
 
 def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:
-    """Remove the shards, records and half-written files that an earlier, different plan left in the folder."""
+    """Remove shards, records and half-written files that a different, earlier plan left in the folder."""
     if not isinstance(folder, Path):
         _remove_stale_at(folder, {plan.name for plan in plans})
         return
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
-        return  # this folder was not made by a writer of shards
+        return  # not a folder of shards, so its tar files belong to somebody else
     names = {plan.name for plan in plans}
     shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in names]
     stale = [path for path in records.glob("*.json") if path.stem not in names]
@@ -224,7 +224,7 @@ def _record_name(shard_name: str) -> str:
 def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -> dict[str, str | bytes] | None:
     try:
         content = image.path.read_bytes()
-    except OSError as error:  # never set aside: a storage's bad moment must not decide what a shard holds
+    except OSError as error:  # never set aside: a temporary fault must not decide what a shard contains
         raise _unreadable(image, error) from error
     try:
         stored = store_image(content, plan.spec)
@@ -255,5 +255,5 @@ def _size_of(image: CaptionedImage) -> int:
 def _unreadable(image: CaptionedImage, error: OSError) -> ValueError:
     return ValueError(
         f"{image.path} (image {image.image_id}) cannot be read ({error.strerror}); "
-        "mend the source, then run the same command again"
+        "fix the source, then run the same command again"
     )

@@ -1,5 +1,5 @@
 """Checks before a job starts.
 
-Reading order: ``result`` (one check's outcome), ``job`` (all of them), ``data``, ``nodes`` with ``probe`` (what each
-node reports), ``rehearsal`` (two real training steps). Nothing here starts the job.
+Reading order: ``result`` (the outcome of one check), ``job`` (all checks), ``data``, ``nodes`` with ``probe`` (the
+report of each node), ``rehearsal`` (two real training steps). Nothing here starts the job.
 """

@@ -1,4 +1,4 @@
-"""The check of a job's data before it starts: shards, splits, features and weights are there, whole, and fit."""
+"""Checks of a job's data before it starts: shards, splits, features and weights exist, are intact and fit together."""
 
 import math
 import socket
@@ -15,11 +15,14 @@ from shards.verification import verify_shards
 
 
 def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
-    """Check that a training run's shards, splits, features, backbone and weights are there, whole, and fit each other.
+    """Check that a training run's shards, splits, features, backbone and weights exist, are intact and fit together.
 
     Args:
-        run: the training run.
-        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
+        run: training run to check.
+        shard_set: shard set and features of the run, if an earlier check has verified the shards; otherwise None.
+
+    Returns:
+        The run's shard set, opened.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -40,50 +43,52 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
 
 
 def check_home(home: Path) -> None:
-    """Make the home folder on this node.
+    """Create the home folder on this node.
 
     Raises:
-        Refusal: it cannot be made.
+        Refusal: it cannot be created.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refusal(
-            f"home folder {home} cannot be made on {socket.gethostname()} ({error.strerror})",
-            "use a --home on storage that all nodes mount and may write",
+            f"home folder {home} cannot be created on {socket.gethostname()} ({error.strerror})",
+            "set --home to storage that all nodes mount and can write",
         ) from error
 
 
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
-    """Check that copies of the shards that training reads at once, and of the next ones, fit under the limit."""
+    """Check that the node's cache can hold the shards that training reads at once, and those of the next window."""
     read = shard_set.features or shard_set
     if isinstance(read.folder, Path):
         return
     largest = max(shard.num_bytes for shard in read.manifest.shards)
+    # The window that is read and the next one, which is fetched meanwhile.
     num_shards = min(2 * run.training.shuffle_window_shards, len(read.manifest.shards))
     if num_shards * largest > run.storage.cache_gib * 2**30:
+        # Rounded up, so that the suggested value suffices.
         needed = math.ceil(100 * num_shards * largest / 2**30) / 100
         raise Refusal(
-            f"two windows of the order, {num_shards} shards of up to {largest / 2**30:.3g} GiB, do not fit into "
-            f"{run.storage.cache_gib:g} GiB of copies",
+            f"two shuffle windows, {num_shards} shards of up to {largest / 2**30:.3g} GiB, do not fit into the node's "
+            f"cache of {run.storage.cache_gib:g} GiB",
             f"use --cache-gib {needed:g} or a smaller --training.shuffle-window-shards",
         )
 
 
 def _check_features(run: TrainRun, features: FeatureSet) -> None:
-    """Check that features are there for both splits, and what the run's own encoder would make."""
+    """Check that both splits have features, and that the run's own encoder would compute the same."""
     manifest = features.manifest
     found, needed = asdict(manifest.encoder), asdict(encoder_identity(run.model, seed=run.training.seed))
     if changed := [name for name in found if found[name] != needed[name]]:
         differences = "; ".join(f"{name} {found[name]}, not {needed[name]}" for name in changed)
         raise Refusal(
-            f"{features.folder} holds features of another encoder than the run's ({differences})",
-            "make some of this one by captioning extract, or change the run",
+            f"{features.folder} was made with another encoder than the run's ({differences})",
+            "run captioning extract with the run's encoder, or change the run's model",
         )
     if run.model.pooling == "none" and manifest.settings.regions == "pooled":
         raise Refusal(
-            f"{features.folder} holds the mean over the regions alone, while --model.pooling none reads every region",
-            "use captioning extract with --regions grid",
+            f"{features.folder} has only the mean over the regions, but --model.pooling none reads every region",
+            "run captioning extract with --regions grid",
         )
     for split in (run.train_split, run.validation_split):
         verify_shards(features.folder, manifest.of_split(split), read_all=False, job="extract")

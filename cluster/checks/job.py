@@ -1,4 +1,4 @@
-"""All checks of a job before it starts, each with a verdict, what was found, and what to do."""
+"""All checks of a job before it starts, each with a verdict, what was found, and a remedy."""
 
 import shutil
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from cluster.tracking.client import check_tracker, tracking_uri
 from shards.features.manifest import FEATURES_NAME
 from shards.manifest import MANIFEST_NAME
 
-_SPARE_CHECKPOINTS = 2  # one that is being written, one that is not yet removed
+_SPARE_CHECKPOINTS = 2  # one being written, one not yet removed
 
 
 def check_job(
     run: TrainRun, *, shard_set: ShardSet | None = None, needs_tracker: bool = True, num_runs: int = 1
 ) -> list[CheckResult]:
-    """Check all that a job needs, on every node of this session's cluster.
+    """Check everything that a job needs, on every node of this session's cluster.
 
     Args:
-        run: the training run, or the base of all trials.
-        shard_set: the run's shard set, if the data has been checked already.
-        needs_tracker: whether the job fails if the tracker does not answer; a run that the tracker knows may go on.
+        run: training run, or base run of all trials.
+        shard_set: shard set of the run, if its data has been checked already; otherwise None.
+        needs_tracker: whether an unreachable tracker is a failure; it is a warning for a run that the tracker knows.
         num_runs: number of training runs that keep checkpoints.
     """
     data: list[CheckResult] = []
@@ -52,19 +52,19 @@ def check_job(
         *evaluate_reports(run, reports, needs_tracker=needs_tracker),
         _resources(run),
         _disk(run, shard_set, num_runs=num_runs),
-        *data,  # takes the place of what the nodes report of the shards
+        *data,  # by name, so that it replaces what the nodes report about the shards
     ]
     by_name = {check.name: check for check in checks}
     return [by_name[name] for name in NAMES]
 
 
 def evaluate_reports(run: TrainRun, reports: Sequence[NodeReport], *, needs_tracker: bool = True) -> list[CheckResult]:
-    """Return the results of the checks that the nodes' reports decide.
+    """Return the results of the checks that are based on the nodes' reports.
 
     Args:
-        run: the training run, or the base of all trials.
-        reports: the reports of all nodes.
-        needs_tracker: whether the job fails if the tracker does not answer.
+        run: training run, or base run of all trials.
+        reports: reports of all nodes.
+        needs_tracker: whether an unreachable tracker is a failure; otherwise it is a warning.
     """
     return [
         _cluster(reports),
@@ -82,7 +82,7 @@ def _cluster(reports: Sequence[NodeReport]) -> CheckResult:
     if silent:
         address, fault = silent[0]
         found = f"{len(silent)} of {len(reports)} nodes do not answer, first {address} ({fault})"
-        remedy = "restart these nodes, or install captioning there"
+        remedy = "restart these nodes, or install captioning on them"
         return CheckResult(name="cluster", verdict="failed", found=found, remedy=remedy)
     return CheckResult(name="cluster", verdict="ok", found=f"every node answers ({len(reports)})")
 
@@ -97,8 +97,8 @@ def _versions(reports: Sequence[NodeReport]) -> CheckResult:
         if theirs != mine.get(name)
     ]
     if others:
-        found = f"node {others[0][0]} has another version than this machine ({others[0][1]})"
-        remedy = "install the same versions on all nodes, or ship the code by captioning submit"
+        found = f"node {others[0][0]} does not have this machine's versions ({others[0][1]})"
+        remedy = "install the same versions on all nodes, or ship the code with captioning submit"
         return CheckResult(name="versions", verdict="failed", found=found, remedy=remedy)
     return CheckResult(
         name="versions", verdict="ok", found=", ".join(f"{name} {version}" for name, version in mine.items())
@@ -119,7 +119,7 @@ def _files_of(run: TrainRun) -> list[str]:
 
 
 def _faults(reports: Sequence[NodeReport], subject: str) -> list[tuple[str, str]]:
-    """Return address and fault of the nodes that found one."""
+    """Return address and fault of every node that reports a fault of the subject."""
     return [
         (report.address, report.result.faults[subject])
         for report in reports
@@ -139,23 +139,23 @@ def _on_nodes(
 
 
 def _shards(run: TrainRun, reports: Sequence[NodeReport]) -> CheckResult:
-    what = f"{run.shards} and what belongs to it cannot be read on"
-    remedy = "put it on storage that all nodes mount"
-    return _on_nodes("shards", reports, "files", what=what, ok="whole, and every node reads them", remedy=remedy)
+    what = f"{run.shards}, its features or the weights cannot be read on"
+    remedy = "put them on storage that all nodes mount"
+    return _on_nodes("shards", reports, "files", what=what, ok="intact, every node can read them", remedy=remedy)
 
 
 def _home(run: TrainRun, reports: Sequence[NodeReport]) -> CheckResult:
     what = f"home folder {run.storage.home} cannot be used on"
-    remedy = "use a --home on storage that all nodes mount and may write"
-    return _on_nodes("home", reports, "home", what=what, ok=f"every node writes {run.storage.home}", remedy=remedy)
+    remedy = "set --home to storage that all nodes mount and can write"
+    return _on_nodes("home", reports, "home", what=what, ok=f"every node can write {run.storage.home}", remedy=remedy)
 
 
 def _checkpoints(run: TrainRun, reports: Sequence[NodeReport]) -> CheckResult:
     location = run.storage.checkpoints
     if not location:
-        return CheckResult(name="checkpoints", verdict="not asked", found="they lie in the home folder")
+        return CheckResult(name="checkpoints", verdict="not asked", found="stored in the home folder")
     remedy = "correct --checkpoints, or give every node the address and credentials in its environment"
-    ok = f"every node writes {location}"
+    ok = f"every node can write {location}"
     return _on_nodes(
         "checkpoints", reports, "checkpoints", what=f"{location} cannot be written on", ok=ok, remedy=remedy
     )
@@ -174,38 +174,41 @@ def _tracking(run: TrainRun, reports: Sequence[NodeReport], *, is_needed: bool) 
         return CheckResult(name="tracking", verdict="ok", found=reach)
     address, fault = unreached[0]
     found = f"MLflow at {uri} does not answer {len(unreached)} of {len(reports)} nodes, first {address} ({fault})"
-    remedy = "it is tracked from the driver's node, which reaches it; give an address that all nodes reach"
+    remedy = "the driver's node reaches it and logs the run; use an address that all nodes reach"
     return CheckResult(name="tracking", verdict="warning", found=found, remedy=remedy)
 
 
 def _gpu(run: TrainRun, reports: Sequence[NodeReport]) -> CheckResult:
     if not run.cluster.use_gpu:
-        return CheckResult(name="gpu", verdict="not asked", found="training is on CPUs")
+        return CheckResult(name="gpu", verdict="not asked", found="training runs on CPUs")
     with_gpu = [report for report in reports if report.num_gpus]
     if not with_gpu:
         return CheckResult(name="gpu", verdict="not asked", found="no node has a GPU")
-    remedy = "install the CUDA build of torch and a driver that fits it, or leave out --cluster.use-gpu"
-    ok = f"torch finds the GPUs of {len(with_gpu)} nodes"
-    return _on_nodes("gpu", with_gpu, "gpu", what="torch has no use of the GPUs of", ok=ok, remedy=remedy)
+    remedy = "install the CUDA build of torch and a matching driver, or leave out --cluster.use-gpu"
+    ok = f"torch finds the GPUs of every node that has some ({len(with_gpu)})"
+    return _on_nodes("gpu", with_gpu, "gpu", what="torch cannot use the GPUs of", ok=ok, remedy=remedy)
 
 
 def _disk(run: TrainRun, shard_set: ShardSet | None, *, num_runs: int) -> CheckResult:
     home = next(path for path in (run.storage.home, *run.storage.home.parents) if path.exists())
     free = shutil.disk_usage(home).free
     if run.storage.checkpoints or shard_set is None:
-        why = "checkpoints lie elsewhere" if run.storage.checkpoints else "without --shards, their size is not known"
-        return CheckResult(name="disk", verdict="not asked", found=f"{_gib(free)} are free; {why}")
+        why = (
+            "checkpoints are stored elsewhere" if run.storage.checkpoints else "without --shards, their size is unknown"
+        )
+        return CheckResult(name="disk", verdict="not asked", found=f"{_gib(free)} free; {why}")
     from captioning.training.checkpoint import checkpoint_bytes
 
     size = checkpoint_bytes(run.model, vocabulary_size=len(shard_set.vocabulary))
     there = sum(path.is_dir() for path in run.folder.glob("**/checkpoints/*"))
     count = run.training.keep_best + run.training.keep_last + _SPARE_CHECKPOINTS
+    # Checkpoints that exist already take no further space.
     needed = size * max(_SPARE_CHECKPOINTS, count * num_runs - there)
-    found = f"checkpoints take up to {_gib(needed)} of {_gib(free)} that are free at {run.storage.home}"
+    found = f"checkpoints need up to {_gib(needed)}, {_gib(free)} free at {run.storage.home}"
     if needed <= free:
         return CheckResult(name="disk", verdict="ok", found=found)
-    remedy = "make room, lower --training.keep-best and --training.keep-last, or use --checkpoints URL"
-    # Most trials of a search are stopped before they have so many.
+    remedy = "free some space, lower --training.keep-best and --training.keep-last, or use --checkpoints URL"
+    # Only a warning for a search: most of its trials are stopped before they have that many checkpoints.
     return CheckResult(name="disk", verdict="failed" if num_runs == 1 else "warning", found=found, remedy=remedy)
 
 

@@ -1,6 +1,6 @@
-"""The probes of all nodes of a cluster, run at once.
+"""Probes of all nodes of a cluster, in parallel.
 
-A task on a node that is cut off hangs for ever, so nobody waits for a node longer than a probe may take.
+A task on a node that lost its connection never returns, so the wait for each node is limited.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from cluster.resources.gcs import Node, list_nodes
 from cluster.resources.placement import task_on
 from cluster.runs.checkpoint_store import CheckpointStore
 
-_ANSWER_SECONDS = 30.0
+_ANSWER_SECONDS = 30.0  # longer than a probe takes at most (PROBE_SECONDS)
 
 
 class NodeReport(NamedTuple):
-    """A node's probe.
+    """The report of one node.
 
     Attributes:
-        address: the node's IP address.
-        num_gpus: GPUs that Ray counts on the node.
-        result: what the probe found; None if it did not end.
-        fault: why there is no result; else empty.
+        address: IP address of the node.
+        num_gpus: number of the node's GPUs, as Ray counts them.
+        result: result of the probe; None if it did not finish.
+        fault: reason why there is no result; else empty.
     """
 
     address: str
@@ -37,11 +37,11 @@ class NodeReport(NamedTuple):
 
 
 def probe_nodes(request: ProbeRequest, *, is_embedded: bool) -> list[NodeReport]:
-    """Probe every node of this session's cluster; a node that dies meanwhile is left out.
+    """Probe every node of this session's cluster; a node that dies during the probe is left out.
 
     Args:
-        request: what the job needs of every node.
-        is_embedded: whether the cluster is this process's own; its one node is then probed in this process.
+        request: requirements of the job on every node.
+        is_embedded: whether this process started the cluster; its one node is then probed in this process.
     """
     with _tokens(request) as request:
         return _probe_here(request) if is_embedded else _probe_all(request)
@@ -49,7 +49,7 @@ def probe_nodes(request: ProbeRequest, *, is_embedded: bool) -> list[NodeReport]
 
 @contextmanager
 def _tokens(request: ProbeRequest) -> Iterator[ProbeRequest]:
-    """Hold files that every node must see; where none can be written, the nodes report why."""
+    """Create files that every node must see, then remove them; if one cannot be written, the nodes report why."""
     token, is_new, location = f".probe-{uuid.uuid4().hex}", not request.home.exists(), request.checkpoints
     with contextlib.suppress(OSError):
         request.home.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _probe_all(request: ProbeRequest) -> list[NodeReport]:
     alive = {node.id for node in list_nodes()}
     reports = []
     for task, node in tasks.items():
-        outcome = _outcome(task) if task in ended else f"gave no answer within {_ANSWER_SECONDS:g} s"
+        outcome = _outcome(task) if task in ended else f"no answer within {_ANSWER_SECONDS:g} s"
         if isinstance(outcome, ProbeResult):
             reports.append(NodeReport(node.address, _num_gpus(node), outcome))
         elif outcome and node.id in alive:
@@ -106,7 +106,7 @@ def _probe_all(request: ProbeRequest) -> list[NodeReport]:
 
 
 def _for_node(request: ProbeRequest, node: Node) -> ProbeRequest:
-    """Return what the job needs of this node: GPUs only if it has any."""
+    """Return the job's requirements on this node: GPUs only if it has any."""
     return replace(request, use_gpu=request.use_gpu and _num_gpus(node) > 0)
 
 
@@ -115,13 +115,13 @@ def _num_gpus(node: Node) -> float:
 
 
 def _outcome(task: Any) -> ProbeResult | str | None:  # noqa: ANN401  Ray's references have no type
-    """Return what a probe found, or why it failed; None if its node died, or is draining and takes no task."""
+    """Return a probe's result, or why it failed; None if its node died, or is draining and accepts no task."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
     try:
         return ray.get(task)
-    except RayTaskError as error:  # such as that our packages are not there, or are others
+    except RayTaskError as error:  # for example, captioning is missing there or is another version
         return f"the probe failed: {last_line(error)}"
     except RayError:
         return None

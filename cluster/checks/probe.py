@@ -1,6 +1,6 @@
-"""The probe of one node: whether a job could read, write and connect there.
+"""The probe of one node: whether a job can read, write and connect there.
 
-Reading from a mount whose server is gone hangs for ever, so each subject is probed in a thread of its own.
+A read from a mount with a dead server hangs forever, so each subject is probed in its own thread.
 """
 
 import hashlib
@@ -25,39 +25,39 @@ from cluster.errors import one_line
 from cluster.runs.checkpoint_store import CheckpointStore
 
 PROBE_SECONDS = 20.0
-"""How long a node probes before it calls what is left hung."""
+"""Time in seconds after which a probe reports the unanswered subjects as hung."""
 _CONNECT_SECONDS = 5.0
-_NOT_SHARED = "it does not see what is there"
+_NOT_SHARED = "it does not see a file that another node wrote there"
 _PACKAGES = ("captioning", "cluster", "jobs", "shards")
 _ASK_TORCH = "import torch; print(torch.__version__, torch.version.cuda or 'none', torch.cuda.is_available())"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRequest:
-    """What a job needs of a node."""
+    """Requirements of a job on a node."""
 
     home: Path
-    """Folder that the node must see and write."""
+    """Folder that the node must be able to see and write."""
     files: tuple[str, ...] = ()
-    """Paths or URLs that the node must read."""
+    """Paths or URLs of files that the node must be able to read."""
     checkpoints: str | None = None
-    """URL that the node must write."""
+    """URL that the node must be able to write."""
     tracker: tuple[str, int] | None = None
-    """Host and port that the node must reach."""
+    """Host and port that the node must be able to reach."""
     use_gpu: bool = False
     """Whether torch must find the node's GPUs."""
     token: str = ""
     """Name of a file in the home folder that the node must see; empty if none could be written."""
     checkpoint_token: str = ""
-    """Name of a file at the URL of checkpoints that the node must see; likewise."""
+    """Name of a file at the URL of checkpoints that the node must see; empty if none could be written."""
 
 
 class ProbeResult(NamedTuple):
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
         versions: versions that must be the same on all nodes, by name (Ray, Python, captioning).
-        faults: what does not work, by subject (home, files, checkpoints, tracker, gpu); one line each.
+        faults: faults by subject (home, files, checkpoints, tracker, gpu), one line each.
     """
 
     versions: Mapping[str, str]
@@ -65,7 +65,7 @@ class ProbeResult(NamedTuple):
 
 
 def probe(request: ProbeRequest) -> ProbeResult:
-    """Try on this node all that a request names."""
+    """Probe everything in a request on this node."""
     subjects: dict[str, Callable[[ProbeRequest], str]] = {"home": _probe_home, "files": _probe_files}
     if request.checkpoints:
         subjects["checkpoints"] = _probe_checkpoints
@@ -81,6 +81,7 @@ def probe(request: ProbeRequest) -> ProbeResult:
         except Exception as error:  # every filesystem raises what its own library does
             found[subject] = one_line(error)
 
+    # Daemon threads, so that one that hangs does not keep the process alive.
     threads = [threading.Thread(target=run, args=(subject,), daemon=True) for subject in subjects]
     for thread in threads:
         thread.start()
@@ -108,7 +109,7 @@ def _probe_files(request: ProbeRequest) -> str:
             with Path(file).open("rb") as opened:
                 opened.read(1)
         elif CheckpointStore(folder, sleep=do_not_wait).get_file(name) is None:
-            return f"{file} is not there"
+            return f"{file} does not exist"
     return ""
 
 
@@ -119,7 +120,7 @@ def _probe_checkpoints(request: ProbeRequest) -> str:
     store.put_file(name, b"probe")
     is_there = store.get_file(name) == b"probe"
     store.remove_file(name)
-    return "" if is_there else "what is written there is not there to read"
+    return "" if is_there else "a file written there cannot be read back"
 
 
 def _probe_tracker(request: ProbeRequest) -> str:
@@ -129,7 +130,7 @@ def _probe_tracker(request: ProbeRequest) -> str:
 
 
 def _probe_gpu(request: ProbeRequest) -> str:
-    """Ask torch in a process of its own: Ray hides the GPUs from a task that reserves none."""
+    """Ask torch in a separate process, because Ray hides the GPUs from a task that reserves none."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     command = [sys.executable, "-W", "ignore", "-c", _ASK_TORCH]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -137,16 +138,16 @@ def _probe_gpu(request: ProbeRequest) -> str:
         return f"torch does not load: {(answer.stderr.strip().splitlines() or ['no reason given'])[-1]}"
     release, cuda, is_available = answer.stdout.split()[-3:]
     if cuda == "none":
-        return f"torch {release} there is a build without CUDA"
-    return "" if is_available == "True" else f"torch {release} (CUDA {cuda}) there finds no GPU"
+        return f"torch {release} is a build without CUDA"
+    return "" if is_available == "True" else f"torch {release} (CUDA {cuda}) finds no GPU"
 
 
 def do_not_wait(seconds: float) -> None:
-    """Return at once, in place of a pause before the next try: a probe has little time."""
+    """Return at once instead of waiting before a retry, because a probe has little time."""
 
 
 def tracker_endpoint(uri: str) -> tuple[str, int] | None:
-    """Return host and port of a tracking address; None for one without, such as a database file."""
+    """Return host and port of a tracking URI; None if it has none, as for a database file."""
     parts = urlsplit(uri)
     ports = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
     port = parts.port or ports.get(parts.scheme.partition("+")[0])
@@ -155,14 +156,14 @@ def tracker_endpoint(uri: str) -> tuple[str, int] | None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of what must be the same on every node, by name."""
+    """Return the versions that must be the same on every node, by name."""
     import ray
 
     return {"Ray": ray.__version__, "Python": platform.python_version(), "captioning": _own_version()}
 
 
 def _own_version() -> str:
-    """Return the release, and a digest of the code: two checkouts of one release may differ."""
+    """Return the release and a digest of the code, because two checkouts of one release may differ."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         folder = Path(str(importlib.import_module(package).__file__)).parent

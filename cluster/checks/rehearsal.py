@@ -19,18 +19,18 @@ from cluster.resources.capacity import NodeCapacity, capacity_by_node, check_cap
 from cluster.resources.gcs import list_nodes
 from cluster.resources.session import cluster_session, named_address
 
-_NUM_STEPS = 2  # the first is slower than those to come
+_NUM_STEPS = 2  # only the second is timed, because the first is slower than those that follow
 _MEASURE_SECONDS = 600.0
 _OWN_RESOURCES = ("CPU", "GPU")
 
 
 class StepTiming(NamedTuple):
-    """How long a training step took.
+    """Duration of a training step.
 
     Attributes:
-        seconds_per_step: time of the second of two steps on one worker's share of the batch.
-        seconds_per_image: time to decode and encode an image, where features are still to be extracted; else 0.
-        host: name of the host on which the steps were taken.
+        seconds_per_step: duration, in seconds, of the second of two steps on one worker's share of the batch.
+        seconds_per_image: time, in seconds, to decode and encode an image if features are to be extracted; else 0.
+        host: name of the host that took the steps.
     """
 
     seconds_per_step: float
@@ -42,11 +42,11 @@ class Rehearsal(NamedTuple):
     """Where a job's workers would run, and how long a step takes there.
 
     Attributes:
-        nodes: how many workers each node of the cluster holds.
-        max_workers: workers that the cluster holds at once if nothing else ran on it.
-        num_workers: workers of the run, or of one trial.
-        timing: how long a step took; None if none was taken.
-        why_not: why no step was taken; else empty.
+        nodes: capacity of each node of the cluster, in workers.
+        max_workers: number of workers that fit on the cluster if nothing else runs on it.
+        num_workers: number of workers of the run, or of one trial.
+        timing: duration of a step; None if none was taken.
+        why_not: reason why no step was taken; else empty.
     """
 
     nodes: list[NodeCapacity]
@@ -57,17 +57,19 @@ class Rehearsal(NamedTuple):
 
 
 def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> Rehearsal:
-    """Count the workers that fit, and take two steps as one of them would: in this process if the cluster is its own.
+    """Count the workers that fit, and take two training steps as one of them would.
+
+    The steps run in this process if it would start the cluster itself, otherwise in a task on the cluster.
 
     Args:
-        run: the training run, or the base of all trials.
-        shard_set: the images, or features, that are read.
+        run: training run, or base run of all trials.
+        shard_set: shard set with the images, or features, to train on.
         extracts: whether features are still to be extracted, as in ``measure_step``.
 
     Raises:
-        Unreachable: no cluster answers.
+        Unreachable: the cluster does not answer.
         Refusal: the workers do not fit.
-        ValueError: a step cannot be taken.
+        ValueError: a training step fails.
     """
     is_own = named_address(run.cluster) is None
     with cluster_session(run.cluster):
@@ -84,12 +86,12 @@ def rehearse(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False) -> R
 def _measure_there(
     run: TrainRun, shard_set: ShardSet, *, extracts: bool, num_workers: int, free: int
 ) -> tuple[StepTiming | None, str]:
-    """Measure in a task with a worker's resources; or return why not."""
+    """Measure in a task with a worker's resources; return the timing, or the reason why there is none."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-    if not free:  # the task would wait, or have the autoscaler start a node
-        return None, "no worker fits in now, as long as others are on the cluster"
+    if not free:  # the task would wait, or make the autoscaler start a node
+        return None, "no worker fits while other jobs use the cluster"
     needed = resources_per_worker(run.cluster)
     function: Any = ray.remote(max_retries=0)(measure_step)
     further = {name: amount for name, amount in needed.items() if name not in _OWN_RESOURCES}
@@ -97,26 +99,26 @@ def _measure_there(
     task = function.remote(run, shard_set, extracts=extracts, num_workers=num_workers)
     try:
         return ray.get(task, timeout=_MEASURE_SECONDS), ""
-    except RayTaskError as error:  # of the step itself, or that our packages are not there
+    except RayTaskError as error:  # from the step itself, or because captioning is not installed there
         if isinstance(error.cause, ValueError | OSError):
             raise error.cause from None
-        return None, f"a step cannot be taken there: {last_line(error)}"
+        return None, f"a training step failed there: {last_line(error)}"
     except GetTimeoutError:
         ray.cancel(task, force=True)
         return None, f"two steps took more than {_MEASURE_SECONDS:g} s"
     except RayError as error:
-        return None, f"the process that took the steps is lost ({one_line(error, with_kind=False)})"
+        return None, f"the process that took the steps was lost ({one_line(error, with_kind=False)})"
 
 
 def measure_step(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, num_workers: int = 1) -> StepTiming:
-    """Take two training steps of a model that is thrown away, in this process.
+    """Take two training steps in this process, with a model that is then discarded.
 
     Args:
-        run: the training run, or the base of all trials.
-        shard_set: the images, or features, that are read.
-        extracts: whether trials read features that are not there yet; images are then encoded first, as extraction
-            does, and the steps are taken on their features.
-        num_workers: number of workers that share a batch; their waiting for each other is not measured.
+        run: training run, or base run of all trials.
+        shard_set: shard set with the images, or features, to train on.
+        extracts: whether trials read features that do not exist yet; images are then encoded first, as in extraction,
+            and the steps are taken on their features.
+        num_workers: number of workers that share a batch; the time that they wait for each other is not measured.
     """
     device = torch.device("cuda" if run.cluster.use_gpu and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.cluster.cpus_per_worker)

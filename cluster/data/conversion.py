@@ -1,4 +1,4 @@
-"""COCO folders -> a shard set, one Ray task a shard."""
+"""Conversion: COCO folder -> shard set, with one Ray task per shard."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ TRAINING_SPLIT = "train"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionPlan:
-    """A shard set that is to be made."""
+    """A shard set to write."""
 
     folder: ShardFolder
     shards: tuple[ShardPlan, ...]
@@ -66,11 +66,11 @@ def plan_conversion(
     minimum_word_count: int,
     skip_bad: bool = False,
 ) -> ConversionPlan:
-    """Read the annotations and decide which shards to write; what an earlier call finished is not written again.
+    """Read the annotations and plan the shards to write; shards that an earlier call finished are kept.
 
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
-        ValueError: the annotations are faulty, there is no training split, or the folder holds another shard set.
+        ValueError: the annotations are faulty, there is no training split, or the folder has another shard set.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
@@ -109,12 +109,12 @@ def convert(
     """Write the missing shards as Ray tasks, then vocabulary and manifest.
 
     Args:
-        plan: the plan of the shard set.
-        num_workers: number of tasks at once; 0 writes in this process, without Ray.
-        progress: function called after each shard with its record.
+        plan: plan of the shard set.
+        num_workers: number of concurrent tasks; 0 writes in this process, without Ray.
+        progress: callback, called after each shard with its record.
 
     Raises:
-        ValueError: an image does not decode, and the plan does not skip bad ones.
+        ValueError: an image does not decode, and the plan does not skip bad images.
     """
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -125,13 +125,14 @@ def convert(
         progress(record)
     write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
-    verify_shards(plan.folder, manifest.shards, read_all=False)  # a node may have written to a folder of its own
+    # A node without the shared mount would have written to a local folder of the same name.
+    verify_shards(plan.folder, manifest.shards, read_all=False)
     manifest.save(plan.folder)
     return manifest
 
 
 def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
-    """Refuse to write over a finished shard set that was made of something else."""
+    """Refuse to overwrite a finished shard set that was made from something else."""
     if not has_file(folder, MANIFEST_NAME):
         return
     manifest = load_manifest(folder)
@@ -139,7 +140,7 @@ def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:
         raise ValueError(
-            f"{folder} holds a finished shard set of other images, captions, settings or codecs; "
+            f"{folder} has a finished shard set from other images, captions, settings or codecs; "
             "choose another folder, or delete this one"
         )
 
@@ -165,7 +166,7 @@ def _written(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) 
 
 
 def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:
-    """Write a shard; return the message of what is wrong with its images, for Ray would wrap an error in its own."""
+    """Write a shard; return a fault of its images as text, because Ray would wrap an exception in its own."""
     try:
         return write_shard(plan, folder)
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A shard set -> features of its images by a frozen encoder, computed once; by Ray actors, or in this process."""
+"""Feature extraction: shard set -> features by a frozen encoder, computed once, by Ray actors or in this process."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,19 +24,19 @@ from shards.storage.folders import ShardFolder, has_file, open_folder
 from shards.verification import verify_shards
 from shards.writer import finished_records, remove_stale_shards
 
-_TAR_BYTES_PER_SAMPLE = 2560  # headers, the json, and what fills blocks of 512
+_TAR_BYTES_PER_SAMPLE = 2560  # tar headers, the JSON, and padding to blocks of 512 bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractionPlan:
-    """A feature set that is to be made."""
+    """A feature set to write."""
 
     shards: tuple[FeatureShardPlan, ...]
-    """Plans of the shards of the splits that are to be made."""
+    """Plans of all shards of the splits to extract."""
     finished: tuple[ShardRecord, ...]
     """Records of finished shards, of all splits."""
     manifest: FeatureManifest
-    """The manifest to write, still without the records of its shards."""
+    """Manifest to write, without the records of its shards."""
     work: ExtractionWork
 
     @property
@@ -52,12 +52,12 @@ class ExtractionPlan:
 
     @property
     def num_missing_images(self) -> int:
-        """Return the images whose features are still to be computed."""
+        """Return the number of images that are still to be encoded."""
         return sum(plan.source.num_samples for plan in self.missing)
 
     @property
     def num_missing_bytes(self) -> int:
-        """Return about how many bytes are still to be written."""
+        """Return the approximate number of bytes that are still to be written."""
         return self.num_missing_images * (_TAR_BYTES_PER_SAMPLE + 2 * math.prod(self.manifest.shape))
 
     def with_records(self, records: Sequence[ShardRecord]) -> FeatureManifest:
@@ -66,20 +66,20 @@ class ExtractionPlan:
 
 
 def encoder_identity(model: ModelConfig, *, seed: int) -> FeatureEncoder:
-    """Return the identity of an encoder, wherever its weights lie.
+    """Return the identity of a model's encoder, independent of the location of its weights.
 
     Args:
-        model: the model whose encoder is meant.
+        model: model that has the encoder.
         seed: seed of the random values of an encoder without weights.
 
     Raises:
         FileNotFoundError: the weights file does not exist.
-        ValueError: the encoder trains, so that its features are not the same for long.
+        ValueError: the encoder is trained, so its features change.
     """
     if model.trainable_from:
         raise ValueError(
-            f"the encoder trains from {model.trainable_from} on, so that its features change with every step; "
-            "features are for frozen encoders, without --model.trainable-from"
+            f"the encoder is trained from {model.trainable_from} on, so its features change with every step; "
+            "use features with a frozen encoder, without --model.trainable-from"
         )
     weights = weights_identity(model.weights)
     return FeatureEncoder(
@@ -90,7 +90,7 @@ def encoder_identity(model: ModelConfig, *, seed: int) -> FeatureEncoder:
 
 
 def digest_of_features(shard_set: ShardSet, *, model: ModelConfig, settings: FeatureSettings) -> str:
-    """Return the digest that a feature set will have, before anything is computed; raises as ``encoder_identity``."""
+    """Return the digest of a feature set before it is computed; raises as ``encoder_identity``."""
     return feature_digest(shard_set.manifest.digest, encoder_identity(model, seed=settings.seed), settings)
 
 
@@ -104,32 +104,32 @@ def plan_extraction(
     batch_size: int = 32,
     skip_bad: bool = False,
 ) -> ExtractionPlan:
-    """Decide which feature shards to write; what an earlier call finished is not written again.
+    """Plan the feature shards to write; shards that an earlier call finished are kept.
 
     Args:
-        shard_set: the shard set of the images.
+        shard_set: shard set with the images.
         location: folder or URL of the feature set.
-        model: the model whose encoder computes.
-        settings: what is kept of an image.
-        splits: the splits to extract; all if not given. Splits that the feature set has already stay.
-        batch_size: number of images at once.
-        skip_bad: whether an image that does not decode is stored without features.
+        model: model that has the encoder.
+        settings: features to compute and store for each image.
+        splits: names of the splits to extract; all if empty. Other splits of the feature set are kept.
+        batch_size: number of images to encode at once.
+        skip_bad: whether an image that does not decode is stored without features; otherwise it is an error.
 
     Raises:
         FileNotFoundError: the weights file does not exist.
-        ValueError: there is no such split, the encoder trains or does not fit the images, or the folder holds something
-            else.
+        ValueError: there is no such split, the encoder is trained or does not fit the images, or the folder has another
+            set.
     """
     folder, encoder = open_folder(location), encoder_identity(model, seed=settings.seed)
     manifest = _manifest_of(shard_set, encoder, model=model, settings=settings)
     _refuse_another(folder, manifest)
     for split in splits:
-        shard_set.manifest.of_split(split)  # raises where there is none
+        shard_set.manifest.of_split(split)  # raises if there is no such split
     chosen = set(splits or shard_set.manifest.splits)
     plans = [
         plan
         for split in shard_set.manifest.splits
-        # What is there of other splits stays, whatever was set aside of it.
+        # Finished shards of other splits are kept, even if samples were set aside.
         for plan in _plans_of_split(
             shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in chosen
         )
@@ -147,7 +147,7 @@ def plan_extraction(
 def _manifest_of(
     shard_set: ShardSet, encoder: FeatureEncoder, *, model: ModelConfig, settings: FeatureSettings
 ) -> FeatureManifest:
-    """Return the manifest of a feature set, but for the records of its shards."""
+    """Return the manifest of a feature set, without the records of its shards."""
     built = Encoder(model, load_weights=False)
     return FeatureManifest(
         shards=(),
@@ -170,12 +170,12 @@ def _plans_of_split(
 
 
 def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:
-    """Refuse to write over a shard set, or a finished feature set of something else."""
+    """Refuse to overwrite a shard set, or a finished feature set that was made from something else."""
     if has_file(folder, MANIFEST_NAME):
-        raise ValueError(f"{folder} holds a shard set; choose another folder for its features")
+        raise ValueError(f"{folder} has a shard set; choose another folder for its features")
     if has_file(folder, FEATURES_NAME) and load_features(folder).digest != manifest.digest:
         raise ValueError(
-            f"{folder} holds a finished feature set of other images, another encoder or other settings; "
+            f"{folder} has a finished feature set from other images, another encoder or other settings; "
             "choose another folder, or delete this one"
         )
 
@@ -191,17 +191,17 @@ def extract(
     """Write the missing feature shards, then the manifest.
 
     Args:
-        plan: the plan of the feature set.
-        num_workers: number of Ray actors, each with the encoder, in the present session; 0 computes in this process.
-        use_gpu: whether to compute on GPUs, one for each actor.
-        cpus_per_worker: number of CPUs of an actor, and of the threads it computes with.
-        progress: function called with the number of images done.
+        plan: plan of the feature set.
+        num_workers: number of Ray actors, each with its own encoder; 0 computes in this process, without Ray.
+        use_gpu: whether each actor computes on a GPU of its own.
+        cpus_per_worker: number of CPUs, and of compute threads, of an actor.
+        progress: callback, called with the number of images done.
 
     Raises:
         FileNotFoundError: a shard of the shard set is missing.
-        ValueError: a shard is altered, the weights do not fit, an image does not decode and the plan does not skip
-            bad ones, or the cluster has no room for an actor.
-        RuntimeError: actors die again and again.
+        ValueError: a shard has another size than its record, the weights do not fit, an image does not decode and the
+            plan does not skip bad images, or the cluster has no room for an actor.
+        RuntimeError: too many actors in a row are lost.
     """
     verify_shards(plan.work.source, [shard.source for shard in plan.missing], read_all=False)
     if isinstance(plan.work.folder, Path):
@@ -222,7 +222,7 @@ def extract(
     elif plan.missing:
         records += _extract_here(plan, use_gpu=use_gpu, progress=progress)
     manifest = plan.with_records(records)
-    # A node may have written to a folder of its own.
+    # A node without the shared mount would have written to a local folder of the same name.
     verify_shards(plan.work.folder, manifest.shards, read_all=False, job="extract")
     manifest.save(plan.work.folder)
     return manifest

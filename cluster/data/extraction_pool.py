@@ -1,4 +1,4 @@
-"""Extraction on a Ray cluster: a pool of actors that hold the encoder; lost actors are replaced."""
+"""Extraction on a Ray cluster: a pool of actors that each hold an encoder; lost actors are replaced."""
 
 import contextlib
 import logging
@@ -35,24 +35,24 @@ def extract_on_cluster(
     cpus_per_worker: int,
     progress: Callable[[int], None],
 ) -> list[ShardRecord]:
-    """Write feature shards by actors; a shard whose actor is lost is written again by another.
+    """Write feature shards by actors; if an actor is lost, another one writes its shard again.
 
     Args:
-        work: settings that all shards have in common.
-        shards: the plans of the shards to write.
-        num_workers: number of actors; those that the cluster has no room for yet join when it has.
-        use_gpu: whether every actor gets a GPU.
-        cpus_per_worker: number of CPUs of an actor.
-        progress: function called with the number of images done.
+        work: source, target and settings of all shards.
+        shards: plans of the shards to write.
+        num_workers: number of actors; those that do not fit on the cluster yet join later.
+        use_gpu: whether each actor gets a GPU.
+        cpus_per_worker: number of CPUs, and of compute threads, of an actor.
+        progress: callback, called with the number of images done.
 
     Raises:
         ValueError: an image does not decode, the weights do not fit, or there is no room for any actor.
-        RuntimeError: actors die again and again.
+        RuntimeError: too many actors in a row are lost.
     """
     least = ClusterConfig(num_workers=1, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker)
     check_capacity(least, flag="--num-workers")
     actor_class: Any = ray.remote(_Worker)
-    # The second thread answers how far the first is.
+    # The second thread answers ``num_images_done`` while the first one writes.
     placed = actor_class.options(num_cpus=cpus_per_worker, num_gpus=int(use_gpu), max_concurrency=2)
     pool = _ActorPool(shards, work.folder, lambda: placed.remote(work, use_gpu, cpus_per_worker))
     try:
@@ -62,16 +62,17 @@ def extract_on_cluster(
 
 
 class _Task(NamedTuple):
-    """An actor's task: to write a shard, or at first to load the encoder."""
+    """A pending call of an actor: writing a shard, or loading the encoder if ``shard`` is None."""
 
     actor: Any
     shard: FeatureShardPlan | None
 
 
 class _ActorPool:
-    """Actors, and the shards that they write or that wait for one.
+    """A pool of actors, and the shards that they write or have yet to write.
 
-    A shard is given only to an actor that has the encoder: one that finds no room on the cluster keeps none waiting.
+    A shard is assigned only to an actor that has loaded its encoder, so an actor that does not fit on the cluster yet
+    blocks no shard.
     """
 
     def __init__(self, shards: Sequence[FeatureShardPlan], folder: ShardFolder, start: Callable[[], Any]) -> None:
@@ -83,7 +84,7 @@ class _ActorPool:
         self._num_lost_in_a_row = 0
 
     def write_all(self, num_workers: int, progress: Callable[[int], None]) -> list[ShardRecord]:
-        """Write all shards."""
+        """Write all shards; return their records."""
         for _ in range(min(num_workers, self._num_shards)):
             self._start()
         records: list[ShardRecord] = []
@@ -103,7 +104,7 @@ class _ActorPool:
         self._tasks[actor.prepare.remote()] = _Task(actor, None)
 
     def _take(self, reference: Any) -> ShardRecord | None:  # noqa: ANN401  Ray's references have no type
-        """Return the record of a shard that an actor has written, if it did, and give shards to idle actors."""
+        """Return the record if the call wrote a shard, and assign waiting shards to idle actors."""
         task = self._tasks.pop(reference)
         try:
             result: Any = ray.get(reference)
@@ -122,26 +123,26 @@ class _ActorPool:
         return result
 
     def _replace(self, task: _Task, error: RayActorError) -> None:
-        """Start an actor in place of one that is lost, and put its shard first in the queue."""
+        """Start an actor in place of a lost one, and put the lost one's shard first in the queue."""
         self._num_lost_in_a_row += 1
-        what = f"over {task.shard.name}" if task.shard else "before its first shard"
+        what = f"while writing {task.shard.name}" if task.shard else "before its first shard"
         if self._num_lost_in_a_row >= _MAX_LOST_IN_A_ROW:
             reason = one_line(error, with_kind=False)
             raise RuntimeError(
-                f"{self._num_lost_in_a_row} actors were lost one after another, the last {what} ({reason}); "
-                "look at the cluster, then run the same command again to go on"
+                f"{self._num_lost_in_a_row} actors were lost in a row, the last {what} ({reason}); "
+                "check the cluster, then run the same command again to resume"
             )
-        logger.warning("an actor was lost %s; another takes its place", what)
-        ray.kill(task.actor)  # it may only be out of reach
+        logger.warning("an actor was lost %s; starting another", what)
+        ray.kill(task.actor)  # it may be alive and only unreachable
         if task.shard:
             if isinstance(self._folder, Path):
-                # An actor that is cut off and still writes loses its file by this, and so replaces no other's.
+                # If the lost actor is still writing, it loses its temporary file and cannot replace the new actor's.
                 remove_torn(self._folder, task.shard.name)
             self._waiting.appendleft(task.shard)
         self._start()
 
     def _num_under_way(self) -> int:
-        """Return the images that are done of unfinished shards, as far as their actors answer."""
+        """Return the number of images done in unfinished shards, of the actors that answer in time."""
         asked = [task.actor.num_images_done.remote() for task in self._tasks.values() if task.shard]
         answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_POLL_SECONDS) if asked else ([], [])
         total = 0
@@ -152,14 +153,14 @@ class _ActorPool:
 
 
 class _Worker:
-    """An extractor as an actor; faults of the data are returned, for Ray would wrap an error in its own."""
+    """An extractor as an actor; returns data faults as text, because Ray would wrap an exception in its own."""
 
     def __init__(self, work: ExtractionWork, use_gpu: bool, num_threads: int) -> None:
         self._work, self._use_gpu, self._num_threads = work, use_gpu, num_threads
         self._extractor: Extractor | None = None
 
     def prepare(self) -> str | None:
-        """Load the encoder; return what is wrong with it."""
+        """Load the encoder; return the fault, or None if it loads."""
         try:
             self._extractor = Extractor(self._work, use_gpu=self._use_gpu, num_threads=self._num_threads)
         except (ValueError, OSError) as error:
@@ -167,15 +168,15 @@ class _Worker:
         return None
 
     def write(self, shard: FeatureShardPlan) -> ShardRecord | str:
-        """Write a shard; return what is wrong with its images."""
+        """Write a shard; return its record, or a fault of its images."""
         if self._extractor is None:
-            raise RuntimeError("an actor was given a shard before it had an encoder; report this fault")
-        torch.set_num_threads(self._num_threads)  # holds for the thread that calls it
+            raise RuntimeError("an actor got a shard before it had an encoder; this is a bug, please report it")
+        torch.set_num_threads(self._num_threads)  # applies to the calling thread
         try:
             return self._extractor.write(shard)
         except (ValueError, OSError) as error:
             return str(error)
 
     def num_images_done(self) -> int:
-        """Return the images that are done of the shard that is being written."""
+        """Return the number of images done in the current shard."""
         return self._extractor.num_images_done if self._extractor else 0

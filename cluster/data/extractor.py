@@ -1,4 +1,4 @@
-"""The extractor: a frozen encoder that turns shards of images into shards of features; imports no Ray."""
+"""Extractor: a frozen encoder that turns shards of images into shards of features. Imports no Ray."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,21 +22,21 @@ from shards.storage.folders import ShardFolder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractionWork:
-    """Source, target and settings that all shards of a feature set have in common."""
+    """Source, target and settings of all shards of a feature set."""
 
     source: ShardFolder
-    """The folder of the shard set."""
+    """Folder of the shard set."""
     folder: ShardFolder
-    """The folder of the feature set."""
+    """Folder of the feature set."""
     model: ModelConfig
-    """The model whose encoder computes."""
+    """Model that has the encoder."""
     settings: FeatureSettings
     batch_size: int
-    """Images at once."""
+    """Number of images to encode at once."""
 
 
 class _Viewed(NamedTuple):
-    """A sample that is still to be encoded; what does not decode has no views, and a fault."""
+    """A sample ready to encode; if it did not decode, ``views`` is None and ``fault`` says why."""
 
     key: str
     description: bytes
@@ -50,18 +50,18 @@ class Extractor:
     Args:
         work: source, target and settings.
         use_gpu: whether to compute on a GPU.
-        num_threads: number of threads that decode while the encoder computes.
+        num_threads: number of threads that decode images while the encoder computes.
 
     Raises:
         ValueError: the weights do not fit, or there is no GPU.
-        ConnectionError: torchvision's weights do not download.
+        ConnectionError: torchvision's weights cannot be downloaded.
     """
 
     def __init__(self, work: ExtractionWork, *, use_gpu: bool = False, num_threads: int = 1) -> None:
         if use_gpu and not torch.cuda.is_available():
-            raise ValueError("there is no GPU here; leave out --use-gpu, or use a cluster that has some")
+            raise ValueError("there is no GPU on this machine; leave out --use-gpu, or use a cluster with GPUs")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.settings.seed)  # as a training run of this seed begins
+            torch.manual_seed(work.settings.seed)  # the same random values as in a training run with this seed
             self._encoder = Encoder(work.model).to("cuda" if use_gpu else "cpu")
         self._work, self._num_threads = work, num_threads
         self.num_images_done = 0
@@ -70,11 +70,11 @@ class Extractor:
         """Write one feature shard.
 
         Args:
-            shard: the plan of the shard to write.
-            progress: function called with the number of its images that are done.
+            shard: plan of the shard to write.
+            progress: callback, called with the number of images done in this shard.
 
         Raises:
-            ValueError: an image does not decode, and the plan does not skip bad ones.
+            ValueError: an image does not decode, and the plan does not skip bad images.
         """
         self.num_images_done = 0
         return write_feature_shard(self._samples(shard, progress), shard, self._work.folder)
@@ -89,6 +89,7 @@ class Extractor:
 
             ahead = view(0)
             for start in range(0, len(reader), size):
+                # The pool decodes the next batch while the encoder computes this one.
                 viewed, ahead = list(ahead), view(start + size)
                 yield from self._encoded(viewed, shard)
                 self.num_images_done += len(viewed)
@@ -119,11 +120,11 @@ class Extractor:
         for key, description, views, fault in viewed:
             features = None if views is None else next(made)
             if features is not None and not np.isfinite(features).all():
-                features, fault = None, "its features are too large for float16, or no numbers"
+                features, fault = None, "its features are not finite in float16"
             if features is None and not shard.skip_bad:
                 raise ValueError(
                     f"sample {key} of {self._work.source}/{shard.name}: {fault}; run captioning convert again, or "
-                    "store the sample without features by --on-bad skip"
+                    "store the sample without features with --on-bad skip"
                 )
             yield FeatureSample(key=key, description=description, features=features, fault=fault)
 
@@ -136,10 +137,10 @@ def encode_views(encoder: Encoder, views: Tensor, *, is_pooled: bool, use_bf16: 
         encoder: the encoder, on its device.
         views: (B, K, 3, S, S) uint8, on any device.
         is_pooled: whether only the mean over the regions is kept.
-        use_bf16: whether to compute in bfloat16 where it is safe.
+        use_bf16: whether to compute with bfloat16 autocast.
 
     Returns:
-        (B, K, R, C) float16; what it cannot hold is infinite.
+        (B, K, R, C) float16; values beyond its range become infinite.
     """
     device = encoder.mean.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):

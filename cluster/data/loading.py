@@ -1,4 +1,4 @@
-"""The data loader: a rank's share of the training stream and of a validation split, as batches.
+"""Data loader: a rank's share of the training stream and of a validation split, as batches.
 
 Shapes: B images, S pixels a side.
 """
@@ -18,7 +18,7 @@ from shards.order import SampleOrder, rank_share
 
 
 class _TrainingShare(Dataset[list[CaptionBatch]]):
-    """Step -> this rank's share of the step's batch, in parts."""
+    """Map a step to this rank's share of the step's batch, in parts for gradient accumulation."""
 
     def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
         self._source, self._config, self._ranks = source, config, ranks
@@ -28,6 +28,7 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
         size = self._config.batch_size
         share = rank_share(step * size, (step + 1) * size, *self._ranks)
         numbers = self._order.at(share.start, share.stop).tolist()
+        # This window's shards and the next one's, so that the next window starts without a wait.
         self._source.prefetch(self._order.upcoming_shards(share.start))
         num_parts = min(self._config.accumulation, len(share))
         cuts = [len(share) * part // num_parts for part in range(num_parts + 1)]
@@ -38,12 +39,13 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
 
 
 class _ValidationShare(Dataset[CaptionBatch]):
-    """Number -> one batch of a rank's contiguous share of a split, as it is stored."""
+    """Map an index to one batch of a rank's contiguous share of a split, not augmented."""
 
     def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
         self._source, num_samples = source, sum(source.shard_sizes)
         rank, world_size = ranks
         self._start, self._stop = num_samples * rank // world_size, num_samples * (rank + 1) // world_size
+        # As large as one part of a rank's share in training, which is known to fit in memory.
         self._size = max(1, config.batch_size // (world_size * config.accumulation))
 
     def __len__(self) -> int:
@@ -56,9 +58,9 @@ class _ValidationShare(Dataset[CaptionBatch]):
 
 
 def calibration_images(shard_set: ShardSet, split: str, *, model: ModelConfig, config: TrainingConfig) -> Tensor:
-    """Read the first images of the training stream as they are stored, the same for every rank.
+    """Read the first images of the training stream, not augmented and the same for every rank.
 
-    Bad samples are left out; whether they stop the training is decided where they are trained on.
+    Bad samples are left out; training itself decides whether they stop the run.
 
     Returns:
         (K, 3, S, S) uint8, or (K, R, C) float16 features; at most ``NUM_CALIBRATION_IMAGES``.
@@ -89,16 +91,16 @@ def training_batches(
     steps: range,
     num_loader_processes: int = 0,
 ) -> Iterable[list[CaptionBatch]]:
-    """Read a rank's share of each step's batch; bad samples are left out of it, and listed.
+    """Read a rank's share of each step's batch; bad samples are left out of a batch and listed in it.
 
     Args:
-        shard_set: the shard set to read.
-        split: the split to read.
-        model: the model, for the size of images.
-        config: settings of batch size, order, accumulation and augmentation.
+        shard_set: shard set to read.
+        split: name of the split to read.
+        model: model configuration, for the image size.
+        config: training configuration: batch size, order, accumulation and augmentation.
         ranks: (rank, world size).
-        steps: the steps to read for.
-        num_loader_processes: number of loader processes, which read ahead; with 0 a batch is read when it is asked for.
+        steps: steps to read.
+        num_loader_processes: number of loader processes, which read ahead; with 0 a batch is read when it is requested.
     """
     share = _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks)
     return _loader(share, list(steps), num_loader_processes)
@@ -113,10 +115,11 @@ def validation_batches(
     ranks: tuple[int, int],
     num_loader_processes: int = 0,
 ) -> Iterable[CaptionBatch]:
-    """Read a rank's share of a split once, in order and without augmentation; the arguments of ``training_batches``."""
+    """Read a rank's share of a split once, in order and not augmented; arguments as in ``training_batches``."""
     share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks)
     return _loader(share, list(range(len(share))), num_loader_processes)
 
 
 def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
+    # The dataset returns complete batches, so the loader must not batch again.
     return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)

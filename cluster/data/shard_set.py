@@ -1,4 +1,4 @@
-"""A shard set and its feature set, opened: manifests, vocabulary, and readers of the splits; imports no Ray."""
+"""An opened shard set and feature set: manifests, vocabulary and readers of the splits. Imports no Ray."""
 
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.data.vocabulary import Vocabulary, parse_vocabulary
@@ -16,10 +16,10 @@ class FeatureSet:
     """A finished feature set.
 
     Args:
-        folder: the folder of the feature set.
+        folder: folder of the feature set.
 
     Raises:
-        FileNotFoundError: the folder is no finished feature set.
+        FileNotFoundError: the folder is not a finished feature set.
         ValueError: the manifest is damaged.
     """
 
@@ -28,7 +28,7 @@ class FeatureSet:
         self.manifest: FeatureManifest = load_features(folder)
 
     def reader(self, split: str) -> FeatureReader:
-        """Return a reader of a split, whose sample numbers are those of the shard set."""
+        """Return a reader of a split; sample numbers are the same as in the shard set."""
         return FeatureReader(self.folder, self.manifest, split)
 
 
@@ -37,12 +37,13 @@ class ShardSet:
 
     Args:
         location: folder or URL of the shard set.
-        features: folder or URL of a feature set of it; batches then hold features instead of images.
-        cache_gib: most GiB of copies of shards at URLs that this node keeps.
+        features: folder or URL of a feature set made from it; batches then have features instead of images.
+        cache_gib: size limit, in GiB, of this node's copies of remote shards.
 
     Raises:
-        FileNotFoundError: a folder is no finished shard set or feature set.
-        ValueError: a manifest or the vocabulary is damaged, the features are of another shard set, or a URL is none.
+        FileNotFoundError: a folder is not a finished shard set or feature set.
+        ValueError: a manifest or the vocabulary is damaged, the features were made from another shard set, or a URL
+            cannot be opened.
         OSError: a URL does not answer.
     """
 
@@ -64,9 +65,9 @@ class ShardSet:
         self.features = FeatureSet(open_folder(features, cache_gib=cache_gib)) if features else None
         if self.features and self.features.manifest.shards_digest != self.manifest.digest:
             raise Refusal(
-                f"{features} holds features of the shard set {self.features.manifest.shards_digest[:12]}, while "
+                f"{features} was made from shard set {self.features.manifest.shards_digest[:12]}, but "
                 f"{folder} is {self.manifest.digest[:12]}",
-                "give its own, or make some by captioning extract",
+                "use the features of this shard set, or make them by captioning extract",
             )
 
     @property
@@ -75,11 +76,11 @@ class ShardSet:
         return self.features.manifest.digest if self.features else None
 
     def reader(self, split: str) -> ShardReader:
-        """Return a reader of a split, whose sample numbers count through its shards by name."""
+        """Return a reader of a split; samples are numbered through its shards, sorted by name."""
         return ShardReader(self.folder, self.manifest.of_split(split))
 
     def source(self, split: str, *, model: ModelConfig, config: TrainingConfig) -> Source:
-        """Return the source of a split's batches: its features if there are some, else its images."""
+        """Return the source of a split's batches: its features if there is a feature set, else its images."""
         if self.features:
             return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
         return ImageSource(self.reader(split), self.vocabulary, model=model, config=config)

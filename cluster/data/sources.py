@@ -1,4 +1,4 @@
-"""Sources of batches: the images of a split, or the features that a frozen encoder made of them."""
+"""Sources of batches: the images of a split, or features that a frozen encoder computed from them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -22,7 +22,7 @@ from captioning.data.vocabulary import Vocabulary
 from shards.features.reader import FeatureReader
 from shards.reader import DamagedSampleError, ShardReader
 
-# Captions are tokenized once for so many samples, at half a kilobyte each.
+# Samples that keep their tokenized captions in memory, at half a kilobyte each.
 _MAX_REMEMBERED = 200_000
 
 
@@ -35,28 +35,28 @@ class Source(Protocol):
         ...
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Make copies of shards in the background if they lie at a URL, by their indices in ``shard_sizes``."""
+        """Fetch remote shards into the node's cache in the background, by their indices in ``shard_sizes``."""
         ...
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
-        """Read samples; bad ones are left out, and listed.
+        """Read samples; bad ones are left out of the batch and listed in it.
 
         Args:
             numbers: numbers of the samples within the split.
             positions: positions of the samples in the training stream; in validation, their numbers.
-            is_training: whether to augment the samples; otherwise they are read as they are stored.
+            is_training: whether to augment the samples; otherwise they are read as stored.
         """
         ...
 
 
 class ImageSource:
-    """Images, decoded.
+    """Batches of decoded images.
 
     Args:
         reader: reader of the split.
         vocabulary: vocabulary of the captions.
-        model: the model, for the size of images.
-        config: settings of the augmentation.
+        model: model configuration, for the image size.
+        config: training configuration, for augmentation and caption length.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ImageSource:
         self.shard_sizes = reader.shard_sizes
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Make copies of shards in the background."""
+        """Fetch remote shards into the node's cache in the background."""
         self._reader.prefetch(shards)
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
@@ -94,12 +94,12 @@ class _Remembered(NamedTuple):
 
 
 class FeatureSource:
-    """Features, one view of each image; in training it is drawn, else it is the centre.
+    """Batches of features, one view per image: a random view in training, otherwise the centre.
 
     Args:
         reader: reader of the split.
         vocabulary: vocabulary of the captions.
-        config: settings of training, for its seed.
+        config: training configuration, for seed and caption length.
     """
 
     def __init__(self, reader: FeatureReader, vocabulary: Vocabulary, *, config: TrainingConfig) -> None:
@@ -108,7 +108,7 @@ class FeatureSource:
         self._remembered: dict[int, _Remembered] = {}
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Make copies of shards in the background."""
+        """Fetch remote shards into the node's cache in the background."""
         self._reader.prefetch(shards)
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
@@ -116,6 +116,7 @@ class FeatureSource:
         views = [0] * len(numbers)
         if is_training and self._reader.num_views > 1:
             views = draw_views(positions, seed=self._config.seed, num_views=self._reader.num_views)
+        # Views are copied from the memory map straight into the batch; a bad sample's row is used for the next one.
         features = np.empty((len(numbers), *self._reader.view_shape), np.float16)
         good: list[EncodedSample] = []
         bad: list[BadSample] = []

@@ -1,4 +1,4 @@
-"""Scores of a checkpoint on a split: ``evaluate`` computes, ``cache`` remembers.
+"""Evaluation of a checkpoint on a split: ``evaluate`` computes captions and scores, ``cache`` stores them.
 
 Nothing here knows Ray or the registry.
 """

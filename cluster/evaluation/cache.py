@@ -1,6 +1,6 @@
 """Cache of captions and scores, keyed by digests of the model and of the data.
 
-An entry may be deleted at any time: it is computed again.
+An entry may be deleted at any time; it is then computed again.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from shards.storage.files import replace_file
 logger = logging.getLogger(__name__)
 
 CACHE_FOLDER = "evaluations"
-"""Name of the cache within the home folder."""
-_VERSION = 1  # of what is computed; a change of search, tokenizer or scores makes it another
+"""Name of the cache's folder within the home folder."""
+_VERSION = 1  # part of the key; increase it when the beam search, the tokenizer or the scores change
 
 T = TypeVar("T")
 
@@ -40,12 +40,12 @@ class EvaluatedModel(Protocol):
 
     @property
     def description(self) -> CheckpointDescription:
-        """Return what ``checkpoint.json`` says."""
+        """Return the content of ``checkpoint.json``."""
         ...
 
 
 def model_digest(description: CheckpointDescription) -> str:
-    """Return the sha256 of all that decides what a checkpoint writes, the same for its copy in a registry."""
+    """Return the sha256 of everything that determines a checkpoint's captions, the same for its copy in a registry."""
     content = {
         "files": {name: description.files[name] for name in (VOCABULARY, WEIGHTS)},
         "model": asdict(description.model),
@@ -64,16 +64,16 @@ def cached_evaluation(
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
-    """Return what ``evaluate_split`` finds, from the cache if it was found before.
+    """Return the result of ``evaluate_split``, from the cache if it was computed before.
 
     Args:
-        model: the model.
-        shard_set: the shard set with the split.
-        split: the split's name.
+        model: checkpoint to evaluate.
+        shard_set: shard set that has the split.
+        split: name of the split.
         beam_size: width of the beam search.
-        batch_size: images at once; no part of the key.
-        cache: the cache's folder.
-        progress: called with the number of images done.
+        batch_size: number of images per batch; not part of the key.
+        cache: folder of the cache.
+        progress: callback, called with the number of images done.
 
     Raises:
         ValueError, FileNotFoundError: as ``evaluate_split``.
@@ -89,7 +89,7 @@ def cached_evaluation(
         ),
     )
     progress(len(evaluation.captions))
-    return replace(evaluation, step=step)  # the same weights may be those of two steps
+    return replace(evaluation, step=step)  # not part of the key: two steps may have the same weights
 
 
 def cached_variants(
@@ -104,7 +104,10 @@ def cached_variants(
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Variant, dict[int, str]]:
-    """Return what ``caption_variants`` finds, from the cache if it was found before; arguments as there and above."""
+    """Return the result of ``caption_variants``, from the cache if it was computed before.
+
+    Arguments are those of ``caption_variants`` and ``cached_evaluation``.
+    """
     key = _key(model, shard_set, split, beam_size) | {
         "num_images": num_images,
         "seed": seed,
@@ -150,7 +153,7 @@ def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], comp
     except (ValueError, OSError) as error:
         logger.warning("%s is damaged (%s); computing it again", path, one_line(error, with_kind=False))
     else:
-        logger.info("%s of %s on %s: from %s", what, key["model"][:12], key["split"], path)
+        logger.info("%s of model %s on split %s: read from %s", what, key["model"][:12], key["split"], path)
         return found
     value = compute()
     content = adapter.dump_python(value, mode="json")
@@ -165,7 +168,7 @@ def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], comp
 def _read(path: Path, key: Mapping[str, Any], adapter: TypeAdapter[T]) -> T:
     document = json.loads(path.read_bytes())
     if not isinstance(document, dict) or document.get("digest") != _digest(key, document.get("content")):
-        raise ValueError("its digest does not fit")
+        raise ValueError("its digest does not match its content")
     return adapter.validate_python(document["content"])
 
 

@@ -29,12 +29,12 @@ class Evaluation:
     scores: dict[str, float]
     captions: dict[int, str]
     images: dict[int, ImageScores] = field(default_factory=dict)
-    """Scores of each caption, to be paired with another model's."""
+    """Scores of each caption by image id, for paired comparison with another model."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Of each score, at ``captioning.evaluation.bootstrap.CONFIDENCE``."""
+    """Confidence interval of each score, at the level ``captioning.evaluation.bootstrap.CONFIDENCE``."""
 
     def summary(self) -> dict[str, object]:
-        """Return all but the captions, as it is kept with a run or a model version."""
+        """Return everything but the captions and their scores, as stored with a run or a model version."""
         return {
             "split": self.split,
             "shards_digest": self.shards_digest,
@@ -47,7 +47,7 @@ class Evaluation:
         }
 
     def save_results(self, path: Path) -> None:
-        """Write the captions as the COCO evaluation reads results."""
+        """Write the captions in the COCO results format."""
         replace_file(path, json.dumps(coco_results(self.captions), indent=0).encode() + b"\n")
 
 
@@ -70,16 +70,16 @@ def evaluate_split(
     """Caption every image of a split and score the captions against the human ones.
 
     Args:
-        checkpoint: the checkpoint's folder.
-        shard_set: the shard set with the split.
-        split: the split's name.
-        step: the checkpoint's step.
+        checkpoint: folder of the checkpoint.
+        shard_set: shard set that has the split.
+        split: name of the split.
+        step: step of the checkpoint.
         beam_size: width of the beam search.
-        batch_size: images at once.
-        progress: called with the number of images done.
+        batch_size: number of images per batch.
+        progress: callback, called with the number of images done.
 
     Raises:
-        ValueError: there is no such split, or a shard is altered.
+        ValueError: there is no such split, or a shard differs from the manifest.
         FileNotFoundError: a shard is missing.
     """
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
@@ -105,10 +105,10 @@ def evaluate_split(
 
 
 def _read_jpegs(reader: ShardReader, samples: list[Sample]) -> Iterator[bytes]:
-    """Read each sample once: yield its image, and append the rest of it to ``samples``."""
+    """Read each sample once; yield its JPEG, and append the sample without it to ``samples``."""
     for number in range(len(reader)):
         sample = reader.read(number)
-        samples.append(sample._replace(jpeg=b""))
+        samples.append(sample._replace(jpeg=b""))  # the JPEGs of a whole split might not fit in memory
         yield sample.jpeg
 
 
@@ -126,26 +126,27 @@ def caption_variants(
     """Caption variants of some images of a split.
 
     Args:
-        checkpoint: the checkpoint's folder.
-        shard_set: the shard set with the split.
-        split: the split's name.
-        num_images: number of images, drawn at random; all if the split has no more.
+        checkpoint: folder of the checkpoint.
+        shard_set: shard set that has the split.
+        split: name of the split.
+        num_images: number of images to draw at random; all if the split has no more.
         seed: seed of the draw.
         beam_size: width of the beam search.
-        batch_size: images at once.
-        progress: called with the number of captions written.
+        batch_size: number of images per batch.
+        progress: callback, called with the number of captions written.
 
     Returns:
         Captions by image id, for each variant.
 
     Raises:
-        ValueError: there is no such split, or a shard is altered.
+        ValueError: there is no such split, or a shard differs from the manifest.
         FileNotFoundError: a shard is missing.
     """
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
     chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    # The captioner reads ahead by a batch, so captions are matched to their cases by number.
     cases: list[tuple[Variant, int]] = []
 
     def varied() -> Iterator[bytes]:

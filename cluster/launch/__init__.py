@@ -1,4 +1,4 @@
-"""Starter documents for clouds and Kubernetes, rendered from one set of versions.
+"""Starter manifests for clouds and Kubernetes, rendered from one set of versions.
 
-Reading order: ``settings``, ``render``, ``templates``. Nothing here talks to a cloud.
+Reading order: ``settings``, ``render``, ``templates``. Nothing here contacts a cloud.
 """

@@ -1,4 +1,4 @@
-"""Settings of a site's cluster, and the versions that all its machines share. Imports no torch, Ray or MLflow."""
+"""Settings of a cluster, and the versions that all its machines share. Imports no torch, Ray or MLflow."""
 
 import re
 import shlex
@@ -12,13 +12,13 @@ import tyro
 
 from cluster.settings import parse_range
 
-# A DNS label, short enough for what KubeRay appends to it.
+# A DNS label, short enough for the suffixes that KubeRay appends.
 _DNS_LABEL_FORM = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _IMAGE_FORM = re.compile(r"[a-z0-9][\w./:@-]*")
 
 
 class Versions(NamedTuple):
-    """Versions in the image, which who submits a job to the cluster should have as well."""
+    """Versions in the image; clients that submit jobs to the cluster should have the same."""
 
     captioning: str
     ray: str
@@ -28,96 +28,96 @@ class Versions(NamedTuple):
 
     @property
     def base_image(self) -> str:
-        """Return Ray's own image with this Ray and Python; torch brings the CUDA libraries itself."""
+        """Return Ray's image for this Ray and Python; its CPU variant, because torch brings the CUDA libraries."""
         return f"rayproject/ray:{self.ray}-py{self.python.replace('.', '')}-cpu"
 
 
 def installed_versions() -> Versions:
-    """Return what is installed here."""
+    """Return the versions installed here."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Versions(version("captioning"), version("ray"), version("mlflow"), python)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchConfig:
-    """A cluster, the jobs on it, and the tracker beside it."""
+    """Settings of a cluster, its jobs, and its tracker."""
 
     name: str = "captioning"
-    """Name of the cluster, and the first part of all other names."""
+    """Name of the cluster, and prefix of all other names."""
     image: str = field(default_factory=lambda: f"captioning:{version('captioning')}")
-    """What nodes run: built by the Dockerfile of captioning launch dockerfile, and pushed to where they can pull it."""
+    """Container image of the nodes; build it with captioning launch dockerfile, and push it where they can pull it."""
     nodes: Annotated[str, tyro.conf.arg(metavar="N|MIN:MAX")] = "0:4"
-    """Nodes beside the head; MIN:MAX starts and ends them as jobs need them."""
+    """Number of nodes beside the head; with MIN:MAX the autoscaler adds and removes nodes as jobs need them."""
     gpus_per_node: int = 1
-    """GPUs of a node; 0 for none."""
+    """GPUs per node; 0 for none."""
     cpus_per_node: int = 8
-    """CPUs of a node."""
+    """CPUs per node."""
     memory_gib: int = 30
-    """Memory of a node's container in GiB (Kubernetes); a little less than the machine has."""
+    """Memory of a node's container in GiB (Kubernetes); a little less than the machine's."""
     disk_gib: int = 200
-    """Disk of a machine (aws, gcp), or of the tracker's artifacts (mlflow)."""
+    """Disk size in GiB of a machine (aws, gcp), or of the tracker's artifacts (mlflow)."""
     idle_minutes: int = 10
-    """Minutes after which a node without work ends."""
+    """Idle time in minutes after which a node is removed."""
     use_spot: bool = True
-    """Take nodes, not the head, from what the cloud sells cheaper and may take back (aws, gcp)."""
+    """Use spot machines for the nodes, but not for the head: cheaper, but the cloud may reclaim them (aws, gcp)."""
     machine: str | None = None
-    """Machine type of the nodes (aws, gcp); known for 8 CPUs with one GPU or none."""
+    """Machine type of the nodes (aws, gcp); has a default for 8 CPUs with one GPU or none."""
     machine_image: str | None = None
-    """What machines start from (aws, gcp): Ubuntu with Docker and, for GPUs, NVIDIA's driver and container tools."""
+    """Machine image (aws, gcp): Ubuntu with Docker and, for GPUs, NVIDIA's driver and container toolkit."""
     region: str | None = None
     """Region of the cloud; us-west-2 (aws) or us-central1 (gcp) if not given."""
     zone: str = "a"
-    """Letter of the region's zone (gcp)."""
+    """Letter of the zone in the region (gcp)."""
     project: str | None = None
-    """Project's id (gcp)."""
+    """Id of the project (gcp)."""
     identity: str | None = None
-    """What nodes read and write storage as: an instance profile's ARN (aws), a service account's address (gcp) or name
-    (Kubernetes)."""
+    """Identity with which nodes access storage: an instance profile's ARN (aws), or a service account's email address
+    (gcp) or name (Kubernetes)."""
     node_selector: dict[str, str] = field(default_factory=dict)
-    """Labels of the Kubernetes nodes that workers go to, such as cloud.google.com/gke-spot true."""
+    """Labels of the Kubernetes nodes that may run workers, such as cloud.google.com/gke-spot true."""
     tracking_uri: str | None = None
-    """Address of the MLflow server, for all nodes: http://NAME-mlflow:5000 is the one of captioning launch mlflow."""
+    """Address of the MLflow server, for all nodes; captioning launch mlflow makes one at http://NAME-mlflow:5000."""
     entrypoint: str | None = None
-    """Command of a kuberay-job, such as 'captioning train coco --shards s3://bucket/shards'."""
+    """Command that a kuberay-job runs, such as 'captioning train coco --shards s3://bucket/shards'."""
     retries: int = 3
-    """Times a kuberay-job starts again on a fresh cluster after it failed."""
+    """Number of retries of a failed kuberay-job, each on a new cluster."""
     deadline_hours: int = 24
-    """Hours after which a kuberay-job is ended."""
+    """Time in hours after which a kuberay-job is stopped."""
     keep_minutes: int = 10
-    """Minutes for which the cluster of a kuberay-job stays after its end."""
+    """Time in minutes for which the cluster of a kuberay-job stays after the job has ended."""
 
     def __post_init__(self) -> None:
         """Check the bounds and forms."""
         if not _DNS_LABEL_FORM.fullmatch(self.name):
             raise ValueError(
-                f"name {self.name!r} cannot be a cluster's; use up to 40 of a-z, 0-9 and -, a letter first"
+                f"name {self.name!r} is not valid for a cluster; use up to 40 of a-z, 0-9 and -, starting with a letter"
             )
         if not _IMAGE_FORM.fullmatch(self.image):
-            raise ValueError(f"image {self.image!r} is no image's name; use REGISTRY/NAME:TAG")
+            raise ValueError(f"image {self.image!r} is not an image name; use REGISTRY/NAME:TAG")
         if self.max_nodes < 1:
-            raise ValueError(f"nodes {self.nodes} leaves none to work; use N, or MIN:MAX such as 0:4")
+            raise ValueError(f"nodes {self.nodes} leaves no node for workers; use N, or MIN:MAX such as 0:4")
         for name in ("cpus_per_node", "memory_gib", "disk_gib", "idle_minutes", "deadline_hours"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is too little; use 1 or more")
+                raise ValueError(f"{name} {getattr(self, name)} is too small; use 1 or more")
         for name in ("gpus_per_node", "retries", "keep_minutes"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative; use 0 or more")
+                raise ValueError(f"{name} {getattr(self, name)} is negative; use 0 or more")
         if self.tracking_uri is not None:
             _check_uri(self.tracking_uri)
 
     @property
     def min_nodes(self) -> int:
-        """Return how many nodes there always are."""
+        """Return the smallest number of nodes."""
         return self._bounds()[0]
 
     @property
     def max_nodes(self) -> int:
-        """Return how many nodes there are at most."""
+        """Return the largest number of nodes."""
         return self._bounds()[1]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables that every node's container gets."""
+        """Return the environment variables of every node's container."""
         return {"MLFLOW_TRACKING_URI": self.tracking_uri} if self.tracking_uri else {}
 
     @property
@@ -128,7 +128,7 @@ class LaunchConfig:
 
     def _bounds(self) -> tuple[int, int]:
         if (bounds := parse_range(self.nodes)) is None:
-            raise ValueError(f"nodes {self.nodes} is no number of nodes; use N, or MIN:MAX such as 0:4")
+            raise ValueError(f"nodes {self.nodes} is not a number of nodes; use N, or MIN:MAX such as 0:4")
         return bounds
 
 
@@ -140,6 +140,6 @@ def _check_uri(uri: str) -> None:
     except ValueError:
         is_address = has_secret = False
     if has_secret:
-        raise ValueError("tracking_uri holds a password, which a file must not; use the address alone")
+        raise ValueError("tracking_uri contains a password, which would be written to the file; leave it out")
     if not is_address:
-        raise ValueError(f"tracking_uri {uri!r} is no server that all nodes reach; use http://HOST:PORT")
+        raise ValueError(f"tracking_uri {uri!r} is not the address of a server; use http://HOST:PORT")

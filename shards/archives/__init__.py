@@ -1,4 +1,4 @@
-"""Official archives: ``download`` plans, ``transfer`` fetches with resume, ``unpack`` extracts safely.
+"""Dataset archives: ``download`` plans, ``transfer`` fetches and resumes, ``unpack`` extracts safely.
 
-Nothing here knows what the archives mean.
+Nothing here reads captions or images.
 """

@@ -1,6 +1,6 @@
-"""The official COCO archives: what to fetch, what is done, what it takes; then fetched, checked and unpacked.
+"""Download of the official COCO archives: plan what is missing, then fetch, check and unpack it.
 
-``FOLDER/train2017/*.jpg``, ``FOLDER/val2017/*.jpg`` and ``FOLDER/annotations/captions_train2017.json`` come out.
+The result is ``FOLDER/train2017/*.jpg``, ``FOLDER/val2017/*.jpg`` and ``FOLDER/annotations/captions_train2017.json``.
 """
 
 import shutil
@@ -12,12 +12,12 @@ from pathlib import Path
 from shards.archives.transfer import Progress, RemoteFile, check, fetch, part_path
 from shards.archives.unpack import Part, is_unpacked, unpack_parts
 
-OFFICIAL_URL = "http://images.cocodataset.org"  # not https: the certificate there is another host's
+OFFICIAL_URL = "http://images.cocodataset.org"  # not https: the server's certificate is for another host
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """A zip file at a path below the base URL; ``md5`` is 32 hexadecimal digits."""
+    """A zip file; ``path`` is relative to the base URL, ``md5`` is 32 hexadecimal digits."""
 
     path: str
     num_bytes: int
@@ -26,6 +26,7 @@ class Archive:
 
 
 def _images(target: str, num_bytes: int, md5: str) -> Archive:
+    # JPEGs do not compress further, so they take about as much as their archive; 2 % is a margin.
     part = Part(split=target[:-4], target=target, num_bytes=num_bytes * 102 // 100)
     return Archive(path=f"zips/{target}.zip", num_bytes=num_bytes, md5=md5, parts=(part,))
 
@@ -36,8 +37,8 @@ def _captions(year: int, num_bytes: int, md5: str, *, train_bytes: int, val_byte
     return Archive(path=f"annotations/annotations_trainval{year}.zip", num_bytes=num_bytes, md5=md5, parts=(train, val))
 
 
-# COCO publishes no checksums. The sizes are the official server's Content-Length, as public download logs show it; the
-# md5 are those that public downloaders check (PaddleDetection among others), for annotations the server's ETag as well.
+# COCO publishes no checksums. The sizes are the official server's Content-Length in public download logs. The md5 are
+# those that public downloaders check (PaddleDetection among others); for annotations, also the server's ETag.
 DATASETS: dict[str, tuple[Archive, ...]] = {
     "coco2017": (
         _captions(2017, 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c", train_bytes=91_865_115, val_bytes=3_872_493),
@@ -54,7 +55,7 @@ DATASETS: dict[str, tuple[Archive, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArchivePlan:
-    """What is left to do for one archive; ``parts`` are those still to unpack."""
+    """The remaining work for one archive; ``parts`` are those still to unpack."""
 
     path: Path
     remote: RemoteFile
@@ -65,24 +66,25 @@ class ArchivePlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadPlan:
-    """What a download will do, in this order; an archive that has nothing left to do is not in it."""
+    """The remaining work of a download, in order; finished archives are not listed."""
 
     dataset: str
     folder: Path
     archives: tuple[ArchivePlan, ...]
     done: tuple[str, ...]
-    """What an earlier download has finished, as paths below the folder."""
+    """Parts that an earlier download finished, as paths below the folder."""
     free_bytes: int
     keep_archives: bool
 
     @property
     def bytes_to_fetch(self) -> int:
-        """Return what is still to come over the network."""
+        """Return the number of bytes still to fetch."""
         return sum(step.bytes_to_fetch for step in self.archives)
 
     @property
     def bytes_needed(self) -> int:
-        """Return the most that the disk must still take at any time; an archive goes before the next one comes."""
+        """Return the peak of additional disk space, in bytes."""
+        # Unless archives are kept, each one is deleted before the next one is fetched.
         added, most = 0, 0
         for step in self.archives:
             most = max(most, added + step.bytes_to_fetch + step.bytes_to_unpack)
@@ -98,24 +100,24 @@ def plan_download(
     base_url: str | None = None,
     keep_archives: bool = False,
 ) -> DownloadPlan:
-    """Decide what to fetch and unpack from what is in the folder; touch neither the network nor the disk.
+    """Plan what to fetch and unpack, given what the folder holds; uses no network and writes nothing.
 
     Args:
         dataset: name of the dataset, a key of ``DATASETS``.
-        folder: target folder, created if absent; a zip file found in it is checked and used, not fetched.
-        splits: the splits to fetch; all of the dataset's if None or empty.
-        base_url: http or https address of a mirror that has the official server's paths.
-        keep_archives: whether to leave the zip files in the folder; otherwise each is deleted once it is unpacked.
+        folder: target folder, created if absent; a zip file already in it is checked and used, not fetched.
+        splits: splits to fetch; all of the dataset if None or empty.
+        base_url: http or https address of a mirror with the same paths as the official server.
+        keep_archives: whether zip files stay in the folder; otherwise each is deleted once it is unpacked.
 
     Raises:
-        ValueError: the dataset or a split is unknown, or the address is not http.
+        ValueError: the dataset or a split is unknown, or the address is not http or https.
         NotADirectoryError: ``folder`` is a file.
     """
     base = (base_url or OFFICIAL_URL).rstrip("/")
     if not base.startswith(("http://", "https://")):
-        raise ValueError(f"{base} cannot be downloaded from; give an address that starts with http:// or https://")
+        raise ValueError(f"base URL {base} is not http; give an address that starts with http:// or https://")
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, so nothing can be downloaded into it; name a folder")
+        raise NotADirectoryError(f"{folder} is a file, not a folder; choose a folder to download into")
     chosen = _chosen_parts(dataset, splits)
     plans = [_plan_archive(archive, folder, base=base, chosen=chosen) for archive in DATASETS[dataset]]
     return DownloadPlan(
@@ -131,21 +133,21 @@ def plan_download(
 def download(
     plan: DownloadPlan, *, progress: Callable[[Progress], None], sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Do what the plan says; after a failure or a kill, plan and download again to go on from there.
+    """Carry out a plan; after a failure or a kill, plan and download again to resume.
 
     Args:
-        plan: the plan, made from the folder as it is now.
-        progress: function called often; an error that it raises ends the download.
-        sleep: function that waits so many seconds before another attempt at the network.
+        plan: plan made from the present state of the folder.
+        progress: callback, called for every chunk; an exception that it raises stops the download.
+        sleep: function that waits the given number of seconds before a retry.
 
     Raises:
-        RuntimeError: the disk is too small, the server refuses or keeps failing, an archive is damaged or another.
-        ValueError: a zip file found in the folder is another one, or an archive leads outside the folder.
+        RuntimeError: the disk is too small, the server refuses or keeps failing, or an archive is not the expected one.
+        ValueError: a zip file in the folder is not the expected one, or an archive points outside the folder.
     """
     if plan.bytes_needed > plan.free_bytes:
         raise RuntimeError(
-            f"{plan.dataset} needs {plan.bytes_needed:,} bytes more and {plan.folder} has {plan.free_bytes:,} free; "
-            "make room, choose another folder, or ask for fewer splits"
+            f"{plan.dataset} needs {plan.bytes_needed:,} more bytes, but {plan.folder} has only {plan.free_bytes:,} "
+            "free; free some space, choose another folder, or fetch fewer splits"
         )
     for step in plan.archives:
         if step.path.exists():

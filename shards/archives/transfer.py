@@ -1,6 +1,7 @@
-"""One file over HTTP: resumed where it broke off, checked, whole or absent.
+"""Download of one file over HTTP: resumed after a failure, checked, and renamed into place when complete.
 
-``NAME.part`` is a broken transfer of ``NAME``, and ``NAME.part.tag`` tells which version of the server's file it is of.
+``NAME.part`` is an unfinished transfer of ``NAME``, and ``NAME.part.tag`` the version of the server's file (its ETag or
+Last-Modified) that the bytes belong to.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 30.0
 MAX_FAILURES = 6
 _CHUNK_BYTES = 2**20
-_PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)  # may be temporary, so worth a retry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far one step has come, in bytes; ``name`` is that of the file, or of what is unpacked."""
+    """Progress of one step, in bytes; ``name`` is the file, or the part that is unpacked."""
 
     name: str
     step: Literal["fetch", "check", "unpack"]
@@ -38,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteFile:
-    """A file on a server and what it must be; ``md5`` is 32 hexadecimal digits."""
+    """A file on a server, with its expected size and md5 (32 hexadecimal digits)."""
 
     url: str
     num_bytes: int
@@ -46,22 +47,23 @@ class RemoteFile:
 
 
 class TransferBrokeError(Exception):
-    """The network failed in a way that another attempt may mend."""
+    """A network failure that a retry may fix."""
 
 
 def fetch(
     remote: RemoteFile, path: Path, *, progress: Callable[[Progress], None], sleep: Callable[[float], None]
 ) -> None:
-    """Bring a file to ``path``, going on from an earlier broken transfer if the server still has the same version.
+    """Download a file to ``path``; resume an unfinished transfer if the server still has the same version.
 
     Args:
-        remote: what to fetch.
-        path: absent; its folder is created.
-        progress: called for every chunk.
-        sleep: waits that many seconds before another attempt.
+        remote: file to download.
+        path: target file, which must not exist; its folder is created.
+        progress: callback, called for every chunk.
+        sleep: function that waits the given number of seconds before a retry.
 
     Raises:
-        RuntimeError: the server refuses, has another file, or failed ``MAX_FAILURES`` times without a new byte between.
+        RuntimeError: the server refuses, has a different file, or fails ``MAX_FAILURES`` times in a row without sending
+            a new byte.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part, failures = part_path(path), 0
@@ -71,30 +73,31 @@ def fetch(
             _transfer(remote, path, progress)
         except TransferBrokeError as broke:
             here = _size(part)
+            # Only failures without progress add up: a slow connection may break any number of times.
             failures = 1 if here > furthest else failures + 1
             furthest = max(furthest, here)
             if failures == MAX_FAILURES:
                 raise RuntimeError(
-                    f"{remote.url} failed {failures} times in a row, at last with: {broke}; {here:,} of "
-                    f"{remote.num_bytes:,} bytes are kept: check the network and run again to go on"
+                    f"{remote.url} failed {failures} times in a row, the last time with: {broke}; {here:,} of "
+                    f"{remote.num_bytes:,} bytes are kept: check the network and run again to resume"
                 ) from broke
-            logger.warning("%s: %s at byte %s of %s; trying again", remote.url, broke, here, remote.num_bytes)
+            logger.warning("%s: %s at byte %s of %s; retrying", remote.url, broke, here, remote.num_bytes)
             sleep(min(60.0, 2.0**failures))
     try:
-        check(part, remote, progress=progress, remedy="it is deleted: run again, or choose another base URL")
+        check(part, remote, progress=progress, remedy="it was deleted: run again, or choose another base URL")
     except ValueError as damage:
         part.unlink()
         raise RuntimeError(str(damage)) from damage
-    part.replace(path)
+    part.replace(path)  # only after the check, so that a file with its final name is complete
     _tag_path(path).unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def check(path: Path, remote: RemoteFile, *, progress: Callable[[Progress], None], remedy: str) -> None:
-    """Compare a file with the md5 that it must have.
+    """Compare a file's md5 with the expected one.
 
     Raises:
-        ValueError: it has another; the message ends in ``remedy``.
+        ValueError: they differ; the message ends in ``remedy``.
     """
     digest, done_bytes = hashlib.md5(usedforsecurity=False), 0
     name = path.name.removesuffix(".part")
@@ -106,12 +109,12 @@ def check(path: Path, remote: RemoteFile, *, progress: Callable[[Progress], None
     if digest.hexdigest() != remote.md5:
         raise ValueError(
             f"{path} has {done_bytes:,} bytes with md5 {digest.hexdigest()}, not {remote.num_bytes:,} with "
-            f"{remote.md5}, so it is damaged or another file; {remedy}"
+            f"{remote.md5}, so it is damaged or a different file; {remedy}"
         )
 
 
 def part_path(path: Path) -> Path:
-    """Return where the broken transfer of a file lies."""
+    """Return the path of the unfinished transfer of a file."""
     return path.with_name(path.name + ".part")
 
 
@@ -133,9 +136,9 @@ def _transfer(remote: RemoteFile, path: Path, progress: Callable[[Progress], Non
             start = 0
         elif not _continues(response.headers, tag, expected=f"bytes {start}-{remote.num_bytes - 1}/{remote.num_bytes}"):
             part.unlink(missing_ok=True)
-            raise TransferBrokeError("another range or version came than was asked for, so the transfer starts anew")
+            raise TransferBrokeError("the server sent another range or version than requested")
         with part.open("ab" if start else "wb") as file:
-            if not start:  # only now that the part is empty: old bytes must never lie under a new tag
+            if not start:  # only now that the part is empty: bytes of an old version must never carry a new tag
                 tag_path.write_text(_tag(response.headers))
             for done_bytes in _append(response, file, start=start, stop=remote.num_bytes):
                 progress(Progress(name=path.name, step="fetch", done_bytes=done_bytes, total_bytes=remote.num_bytes))
@@ -161,8 +164,8 @@ def _refuse_other_length(remote: RemoteFile, headers: Message) -> None:
     length = headers["Content-Length"]
     if length not in (None, str(remote.num_bytes)):
         raise RuntimeError(
-            f"{remote.url} offers {length} bytes instead of {remote.num_bytes}, so it is another file or a login page; "
-            "check the network and the base URL"
+            f"{remote.url} has {length} bytes instead of {remote.num_bytes}, so it is a different file or a login "
+            "page; check the network and the base URL"
         )
 
 
@@ -171,13 +174,13 @@ def _continues(headers: Message, tag: str, *, expected: str) -> bool:
 
 
 def _tag(headers: Message) -> str:
-    """Return what names this version of the file in If-Range; weak tags do not count (RFC 9110, section 13.1.5)."""
+    """Return the file's version for If-Range, which does not allow weak ETags (RFC 9110, section 13.1.5)."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
 
 def _append(response: HTTPResponse, file: BinaryIO, *, start: int, stop: int) -> Iterator[int]:
-    """Copy the body to the file and yield the file's size after every chunk."""
+    """Copy the body to the file; yield the file's size in bytes after every chunk."""
     while start < stop:
         try:
             chunk = response.read1(min(_CHUNK_BYTES, stop - start))

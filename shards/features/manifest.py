@@ -1,7 +1,8 @@
-"""The manifest of a feature set: for each shard of a shard set one of the same name, with features instead of images.
+"""Manifest of a feature set: for each shard of a shard set, a shard of the same name with features instead of images.
 
 Beside each ``KEY.json``, the same as in the shard set, lies ``KEY.npy``: (K, R, C) float16, K views of the image with R
-regions of C channels each. A sample without one is an image that did not decode. The manifest is written last.
+regions of C channels each. A sample without it has no features: its image did not decode, or the features were not
+finite in float16. The manifest is written last, so it marks a complete feature set.
 """
 
 import hashlib
@@ -20,44 +21,44 @@ FEATURES_NAME = "features.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSettings:
-    """What is kept of an image."""
+    """The features to compute and store for each image."""
 
     regions: Literal["pooled", "grid"] = "pooled"
-    """pooled: the mean over the image's regions, which is all that --model.pooling mean reads; grid: every region."""
+    """pooled: store the mean over the image's regions, enough for --model.pooling mean; grid: store every region."""
     views: int = 1
-    """Ways to see an image, of which training draws one at a time: its centre, its centre mirrored if --flip, then
-    crops."""
+    """Number of views stored per image; training draws one at a time. View 0 is the centre, view 1 its mirror image if
+    --flip, the others are random crops."""
     crop_area: float = 0.7
-    """Crops are squares of at least this share of the largest square."""
+    """Smallest area of a square crop, as a share of the largest square in the image."""
     flip: bool = True
-    """Mirror the second view, and half of the crops; turn it off where captions say left and right."""
+    """Mirror the second view and half of the crops; turn it off if captions say left and right."""
     seed: int = 0
-    """Of the crops; and of the encoder, where it has no weights."""
+    """Seed of the crops, and of an encoder without pretrained weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What the encoder computes in; features are kept in float16."""
+    """Precision of the encoder's computation; features are always stored in float16."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.views < 1:
-            raise ValueError(f"{self.views} views show nothing; use 1 or more")
+            raise ValueError(f"{self.views} views is too few; use 1 or more")
         if not 0 < self.crop_area <= 1:
-            raise ValueError(f"crop area {self.crop_area} is no share of an image; use above 0 up to 1")
+            raise ValueError(f"crop area {self.crop_area} is out of range; use a share above 0, up to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureEncoder:
-    """The encoder that computed features of images."""
+    """Identity of the encoder that computed the features."""
 
     backbone: str
     weights: str
-    """Identity of the weights, wherever their file lies."""
+    """Identity of the weights, independent of the location of their file."""
     image_size_px: int
 
 
 def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: FeatureSettings) -> str:
-    """Return the sha256 of what features follow from, so that they have a name before they are computed."""
+    """Return the sha256 of everything that determines the features; known before they are computed."""
     content = asdict(settings)
-    if settings.views == 1:  # the centre, which nothing is drawn for
+    if settings.views == 1:  # the centre alone, which uses no random numbers
         for name in ("crop_area", "flip", "seed"):
             del content[name]
     return _sha256([shards_digest, asdict(encoder), content])
@@ -65,13 +66,13 @@ def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: Featur
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureManifest:
-    """A feature set: its shards by name, and what they follow from."""
+    """A feature set: its shards by name, and the inputs and settings that determine them."""
 
     shards: tuple[ShardRecord, ...]
     shards_digest: str
-    """Of the shard set."""
+    """Digest of the shard set."""
     vocabulary_digest: str
-    """Of the shard set."""
+    """Digest of the shard set's vocabulary."""
     encoder: FeatureEncoder
     settings: FeatureSettings
     num_regions: int
@@ -80,12 +81,12 @@ class FeatureManifest:
 
     @property
     def digest(self) -> str:
-        """Return the sha256 of what the features follow from; a function of inputs, not of how floats were rounded."""
+        """Return the sha256 of the inputs and settings that determine the features; rounding does not change it."""
         return feature_digest(self.shards_digest, self.encoder, self.settings)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return (K, R, C)."""
+        """Return (K, R, C): views, regions, channels."""
         return self.settings.views, self.num_regions, self.num_channels
 
     @property
@@ -103,13 +104,14 @@ class FeatureManifest:
         if not shards:
             raise ValueError(
                 f"the feature set has no split {split}; it has {', '.join(self.splits) or 'none'}; "
-                f"add it by captioning extract with --splits {split}"
+                f"add it with captioning extract --splits {split}"
             )
         return shards
 
     def save(self, folder: ShardFolder) -> None:
-        """Write the manifest into its feature set, whole or not at all."""
+        """Write the manifest to its feature set's folder atomically."""
         content = {"digest": self.digest, **asdict(self)}
+        # The digest covers inputs only; the seal covers the whole file, with the shard records.
         sealed = {"seal": _sha256(content), **content}
         write_file(folder, FEATURES_NAME, json.dumps(sealed, indent=1).encode() + b"\n")
 
@@ -119,7 +121,7 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
 
     Raises:
         FileNotFoundError: the folder holds no manifest.
-        ValueError: the manifest is damaged, altered or of another format version.
+        ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
     content = document.read(newest=FORMAT_VERSION)
@@ -128,7 +130,7 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
     digest = content.pop("digest", None)
     manifest = document.parse(FeatureManifest, content)
     if not is_sealed or digest != manifest.digest:
-        raise ValueError(f"{document.path} was altered: its content does not give its digest; {document.remedy}")
+        raise ValueError(f"{document.path} was edited: its content does not match its digest; {document.remedy}")
     document.refuse_outside([shard.name for shard in manifest.shards])
     return manifest
 

@@ -1,4 +1,4 @@
-"""Sample number -> features and captions, through memory-mapped tar files."""
+"""Reader of feature sets: sample number -> features and captions, through memory-mapped tar files."""
 
 import io
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from shards.features.manifest import FeatureManifest
 from shards.reader import DamagedSampleError, OpenShard, ShardReader, parse_description
 from shards.storage.folders import ShardFolder
 
-_MAGIC_LENGTH = 8  # of an .npy file: its name and version; the length of the header follows, in two bytes
+_MAGIC_LENGTH = 8  # bytes of an .npy file's magic string and version; the header's length follows in two bytes
 
 
 class DescribedSample(NamedTuple):
-    """A sample but for its features."""
+    """A sample without its features."""
 
     key: str
     shard: str
@@ -22,12 +22,12 @@ class DescribedSample(NamedTuple):
 
 
 class FeatureReader:
-    """Reads a split of a feature set; samples have the numbers that they have in the shard set.
+    """Reads a split of a feature set; sample numbers are the same as in the shard set.
 
     Args:
-        folder: the folder of the feature set.
-        manifest: the manifest of the feature set.
-        split: the split to read.
+        folder: folder of the feature set.
+        manifest: manifest of the feature set.
+        split: name of the split to read.
 
     Raises:
         ValueError: there is no such split.
@@ -39,7 +39,7 @@ class FeatureReader:
         self.num_views, *shape = self._shape = manifest.shape
         self.view_shape = tuple(shape)
         self._num_view_bytes = 2 * shape[0] * shape[1]
-        self._headers: set[bytes] = set()  # those that say what is expected
+        self._headers: set[bytes] = set()  # headers known to match the manifest, so that each is parsed once
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -50,27 +50,27 @@ class FeatureReader:
 
         Raises:
             IndexError: there is no such sample.
-            DamagedSampleError: the shard reads, and this sample of it does not.
-            ValueError: the shard does not hold what its record says.
+            DamagedSampleError: the shard can be read, but this sample cannot.
+            ValueError: the shard cannot be read, or differs from its record.
         """
         key, location, shard = self._reader.find(number)
         try:
             _, captions = parse_description(shard.part(key, "json"))
-        except (ValueError, RecursionError) as error:  # the latter from JSON that is nested without end
+        except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
             raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
         return DescribedSample(key, location.rpartition("/")[2], captions)
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Fetch shards in the background; as ``ShardReader`` does."""
+        """Fetch shards in the background, as ``ShardReader.prefetch`` does."""
         self._reader.prefetch(shards)
 
     def copy_view(self, number: int, view: int, target: np.ndarray) -> None:
-        """Copy one view of a sample; the bytes of the others are not touched.
+        """Copy one view of a sample; the other views are not read from the disk.
 
         Args:
             number: number of the sample.
             view: number of the view; 0 is the centre of the image.
-            target: (R, C) float16, filled with the view.
+            target: (R, C) float16 array that receives the view.
 
         Raises:
             IndexError, DamagedSampleError, ValueError: as in ``describe``.
@@ -83,15 +83,15 @@ class FeatureReader:
         target[...] = np.frombuffer(shard.content, "<f2", target.size, offset).reshape(target.shape)
 
     def _first_value(self, shard: OpenShard, key: str) -> int:
-        """Return where a sample's numbers begin in its shard.
+        """Return the offset, in bytes, of a sample's first value in its shard.
 
         Raises:
-            ValueError: it has none, or others than the manifest says.
+            ValueError: the sample has no features, or other ones than the manifest says.
         """
         try:
             start, size = shard.span(key, "npy")
         except ValueError:
-            raise ValueError("it has no features, for its image did not decode when they were made") from None
+            raise ValueError("it has no features: its image could not be encoded when they were extracted") from None
         length = (
             _MAGIC_LENGTH
             + 2
@@ -102,7 +102,7 @@ class FeatureReader:
             self._require_expected(header)
             self._headers.add(header)
         if size != length + self.num_views * self._num_view_bytes:
-            raise ValueError(f"its npy has {size} bytes, which are not those of {self._shape} features")
+            raise ValueError(f"its npy has {size} bytes, not the size of {self._shape} float16 features")
         return start + length
 
     def _require_expected(self, header: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Features -> tar shards of the WebDataset format."""
+"""Writer of feature shards: features -> tar files of the WebDataset format."""
 
 import hashlib
 import io
@@ -17,28 +17,28 @@ from shards.writer import write_samples
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureShardPlan:
-    """What one shard of features will hold."""
+    """The content of one feature shard, before it is written."""
 
     source: ShardRecord
-    """The shard of the shard set."""
+    """Record of the shard with the images."""
     first: int
-    """Number of its first sample within the split."""
+    """Number of the shard's first sample within the split."""
     encoder: FeatureEncoder
     settings: FeatureSettings
     skip_bad: bool = False
 
     @property
     def name(self) -> str:
-        """Return the name of the shard, the same as that of its source."""
+        """Return the shard's name, the same as its source's."""
         return self.source.name
 
     @property
     def split(self) -> str:
-        """Return the split that it belongs to."""
+        """Return the shard's split."""
         return self.source.split
 
     def digest(self) -> str:
-        """Return the sha256 of what the shard's features follow from."""
+        """Return the sha256 of everything that determines the shard's features."""
         source = [self.name, self.split, self.source.sha256, self.first]
         content = [source, feature_digest("", self.encoder, self.settings)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -50,15 +50,15 @@ class FeatureSample:
 
     key: str
     description: bytes
-    """The content of its json."""
+    """Content of its JSON file."""
     features: np.ndarray | None
     """(K, R, C) float16."""
     fault: str = ""
-    """Why it has no features."""
+    """Reason why it has no features; else empty."""
 
 
 def write_feature_shard(samples: Iterable[FeatureSample], plan: FeatureShardPlan, folder: ShardFolder) -> ShardRecord:
-    """Write one feature shard, then its record, which says that the shard is finished."""
+    """Write one feature shard, then its record, which marks the shard as finished."""
     set_aside: list[SetAside] = []
     members = (_members(sample, set_aside) for sample in samples)
     return write_samples(members, plan, folder, plan_digest=plan.digest(), set_aside=set_aside)

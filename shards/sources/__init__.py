@@ -1,4 +1,4 @@
-"""Datasets as people have them, read into captioned images: ``coco`` over ``annotations``.
+"""Dataset formats, read into captioned images: ``coco`` reads files, ``annotations`` checks their entries.
 
 Nothing here opens an image or knows how shards are written.
 """

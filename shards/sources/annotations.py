@@ -1,4 +1,4 @@
-"""Captioned images, what is set aside of them, and whether an entry of an annotation file has its form."""
+"""Annotations of a source: its usable images, what was set aside, and checks of an entry's form."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from shards.samples import CaptionedImage, SetAside
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_KINDS = {int: "whole number", str: "text", list: "list"}
+_KINDS = {int: "an integer", str: "a string", list: "a list"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class Annotations:
 def well_formed(
     content: dict[str, Any], name: str, form: dict[str, type], set_aside: list[SetAside]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Keep the entries of a list that have the form, each with its index in the list."""
+    """Return the entries of a list that have the form, each with its index; add the others to ``set_aside``."""
     kept = []
     for index, entry in enumerate(content[name]):
         if fault := fault_of(entry, form):
@@ -35,16 +35,16 @@ def well_formed(
 
 
 def fault_of(entry: object, form: dict[str, type]) -> str:
-    """Say what an entry lacks to have the form; nothing if it has it."""
+    """Return what is wrong with an entry's form; empty if nothing is."""
     if not isinstance(entry, dict):
         return f"is {_shown(entry)}, not an object"
     for name, kind in form.items():
         if name not in entry:
             return f"has no {name}"
-        if type(entry[name]) is not kind:  # isinstance takes true and false for numbers
-            return f"has {name} {_shown(entry[name])}, which is no {_KINDS[kind]}"
+        if type(entry[name]) is not kind:  # isinstance accepts true and false as integers
+            return f"has {name} {_shown(entry[name])}, which is not {_KINDS[kind]}"
         if kind is str and _SURROGATE.search(entry[name]):
-            return f"has {name} {_shown(entry[name])}, which holds half a character"
+            return f"has {name} {_shown(entry[name])}, which contains half of a surrogate pair"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Caption annotations: COCO JSON or a Karpathy split file -> captioned images, checked first.
+"""Reader of caption annotations: COCO JSON or a Karpathy split file -> checked, captioned images.
 
-Sources: Chen et al., 2015, Microsoft COCO Captions (https://arxiv.org/abs/1504.00325); the split of Karpathy and Li,
-2015, Deep Visual-Semantic Alignments (https://arxiv.org/abs/1412.2306), whose ``restval`` counts as training.
+Sources: Chen et al., 2015, Microsoft COCO Captions (https://arxiv.org/abs/1504.00325); Karpathy and Li, 2015, Deep
+Visual-Semantic Alignments (https://arxiv.org/abs/1412.2306). The latter's ``restval`` images are used for training.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
 
 class _Row(NamedTuple):
-    """What an annotation file says of an image; ``names`` are the file names it may have."""
+    """One image of an annotation file; ``names`` are the file names that it may have."""
 
     image_id: int
     names: tuple[str, ...]
@@ -34,13 +34,15 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
     """Read every ``annotations/captions_<split>*.json`` of a COCO-layout folder.
 
     Args:
-        source: folder of ``annotations/`` and ``images/`` or ``<split>2017/`` (whatever follows ``captions_``).
-        splits: the splits to read, such as ``train``; all that are there if empty.
-        skip_bad: set faulty annotations aside instead of refusing the source.
+        source: folder with ``annotations/`` and either ``images/`` or one named by what follows ``captions_``, such as
+            ``train2017/``.
+        splits: names of the splits to read, such as ``train``; all if empty.
+        skip_bad: whether faulty annotations are set aside; otherwise they are errors.
 
     Raises:
         FileNotFoundError: the folder, its annotations or a split is missing.
-        ValueError: an annotation file is damaged, an annotation is faulty and ``skip_bad`` is off, or no image is left.
+        ValueError: an annotation file is damaged, an annotation is faulty and ``skip_bad`` is off, or a split has no
+            usable image.
     """
     found: dict[str, tuple[CaptionedImage, ...]] = {}
     set_aside: list[SetAside] = []
@@ -59,14 +61,15 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
     """Read the splits of a Karpathy split file (``dataset_coco.json``, ``dataset_flickr8k.json``, ...).
 
     Args:
-        source: folder of the images: by the file's ``filepath`` or directly, there or in ``images/``; or of COCO 2017.
-        file: the split file.
-        splits: the splits to read; all that are there if empty.
-        skip_bad: set faulty annotations aside instead of refusing the file.
+        source: folder that holds the images, or has them in ``images/``, by ``filepath`` or by name alone; or a folder
+            of COCO 2017.
+        file: path of the split file.
+        splits: names of the splits to read; all if empty.
+        skip_bad: whether faulty annotations are set aside; otherwise they are errors.
 
     Raises:
         FileNotFoundError: the folder, the file or a split is missing.
-        ValueError: the file is damaged, an image is faulty and ``skip_bad`` is off, or no image is left.
+        ValueError: the file is damaged, an image is faulty and ``skip_bad`` is off, or a split has no usable image.
     """
     _require_folder(source)
     set_aside: list[SetAside] = []
@@ -94,7 +97,7 @@ def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:
         name = _ANNOTATION_NAME.fullmatch(path.stem)
         split = name[1] if name else path.stem
         if split in files:
-            raise ValueError(f"{path} and {files[split].name} are both split {split}; keep one year a folder")
+            raise ValueError(f"{path} and {files[split].name} are both for split {split}; keep one year per folder")
         files[split] = path
     _require_splits(source, files, splits)
     return {split: path for split, path in files.items() if not splits or split in splits}
@@ -108,7 +111,7 @@ def _require_folder(source: Path) -> None:
 def _require_splits(source: Path, present: Iterable[str], splits: Sequence[str]) -> None:
     missing = [split for split in splits if split not in present]
     if missing:
-        raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; use of {', '.join(sorted(present))}")
+        raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; choose from {', '.join(sorted(present))}")
 
 
 def _read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, Any]:
@@ -125,22 +128,22 @@ def _read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, A
 
 
 def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[_Row]:
-    """Return what a COCO captions file says, by image id."""
+    """Return the images of a COCO captions file, sorted by image id."""
     images = well_formed(content, "images", {"id": int, "file_name": str}, set_aside)
     annotations = well_formed(content, "annotations", {"image_id": int, "caption": str}, set_aside)
     listed = {image["id"] for image in content["images"] if isinstance(image, dict) and type(image.get("id")) is int}
     for index, annotation in annotations:
         image_id = annotation["image_id"]
         if image_id not in listed:
-            reason = f"annotations[{index}] is of image {image_id}, which images[] lacks"
+            reason = f"annotations[{index}] refers to image {image_id}, which is not in images[]"
             set_aside.append(SetAside(key=key_of(image_id), reason=reason))
-    coco: Any = COCO()  # its type leaves out what createIndex makes
+    coco: Any = COCO()  # createIndex adds attributes that the class does not declare
     coco.dataset = {
         "images": _unrepeated([image for _, image in images], set_aside),
-        # Their own ids are not used, and may be missing.
+        # createIndex needs an id for each annotation; the file's own ids are not used and may be missing.
         "annotations": [{**annotation, "id": index} for index, annotation in annotations],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco.createIndex()
     return [
         _Row(image_id, (image["file_name"],), [row["caption"] for row in coco.imgToAnns.get(image_id, [])])
@@ -149,7 +152,7 @@ def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[_Row]
 
 
 def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[str, list[_Row]]:
-    """Return what a Karpathy split file says, by split and image id."""
+    """Return the images of a Karpathy split file by split, sorted by image id."""
     form = {"filename": str, "split": str, "sentences": list}
     images = []
     for index, image in well_formed(content, "images", form, set_aside):
@@ -166,27 +169,27 @@ def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[s
     for image in sorted(_unrepeated(images, set_aside), key=lambda image: image["id"]):
         split = "train" if image["split"] == "restval" else image["split"]
         names = [str(Path(image.get("filepath", "")) / image["filename"]), image["filename"]]
-        if "cocoid" in image:  # COCO 2017 holds the photographs of COCO 2014 under their ids
+        if "cocoid" in image:  # COCO 2017 has the photographs of COCO 2014, named by their ids
             names += [f"{folder}/{key_of(image['id'])}.jpg" for folder in ("train2017", "val2017")]
         rows.setdefault(split, []).append(_Row(image["id"], tuple(names), [one["raw"] for one in image["sentences"]]))
     return rows
 
 
 def _unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:
-    """Drop all images that share an id: nobody knows whose the captions are."""
+    """Drop all images that share an id, because captions refer to images by id."""
     counts = Counter(image["id"] for image in images)
     names: dict[int, list[str]] = {}
     for image in images:
         if counts[image["id"]] > 1:
             names.setdefault(image["id"], []).append(image["file_name"])
     for image_id, repeated in names.items():
-        reason = f"image id {image_id} stands for {len(repeated)} images: {', '.join(repeated[:3])}"
+        reason = f"image id {image_id} is used by {len(repeated)} images: {', '.join(repeated[:3])}"
         set_aside.append(SetAside(key=key_of(image_id), reason=reason))
     return [image for image in images if image["id"] not in names]
 
 
 def _usable(rows: Iterable[_Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
-    """Keep the images that exist and have a caption; note the others, and empty captions, in ``set_aside``."""
+    """Return the images that exist and have a caption; add the others, and empty captions, to ``set_aside``."""
     images = []
     for image_id, names, captions in rows:
         written = [" ".join(caption.split()) for caption in captions]
@@ -195,7 +198,7 @@ def _usable(rows: Iterable[_Row], folders: Sequence[Path], set_aside: list[SetAs
         if not all(written):
             reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
         if not all(_is_inside(name) for name in names):
-            reasons.append(f"image {image_id} ({names[0]}) has a name that points out of its folder")
+            reasons.append(f"image {image_id} ({names[0]}) has a name that points outside its folder")
         elif path is None:
             where = ", ".join(str(folder) for folder in folders)
             reasons.append(f"image {image_id} ({names[0]}) is in none of {where}")
@@ -219,14 +222,14 @@ def _is_inside(name: str) -> bool:
 def _accept(
     images: tuple[CaptionedImage, ...], where: str, set_aside: Sequence[SetAside], *, skip_bad: bool
 ) -> tuple[CaptionedImage, ...]:
-    """Return the images of a split, unless faults are not to be skipped or left none.
+    """Return the images of a split.
 
     Raises:
-        ValueError: either.
+        ValueError: there are faults and ``skip_bad`` is off, or no image is usable.
     """
-    more = f" (and {len(set_aside) - 1} more faults)" if len(set_aside) > 1 else ""
+    more = f" (and {len(set_aside) - 1} more)" if len(set_aside) > 1 else ""
     if set_aside and not skip_bad:
-        raise ValueError(f"{where}: {set_aside[0].reason}{more}; mend the source, or set them aside with --on-bad skip")
+        raise ValueError(f"{where}: {set_aside[0].reason}{more}; fix the source, or set them aside with --on-bad skip")
     if not images:
         fault = f" ({set_aside[-1].reason})" if set_aside else ""
         raise ValueError(f"{where} has no usable image{fault}; give a file with at least one")

@@ -1,7 +1,6 @@
-"""Files, folders and URLs that sets are kept in.
+"""Storage of sets: files, folders and URLs.
 
-Reading order: ``files`` (a file that is whole or absent), ``location`` (folder or URL), ``folders`` (one interface to
-both), ``remote`` (fsspec with retries), ``cache`` (a node's copies of remote shards), ``digest_cache`` (files that are
-hashed once), ``document`` (a manifest and its format version). Nothing here knows what a shard
-is.
+Reading order: ``files`` (atomic writes), ``location`` (folder or URL), ``folders`` (one interface to both), ``remote``
+(fsspec with retries), ``cache`` (a node's copies of remote shards), ``digest_cache`` (sha256 of unchanged files),
+``document`` (a manifest and its format version). Nothing here knows what a shard is.
 """

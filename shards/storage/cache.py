@@ -1,8 +1,8 @@
-"""This node's copies of files at URLs: named by their sha256, and shared by all processes of the node.
+"""This node's cache of remote files: copies named by their sha256, shared by all processes of the node.
 
-A copy is whole or absent. A process that maps one holds a shared lock on it as long as the map lives, so that it is not
-removed. The kernel drops locks with their process, so that nothing stays behind whoever is killed. A copy is hashed
-when it is fetched, and again where its size, modification time or inode are no longer those of that moment.
+A copy is complete or absent. A process that maps a copy holds a shared lock on it, so that no other process removes it.
+The kernel releases the locks of a killed process. A copy is hashed when it is fetched, and again after its size,
+modification time or inode changes.
 """
 
 import fcntl
@@ -26,30 +26,30 @@ _NUM_FETCHES = 2
 
 
 def default_cache() -> Path:
-    """Return the folder of copies on this node, wherever its home folder lies."""
+    """Return the folder of this node's copies: CAPTIONING_CACHE, or one below the user's home folder."""
     return Path(os.environ.get("CAPTIONING_CACHE") or Path.home() / ".cache" / "captioning" / "shards")
 
 
 class CacheEntry(NamedTuple):
-    """A file at a URL of which the cache holds a copy, or should."""
+    """A remote file that the cache has, or should have, a copy of."""
 
     sha256: str
     num_bytes: int
     source: str
-    """The file's address, for messages."""
+    """Address of the file, for messages."""
     fetch: Callable[[Path], None]
-    """Copies the file to a path."""
+    """Function that copies the file to a path."""
 
 
 class ShardCache:
-    """A folder of copies under a size limit: the least recently used are removed first, none that is in use.
+    """A folder of copies with a size limit; the least recently used are removed first, but none in use.
 
     Args:
-        folder: the folder of the copies, created if absent; other files in it stay.
-        limit_bytes: most bytes of all copies together; exceeded where those in use need more.
+        folder: folder of the copies, created if absent; other files in it are kept.
+        limit_bytes: size limit of all copies together, in bytes; exceeded if the copies in use need more.
 
     Raises:
-        ValueError: the folder cannot be made.
+        ValueError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
@@ -59,34 +59,35 @@ class ShardCache:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f"copies of shards cannot be kept in {folder} ({error.strerror}); name another folder in "
-                "CAPTIONING_CACHE on every node"
+                f"shards cannot be cached in {folder} ({error.strerror}); set CAPTIONING_CACHE to another folder on "
+                "every node"
             ) from None
 
     def open(self, entry: CacheEntry) -> BinaryIO:
-        """Open the copy of a file; it stays as long as the file, or a map of it, is open.
+        """Open the copy of a file, fetched if needed; it is not removed while the file, or a map of it, is open.
 
         Raises:
-            ValueError: what was fetched is twice something else.
-            OSError: it cannot be fetched.
+            ValueError: the fetched content differs from the entry, also at the second try.
+            OSError: the file cannot be fetched.
         """
         while True:
             self.keep(entry)
             try:
                 file = (self._folder / entry.sha256).open("rb")
-            except FileNotFoundError:  # removed before it was in use
+            except FileNotFoundError:  # another process removed it in between
                 continue
             fcntl.flock(file, fcntl.LOCK_SH)
+            # A removed file can still be locked through its descriptor, but has no link left.
             if os.fstat(file.fileno()).st_nlink:
                 return file
             file.close()
 
     def keep(self, entry: CacheEntry, *, waits: bool = True) -> None:
-        """Make sure that there is a copy of a file.
+        """Make sure that the cache has a copy of a file.
 
         Args:
-            entry: the file.
-            waits: whether to wait for another process that fetches the file; otherwise it is left to that process.
+            entry: file to copy.
+            waits: whether to wait while another process fetches the file; otherwise return at once.
 
         Raises:
             ValueError, OSError: as in ``open``.
@@ -94,13 +95,13 @@ class ShardCache:
         if self._is_verified(entry):
             return
         with self._fetching(entry.sha256, waits=waits) as is_mine:
-            # Another process may just have fetched it.
+            # Another process may have fetched it while this one waited for the lock.
             if is_mine and not self._is_verified(entry) and not self._verify(entry):
                 self._evict(entry.num_bytes)
                 self._fetch(self._folder / entry.sha256, entry)
 
     def _is_verified(self, entry: CacheEntry) -> bool:
-        """Return whether there is a copy that has not changed since it was hashed; if so, note that it is used."""
+        """Return whether there is a copy that is unchanged since it was hashed; if so, record that it is used now."""
         mark = self._mark(self._folder / entry.sha256)
         try:
             stamp = stamp_of(self._folder / entry.sha256)
@@ -112,7 +113,7 @@ class ShardCache:
         return True
 
     def _verify(self, entry: CacheEntry) -> bool:
-        """Hash a copy that has no mark, or another one; return whether there is one with the right content."""
+        """Hash a copy without a valid mark; if the content is right, mark it. Return whether it is."""
         path = self._folder / entry.sha256
         try:
             stamp = stamp_of(path)
@@ -124,7 +125,7 @@ class ShardCache:
         return True
 
     def _mark(self, path: Path) -> Path:
-        """Return the small file that holds a copy's stamp; its own modification time is the copy's last use."""
+        """Return the path of the mark that holds a copy's stamp; its modification time is the copy's last use."""
         return self._folder / "verified" / path.name
 
     def _fetch(self, path: Path, entry: CacheEntry) -> None:
@@ -140,17 +141,17 @@ class ShardCache:
                     part.replace(path)
                     self._mark(path).write_text(json.dumps(stamp))
                     return
-                logger.warning("%s arrived with other content than its record says", entry.source)
+                logger.warning("%s: the fetched content does not match its record", entry.source)
         finally:
             part.unlink(missing_ok=True)
         raise ValueError(
-            f"{entry.source} has the sha256 {found[:12]}, its record says {entry.sha256[:12]}, and fetching it again "
-            "did not change that; copy it there again, or run the job that made it again"
+            f"{entry.source} has the sha256 {found[:12]}, but its record says {entry.sha256[:12]}, also after a second "
+            "fetch; upload it again, or rerun the job that made it"
         )
 
     def _evict(self, num_bytes: int) -> None:
-        """Remove copies until so many bytes fit under the limit and on the disk."""
-        copies = sorted(self._copies())
+        """Remove copies until a new one of ``num_bytes`` fits under the limit and on the disk."""
+        copies = sorted(self._copies())  # by last use, oldest first
         excess = sum(size for _, size, _ in copies) + num_bytes - self._limit_bytes
         excess = max(excess, num_bytes - shutil.disk_usage(self._folder).free)
         for _, size, path in copies:
@@ -160,14 +161,14 @@ class ShardCache:
                 excess -= size
         if excess > 0:
             logger.warning(
-                "copies of shards in %s need %.2f GiB more than there is room for, and all are in use; "
-                "give more by --cache-gib, or use a smaller --training.shuffle-window-shards",
+                "cached shards in %s exceed the available space by %.2f GiB, and all are in use; "
+                "raise --cache-gib, or lower --training.shuffle-window-shards",
                 self._folder,
                 excess / 2**30,
             )
 
     def _copies(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield the last use, the size and the path of each copy, whole or not."""
+        """Yield the last use (Unix time), size in bytes and path of each copy, complete or partial."""
         for path in self._folder.iterdir():
             if _COPY_FORM.fullmatch(path.name):
                 try:
@@ -178,7 +179,7 @@ class ShardCache:
                 yield used.st_mtime, status.st_size, path
 
     def _remove(self, path: Path) -> bool:
-        """Remove a copy that no process uses, or what a killed process left of one; return whether it is gone."""
+        """Remove a copy that no process uses, or the partial copy of a killed process; return whether it is gone."""
         if path.suffix:
             with self._fetching(path.stem, waits=False) as is_mine:
                 if is_mine:
@@ -197,8 +198,8 @@ class ShardCache:
 
     @contextmanager
     def _fetching(self, sha256: str, *, waits: bool) -> Iterator[bool]:
-        """Hold the lock for fetching a file; yield whether it is held."""
-        # One lock for a 256th of all files, so that locks need no removal.
+        """Hold the lock for fetching a file; yield whether this process has it."""
+        # Files share 256 locks, by the first two digits of their digest, so lock files need no removal.
         with (self._folder / "locks" / sha256[:2]).open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
@@ -208,5 +209,5 @@ class ShardCache:
             try:
                 yield True
             finally:
-                # A process that was forked meanwhile has the lock open, too, and closing alone would leave it that.
+                # A process forked meanwhile inherits the open file: closing it here alone would not release the lock.
                 fcntl.flock(lock, fcntl.LOCK_UN)

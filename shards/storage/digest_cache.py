@@ -1,9 +1,9 @@
-"""The sha256 of files in a folder, remembered on this node, so that a file is read once and not at every start.
+"""Cache of the sha256 of local files on this node, so that a file is hashed once and not at every start.
 
-A digest counts as long as the file has the size, modification time and inode at which it was computed. A change that
-keeps all three, such as a fault of the disk, is out of reach: ``captioning convert`` reads every byte again. The
-digests of a folder are one file in the node's cache, for the folder itself may be read-only. Several processes may save
-at the same time: what one of them loses is only computed again.
+A digest is valid while the file keeps the size, modification time and inode at which it was computed. A change that
+keeps all three, such as a disk fault, is not detected; ``captioning convert`` reads every byte again. The digests of a
+folder are stored as one file in the node's cache, because the folder itself may be read-only. Several processes may
+save at the same time; a digest that is lost is computed again.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from shards.storage.files import FileStamp, replace_file, sha256_of, stamp_of
 
 logger = logging.getLogger(__name__)
 
-# A file may change twice within one tick of its clock, and then has the time of a change that was not read.
+# A file may change twice within one tick of the filesystem's clock, and its time then hides the second change. So the
+# digest of a file that was modified less than this long ago is not remembered.
 _SETTLED_NS = 2_000_000_000
 _MAX_FOLDERS = 256
 
@@ -34,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """Content of the file of a folder's digests."""
+    """Content of the file with a folder's digests."""
 
     folder: str
     files: dict[str, _Entry]
@@ -47,8 +48,8 @@ class DigestCache:
     """Digests of the files directly in one folder; threads may share it.
 
     Args:
-        folder: the folder of the files.
-        cache: where digests are kept; the node's cache if not given.
+        folder: folder of the files.
+        cache: folder that stores the digests; the node's cache if not given.
     """
 
     def __init__(self, folder: Path, *, cache: Path | None = None) -> None:
@@ -60,16 +61,16 @@ class DigestCache:
         self._is_writable = True
 
     def known(self, name: str) -> str | None:
-        """Return the sha256 of a file if it was computed since the file last changed.
+        """Return the sha256 of a file if it was computed since the file last changed, else None.
 
         Raises:
-            OSError: the file is out of reach.
+            OSError: the file cannot be accessed.
         """
         entry = self._entries.get(name)
         return entry.sha256 if entry and FileStamp(*entry[:3]) == stamp_of(self._folder / name) else None
 
     def compute(self, name: str) -> str:
-        """Read a file and return its sha256; it is remembered unless the file has just been changed.
+        """Read a file and return its sha256; remember it unless the file changed just now.
 
         Raises:
             OSError: the file cannot be read.
@@ -82,7 +83,7 @@ class DigestCache:
         return sha256
 
     def save(self) -> None:
-        """Write what was computed beside what other processes wrote; a cache that cannot be written is only logged."""
+        """Add the new digests to those on disk; if they cannot be written, only log a warning, once."""
         if not self._new or not self._is_writable:
             return
         try:
@@ -93,15 +94,15 @@ class DigestCache:
         except OSError as error:
             self._is_writable = False
             logger.warning(
-                "digests of %s cannot be kept in %s (%s), so that every start reads all of it; name another folder in "
-                "CAPTIONING_CACHE",
+                "digests of %s cannot be saved in %s (%s), so every start hashes all shards again; set "
+                "CAPTIONING_CACHE to another folder",
                 self._folder,
                 self._path.parent,
                 error.strerror,
             )
 
     def _stored(self) -> dict[str, _Entry]:
-        """Return the digests on disk; none if their file is damaged, or that of another folder."""
+        """Return the digests on disk; empty if their file is damaged or belongs to another folder."""
         try:
             stored = _STORED.validate_json(self._path.read_bytes())
         except (OSError, ValidationError):
@@ -109,7 +110,7 @@ class DigestCache:
         return stored.files if stored.folder == str(self._folder) else {}
 
     def _remove_oldest(self) -> None:
-        """Forget the folders that were read longest ago, beyond so many."""
+        """Remove the digests of the folders that were saved longest ago, beyond ``_MAX_FOLDERS``."""
         paths = sorted(self._path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in paths[:-_MAX_FOLDERS]:
             path.unlink(missing_ok=True)
@@ -118,5 +119,5 @@ class DigestCache:
 def _node_cache() -> Path:
     try:
         return default_cache()
-    except RuntimeError:  # this user has no home folder, which is no reason to refuse shards
+    except RuntimeError:  # a user without a home folder has no cache, but can still read shards
         return Path(os.devnull)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever is killed when."""
+"""Atomic writes: a file is complete or absent, even if the process is killed at any moment."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 
 class FileStamp(NamedTuple):
-    """What changes when a file is written: while it is the same, so is the content."""
+    """Size, modification time and inode of a file; while they stay the same, the content counts as unchanged."""
 
     num_bytes: int
     modified_ns: int
@@ -21,7 +21,7 @@ def stamp_of(path: Path) -> FileStamp:
     """Return a file's stamp.
 
     Raises:
-        OSError: the file is out of reach.
+        OSError: the file cannot be accessed.
     """
     status = path.stat()
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
@@ -29,14 +29,15 @@ def stamp_of(path: Path) -> FileStamp:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` for writing; sync and rename it at the end, or remove it after an error."""
+    """Open a temporary file beside ``path`` for writing; sync and rename it at the end, or remove it after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A unique name, so that two writers of one file do not write to one temporary file.
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with beside.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before the rename, which may reach the disk before the content does
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -44,17 +45,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``: a reader finds the old content or the new, never a part."""
+    """Write ``content`` to ``path`` atomically: a reader sees the old content or the new, never a part."""
     with replacing(path) as file:
         file.write(content)
 
 
 def remove_torn(folder: Path, names: str) -> None:
-    """Remove what a killed process left of ``replacing`` files; only for a process that is alone in writing them.
+    """Remove temporary files that a killed process left; call it only while no other process writes these files.
 
     Args:
-        folder: the folder of the files.
-        names: glob pattern of the files' names.
+        folder: folder of the files.
+        names: glob pattern of the files' final names.
     """
     for path in folder.glob(f".{names}.*.tmp"):
         path.unlink(missing_ok=True)
@@ -67,7 +68,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a loss of power."""
+    """Make a rename in the folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

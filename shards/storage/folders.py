@@ -1,4 +1,4 @@
-"""Shard sets and feature sets at URLs, of whose files a node keeps copies."""
+"""Folders of shard sets and feature sets, local or at a URL; a node caches the files of remote ones."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ _NUM_THREADS = 4
 
 
 class FileRecord(Protocol):
-    """Name, size and digest of a file, as a manifest has them."""
+    """Name, size and digest of a file, as a manifest records them."""
 
     @property
     def name(self) -> str:
@@ -40,15 +40,15 @@ class FileRecord(Protocol):
 
 
 class RemoteShards:
-    """The folder of a shard set or feature set at a URL; may be pickled, and used in any process and thread.
+    """The folder of a shard set or feature set at a URL; can be pickled, and used in any process and thread.
 
     Args:
-        url: the URL of the folder.
-        cache_gib: most GiB of copies that this node keeps, of all sets together.
-        sleep: function that waits so many seconds before another attempt.
+        url: URL of the folder.
+        cache_gib: size limit of this node's copies in GiB, of all sets together.
+        sleep: function that waits the given number of seconds before a retry.
 
     Raises:
-        ValueError: the URL holds credentials, or nothing installed here reaches it.
+        ValueError: the URL contains credentials, or no installed package can open it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RemoteShards:
         self._prefetcher = _Prefetcher(self._keep)
 
     def __reduce__(self) -> tuple:
-        """Leave copies and threads out: they belong to a node and a process."""
+        """Pickle without connections and threads, which belong to one process."""
         return partial(RemoteShards, cache_gib=self.cache_gib, sleep=self._sleep), (self._url,)
 
     def __str__(self) -> str:
@@ -74,42 +74,42 @@ class RemoteShards:
         return str(self).rpartition("/")[2]
 
     def read(self, name: str) -> bytes:
-        """Read a small file as it is now; no copy is kept.
+        """Return the current content of a small file, without caching it.
 
         Raises:
-            FileNotFoundError: there is none.
-            OSError: it cannot be read, however often it was tried.
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be read, even after retries.
         """
         return self._remote.read(name)
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """Return what a listing of the folder, or of one in it, tells: files and their bytes; raises as ``read``."""
+        """Return the size in bytes of each file in the folder, or in a subfolder; raises as ``read``."""
         return self._remote.sizes(name)
 
     def put(self, name: str, content: Path | bytes) -> None:
-        """Put one file, bytes or a copy of a local file, whole or not at all; raises as ``read``."""
+        """Upload one file, from bytes or a local file; atomic on object stores. Raises as ``read``."""
         self._remote.put(name, content)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there; raises as ``read``."""
+        """Remove a file if it exists; raises as ``read``."""
         self._remote.remove_file(name)
 
     def open(self, record: FileRecord) -> BinaryIO:
-        """Open this node's copy of a file, made if need be; it stays as long as the file or a map of it is open.
+        """Open this node's copy of a file, fetched if needed; it is not removed while the file or a map of it is open.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: its content is not what the record says.
-            OSError: it cannot be fetched, however often it was tried.
+            ValueError: its content does not match the record.
+            OSError: it cannot be fetched, even after retries.
         """
         return self._cache().open(self._entry(record))
 
     def prefetch(self, records: Sequence[FileRecord]) -> None:
-        """Make copies of files in the background, in this order; those of the last call are under way already."""
+        """Fetch files into the cache in the background, in this order; those of the last call are skipped."""
         self._prefetcher.request(records)
 
     def max_open(self, records: Sequence[FileRecord]) -> int:
-        """Return how many of some files may be open at once, so that half of the copies may be others."""
+        """Return how many of the files may be open at once, so that they take at most half of the cache."""
         largest = max((record.num_bytes for record in records), default=1)
         return max(2, int(self.cache_gib * 2**30 / 2 / max(largest, 1)))
 
@@ -125,15 +125,15 @@ class RemoteShards:
 
 
 class _Prefetcher:
-    """Fetches files in a few threads of this process, which end when there is nothing to do."""
+    """Fetches files in a few threads of this process, which end when the queue is empty."""
 
     def __init__(self, fetch: Callable[[FileRecord], None]) -> None:
         self._fetch = fetch
         self._forget()
 
     def request(self, records: Sequence[FileRecord]) -> None:
-        """Fetch the files that were not in the last request."""
-        if self._process_id != os.getpid():  # threads do not survive a fork, and their queue is in any state
+        """Queue the files that were not in the last request."""
+        if self._process_id != os.getpid():  # threads do not survive a fork, and their queue may be inconsistent
             self._forget()
         new = [record for record in records if record.sha256 not in self._requested]
         self._requested = {record.sha256 for record in records}
@@ -152,7 +152,7 @@ class _Prefetcher:
                 return
             try:
                 self._fetch(record)
-            except (OSError, ValueError) as error:  # a reader of the file gets the same error
+            except (OSError, ValueError) as error:  # whoever opens the file gets the same error
                 logger.warning("prefetch failed: %s", error)
 
     def _forget(self) -> None:
@@ -170,7 +170,7 @@ def open_folder(location: ShardFolder | str, *, cache_gib: float = DEFAULT_CACHE
     """Return a folder for a path or URL.
 
     Raises:
-        ValueError: the URL holds credentials, or nothing installed here reaches it.
+        ValueError: the URL contains credentials, or no installed package can open it.
     """
     if not isinstance(location, str):
         return location
@@ -179,12 +179,12 @@ def open_folder(location: ShardFolder | str, *, cache_gib: float = DEFAULT_CACHE
 
 
 def has_file(folder: ShardFolder, name: str) -> bool:
-    """Return whether a folder holds a file; raises as ``read_file``."""
+    """Return whether a folder contains a file; raises as ``read_file``."""
     return (folder / name).is_file() if isinstance(folder, Path) else name in folder.sizes()
 
 
 def file_sizes(folder: ShardFolder, names: Sequence[str]) -> dict[str, int]:
-    """Return the sizes in bytes of those files that are there; at a URL by one listing, whose errors ``read`` has."""
+    """Return the sizes in bytes of those files that exist; at a URL by one listing, which raises as ``read``."""
     if not isinstance(folder, Path):
         listed = folder.sizes()
         return {name: listed[name] for name in names if name in listed}
@@ -195,14 +195,14 @@ def read_file(folder: ShardFolder, name: str) -> bytes:
     """Read a small file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
     return (folder / name).read_bytes() if isinstance(folder, Path) else folder.read(name)
 
 
 def write_file(folder: ShardFolder, name: str, content: bytes) -> None:
-    """Write a small file: whoever reads it finds the old content or the new, never a part.
+    """Write a small file; on a local disk or an object store, a reader sees the old content or the new, never a part.
 
     Raises:
         OSError: it cannot be written.

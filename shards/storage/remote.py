@@ -1,7 +1,7 @@
-"""A folder at a URL that fsspec reaches, used from several processes.
+"""A folder at a URL, accessed through fsspec with retries, from one or several processes.
 
 Options and credentials come from the environment and fsspec's own configuration files. An object store has no folders
-and no rename: a file appears in one put, whole or not at all. Elsewhere (sftp) it may be seen half written.
+and no rename; a file appears in one put, complete or not at all. Elsewhere (sftp) a reader may see a partial file.
 """
 
 import contextlib
@@ -23,34 +23,34 @@ _Result = TypeVar("_Result")
 
 
 class RemoteFolder:
-    """A folder at a URL: a request that fails is tried again, then raised in one line; may be pickled.
+    """A folder at a URL. A failed request is retried, then raised as an error of one line. Can be pickled.
 
-    Every method raises FileNotFoundError or PermissionError at once, and ConnectionError after the last attempt.
+    Every method raises FileNotFoundError or PermissionError at once, and ConnectionError after the last retry.
 
     Args:
-        url: the URL of the folder, which need not exist.
-        sleep: function that waits so many seconds before another attempt.
+        url: URL of the folder, which need not exist.
+        sleep: function that waits the given number of seconds before a retry.
 
     Raises:
-        ValueError: nothing installed here reaches the URL.
+        ValueError: no installed package can open the URL.
     """
 
     def __init__(self, url: str, sleep: Callable[[float], None]) -> None:
         self._url, self._sleep = url, sleep
         self._opened: tuple[int, Any, str] | None = None
-        import fsspec  # a fifth of a second that --help should not cost
+        import fsspec  # takes a fifth of a second, which --help should not cost
 
         try:
             fsspec.get_filesystem_class(url.partition("://")[0])
-            # Imports what fsspec leaves to the first call: a process forked while a thread imports never ends that.
+            # Triggers fsspec's lazy imports: a process forked while a thread imports would wait for the import forever.
             fsspec.url_to_fs("file:///")
         except (ValueError, ImportError) as error:
             raise ValueError(
-                f"{self} is out of reach ({error}); install what its scheme needs on every node, or use a folder"
+                f"{self} cannot be opened ({error}); install the package for its scheme on every node, or use a folder"
             ) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave connections out: they belong to a process."""
+        """Pickle without connections, which belong to one process."""
         return RemoteFolder, (self._url, self._sleep)
 
     def __str__(self) -> str:
@@ -58,9 +58,9 @@ class RemoteFolder:
         return without_credentials(self._url).rstrip("/")
 
     def list_entries(self, name: str = "") -> dict[str, bool]:
-        """Return what is in the folder, or in one in it: names, and whether each is a folder; nothing if it is not."""
+        """Return the names in the folder or a subfolder, and whether each is a folder; empty if it does not exist."""
         found = {entry["name"]: entry["type"] == "directory" for entry in self._entries(name)}
-        # An empty object whose name ends in a slash is how some consoles show a folder.
+        # Some consoles represent a folder by an empty object with a name that ends in a slash.
         return {
             path.rstrip("/").rpartition("/")[2]: is_folder
             for path, is_folder in found.items()
@@ -68,7 +68,7 @@ class RemoteFolder:
         }
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """Return the files in the folder, or in one in it, and their sizes in bytes; nothing if it is not there."""
+        """Return the size in bytes of each file in the folder or a subfolder; empty if it does not exist."""
         files = [entry for entry in self._entries(name) if entry["type"] == "file"]
         return {entry["name"].rpartition("/")[2]: entry["size"] for entry in files}
 
@@ -79,11 +79,12 @@ class RemoteFolder:
             return []
 
     def put(self, name: str, content: Path | bytes) -> None:
-        """Put one file: bytes, or a copy of a local file."""
+        """Upload one file, from bytes or a local file."""
 
         def put(system: Any, root: str) -> None:  # noqa: ANN401  fsspec's classes have no types
             path = f"{root}/{name}"
-            if not system.async_impl:  # object stores are; they need no folders, and s3fs would make the bucket, too
+            # Object stores are async; they need no folders, and s3fs would even create the bucket.
+            if not system.async_impl:
                 system.makedirs(path.rpartition("/")[0], exist_ok=True)
             if isinstance(content, bytes):
                 system.pipe_file(path, content)
@@ -97,7 +98,7 @@ class RemoteFolder:
         self._try(lambda system, root: system.get_file(f"{root}/{name}", str(path)))
 
     def read(self, name: str) -> bytes:
-        """Return what is in a file."""
+        """Return the content of a file."""
         return self._try(lambda system, root: system.cat_file(f"{root}/{name}"))
 
     def remove_file(self, name: str) -> None:
@@ -106,12 +107,12 @@ class RemoteFolder:
             self._try(lambda system, root: system.rm_file(f"{root}/{name}"))
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder with all that is in it, if it exists."""
+        """Remove a folder and its content, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._try(lambda system, root: system.rm(f"{root}/{name}", recursive=True))
 
     def _try(self, action: Callable[[Any, str], _Result]) -> _Result:
-        """Do something with the filesystem and the folder's path in it, again after a failure that may pass."""
+        """Call ``action`` with the filesystem and the folder's path in it; retry if the failure may be temporary."""
         waits = iter(_WAITS_SECONDS)
         while True:
             try:
@@ -123,24 +124,24 @@ class RemoteFolder:
                 wait, reason = next(waits, None), self._reason(error)
                 if wait is None:
                     raise ConnectionError(
-                        f"{self} failed {len(_WAITS_SECONDS) + 1} times, at last with {reason}; "
+                        f"{self} failed {len(_WAITS_SECONDS) + 1} times, the last time with {reason}; "
                         "check the address, the network and the credentials"
                     ) from None
-            logger.warning("%s: %s; trying again in %g s", self, reason, wait)
+            logger.warning("%s: %s; retrying in %g s", self, reason, wait)
             self._sleep(wait)
 
     def _open(self) -> tuple[Any, str]:
-        """Return the filesystem and the folder's path in it; a forked process needs connections of its own."""
+        """Return the filesystem and the folder's path in it; a forked process opens new connections."""
         if self._opened is None or self._opened[0] != os.getpid():
             import fsspec
 
             self._opened = (os.getpid(), *fsspec.url_to_fs(self._url, skip_instance_cache=True))
         _, system, path = self._opened
-        system.invalidate_cache()  # of listings: others write there, too
+        system.invalidate_cache()  # of listings: other processes write there as well
         return system, path.rstrip("/")
 
     def _reason(self, error: Exception) -> str:
-        """Return an error in one line, without the credentials that the URL may have."""
+        """Return an error as one line, without the URL's credentials."""
         text = re.sub(r"//[^/\s]*@", "//", " ".join(f"{type(error).__name__}: {error}".split()))
         if found := re.search("//(.*)@", self._url):
             password = found[1].partition(":")[2]

@@ -1,4 +1,4 @@
-"""Synthetic scenes with captions whose truth can be checked: ``scenes`` renders, ``grammar`` describes.
+"""Synthetic scenes with captions that can be checked: ``scenes`` draws images, ``grammar`` writes and parses captions.
 
 Nothing here knows shards or models.
 """

@@ -1,7 +1,7 @@
-"""The sentences that describe a synthetic scene, and the way back from a sentence to what it claims.
+"""Grammar of captions for synthetic scenes: writes sentences about a scene, and parses a sentence into its claim.
 
-A scene holds one group of equal objects, or two groups of which one is left of or above the other. A sentence is an
-opening and a body; the body names every group and, if there are two, how they lie. Nothing else is in the grammar.
+A scene has one group of equal objects, or two groups, one left of or above the other. A sentence is an opening and a
+body; the body names every group and, if there are two, their relation. The grammar has nothing else.
 """
 
 import re
@@ -20,7 +20,7 @@ SENTENCES_PER_CLAIM = 5
 _MOST_OBJECTS = 4
 _NUMERALS = {2: "two", 3: "three", 4: "four"}
 _OPENINGS = ("", "there {be} ", "a picture of ", "the picture shows ", "an image with ")
-# Those that name the second group first are understood, and never said: a small model learns one order in a minute.
+# Bodies that name the second group first are parsed but never written: a small model learns one order in a minute.
 _BODIES: dict[Relation, tuple[str, ...]] = {
     "alone": ("{first}",),
     "left of": ("{first} to the left of {second}", "{second} to the right of {first}"),
@@ -35,7 +35,7 @@ _PHRASE = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneObject:
-    """One shape: its attributes in the grammar's words, and the circle around it."""
+    """One shape: its attributes in the grammar's words, and its enclosing circle."""
 
     shape: str
     colour: str
@@ -46,7 +46,7 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """All that is drawn, and the 64 bits that choose how ``describe`` words it."""
+    """Everything that is drawn, and 64 bits that select the wording in ``describe``."""
 
     size_px: int
     background: tuple[int, int, int]
@@ -56,7 +56,7 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Equal objects of a scene, one to four of them; ``size`` is None where a sentence does not tell."""
+    """One to four equal objects of a scene; ``size`` is None if a sentence leaves it out."""
 
     count: int
     size: str | None
@@ -66,36 +66,37 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """What a sentence says: its one or two groups, the left or upper one first, and how they lie."""
+    """The meaning of a sentence: one or two groups, the left or upper one first, and their relation."""
 
     relation: Relation
     groups: tuple[Group, ...]
 
 
 def describe(scene: Scene) -> tuple[str, ...]:
-    """Say what is in a scene in five differently worded true sentences.
+    """Return five true sentences about a scene, each worded differently.
 
     Raises:
-        ValueError: the grammar has no words for the scene: more groups, or not clearly beside or above each other.
+        ValueError: the grammar cannot describe the scene: it has more groups, or two that are not clearly beside or
+            above each other.
     """
     claim = _claim(scene)
     if claim is None:
         raise ValueError(
-            f"{len(scene.objects)} objects that are neither one group of up to {_MOST_OBJECTS} nor two groups beside "
-            "or above each other have no caption: the grammar describes no other scene"
+            f"the grammar cannot describe {len(scene.objects)} objects that are neither one group of up to "
+            f"{_MOST_OBJECTS} nor two groups beside or above each other; use such a scene"
         )
     return sentences(claim, scene.wording)
 
 
 def is_true(caption: str, scene: Scene) -> bool:
-    """Tell whether a caption is a complete sentence of the grammar and all that it claims is in the scene.
+    """Return whether a caption is a complete sentence of the grammar and all of its claims are true of the scene.
 
-    Complete means: every group with its count, colour and shape, and for two groups how they lie. Sizes may be left
-    out, but must be right where they are stated.
+    Complete means: every group with its count, colour and shape, and for two groups their relation. Sizes may be left
+    out, but must be right if they are stated.
 
     Args:
-        caption: words between white space; capitals and full stops are ignored.
-        scene: what the caption is held against.
+        caption: words separated by white space; capitals and full stops are ignored.
+        scene: scene to compare the caption with.
     """
     said, seen = parse(caption), _claim(scene)
     if said is None or seen is None or said.relation != seen.relation:
@@ -104,11 +105,11 @@ def is_true(caption: str, scene: Scene) -> bool:
 
 
 def sentences(claim: Claim, wording: int) -> tuple[str, ...]:
-    """Word a claim in five different ways; the sizes of two groups are left out.
+    """Word a claim in five different ways; sizes are left out if there are two groups.
 
     Args:
-        claim: what to say; every size known.
-        wording: 64 bits that choose which opening comes first.
+        claim: claim to word, with all sizes.
+        wording: 64 bits that select the first opening.
 
     Returns:
         ``SENTENCES_PER_CLAIM`` different sentences in sentence case, each with a full stop.
@@ -124,10 +125,10 @@ def sentences(claim: Claim, wording: int) -> tuple[str, ...]:
 
 
 def parse(caption: str) -> Claim | None:
-    """Read what a sentence claims, or None if it is not wholly in the grammar.
+    """Return the claim of a sentence, or None if the sentence is not entirely in the grammar.
 
     Args:
-        caption: words between white space; capitals and full stops are ignored.
+        caption: words separated by white space; capitals and full stops are ignored.
     """
     words = " ".join(caption.lower().replace(".", " ").split())
     outline = _outlines().get(_PHRASE.sub("@", words))
@@ -144,7 +145,7 @@ def parse(caption: str) -> Claim | None:
 
 
 def _claim(scene: Scene) -> Claim | None:
-    """Everything there is to say about a scene, or None if the grammar cannot say it."""
+    """Return the full claim about a scene, or None if the grammar cannot express it."""
     members: dict[tuple[str, str, str], list[SceneObject]] = {}
     for item in scene.objects:
         members.setdefault((item.size, item.colour, item.shape), []).append(item)
@@ -171,7 +172,7 @@ def _in_order(groups: list[list[SceneObject]]) -> tuple[Relation, list[list[Scen
         for order in (groups, groups[::-1])
         if len(groups) == 2 and _ends_before(order[0], order[1], axis)
     ]
-    return ways[0] if len(ways) == 1 else None  # apart on both axes is diagonal: neither word is clearly right
+    return ways[0] if len(ways) == 1 else None  # apart on both axes is diagonal: neither relation is clearly right
 
 
 def _ends_before(first: list[SceneObject], second: list[SceneObject], axis: int) -> bool:
@@ -207,7 +208,7 @@ def _group(match: re.Match[str]) -> Group:
 
 @cache
 def _outlines() -> dict[str, tuple[Relation, str]]:
-    """Every sentence of the grammar with ``@`` for its groups -> its relation and its template."""
+    """Map every sentence of the grammar, with ``@`` for its groups, to its relation and template."""
     return {
         (opening + body).format(be=be, first="@", second="@"): (relation, opening + body)
         for relation, bodies in _BODIES.items()

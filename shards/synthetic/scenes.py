@@ -1,7 +1,7 @@
-"""Synthetic scenes of coloured shapes with captions, in COCO layout: the data of the demo and the tests.
+"""Synthetic scenes of coloured shapes with captions, in COCO layout: data for the demo and the tests.
 
 A scene is a pure function of (seed, index). It is simple enough to be learned from scratch in a minute, and a caption
-can be checked against it: n-gram scores measure wording, ``is_true`` measures seeing.
+can be checked against it: n-gram scores measure the wording, ``is_true`` measures whether the caption is correct.
 """
 
 import json
@@ -31,33 +31,33 @@ _PAINT = {
     "blue": (40, 70, 220),
     "black": (20, 20, 20),
 }
-_HOLE, _BAR = 0.5, 0.3  # a ring's hole and half the width of a cross's bars, in radii
-# Fractions of the side. Objects in cells 0.48 apart keep a gap between them, large ones at the worst jitter too.
+_HOLE, _BAR = 0.5, 0.3  # radius of a ring's hole, and half the width of a cross's bars, in radii of the shape
+# As fractions of the side. Cells are 0.48 apart, which leaves a gap even between large objects at the largest jitter.
 _RADII = {"small": (0.11, 0.12), "large": (0.19, 0.20)}
 _CELLS = (0.26, 0.74)
 _JITTER = 0.03
-_NUMBERS_PER_SCENE = 32  # the fullest scene takes 22
+_NUMBERS_PER_SCENE = 32  # a scene uses at most 22
 
 _Kind = tuple[str, str, str]  # size, colour, shape
-_Placement = tuple[_Kind, tuple[float, float]]  # and the centre, in fractions of the side
+_Placement = tuple[_Kind, tuple[float, float]]  # kind and centre, in fractions of the side
 _T = TypeVar("_T")
 
 
 def draw_scene(seed: int, index: int, *, size_px: int = 96) -> Scene:
-    """Invent the scene of one index; no other scene is involved.
+    """Return the scene of one index, independent of all other scenes.
 
     Args:
-        seed: names a sequence of scenes.
-        index: index in that sequence. Scenes less than 32,768 apart differ in background, so never look the same.
-        size_px: side of the square image; the same scene is drawn larger or smaller.
+        seed: seed of a sequence of scenes.
+        index: index in that sequence; scenes less than 32,768 apart differ in background, so no two look the same.
+        size_px: side of the square image in pixels; it scales the scene.
 
     Raises:
-        ValueError: ``index`` is negative, or ``size_px`` too small to tell the shapes apart.
+        ValueError: ``index`` is negative, or ``size_px`` is too small to tell the shapes apart.
     """
     if index < 0:
         raise ValueError(f"scene index {index} is negative; scenes are numbered from 0")
     if size_px < _MIN_SIZE_PX:
-        raise ValueError(f"at {size_px} px a side the shapes look alike; draw scenes of {_MIN_SIZE_PX} px or more")
+        raise ValueError(f"scenes of {size_px} px are too small to tell shapes apart; use {_MIN_SIZE_PX} px or more")
     numbers = _numbers(seed, index)
     wording = next(numbers)
     placements = _pair(numbers) if wording % 3 else _alone(numbers)
@@ -66,19 +66,19 @@ def draw_scene(seed: int, index: int, *, size_px: int = 96) -> Scene:
 
 
 def scene_of(image_id: int, *, seed: int, size_px: int = 96) -> Scene:
-    """Find the scene behind an image that ``write_scenes`` wrote with this seed and size.
+    """Return the scene of an image that ``write_scenes`` wrote with this seed and size.
 
     Raises:
         ValueError: ``image_id`` is below 1.
     """
     if image_id < 1:
-        raise ValueError(f"image id {image_id} names no scene; ids of drawn images count from 1")
+        raise ValueError(f"image id {image_id} has no scene; ids of synthetic scenes start at 1")
     return draw_scene(seed, image_id - 1, size_px=size_px)
 
 
 def render(scene: Scene) -> Image.Image:
     """Draw a scene as an RGB image."""
-    # Twice the size, then averaged: edges without stairs, for a tenth of a millisecond.
+    # Drawn at twice the size and averaged, for smooth edges; this costs a tenth of a millisecond.
     image = Image.new("RGB", (2 * scene.size_px, 2 * scene.size_px), scene.background)
     draw = ImageDraw.Draw(image)
     for item in scene.objects:
@@ -99,26 +99,26 @@ def write_scenes(
 ) -> None:
     """Write splits of synthetic scenes in COCO layout; the same arguments give the same bytes.
 
-    Image ids count from 1 through train, val and unseen; ``scene_of`` leads back from an id to its scene. A run that
-    was killed has left no annotations: run it again.
+    Image ids start at 1 and run through train, val and unseen; ``scene_of`` returns the scene of an id. A killed run
+    leaves no annotations: run it again.
 
     Args:
-        folder: gets ``images/`` and ``annotations/captions_<split>.json``; created if absent.
-        num_train: images in the split ``train``.
-        num_val: images in the split ``val``; a split of no images is not written.
-        seed: names the sequence of scenes.
-        size_px: side of the square images.
-        num_unseen: images in the split ``unseen``, for a last look after training.
+        folder: folder for ``images/`` and ``annotations/captions_<split>.json``; created if absent.
+        num_train: number of images in the split ``train``.
+        num_val: number of images in the split ``val``; a split without images is not written.
+        seed: seed of the sequence of scenes.
+        size_px: side of the square images in pixels.
+        num_unseen: number of images in the split ``unseen``, for an evaluation after training.
 
     Raises:
-        ValueError: a negative number of images, no image for training, or ``size_px`` too small.
+        ValueError: a number of images is negative, there is no training image, or ``size_px`` is too small.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_unseen), strict=True))
     if num_train < 1 or min(counts.values()) < 0:
         raise ValueError(f"cannot write {counts} images; train needs 1 or more, the other splits 0 or more")
-    draw_scene(seed, 0, size_px=size_px)  # refuses a bad size before anything is touched
+    draw_scene(seed, 0, size_px=size_px)  # refuses a bad size before any file is touched
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    # Annotations make a split complete: old ones go before any image is overwritten, new ones come last.
+    # Annotations mark a split as complete: old ones are removed before any image is overwritten, new ones written last.
     for split in SPLITS:
         _annotations_path(folder, split).unlink(missing_ok=True)
     start = 1
@@ -149,13 +149,13 @@ def _annotations_path(folder: Path, split: str) -> Path:
 
 def _jpeg(image: Image.Image) -> bytes:
     buffer = BytesIO()
-    # Full colour resolution: halved, as is usual, it would smear the colour of small shapes.
+    # Full colour resolution: the usual half resolution would blur the colours of small shapes.
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def _alone(numbers: Iterator[int]) -> list[_Placement]:
-    """One to four equal objects: a single one anywhere, more in some of four cells."""
+    """Place one to four equal objects: a single one anywhere, more in different cells of four."""
     kind, count = _kind(numbers, _pick(numbers, COLOURS)), 1 + next(numbers) % 4
     if count == 1:
         return [(kind, (_between(numbers, *_CELLS), _between(numbers, *_CELLS)))]
@@ -164,13 +164,13 @@ def _alone(numbers: Iterator[int]) -> list[_Placement]:
 
 
 def _pair(numbers: Iterator[int]) -> list[_Placement]:
-    """Two large objects of different colours, each in its half of the image."""
+    """Place two large objects of different colours, each in its half of the image."""
     is_vertical = next(numbers) % 2
     colours = _pick(numbers, list(permutations(COLOURS, 2)))
     placements: list[_Placement] = []
     for colour, half in zip(colours, _CELLS, strict=True):
         kind = "large", colour, _pick(numbers, tuple(SHAPES))
-        # Both stay near the middle line, so that they are never apart on the other axis too.
+        # Both stay near the middle line, so that they never lie apart on the other axis as well.
         along, across = _near(numbers, half, _JITTER), _near(numbers, 0.5, 0.08)
         placements.append((kind, (across, along) if is_vertical else (along, across)))
     return placements
@@ -192,7 +192,7 @@ def _object(placement: _Placement, size_px: int, numbers: Iterator[int]) -> Scen
 
 
 def _background(index: int) -> tuple[int, int, int]:
-    tint = index * 23_149 % 2**15  # an odd factor: each of the 32,768 light colours once before any comes again
+    tint = index * 23_149 % 2**15  # an odd factor, so each of the 32,768 light colours occurs once before any repeats
     return 224 + tint % 32, 224 + tint // 32 % 32, 224 + tint // 1024
 
 
@@ -209,6 +209,6 @@ def _near(numbers: Iterator[int], middle: float, jitter: float) -> float:
 
 
 def _numbers(seed: int, index: int) -> Iterator[int]:
-    """Yield the 64-bit numbers that a scene is made of: a counter, hashed, so that no scene needs another."""
+    """Return the random 64-bit numbers of a scene: hashes of a counter, so that scenes do not depend on each other."""
     state = splitmix64(splitmix64(np.array([seed % 2**64], np.uint64)) + np.uint64(index))
     return iter(splitmix64(state + np.arange(_NUMBERS_PER_SCENE, dtype=np.uint64)).tolist())

@@ -26,13 +26,13 @@ def test_a_validation_without_captions_is_refused():
 
 
 def test_credentials_in_the_address_of_checkpoints_are_refused():
-    with pytest.raises(ValueError, match="the address of checkpoints at ftp://host/folder holds credentials"):
+    with pytest.raises(ValueError, match="the address of checkpoints, ftp://host/folder, contains credentials"):
         StorageConfig(checkpoints="ftp://me:secret@host/folder")
 
 
 @pytest.mark.parametrize("name", ["shards", "features"])
 def test_credentials_in_the_address_of_shards_are_refused(name):
-    with pytest.raises(ValueError, match=rf"^the address of {name} at ftp://host/folder holds credentials"):
+    with pytest.raises(ValueError, match=rf"^the address of {name}, ftp://host/folder, contains credentials"):
         TrainRun(**{name: "ftp://me:secret@host/folder"})
 
 

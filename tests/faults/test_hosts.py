@@ -156,8 +156,8 @@ def test_every_check_passes(captioning, converted):
 def test_a_home_folder_that_every_host_has_for_itself_is_refused(captioning, converted):
     refused = captioning(CHECK.replace("check", "train") + f" {SHORT_TRAINING} --home /srv/runs")
     message = (
-        r"error: home folder /srv/runs cannot be used on 2 of 3 nodes, first 10\.77\.0\.\d \(it does not see what is "
-        r"there\); use a --home on storage that all nodes mount"
+        r"error: home folder /srv/runs cannot be used on 2 of 3 nodes, first 10\.77\.0\.\d \(it does not see a file "
+        r"that another node wrote there\); set --home to storage that all nodes mount"
     )
     assert (refused.code, bool(re.search(message, refused.told))) == (2, True), refused.told
 

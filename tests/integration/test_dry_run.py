@@ -78,7 +78,7 @@ def test_where_no_worker_fits_in_now_nothing_is_measured(run, drawn_shards):
     ray.get(group.ready())
     found = rehearsal.rehearse(run, ShardSet(drawn_shards))
     ray.util.remove_placement_group(group)
-    assert (found.timing, found.why_not) == (None, "no worker fits in now, as long as others are on the cluster")
+    assert (found.timing, found.why_not) == (None, "no worker fits while other jobs use the cluster")
 
 
 def test_a_search_without_an_estimate_says_why(dry, monkeypatch):
@@ -107,8 +107,8 @@ def fail(error):
     ("step", "seconds", "why"),
     [
         (step_that(time.sleep, 600), 5.0, "two steps took more than 5 s"),
-        (step_that(os._exit, 1), 300.0, "the process that took the steps is lost ("),
-        (step_that(fail(KeyError("x"))), 300.0, "a step cannot be taken there: KeyError: 'x'"),
+        (step_that(os._exit, 1), 300.0, "the process that took the steps was lost ("),
+        (step_that(fail(KeyError("x"))), 300.0, "a training step failed there: KeyError: 'x'"),
     ],
     ids=["hangs", "dies", "fails"],
 )

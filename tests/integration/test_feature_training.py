@@ -172,7 +172,7 @@ def test_a_sample_without_features_is_a_bad_one(with_bad):
     steps = steps_of(ShardSet(shards, features), range(1), config=replace(CONFIG, batch_size=120))
     bad = [one for part in steps[0] for one in part.bad]
     assert ([one.key for one in bad], steps[0][0].num_images) == ([key], 119)
-    assert bad[0].reason == "it has no features, for its image did not decode when they were made"
+    assert bad[0].reason == "it has no features: its image could not be encoded when they were extracted"
 
 
 def test_other_samples_keep_their_numbers(with_bad, drawn_shards, folder):

@@ -169,7 +169,7 @@ def test_listing_warns_and_removes_nothing(listed):
 @pytest.mark.cluster
 def test_room_that_a_dead_job_holds_is_told_with_its_remedy(listed):
     (found,) = [one for one in listed.checks if one["name"] == "resources"]
-    assert (found["verdict"], "captioning check --clean removes what dead ones left" in found["remedy"]) == (
+    assert (found["verdict"], "captioning check --clean removes the leftovers of dead jobs" in found["remedy"]) == (
         "warning", True,
     )  # fmt: skip
 

@@ -63,8 +63,8 @@ FULL = CheckResult(name="disk", verdict="failed", found="the disk is full", reme
 
 
 def test_checks_are_told_in_a_table(pretended):
-    code, told = pretended([], checks=[CheckResult(name="gpu", verdict="not asked", found="training is on CPUs")])
-    assert (code, "│ gpu   │ not asked │ training is on CPUs │" in told) == (0, True), told
+    code, told = pretended([], checks=[CheckResult(name="gpu", verdict="not asked", found="training runs on CPUs")])
+    assert (code, "│ gpu   │ not asked │ training runs on CPUs │" in told) == (0, True), told
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def test_every_job_is_called_as_its_help_says(answers, job):
     [
         (["train", "--name", "a/b"], "error: name 'a/b' cannot be a folder's"),
         (["train"], "error: no shard set was given; use --shards FOLDER"),
-        (["train", "--shards", "nowhere"], "nowhere is no finished shard set; run captioning convert"),
+        (["train", "--shards", "nowhere"], "nowhere is not a finished shard set; run captioning convert"),
         (["train", "nopreset"], "error: there is no preset nopreset"),
         (["convert", "nowhere", "out"], "nowhere is not a folder"),
-        (["evaluate", "nowhere", "--shards", "nowhere"], "is no finished shard set"),
+        (["evaluate", "nowhere", "--shards", "nowhere"], "is not a finished shard set"),
         (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give image files, folders"),
         (["register", "nowhere", "name"], "model nowhere is not a folder; use models:/NAME@alias"),
         (["register", "runs:/nothing", "name"], "error: runs:/nothing is not in the tracker"),

@@ -1,4 +1,4 @@
-"""``captioning launch``: where it writes documents, and MLflow's server started as its document says."""
+"""``captioning launch``: where manifests are written, and that the MLflow server starts as its manifest says."""
 
 import http.client
 import json
@@ -72,9 +72,12 @@ def test_an_image_that_no_node_can_pull_is_pointed_out(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], f"error: there is no document nothing; use one of {', '.join(KINDS)}\n"),
-        (["aws"], "error: aws needs an image for its machines; "),
-        (["kuberay-job"], "error: a kuberay-job runs a command; give it as --entrypoint 'captioning train ...'\n"),
+        (["nothing"], f"error: unknown manifest nothing; use one of {', '.join(KINDS)}\n"),
+        (["aws"], "error: aws needs a machine image; "),
+        (
+            ["kuberay-job"],
+            "error: a kuberay-job needs a command to run; give it as --entrypoint 'captioning train ...'\n",
+        ),
         (["mlflow", "--nodes", "3:1"], "error: nodes 3:1 is no number of nodes; "),
     ],
 )

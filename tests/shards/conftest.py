@@ -11,7 +11,7 @@ _CONTENTS = {"train-000000.tar": b"first", "train-000001.tar": b"second", "val-0
 
 @pytest.fixture
 def three_shards(tmp_path):
-    """Return the folder of three small files that a manifest names as shards, and the manifest."""
+    """Return a folder with three small files that a manifest names as shards, and the manifest."""
     records = []
     for name, content in _CONTENTS.items():
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""A shard counts as finished for its own plan alone, whatever interrupted the writing, and strangers are removed."""
+"""A shard counts as finished only for its own plan, whatever interrupted the writing; stale shards are removed."""
 
 import dataclasses
 import os

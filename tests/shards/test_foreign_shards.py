@@ -1,4 +1,4 @@
-"""Shards that other programs wrote are read, and what is damaged in them is named."""
+"""Shards written by other programs can be read, and damage in them is reported."""
 
 import pickle
 import tarfile
@@ -15,7 +15,7 @@ CONVERT_AGAIN = "; run captioning convert again$"
 
 @pytest.fixture
 def tar_of(tmp_path):
-    """Return a writer of a shard from names and contents, as other programs write it."""
+    """Return a function that writes a shard from names and contents, as another program would."""
 
     def write(members, num_samples, *, form=tarfile.PAX_FORMAT):
         path = tmp_path / "other-000000.tar"
@@ -90,12 +90,15 @@ def test_one_key_in_two_folders_is_two_samples(tar_of):
         ([("1.jpg", JPEG), ("1.json", b"\xff\xff")], ".*can't decode.*"),
         ([("1.jpg", JPEG), ("1.json", b"[" * 100_000)], ".*recursion.*"),
         ([("1.jpg", JPEG), ("1.json", b"[]")], "its json is not an object"),
-        ([("1.jpg", JPEG), ("1.json", description("1"))], "its json has no whole number image_id"),
-        ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no whole number image_id"),
-        ([("1.jpg", JPEG), ("1.json", b'{"image_id": 1}')], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions="A dog."))], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions=[]))], "its json has no list captions of texts"),
-        ([("1.jpg", JPEG), ("1.json", description(1, captions=[3]))], "its json has no list captions of texts"),
+        ([("1.jpg", JPEG), ("1.json", description("1"))], "its json has no integer image_id"),
+        ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no integer image_id"),
+        ([("1.jpg", JPEG), ("1.json", b'{"image_id": 1}')], "its json has no captions, a list of strings"),
+        (
+            [("1.jpg", JPEG), ("1.json", description(1, captions="A dog."))],
+            "its json has no captions, a list of strings",
+        ),
+        ([("1.jpg", JPEG), ("1.json", description(1, captions=[]))], "its json has no captions, a list of strings"),
+        ([("1.jpg", JPEG), ("1.json", description(1, captions=[3]))], "its json has no captions, a list of strings"),
     ],
 )
 def test_a_damaged_sample_is_named(tar_of, members, fault):

@@ -1,4 +1,4 @@
-"""Every kind of picture that people have."""
+"""Images of every common format, mode and size."""
 
 import re
 import struct
@@ -16,7 +16,7 @@ SPEC = ImageSpec()
 SMALL_SPEC = ImageSpec(shorter_side_px=48)
 SIZES = [(60, 40), (150, 100), (300, 200)]  # fits, shrinks, is decoded at half of its size first
 ORIENTATION_TAG = 0x0112
-# How a camera that was held so stores the upright picture.
+# How a camera held in each orientation stores an upright picture.
 STORED_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,7 +29,7 @@ STORED_BY_ORIENTATION = {
 
 
 def turned(image, orientation, form="JPEG", **options):
-    """Encode a picture as a camera does that notes its orientation."""
+    """Encode a picture as a camera that records its orientation does."""
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     stored = image.transpose(STORED_BY_ORIENTATION[orientation]) if orientation in STORED_BY_ORIENTATION else image
@@ -45,7 +45,7 @@ def assert_close(pixels, expected, tolerance=8):
 
 
 def stored_picture(content, spec=SPEC):
-    """Store an image; check that it is the RGB JPEG, of the size, that it says."""
+    """Store an image; check that it is an RGB JPEG of the reported size."""
     stored = store_image(content, spec)
     image = decoded(stored.jpeg)
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (stored.width, stored.height))
@@ -223,9 +223,9 @@ def test_the_first_picture_of_an_animation_is_taken():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shorter_side_px": 0}, "shorter side of 0 px holds no picture"),
-        ({"quality": 0}, "JPEG quality 0 does not exist"),
-        ({"quality": 101}, "JPEG quality 101 does not exist"),
+        ({"shorter_side_px": 0}, "shorter side of 0 px is too small"),
+        ({"quality": 0}, "JPEG quality 0 is out of range"),
+        ({"quality": 101}, "JPEG quality 101 is out of range"),
     ],
 )
 def test_an_impossible_spec_is_refused(fields, message):

@@ -1,4 +1,4 @@
-"""The manifest says what is there, and notices what is not."""
+"""The manifest describes its shard set, and detects damage and edits."""
 
 import json
 import random
@@ -82,7 +82,7 @@ def test_an_unknown_split_is_refused(three_shards):
 
 
 def test_an_unfinished_shard_set_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"manifest.json does not exist: .* is no finished shard set; run"):
+    with pytest.raises(FileNotFoundError, match=r"manifest.json does not exist: .* is not a finished shard set; run"):
         load_manifest(tmp_path)
 
 
@@ -108,9 +108,9 @@ FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "m
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (altered_record, "was altered: its records do not give its digest"),
-        (lost_record, "was altered: its records do not give its digest"),
-        (lambda content: content.pop("digest"), "was altered: its records do not give its digest"),
+        (altered_record, "was edited: its records do not match its digest"),
+        (lost_record, "was edited: its records do not match its digest"),
+        (lambda content: content.pop("digest"), "was edited: its records do not match its digest"),
         (record_elsewhere, r"names the shard \.\./\.\./train-000000.tar, which is not beside it"),
         (
             lambda content: content.update(format_version=FORMAT_VERSION + 1),
@@ -121,7 +121,10 @@ FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "m
         (lambda content: content.update(format_version=True), "format version True, this release reads 1"),
         (lambda content: content.pop("seed"), r"is damaged \(seed: .*\)"),
         (lambda content: content.update(shards=[{"name": 3}]), r"is damaged \(shards.0.name: .*\)"),
-        (lambda content: content["image_spec"].update(quality=0), r"is damaged \(image_spec: .*quality 0 does not.*\)"),
+        (
+            lambda content: content["image_spec"].update(quality=0),
+            r"is damaged \(image_spec: .*quality 0 is out of.*\)",
+        ),
     ],
 )
 def test_an_altered_manifest_is_refused(three_shards, change, message):

@@ -1,4 +1,4 @@
-"""Samples come back as they were written, and damage of a shard is named."""
+"""Samples are read as they were written, and a damaged shard is reported."""
 
 import pickle
 
@@ -102,7 +102,7 @@ def test_a_reader_travels_with_no_map(written):
 
 
 class Keys:
-    """A dataset of the keys that a reader reads."""
+    """A map-style dataset of the keys of a reader's samples."""
 
     def __init__(self, reader):
         self.reader = reader
@@ -149,14 +149,14 @@ def test_a_cut_of_any_length_is_noticed(written):
     for length in range(0, len(content), 512):
         for cut in {length, max(length - 1, 0)}:
             path.write_bytes(content[:cut])
-            with pytest.raises(ValueError, match=r"cannot be read|holds \d+ bytes, its record says \d+"):
+            with pytest.raises(ValueError, match=r"cannot be read|has \d+ bytes, but its record says \d+"):
                 ShardReader(folder, records).read(0)
 
 
 def test_another_number_of_samples_is_noticed(written):
     folder, records, _ = written
     reader = ShardReader(folder, [record_of(folder / records[0].name, 4)])
-    with pytest.raises(ValueError, match=rf"{records[0].name} holds 3 samples, its record says 4{CONVERT_AGAIN}"):
+    with pytest.raises(ValueError, match=rf"{records[0].name} has 3 samples, but its record says 4{CONVERT_AGAIN}"):
         reader.read(0)
 
 

@@ -1,4 +1,4 @@
-"""Missing and altered shards are found, and no byte is read at every start to find them."""
+"""Missing and changed shards are found, and unchanged shards are not hashed at every start."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def hashed(monkeypatch):
 
 
 def alter(path):
-    """Write another byte of the same number."""
+    """Change a byte and keep the size."""
     path.write_bytes(b"S" + path.read_bytes()[1:])
 
 

@@ -1,4 +1,4 @@
-"""Shards are a pure function of their plan; a bad image is named, or set aside."""
+"""Shards are a pure function of their plan; a bad image is reported or set aside."""
 
 import dataclasses
 import gc
@@ -59,7 +59,7 @@ def test_dealing_mixes_and_follows_the_seed():
 
 
 def test_dealing_stays_as_it_was_first_done():
-    # Recorded once: other numbers would make every shard set another one.
+    # Recorded once: other numbers would change the content of every shard set.
     assert [ids(plan) for plan in deal(unread(7))] == RECORDED
 
 
@@ -75,7 +75,7 @@ def test_shards_are_named_by_split_and_number():
 
 
 def test_a_shard_of_no_samples_is_refused():
-    with pytest.raises(ValueError, match="0 samples a shard are none; use at least 1"):
+    with pytest.raises(ValueError, match="0 samples per shard is too few; use 1 or more"):
         deal(unread(5), samples_per_shard=0)
 
 
@@ -213,7 +213,7 @@ def test_a_shard_that_lacks_a_bad_image_does_not_count_when_none_is_skipped(imag
 def test_a_vanished_image_is_no_bad_image(images, shard_set, skip_bad):
     images[0].path.unlink()
     with pytest.raises(
-        ValueError, match=r"000000000001.jpg \(image 1\) cannot be read \(No such file or directory\); mend"
+        ValueError, match=r"000000000001.jpg \(image 1\) cannot be read \(No such file or directory\); fix"
     ):
         write_shard(deal(images, samples_per_shard=7, skip_bad=skip_bad)[0], shard_set)
 
@@ -226,7 +226,7 @@ def test_a_bad_moment_of_the_storage_sets_nothing_aside(images, shard_set, monke
 
     monkeypatch.setattr(type(images[0].path), "read_bytes", fail)
     with pytest.raises(
-        ValueError, match=r"\(image \d\) cannot be read \(Input/output error\); mend the source, then run"
+        ValueError, match=r"\(image \d\) cannot be read \(Input/output error\); fix the source, then run"
     ):
         write_shard(plan, shard_set)
 

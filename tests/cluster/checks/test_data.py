@@ -1,4 +1,4 @@
-"""The check of a run's data; of features in ``data/test_extraction_plans``, at URLs in ``data/test_remote_loading``."""
+"""Checks of a run's data; for features see ``data/test_extraction_plans``, for URLs ``data/test_remote_loading``."""
 
 import shutil
 from dataclasses import replace
@@ -18,7 +18,7 @@ def run(drawn_shards):
 
 @pytest.fixture
 def altered(drawn_shards, tmp_path):
-    """Return a shard set of which one byte is another."""
+    """Return a copy of a shard set with one byte changed."""
     folder = shutil.copytree(drawn_shards, tmp_path / "shards")
     shard = folder / "val-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
@@ -61,6 +61,6 @@ def test_what_else_a_run_needs_is_checked_of_a_verified_set_too(drawn_shards):
 def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        ValueError, match=r"home folder .*/file/home cannot be made on .* \(Not a directory\); use a --home"
+        ValueError, match=r"home folder .*/file/home cannot be created on .* \(Not a directory\); set --home"
     ):
         check_home(tmp_path / "file" / "home")

@@ -1,4 +1,4 @@
-"""What comes of the reports of nodes; of a real cluster's, in ``test_nodes``."""
+"""Check results from made-up reports of nodes; ``test_nodes`` has those of a real cluster."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def run(tmp_path):
 
 
 def verdicts(run, *nodes, **options):
-    """Return the checks by name of a cluster whose nodes found these faults."""
+    """Return the checks by name of a cluster with these faults on its nodes."""
     reports = [
         NodeReport(f"10.0.0.{number}", 1.0, ProbeResult(versions(), faults))
         for number, faults in enumerate(nodes, start=1)
@@ -36,10 +36,10 @@ def test_nodes_without_faults_pass(run):
 @pytest.mark.parametrize(
     ("name", "subject", "message"),
     [
-        ("home", "home", r"home folder .*/home cannot be used on 1 of 2 nodes, first 10\.0\.0\.2 \(x\); use a --home"),
-        ("shards", "files", r"/shards and what belongs to it cannot be read on 1 of 2 nodes, .*; put it on storage"),
+        ("home", "home", r"home folder .*/home cannot be used on 1 of 2 nodes, first 10\.0\.0\.2 \(x\); set --home"),
+        ("shards", "files", r"/shards, its features or the weights cannot be read on 1 of 2 .*; put them on stor"),
         ("checkpoints", "checkpoints", r"s3://bucket/c cannot be written on 1 of 2 .*; correct --checkpoints"),
-        ("gpu", "gpu", r"torch has no use of the GPUs of 1 of 2 nodes, .*; install the CUDA build of torch"),
+        ("gpu", "gpu", r"torch cannot use the GPUs of 1 of 2 nodes, .*; install the CUDA build of torch"),
     ],
 )  # fmt: skip
 def test_a_fault_of_one_node_refuses_the_job(run, name, subject, message):
@@ -57,9 +57,9 @@ def test_gpus_are_asked_of_the_nodes_that_have_any(run):
 
 
 def test_a_node_that_gives_no_answer_refuses_the_job(run):
-    reports = [NodeReport("10.0.0.2", 0.0, None, "gave no answer within 30 s")]
+    reports = [NodeReport("10.0.0.2", 0.0, None, "no answer within 30 s")]
     with pytest.raises(
-        ConnectionError, match=r"1 of 1 nodes do not answer, first 10\.0\.0\.2 \(gave no .*; restart these nodes"
+        ConnectionError, match=r"1 of 1 nodes do not answer, first 10\.0\.0\.2 \(no answer .*; restart these nodes"
     ):
         require(evaluate_reports(run, reports))
 
@@ -68,14 +68,14 @@ def test_another_version_on_a_node_refuses_the_job(run):
     report = ProbeResult(versions() | {"Python": "3.9.1"}, {})
     with pytest.raises(
         ValueError,
-        match=r"node 10\.0\.0\.2 has another version than this machine \(Python 3\.9\.1, not 3.*; install the same",
+        match=r"node 10\.0\.0\.2 does not have this machine's versions \(Python 3\.9\.1, not 3.*; install the same",
     ):
         require(evaluate_reports(run, [NodeReport("10.0.0.2", 0.0, report)]))
 
 
 def test_a_tracker_that_only_the_driver_reaches_is_a_warning(run):
     check = verdicts(run, {}, {"tracker": "refused"})["tracking"]
-    assert (check.verdict, "does not answer 1 of 2 nodes, first 10.0.0.2 (refused); it is tracked" in str(check)) == (
+    assert (check.verdict, "does not answer 1 of 2 nodes, first 10.0.0.2 (refused); the driver's" in str(check)) == (
         "warning", True,
     )  # fmt: skip
 

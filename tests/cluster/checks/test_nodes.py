@@ -1,5 +1,5 @@
-"""A real cluster of two raylets, of which the second does not see one of the folders of this machine, has other code,
-and a GPU that is none.
+"""Checks on a real cluster of two raylets; the second does not see one of this machine's folders, has other code, and
+reports a GPU that does not exist.
 """
 
 import os
@@ -41,14 +41,16 @@ def hidden_home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_nodes(hidden_home, tmp_path_factory):
-    """Return the node's process within a session on a head and a raylet in a mount namespace: there, ``hidden_home`` is
-    another, empty folder, and ``jobs`` has other code.
+    """Return the second node's process, in a session on a cluster of a head and a raylet in a mount namespace. In it,
+    ``hidden_home`` is another, empty folder, and ``jobs`` has other code.
     """
     if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("this machine permits no mount namespaces, by which a node can be made that sees another folder")
     address = f"127.0.0.1:{free_port()}"
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    folders = [Path("/tmp") / f"ray-{os.getpid()}-{number}" for number in range(2)]  # short, for sockets lie below
+    folders = [
+        Path("/tmp") / f"ray-{os.getpid()}-{number}" for number in range(2)
+    ]  # short, because the length of a socket's path is limited
     common = ["--block", "--num-cpus", "1", "--disable-usage-stats", "--temp-dir"]
     port = address.partition(":")[2]
     head = [RAY, *f"start --head --port {port} --include-dashboard false".split(), *common, folders[0]]
@@ -111,7 +113,7 @@ def run(home):
 
 @pytest.fixture(scope="module")
 def found(two_nodes, hidden_home, drawn_shards):
-    """Return the checks by name of a job that asks for all that the second node does not have, and what it took."""
+    """Return the checks by name of a job that needs everything that the second node lacks."""
     shards = hidden_home / "shards"
     shutil.copytree(drawn_shards, shards)
     cluster = ClusterConfig(num_workers=1, use_gpu=True)
@@ -132,11 +134,11 @@ def test_all_that_a_job_needs_is_told_at_once(found):
     ("name", "told"),
     [
         ("home", "cannot be used on 1 of 2 nodes, first "),
-        ("home", "(it does not see what is there); use a --home on storage that all nodes mount and may write"),
+        ("home", "(it does not see a file that another node wrote there); set --home to storage that all nodes mount"),
         ("checkpoints", "hidden0/checkpoints cannot be written on 1 of 2 nodes, first "),
-        ("shards", "manifest.json'); put it on storage that all nodes mount"),
-        ("versions", " has another version than this machine (captioning "),
-        ("gpu", "torch has no use of the GPUs of 1 of 1 nodes, first "),
+        ("shards", "manifest.json'); put them on storage that all nodes mount"),
+        ("versions", " does not have this machine's versions (captioning "),
+        ("gpu", "torch cannot use the GPUs of 1 of 1 nodes, first "),
         ("cluster", "every node answers (2)"),
         ("resources", "needs 1 worker, room for 1 now"),
     ],
@@ -177,8 +179,8 @@ def test_checkpoints_that_do_not_fit_the_disk_are_refused(two_nodes, run, drawn_
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
     told = check_job(replace(run, shards=drawn_shards))[-1]
     assert told.verdict == "failed"
-    assert "GiB of 1.0 GiB that are free at" in str(told)
-    assert "; make room, lower --training.keep-best" in str(told)
+    assert " GiB, 1.0 GiB free at" in str(told)
+    assert "; free some space, lower --training.keep-best" in str(told)
 
 
 def test_workers_are_counted_over_all_nodes(two_nodes):
@@ -208,7 +210,7 @@ def test_room_that_others_have_taken_is_a_warning(two_nodes, run):
     checks = {check.name: check for check in check_job(run)}
     ray.util.remove_placement_group(group)
     assert (checks["resources"].verdict, checks["resources"].found) == (
-        "warning", "needs 2 workers, room for 1 now, and for 2 once nothing else is on the cluster",
+        "warning", "needs 2 workers, room for 1 now, and for 2 once nothing else runs on the cluster",
     )  # fmt: skip
 
 

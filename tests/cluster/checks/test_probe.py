@@ -1,4 +1,4 @@
-"""What a probe finds, run in this process."""
+"""Results of a probe in this process."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ def test_looking_leaves_nothing_behind(tmp_path):
 
 
 def test_a_home_without_what_was_put_there_is_another_one(tmp_path):
-    assert faults(home=tmp_path, token="token") == {"home": "it does not see what is there"}
+    assert faults(home=tmp_path, token="token") == {"home": "it does not see a file that another node wrote there"}
 
 
 def test_a_home_that_takes_no_file_is_told(tmp_path):
@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 def test_a_file_at_a_url_that_is_not_there_is_told(tmp_path):
     assert faults(home=tmp_path, files=("memory://shards/manifest.json",)) == {
-        "files": "memory://shards/manifest.json is not there"
+        "files": "memory://shards/manifest.json does not exist"
     }
 
 
@@ -68,9 +68,9 @@ def test_a_tracker_that_does_not_answer_is_told(tmp_path):
 
 def test_what_hangs_hides_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.checks.probe.PROBE_SECONDS", 0.2)
-    os.mkfifo(tmp_path / "manifest.json")  # without a writer, opening it never ends, as on a mount that is gone
+    os.mkfifo(tmp_path / "manifest.json")  # without a writer, opening it blocks forever, as on a dead mount
     told = faults(home=tmp_path, files=(f"{tmp_path}/manifest.json",), token="token")
-    assert told == {"files": "no answer within 0.2 s", "home": "it does not see what is there"}
+    assert told == {"files": "no answer within 0.2 s", "home": "it does not see a file that another node wrote there"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two training steps in this process; in a task of a cluster, and what hinders them there, in ``test_dry_run``."""
+"""Two training steps in this process; ``test_dry_run`` has those in a task of a cluster, and their failures."""
 
 from dataclasses import replace
 

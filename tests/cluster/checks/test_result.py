@@ -64,7 +64,7 @@ def test_workers_that_cannot_start_now_are_doubtful(room, verdict):
     [
         (1, Capacity(2, 2, 0), "needs 1 worker, room for 2 now"),
         ("1:4", Capacity(2, 2, 0), "needs 1:4 workers, room for 2 now"),
-        (2, Capacity(2, 1, 0), "needs 2 workers, room for 1 now, and for 2 once nothing else is on the cluster"),
+        (2, Capacity(2, 1, 0), "needs 2 workers, room for 1 now, and for 2 once nothing else runs on the cluster"),
         (2, Capacity(0, 0, 3), "needs 2 workers, room for 0 now, and for 3 on nodes that the autoscaler may start"),
     ],
 )

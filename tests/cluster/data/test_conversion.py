@@ -61,7 +61,7 @@ def test_the_vocabulary_comes_from_training_captions_alone(scenes, tmp_path):
 
 def test_rare_words_are_left_out(scenes, tmp_path):
     counts = [len(plan(scenes, tmp_path, minimum_word_count=count).vocabulary) for count in (1, 4, 1000)]
-    assert counts[0] >= counts[1] > counts[2] == 4  # the special words alone
+    assert counts[0] >= counts[1] > counts[2] == 4  # only the special words
 
 
 def test_a_second_conversion_has_nothing_to_do(scenes, converted):
@@ -97,12 +97,12 @@ def test_leftovers_of_another_unfinished_plan_are_removed(scenes, converted, tmp
 
 
 def test_a_finished_shard_set_of_other_settings_is_refused(scenes, converted):
-    with pytest.raises(ValueError, match="holds a finished shard set of other images, captions, settings or codecs"):
+    with pytest.raises(ValueError, match="has a finished shard set from other images, captions, settings or codecs"):
         plan(scenes, converted, spec=ImageSpec(shorter_side_px=32))
 
 
 def test_a_finished_shard_set_of_another_vocabulary_is_refused(scenes, converted):
-    with pytest.raises(ValueError, match="holds a finished shard set of other"):
+    with pytest.raises(ValueError, match="has a finished shard set from other"):
         plan(scenes, converted, minimum_word_count=1000)
 
 
@@ -153,7 +153,7 @@ def test_a_killed_conversion_is_finished_by_the_same_command(tmp_path):
 
 
 def wait_for(condition, process, *, seconds=120):
-    """Look until the condition holds; fail if the process ends or time is up."""
+    """Wait until the condition is true; fail if the process ends or after a timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"it ended with {process.returncode} before it could be killed"
@@ -172,7 +172,7 @@ def test_real_photographs_are_read_by_stock_webdataset(shared_data, tmp_path):
 
 
 def read_by_webdataset(files):
-    """Return the keys that stock WebDataset reads; in another process, for it leaves its files open."""
+    """Return the keys that stock WebDataset reads, in another process, because it leaves files open."""
     code = """
 import sys, webdataset
 for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False).decode("pil"):

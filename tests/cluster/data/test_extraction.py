@@ -1,4 +1,4 @@
-"""Extraction is finished by the same command after a kill, and a run trains on what it made."""
+"""The same command finishes a killed extraction, and a run trains on the result."""
 
 import json
 import signal
@@ -46,7 +46,7 @@ def test_a_killed_extraction_is_finished_by_the_same_command(many_shards, tmp_pa
 
 
 def wait_for(condition, process, *, seconds=120):
-    """Look until the condition holds; fail if the process ends or time is up."""
+    """Wait until the condition is true; fail if the process ends or after a timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"it ended with {process.returncode} before it could be killed"

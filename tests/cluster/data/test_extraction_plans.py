@@ -1,4 +1,4 @@
-"""What extraction decides before anything is computed, what it refuses, and what training refuses of its result."""
+"""Plans of an extraction, what extraction refuses, and which feature sets training refuses."""
 
 import shutil
 from dataclasses import replace
@@ -102,17 +102,17 @@ def test_an_encoder_is_known_by_its_weights_wherever_they_lie(tmp_path):
 
 
 def test_features_of_an_encoder_that_trains_are_refused(drawn_shards, tmp_path):
-    with pytest.raises(ValueError, match=r"trains from features.12 on, so that its features change with every step"):
+    with pytest.raises(ValueError, match=r"is trained from features.12 on, so its features change with every step"):
         plan(drawn_shards, tmp_path, model=replace(ENCODER, trainable_from="features.12"))
 
 
 def test_the_folder_of_a_shard_set_is_refused(drawn_shards):
-    with pytest.raises(ValueError, match="holds a shard set; choose another folder for its features"):
+    with pytest.raises(ValueError, match="has a shard set; choose another folder for its features"):
         plan(drawn_shards, drawn_shards)
 
 
 def test_the_folder_of_other_features_is_refused(drawn_shards, folder):
-    with pytest.raises(ValueError, match="holds a finished feature set of other images, another encoder or other"):
+    with pytest.raises(ValueError, match="has a finished feature set from other images, another encoder or other"):
         plan(drawn_shards, folder, regions="grid")
 
 
@@ -146,13 +146,13 @@ def test_features_beyond_float16_are_a_fault(drawn_shards, tmp_path):
     large = {name: 30 * tensor for name, tensor in classifier.state_dict().items()}
     torch.save(large, tmp_path / "large.pth")
     model = replace(ENCODER, weights=str(tmp_path / "large.pth"))
-    with pytest.raises(ValueError, match="its features are too large for float16, or no numbers"):
+    with pytest.raises(ValueError, match="its features are not finite in float16"):
         extract(plan(drawn_shards, tmp_path / "out", model=model), num_workers=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(drawn_shards, tmp_path):
-    with pytest.raises(ValueError, match="there is no GPU here; leave out --use-gpu, or use a cluster that has some"):
+    with pytest.raises(ValueError, match="there is no GPU on this machine; leave out --use-gpu, or use a cluster"):
         extract(plan(drawn_shards, tmp_path), num_workers=0, use_gpu=True)
 
 
@@ -163,19 +163,19 @@ def test_features_that_fit_are_accepted(drawn_shards, folder):
 def test_features_of_another_shard_set_are_refused(drawn_shards, copied):
     right = ShardSet(drawn_shards, copied)
     replace(right.features.manifest, shards_digest="0" * 64).save(copied)
-    with pytest.raises(ValueError, match=rf"the shard set 000000000000, while .* is {right.manifest.digest[:12]};"):
+    with pytest.raises(ValueError, match=rf"made from shard set 000000000000, but .* is {right.manifest.digest[:12]};"):
         check_data(run_on(drawn_shards, copied))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": replace(ENCODER, image_size_px=96)}, r"another encoder .*\(image_size_px 64, not 96\); make some"),
+        ({"model": replace(ENCODER, image_size_px=96)}, r"another encoder .*\(image_size_px 64, not 96\); run capt"),
         ({"model": replace(ENCODER, backbone="alexnet")}, r"\(backbone squeezenet1_1, not alexnet\)"),
         ({"training": TrainingConfig(seed=1)}, r"\(weights none \(seed 3\), not none \(seed 1\)\)"),
         (
             {"model": replace(ENCODER, pooling="none")},
-            "the mean over the regions alone, .*--regions grid",
+            "has only the mean over the regions, .*--regions grid",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A pool of actors writes the same bytes, whichever of them is killed."""
+"""A pool of actors writes the same bytes even if some of them are killed."""
 
 import shutil
 import threading
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 
 
 def actors(form="ray::_Worker"):
-    """Return the processes of this process's actors whose title begins so."""
+    """Return the processes of this process's actors, by the beginning of their title."""
     family = psutil.Process().children(recursive=True)
     return [one for one in family if "".join(command_of(one)[:1]).startswith(form)]
 
@@ -24,7 +24,7 @@ def actors(form="ray::_Worker"):
 def command_of(process):
     try:
         return process.cmdline()
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has just ended
         return []
 
 
@@ -61,7 +61,7 @@ def test_actors_that_die_again_and_again_end_it(session, drawn_shards, tmp_path,
     killer = threading.Thread(target=kill_all)
     killer.start()
     try:
-        with pytest.raises(RuntimeError, match=r"2 actors were lost one after another, .* run the same command again"):
+        with pytest.raises(RuntimeError, match=r"2 actors were lost in a row, .* run the same command again"):
             extract(plan(drawn_shards, tmp_path), num_workers=1)
     finally:
         is_over.set()

@@ -1,4 +1,4 @@
-"""Features are those that the encoder computes of each view."""
+"""Features are the encoder's output for each view."""
 
 import numpy as np
 import pytest

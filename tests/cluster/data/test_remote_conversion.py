@@ -1,4 +1,4 @@
-"""Shard sets written to URLs, by this process alone."""
+"""Shard sets written to URLs, by this process without Ray."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def system():
 
 @pytest.fixture
 def puts(monkeypatch):
-    """Return the names of what was put, in order."""
+    """Return the names of the uploaded files, in order."""
     names, put = [], RemoteShards.put
 
     def note(folder, name, content):
@@ -81,7 +81,7 @@ def test_a_second_call_lists_the_target_and_asks_for_each_record_once(scenes, sy
     for kind in ("ls", "cat_file", "info"):
         monkeypatch.setattr(MemoryFileSystem, kind, counted(kind, getattr(MemoryFileSystem, kind), requests))
     assert len(plan(scenes, URL, samples_per_shard=1).finished) == 50
-    assert requests == {"ls": 2, "cat_file": 50 + 1}  # the manifest: whether it is there, and what it says
+    assert requests == {"ls": 2, "cat_file": 50 + 1}  # the manifest: its existence, and its content
 
 
 def test_a_first_call_asks_for_no_record(scenes, system, monkeypatch):
@@ -109,6 +109,6 @@ def test_what_another_plan_left_unfinished_goes_and_files_of_others_stay(scenes,
 
 def test_another_finished_set_is_not_written_over(scenes, system):
     convert(plan(scenes, URL), num_workers=0)
-    with pytest.raises(ValueError, match="memory://bucket/shards holds a finished shard set of other images"):
+    with pytest.raises(ValueError, match="memory://bucket/shards has a finished shard set from other images"):
         plan(scenes, URL, seed=1)
     assert load_manifest(open_folder(URL)).seed == 0

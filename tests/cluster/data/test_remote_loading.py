@@ -30,7 +30,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def system(drawn_shards):
-    """Return a filesystem with the drawn shard set in it."""
+    """Return a filesystem with the synthetic shard set in it."""
     system = fsspec.filesystem("memory")
     system.put(str(drawn_shards), "/bucket/shards", recursive=True)
     yield system
@@ -43,7 +43,7 @@ def run(system):
 
 
 def images(shard_set, *, config=CONFIG, num_loader_processes=0):
-    """Return the images of twelve training steps, which go past an epoch's end, and of the validation split."""
+    """Return the images of twelve training steps, more than an epoch, and of the validation split."""
     options = {"model": ENCODER, "config": config, "ranks": (0, 1), "num_loader_processes": num_loader_processes}
     steps = training_batches(shard_set, "train", steps=range(12), **options)
     batches = [*(part for parts in steps for part in parts), *validation_batches(shard_set, "val", **options)]
@@ -89,7 +89,9 @@ def test_a_shard_of_another_size_is_named(run, system):
 def test_a_window_that_does_not_fit_into_the_copies_is_refused(run):
     largest = max(shard.num_bytes for shard in load_manifest(open_folder(URL)).shards)
     small = replace(run, storage=StorageConfig(cache_gib=1.5 * largest / 2**30))
-    message = r"two windows of the order, 4 shards of up to .* do not fit into .* of copies; use --cache-gib 0\.01 or a"
+    message = (
+        r"two shuffle windows, 4 shards of up to .* do not fit into the node's cache .*; use --cache-gib 0\.01 or a"
+    )
     with pytest.raises(ValueError, match=message):
         check_data(small)
 
@@ -99,7 +101,7 @@ def test_a_window_that_does_not_fit_into_the_copies_is_refused(run):
     [
         (
             "manifest.json",
-            "shards/manifest.json does not exist: .*shards is no finished shard set; run",
+            "shards/manifest.json does not exist: .*shards is not a finished shard set; run",
         ),
         ("vocabulary.txt", "shards/vocabulary.txt does not exist; run captioning convert"),
     ],

@@ -1,4 +1,4 @@
-"""A shard set is opened whole, or refused."""
+"""A shard set is opened if it is intact, and refused otherwise."""
 
 import shutil
 

@@ -34,7 +34,7 @@ def filled(model, shard_set, tmp_path_factory):
 
 @pytest.fixture
 def cache(filled, tmp_path):
-    """Return a copy of it."""
+    """Return a copy of the cache with one evaluation."""
     return shutil.copytree(filled, tmp_path / "evaluations")
 
 
@@ -49,7 +49,7 @@ def varied(model, shard_set, cache, *, seed=0, num_images=4):
 
 
 def without_weights(model, folder):
-    """Return a copy of a model that can be named, but not computed with."""
+    """Return a copy of a model that has the same digest but cannot be loaded."""
     shutil.copytree(model.folder, folder)
     copy = resolved(folder)
     (folder / "model.safetensors").unlink()
@@ -79,7 +79,7 @@ def test_an_evaluation_from_the_cache_leaves_it_as_it_is(model, shard_set, cache
 def test_it_is_said_where_an_evaluation_comes_from(model, shard_set, cache, caplog):
     with caplog.at_level(logging.INFO, logger="cluster.evaluation.cache"):
         evaluated(model, shard_set, cache)
-    assert caplog.messages[-1].endswith(f"on val: from {entry(cache)}")
+    assert caplog.messages[-1].endswith(f"on split val: read from {entry(cache)}")
 
 
 def test_progress_is_complete_at_once(model, shard_set, cache):
@@ -112,12 +112,15 @@ def test_another_search_is_another_entry(model, shard_set, cache):
     ("damage", "reason"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "Unterminated string"),
-        (lambda path: path.write_text("[]"), "its digest does not fit"),
+        (lambda path: path.write_text("[]"), "its digest does not match its content"),
         (lambda path: path.write_bytes(b""), "Expecting value"),
         (lambda path: path.write_bytes(b"\xff"), "'utf-8' codec can't decode"),
-        (lambda path: path.write_text(path.read_text().replace("a ", "the ", 1)), "its digest does not fit"),
-        (lambda path: alter(path, content={}), "its digest does not fit"),
-        (lambda path: alter(path, digest=None), "its digest does not fit"),
+        (
+            lambda path: path.write_text(path.read_text().replace("a ", "the ", 1)),
+            "its digest does not match its content",
+        ),
+        (lambda path: alter(path, content={}), "its digest does not match its content"),
+        (lambda path: alter(path, digest=None), "its digest does not match its content"),
     ],
     ids=["cut", "no object", "empty", "no text", "another word", "no content", "no digest"],
 )

@@ -1,4 +1,4 @@
-"""What a site starts from, against the schemas of who reads it, and the versions of pyproject.toml."""
+"""Starter manifests, checked against the schemas of their readers and the versions in pyproject.toml."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from tests.support.repository import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSIONS = Versions(captioning="0.9", ray="2.61.3", mlflow="3.18.2", python="3.12")
-# What the kinds need.
+# Settings that the kinds need.
 NEEDED = {"machine_image": "ami-1", "project": "p", "entrypoint": "captioning train coco --shards s3://bucket/shards"}
 EVERYTHING = NEEDED | {
     "image": "registry.example/captioning:1",
@@ -88,7 +88,7 @@ def test_the_autoscaler_reads_the_nodes_that_were_asked_for():
     document = yaml.safe_load(
         rendered("kuberay-cluster", nodes="1:6", gpus_per_node=2, cpus_per_node=12, memory_gib=40, idle_minutes=3)
     )
-    document["metadata"]["namespace"] = "default"  # as the API server does
+    document["metadata"]["namespace"] = "default"  # the API server's default
     config = _derive_autoscaling_config_from_ray_cr(document)
     head, node = (config["available_node_types"][name] for name in ("headgroup", "nodes"))
     assert (head["resources"]["CPU"], config["idle_timeout_minutes"]) == (0, 3)
@@ -171,17 +171,17 @@ def test_templates_are_installed_with_the_package():
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("kuberay", {}, f"there is no document kuberay; use one of {', '.join(KINDS)}"),
-        ("kuberay-job", {"entrypoint": " "}, "runs a command; give it as --entrypoint"),
-        ("aws", {"machine_image": None}, "aws needs an image for its machines; .* as --machine-image ami-"),
+        ("kuberay", {}, f"unknown manifest kuberay; use one of {', '.join(KINDS)}"),
+        ("kuberay-job", {"entrypoint": " "}, "needs a command to run; give it as --entrypoint"),
+        ("aws", {"machine_image": None}, "aws needs a machine image; .* as --machine-image ami-"),
         ("gcp", {"machine_image": None}, "as --machine-image projects/PROJECT/global/images/family/FAMILY"),
         ("gcp", {"project": None}, "gcp needs a project; give its id as --project ID"),
         (
             "aws",
             {"gpus_per_node": 4},
-            "no machine type of aws is known here for 4 GPUs and 8 CPUs; name one",
+            "aws has no default machine type for --gpus-per-node 4 and --cpus-per-node 8; choose",
         ),
-        ("gcp", {"cpus_per_node": 64}, "no machine type of gcp is known here for 1 GPUs and 64 CPUs"),
+        ("gcp", {"cpus_per_node": 64}, "gcp has no default machine type for --gpus-per-node 1 and .*64; choose"),
     ],
 )
 def test_a_document_that_lacks_something_is_refused(kind, settings, message):

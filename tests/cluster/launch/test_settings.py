@@ -22,17 +22,17 @@ def test_what_is_installed_is_what_pyproject_pins():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "My_Cluster"}, "name 'My_Cluster' cannot be a cluster's; use up to 40 of a-z, 0-9 and -"),
-        ({"name": "a" * 41}, "cannot be a cluster's"),
-        ({"image": "a b"}, "image 'a b' is no image's name; use REGISTRY/NAME:TAG"),
-        ({"nodes": "4:1"}, "nodes 4:1 is no number of nodes; use N, or MIN:MAX such as 0:4"),
-        ({"nodes": "many"}, "nodes many is no number of nodes"),
-        ({"nodes": "0"}, "nodes 0 leaves none to work"),
-        ({"cpus_per_node": 0}, "cpus_per_node 0 is too little; use 1 or more"),
-        ({"gpus_per_node": -1}, "gpus_per_node -1 must not be negative; use 0 or more"),
-        ({"tracking_uri": "sqlite:///x"}, "tracking_uri 'sqlite:///x' is no server that all nodes reach"),
-        ({"tracking_uri": "http://[x"}, "is no server that all nodes reach"),
-        ({"tracking_uri": "http://me:secret@h"}, "^tracking_uri holds a password, which a file must not"),
+        ({"name": "My_Cluster"}, "name 'My_Cluster' is not valid for a cluster; use up to 40 of a-z, 0-9 and -"),
+        ({"name": "a" * 41}, "is not valid for a cluster"),
+        ({"image": "a b"}, "image 'a b' is not an image name; use REGISTRY/NAME:TAG"),
+        ({"nodes": "4:1"}, "nodes 4:1 is not a number of nodes; use N, or MIN:MAX such as 0:4"),
+        ({"nodes": "many"}, "nodes many is not a number of nodes"),
+        ({"nodes": "0"}, "nodes 0 leaves no node for workers"),
+        ({"cpus_per_node": 0}, "cpus_per_node 0 is too small; use 1 or more"),
+        ({"gpus_per_node": -1}, "gpus_per_node -1 is negative; use 0 or more"),
+        ({"tracking_uri": "sqlite:///x"}, "tracking_uri 'sqlite:///x' is not the address of a server"),
+        ({"tracking_uri": "http://[x"}, "is not the address of a server"),
+        ({"tracking_uri": "http://me:secret@h"}, "^tracking_uri contains a password, which would be written"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):

@@ -99,7 +99,7 @@ def test_the_chain_goes_through_the_features(client, checkpoint, drawn_shards, t
     ("configuration", "fault"),
     [
         ({}, "the configuration does not name its location"),
-        ({"shards": "/nowhere"}, "/nowhere is no finished shard set"),
+        ({"shards": "/nowhere"}, "/nowhere is not a finished shard set"),
         ({"shards": "drawn"}, "the location now holds another set, "),
     ],
 )

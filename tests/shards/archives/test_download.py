@@ -1,4 +1,4 @@
-"""A COCO of three pictures comes from a real server on this machine."""
+"""Download of a COCO with three images from a real server on this machine."""
 
 import shutil
 
@@ -96,7 +96,7 @@ def test_progress_ends_at_its_total(server):
 def test_a_disk_that_is_too_small_is_told_before_the_first_request(server, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
     with pytest.raises(
-        RuntimeError, match=r"tiny needs \d+,\d+ bytes more and .* has 0 free; make room, choose another folder"
+        RuntimeError, match=r"tiny needs \d+,\d+ more bytes, but .* has only 0 free; free some space, choose another"
     ):
         server.fetch()
     assert not server.requests
@@ -127,7 +127,7 @@ def test_the_plan_counts_what_is_there_already(server, tmp_path):
         (
             "coco2017",
             {"base_url": "file:///etc"},
-            "file:///etc cannot be downloaded from; give an address that starts with http://",
+            "base URL file:///etc is not http; give an address that starts with http://",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_cannot_be_planned_is_told(tmp_path, dataset, options, told):
 
 def test_a_file_is_no_folder_to_download_to(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="file is a file, so nothing can be downloaded into it; name a folder"):
+    with pytest.raises(NotADirectoryError, match="file is a file, not a folder; choose a folder to download into"):
         plan_download("coco2017", tmp_path / "file")
 
 

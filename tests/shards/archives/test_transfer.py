@@ -1,4 +1,4 @@
-"""A server that breaks off, ignores ranges and changes its mind."""
+"""Transfers from a server that breaks off, ignores ranges or changes the file."""
 
 import logging
 import socket
@@ -27,7 +27,7 @@ def test_a_broken_transfer_goes_on_at_its_byte(server, tmp_path, tag):
 def test_another_process_goes_on_at_the_byte_where_the_first_gave_up(server):
     server.faults = [None, "breaks off", *[503] * 6]
     with pytest.raises(
-        RuntimeError, match=r"failed 6 times in a row, at last with: 503 .*; 5,\d+ of 10,\d+ bytes are kept"
+        RuntimeError, match=r"failed 6 times in a row, the last time with: 503 .*; 5,\d+ of 10,\d+ bytes are kept"
     ):
         server.fetch(splits=["val"])
     plan = server.fetch(splits=["val"])
@@ -70,7 +70,7 @@ def test_a_weak_tag_resumes_nothing(server):
 def test_waits_grow_and_end_with_the_attempts(server, caplog):
     server.faults = [503] * 6
     with pytest.raises(
-        RuntimeError, match=r"503 Service Unavailable; 0 of .* check the network and run again to go on"
+        RuntimeError, match=r"503 Service Unavailable; 0 of .* check the network and run again to resume"
     ):
         server.fetch()
     assert (server.naps, len(server.requests)) == ([2, 4, 8, 16, 32], 6)
@@ -81,7 +81,7 @@ def test_a_silent_server_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setattr("shards.archives.transfer.TIMEOUT_SECONDS", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         plan = plan_download("tiny", tmp_path, base_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(RuntimeError, match=r"failed 6 times in a row, at last with: .*timed out"):
+        with pytest.raises(RuntimeError, match=r"failed 6 times in a row, the last time with: .*timed out"):
             download(plan, progress=lambda _: None, sleep=lambda _: None)
 
 
@@ -95,7 +95,7 @@ def test_a_refusal_is_not_repeated(server):
 def test_a_file_of_another_size_is_refused_before_it_is_fetched(server, tmp_path):
     server.files["/zips/val2017.zip"] = b"<html>please log in</html>"
     with pytest.raises(
-        RuntimeError, match=r"offers 26 bytes instead of 10\d+, so it is another file or a login page; check"
+        RuntimeError, match=r"has 26 bytes instead of 10\d+, so it is a different file or a login page; check"
     ):
         server.fetch(splits=["val"])
     assert not list(tmp_path.glob("val*"))
@@ -104,7 +104,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(server, tmp_path
 def test_a_file_with_another_checksum_is_deleted(server, tmp_path):
     server.files["/zips/val2017.zip"] = bytes(len(zipped(VAL)))
     with pytest.raises(
-        RuntimeError, match=r"with md5 \w{32}, not .* with \w{32}, so it is damaged .* it is deleted: run again"
+        RuntimeError, match=r"with md5 \w{32}, not .* with \w{32}, so it is damaged .* it was deleted: run again"
     ):
         server.fetch(splits=["val"])
     assert not list(tmp_path.glob("val2017.zip.part"))

@@ -1,4 +1,4 @@
-"""Archives that mean harm, are damaged or are others unpack nothing."""
+"""Malicious, damaged and wrong archives unpack nothing."""
 
 import stat
 import zipfile
@@ -19,9 +19,7 @@ def server(tmp_path, monkeypatch):
 )
 def test_an_archive_that_leads_outside_unpacks_nothing(server, tmp_path, name):
     server.offer("val2017", zipped({**VAL, name: b"evil"}), val="val2017")
-    with pytest.raises(
-        ValueError, match=r"val2017.zip holds '.*', a link or a name that leads elsewhere, so nothing .* trust"
-    ):
+    with pytest.raises(ValueError, match=r"val2017.zip contains '.*', a link or an unsafe path, so nothing .* trust"):
         server.fetch()
     assert not (tmp_path / "val2017").exists()
 
@@ -30,7 +28,7 @@ def test_an_archive_with_a_link_unpacks_nothing(server, tmp_path):
     link = zipfile.ZipInfo("val2017/000000000001.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     server.offer("val2017", zipped({link: b"/etc/passwd", **VAL}), val="val2017")
-    with pytest.raises(ValueError, match=r"val2017/000000000001.jpg', a link or a name that leads elsewhere"):
+    with pytest.raises(ValueError, match=r"val2017/000000000001.jpg', a link or an unsafe path"):
         server.fetch()
     assert not (tmp_path / "val2017").exists()
 
@@ -50,7 +48,7 @@ def test_names_that_are_not_pictures_stay_in_the_archive(server, tmp_path):
 def test_a_link_in_the_folder_is_not_followed_outside(server, tmp_path, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (tmp_path / "val2017").symlink_to(elsewhere)
-    with pytest.raises(ValueError, match=r"val2017 leads outside .*; put a folder in place of the link"):
+    with pytest.raises(ValueError, match=r"val2017 is a link that points outside .*; replace it with a folder"):
         server.fetch()
     assert not list(elsewhere.iterdir())
 
@@ -71,5 +69,7 @@ def test_a_damaged_archive_is_told_in_one_line(server, tmp_path, damage, told):
 
 def test_an_archive_without_its_pictures_is_refused(server):
     server.offer("val2017", zipped(TRAIN), val="val2017")
-    with pytest.raises(RuntimeError, match=r"val2017.zip holds no val2017, so it is another archive; delete it"):
+    with pytest.raises(
+        RuntimeError, match=r"val2017.zip does not contain val2017, so it is a different archive; delete it"
+    ):
         server.fetch()

@@ -1,4 +1,4 @@
-"""What a feature set's digest depends on, and settings that are refused."""
+"""What a feature set's digest depends on, and invalid settings."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_the_digest_of_several_views_is_of_what_they_are_drawn_by(changed):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"views": 0}, "0 views show nothing; use 1 or more"), ({"crop_area": 0.0}, "crop area 0.0 is no share")],
+    [({"views": 0}, "0 views is too few; use 1 or more"), ({"crop_area": 0.0}, "crop area 0.0 is out of range")],
 )
 def test_settings_out_of_bounds_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):

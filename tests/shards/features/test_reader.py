@@ -1,4 +1,4 @@
-"""The format of feature sets: what is stored, read and refused."""
+"""The format of feature sets: what is stored, read and rejected."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def test_captions_come_with_key_and_shard(stored):
 
 def test_a_sample_without_features_keeps_its_number_and_is_named(stored):
     reader = FeatureReader(*stored, "train")
-    with pytest.raises(DamagedSampleError, match=r"000000000004 .*it has no features, for its image did not decode"):
+    with pytest.raises(DamagedSampleError, match=r"000000000004 .*it has no features: its image could not be encoded"):
         view_of(reader, 4, 0)
     assert [(one.key, one.reason) for one in stored[1].shards[1].set_aside] == [("000000000004", "it is white")]
 
@@ -60,7 +60,7 @@ def test_features_of_another_shape_are_named(stored, changes, message):
 
 
 def overwritten(stored, old, new):
-    """Replace the first place of some bytes in the first shard."""
+    """Replace the first occurrence of some bytes in the first shard."""
     shard = stored[0] / "train-000000.tar"
     found = shard.read_bytes()
     assert old in found
@@ -92,7 +92,7 @@ def test_a_short_array_is_named(tmp_path):
             tar.addfile(member, io.BytesIO(stored))
     num_bytes = (tmp_path / "train-000000.tar").stat().st_size
     made = manifest([replace(source(num_samples=1), num_bytes=num_bytes)])
-    with pytest.raises(DamagedSampleError, match="its npy has 174 bytes, which are not those of"):
+    with pytest.raises(DamagedSampleError, match="its npy has 174 bytes, not the size of"):
         view_of(FeatureReader(tmp_path, made, "train"), 0, 0)
 
 
@@ -105,12 +105,12 @@ def test_a_damaged_description_is_named(stored):
 def test_a_cut_shard_is_refused_with_the_job_that_mends_it(stored):
     shard = stored[0] / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-512])
-    with pytest.raises(ValueError, match=r"holds \d+ bytes, its record says \d+; run captioning extract again"):
+    with pytest.raises(ValueError, match=r"has \d+ bytes, but its record says \d+; run captioning extract again"):
         view_of(FeatureReader(*stored, "train"), 0, 0)
 
 
 def test_a_split_that_was_not_extracted_is_refused(stored):
-    with pytest.raises(ValueError, match="has no split val; it has train; add it by captioning extract with --splits"):
+    with pytest.raises(ValueError, match="has no split val; it has train; add it with captioning extract --splits"):
         FeatureReader(*stored, "val")
 
 
@@ -119,7 +119,7 @@ def test_a_manifest_survives_being_saved(stored):
 
 
 def test_an_unfinished_feature_set_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no finished feature set; run captioning extract"):
+    with pytest.raises(FileNotFoundError, match="is not a finished feature set; run captioning extract"):
         load_features(tmp_path)
 
 
@@ -144,9 +144,9 @@ def saved_with(stored, change, *, is_sealed_again=False):
             "format version 9, this release reads 1; upgrade",
         ),
         (lambda found: found.update(format_version=0), False, "has format version 0, this release reads 1; delete"),
-        (lambda found: found["encoder"].update(backbone="alexnet"), False, "was altered: .*; delete"),
-        (lambda found: found["shards"][0].update(sha256="6" * 64), False, "was altered"),
-        (lambda found: found.update(digest="7" * 64), True, "was altered"),
+        (lambda found: found["encoder"].update(backbone="alexnet"), False, "was edited: .*; delete"),
+        (lambda found: found["shards"][0].update(sha256="6" * 64), False, "was edited"),
+        (lambda found: found.update(digest="7" * 64), True, "was edited"),
         (lambda found: found.update(num_regions="many"), False, "is damaged .num_regions: .*; delete"),
         (lambda found: found["shards"][0].update(name="../x.tar"), True, "names the shard .*, which is not beside it"),
     ],

@@ -1,4 +1,4 @@
-"""Feature shards are standard tar files, the same bytes each time, and finished for their plan alone."""
+"""Feature shards are standard tar files with reproducible bytes, and finished only for the plan that made them."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Entries of annotation files are held against the form that they need to have."""
+"""Checks of the form of annotation entries."""
 
 import pytest
 
@@ -14,10 +14,10 @@ FORM = {"id": int, "file_name": str}
         ({"id": 1, "file_name": "a.jpg", "width": 3}, ""),
         (3, "is 3, not an object"),
         ({"file_name": "a.jpg"}, "has no id"),
-        ({"id": True, "file_name": "a.jpg"}, "has id true, which is no whole number"),
-        ({"id": 1.0, "file_name": "a.jpg"}, "has id 1.0, which is no whole number"),
-        ({"id": 1, "file_name": ["a"]}, 'has file_name ["a"], which is no text'),
-        ({"id": 1, "file_name": "\ud800"}, 'has file_name "\\ud800", which holds half a character'),
+        ({"id": True, "file_name": "a.jpg"}, "has id true, which is not an integer"),
+        ({"id": 1.0, "file_name": "a.jpg"}, "has id 1.0, which is not an integer"),
+        ({"id": 1, "file_name": ["a"]}, 'has file_name ["a"], which is not a string'),
+        ({"id": 1, "file_name": "\ud800"}, 'has file_name "\\ud800", which contains half of a surrogate pair'),
         ("a" * 99, f'is "{"a" * 59}..., not an object'),
     ],
 )

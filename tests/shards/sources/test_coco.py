@@ -1,4 +1,4 @@
-"""Annotation files as people have them, in every layout."""
+"""COCO annotation files in every layout."""
 
 import json
 import time
@@ -78,7 +78,7 @@ def test_a_year_alone_is_no_part_of_the_name_of_a_split(tmp_path, name, split):
 
 
 def test_other_parts_of_coco_do_no_harm(tmp_path):
-    # With categories pycocotools wants a category of every annotation; annotations without an id break it too.
+    # If there are categories, pycocotools needs a category for every annotation; it also needs an id.
     content = write_coco(tmp_path)
     expected = read_coco(tmp_path).splits
     for annotation in content["annotations"]:
@@ -99,14 +99,16 @@ def test_a_folder_without_annotations_is_refused(tmp_path):
 
 def test_a_missing_split_is_named(tmp_path):
     write_coco(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"has no split test, val2017; use of train$"):
+    with pytest.raises(FileNotFoundError, match=r"has no split test, val2017; choose from train$"):
         read_coco(tmp_path, ["test", "train", "val2017"])
 
 
 def test_two_years_of_a_split_are_refused(tmp_path):
     write_coco(tmp_path, year="2014")
     write_coco(tmp_path, year="2017")
-    with pytest.raises(ValueError, match=r"captions_train2017.json and captions_train2014.json are both split train"):
+    with pytest.raises(
+        ValueError, match=r"captions_train2017.json and captions_train2014.json are both for split train"
+    ):
         read_coco(tmp_path)
 
 

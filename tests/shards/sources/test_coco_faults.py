@@ -1,11 +1,11 @@
-"""Annotation files that are faulty in every way that a file can be."""
+"""Faulty annotation files."""
 
 import pytest
 
 from shards.sources.coco import read_coco
 from tests.support.pictures import write_annotations, write_coco
 
-SKIP_HINT = r"; mend the source, or set them aside with --on-bad skip$"
+SKIP_HINT = r"; fix the source, or set them aside with --on-bad skip$"
 
 
 def image(number, **changes):
@@ -46,39 +46,59 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
         read_coco(tmp_path)
 
 
-# What stands in the file beside the sound images 1 and 2 -> the key and the reason it is set aside with.
+# Entries of the file beside the valid images 1 and 2 -> the key and the reason with which they are set aside.
 FAULTS = {
-    "caption of a number": ([], [caption(1, 5)], "annotations[2]", "has caption 5, which is no text"),
-    "caption of a list": ([], [caption(1, ["A dog."])], "annotations[2]", 'has caption ["A dog."], which is no text'),
-    "null caption": ([], [caption(1, None)], "annotations[2]", "has caption null, which is no text"),
-    "half a character": ([], [caption(1, "A \ud83d.")], "annotations[2]", r'has caption "A \ud83d.", which holds half'),
+    "caption of a number": ([], [caption(1, 5)], "annotations[2]", "has caption 5, which is not a string"),
+    "caption of a list": (
+        [],
+        [caption(1, ["A dog."])],
+        "annotations[2]",
+        'has caption ["A dog."], which is not a string',
+    ),
+    "null caption": ([], [caption(1, None)], "annotations[2]", "has caption null, which is not a string"),
+    "half a character": (
+        [],
+        [caption(1, "A \ud83d.")],
+        "annotations[2]",
+        r'has caption "A \ud83d.", which contains half',
+    ),
     "no caption": ([], [{"id": 9, "image_id": 1}], "annotations[2]", "has no caption"),
     "caption of no image": ([], [{"id": 9, "caption": "A."}], "annotations[2]", "has no image_id"),
-    "caption of text 1": ([], [caption(1, image_id="1")], "annotations[2]", 'has image_id "1", which is no whole'),
+    "caption of text 1": ([], [caption(1, image_id="1")], "annotations[2]", 'has image_id "1", which is not an int'),
     "no object": ([], [7], "annotations[2]", "is 7, not an object"),
     "null annotation": ([], [None], "annotations[2]", "is null, not an object"),
-    "caption of image 9": ([], [caption(9)], "000000000009", "annotations[2] is of image 9, which images[] lacks"),
+    "caption of image 9": (
+        [],
+        [caption(9)],
+        "000000000009",
+        "annotations[2] refers to image 9, which is not in images[]",
+    ),
     "empty caption": ([], [caption(1, "")], "000000000001", "a caption of image 1 (000000000001.jpg) is empty"),
     "caption of spaces": ([], [caption(1, " \n\t ")], "000000000001", "is empty or only spaces"),
-    "id of text": ([{"id": "3", "file_name": "a"}], [], "images[2]", 'has id "3", which is no whole number'),
-    "id of a fraction": ([{"id": 3.0, "file_name": "a"}], [], "images[2]", "has id 3.0, which is no whole number"),
-    "id of a truth": ([{"id": True, "file_name": "a"}], [], "images[2]", "has id true, which is no whole number"),
+    "id of text": ([{"id": "3", "file_name": "a"}], [], "images[2]", 'has id "3", which is not an integer'),
+    "id of a fraction": ([{"id": 3.0, "file_name": "a"}], [], "images[2]", "has id 3.0, which is not an integer"),
+    "id of a truth": ([{"id": True, "file_name": "a"}], [], "images[2]", "has id true, which is not an integer"),
     "no id": ([{"file_name": "3.jpg"}], [], "images[2]", "has no id"),
     "no file name": ([{"id": 3}], [caption(3)], "images[2]", "has no file_name"),
-    "null file name": ([image(3, file_name=None)], [caption(3)], "images[2]", "has file_name null, which is no text"),
+    "null file name": (
+        [image(3, file_name=None)],
+        [caption(3)],
+        "images[2]",
+        "has file_name null, which is not a string",
+    ),
     "image of text": (["3.jpg"], [], "images[2]", 'is "3.jpg", not an object'),
     "long nonsense": ([list(range(99))], [], "images[2]", "is [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"),
     "no such file": ([image(4)], [caption(4)], "000000000004", "image 4 (000000000004.jpg) is in none of"),
     "empty file name": ([image(4, file_name="")], [caption(4)], "000000000004", "image 4 () is in none of"),
     "no captions": ([image(3)], [], "000000000003", "image 3 (000000000003.jpg) has no caption"),
-    "way out": ([image(4, file_name="../secret.jpg")], [caption(4)], "000000000004", "points out of its folder"),
-    "hidden way out": ([image(4, file_name="a/../../secret.jpg")], [caption(4)], "000000000004", "points out of its"),
-    "absolute": ([image(4, file_name="/etc/passwd")], [caption(4)], "000000000004", "points out of its folder"),
+    "way out": ([image(4, file_name="../secret.jpg")], [caption(4)], "000000000004", "points outside its folder"),
+    "hidden way out": ([image(4, file_name="a/../../secret.jpg")], [caption(4)], "000000000004", "points outside its"),
+    "absolute": ([image(4, file_name="/etc/passwd")], [caption(4)], "000000000004", "points outside its folder"),
     "one id twice": (
         [image(3), image(3, file_name="b")],
         [caption(3)],
         "000000000003",
-        "image id 3 stands for 2 images",
+        "image id 3 is used by 2 images",
     ),
 }
 
@@ -117,7 +137,7 @@ def test_all_faults_are_counted(tmp_path):
     write_coco(tmp_path)
     content = {"images": [image(1), image(8), image(9)], "annotations": [caption(number) for number in (1, 7, 8, 9)]}
     write_annotations(tmp_path, content)
-    with pytest.raises(ValueError, match=rf"of image 7, which images\[\] lacks \(and 2 more faults\){SKIP_HINT}"):
+    with pytest.raises(ValueError, match=rf"to image 7, which is not in images\[\] \(and 2 more\){SKIP_HINT}"):
         read_coco(tmp_path)
 
 
@@ -137,5 +157,5 @@ def test_an_empty_split_is_noticed_beside_a_faulty_one(tmp_path):
 
 def test_absent_photographs_are_counted(shared_data, tmp_path):
     (tmp_path / "annotations").symlink_to(shared_data / "annotations")
-    with pytest.raises(ValueError, match=rf"image 139 .* is in none of .* \(and 4999 more faults\){SKIP_HINT}"):
+    with pytest.raises(ValueError, match=rf"image 139 .* is in none of .* \(and 4999 more\){SKIP_HINT}"):
         read_coco(tmp_path)

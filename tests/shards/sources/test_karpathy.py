@@ -1,4 +1,4 @@
-"""Karpathy's split files, as they come and faulty."""
+"""Karpathy's split files, valid and faulty."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from shards.sources.coco import read_karpathy
 from shards.storage.files import sha256_of
 
-SKIP_HINT = r"; mend the source, or set them aside with --on-bad skip$"
+SKIP_HINT = r"; fix the source, or set them aside with --on-bad skip$"
 
 
 def keys(images):
@@ -21,7 +21,7 @@ def karpathy_image(number, split="train", **changes):
 
 @pytest.fixture
 def karpathy(tmp_path):
-    """Return a writer of a split file, which also puts files at the given places."""
+    """Return a function that writes a split file, and files at the given paths."""
 
     def write(images, *places):
         for place in places:
@@ -72,7 +72,7 @@ def test_wanted_splits_of_a_split_file_alone_are_read(karpathy):
 
 def test_a_missing_split_of_a_split_file_is_named(karpathy):
     source, file = karpathy([karpathy_image(1)], "1.jpg")
-    with pytest.raises(FileNotFoundError, match=r"dataset.json has no split val; use of train$"):
+    with pytest.raises(FileNotFoundError, match=r"dataset.json has no split val; choose from train$"):
         read_karpathy(source, file, ["val"])
 
 
@@ -103,16 +103,16 @@ def test_a_missing_folder_of_a_split_file_is_named(karpathy):
 KARPATHY_FAULTS = {
     "no file name": ([{"imgid": 3, "split": "train", "sentences": []}], "images[2] has no filename"),
     "no id": ([{"filename": "a", "split": "train", "sentences": []}], "images[2] has no imgid"),
-    "id of text": ([karpathy_image(3, cocoid="3")], 'images[2] has cocoid "3", which is no whole number'),
-    "split of null": ([karpathy_image(3, None)], "images[2] has split null, which is no text"),
-    "path of a number": ([karpathy_image(3, filepath=3)], "images[2] has filepath 3, which is no text"),
-    "sentences of text": ([karpathy_image(3, sentences="A")], 'images[2] has sentences "A", which is no list'),
+    "id of text": ([karpathy_image(3, cocoid="3")], 'images[2] has cocoid "3", which is not an integer'),
+    "split of null": ([karpathy_image(3, None)], "images[2] has split null, which is not a string"),
+    "path of a number": ([karpathy_image(3, filepath=3)], "images[2] has filepath 3, which is not a string"),
+    "sentences of text": ([karpathy_image(3, sentences="A")], 'images[2] has sentences "A", which is not a list'),
     "sentence of text": ([karpathy_image(3, sentences=["A"])], 'images[2] is "A", not an object'),
-    "raw of null": ([karpathy_image(3, sentences=[{"raw": None}])], "images[2] has raw null, which is no text"),
+    "raw of null": ([karpathy_image(3, sentences=[{"raw": None}])], "images[2] has raw null, which is not a string"),
     "no object": ([3], "images[2] is 3, not an object"),
-    "one id twice": ([karpathy_image(3), karpathy_image(3, "val")], "image id 3 stands for 2 images: 3.jpg, 3.jpg"),
+    "one id twice": ([karpathy_image(3), karpathy_image(3, "val")], "image id 3 is used by 2 images: 3.jpg, 3.jpg"),
     "no such file": ([karpathy_image(4)], "image 4 (4.jpg) is in none of"),
-    "way out": ([karpathy_image(4, filepath="..")], "image 4 (../4.jpg) has a name that points out of its folder"),
+    "way out": ([karpathy_image(4, filepath="..")], "image 4 (../4.jpg) has a name that points outside its folder"),
     "no captions": ([karpathy_image(3, sentences=[])], "image 3 (3.jpg) has no caption"),
     "empty caption": ([karpathy_image(3, sentences=[{"raw": " "}])], "a caption of image 3 (3.jpg) is empty"),
 }

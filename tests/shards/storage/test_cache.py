@@ -21,7 +21,7 @@ def put(path, content):
 
 
 def file(name, fetch=None):
-    """Return the cache's entry of a file of 100 bytes."""
+    """Return the cache entry of a file of 100 bytes."""
     content = content_of(name)
     return CacheEntry(
         hashlib.sha256(content).hexdigest(), SIZE, f"there/{name}", fetch or partial(put, content=content)
@@ -29,7 +29,7 @@ def file(name, fetch=None):
 
 
 def cache_for(folder, num_copies):
-    """Return a cache with room for so many copies."""
+    """Return a cache with room for the given number of copies."""
     return ShardCache(folder, limit_bytes=num_copies * SIZE)
 
 
@@ -58,7 +58,7 @@ def test_a_copy_that_is_mapped_stays_until_its_map_is_closed(tmp_path, caplog):
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     keep(tmp_path, "b", num_copies=1)
     assert (kept(tmp_path), mapped[:]) == (["a", "b"], content_of("a"))
-    assert "more than there is room for, and all are in use; give more by --cache-gib" in caplog.text
+    assert " GiB, and all are in use; raise --cache-gib" in caplog.text
     mapped.close()
     keep(tmp_path, "c", num_copies=1)
     assert kept(tmp_path) == ["c"]
@@ -172,11 +172,11 @@ def test_what_arrives_altered_is_fetched_again(tmp_path, caplog):
     contents = iter([bytes(SIZE), content_of("a")])
     with cache_for(tmp_path, 1).open(file("a", lambda path: put(path, next(contents)))) as opened:
         assert opened.read() == content_of("a")
-    assert "there/a arrived with other content than its record says" in caplog.text
+    assert "there/a: the fetched content does not match its record" in caplog.text
 
 
 def test_what_arrives_altered_twice_is_named_and_not_kept(tmp_path):
-    message = f"^there/a has the sha256 {hashlib.sha256(b'').hexdigest()[:12]}, its record says .*; copy it there again"
+    message = f"^there/a has the sha256 {hashlib.sha256(b'').hexdigest()[:12]}, but its record says .*; upload it again"
     with pytest.raises(ValueError, match=message):
         cache_for(tmp_path, 1).keep(file("a", lambda path: put(path, b"")))
     assert kept(tmp_path) == []
@@ -185,6 +185,6 @@ def test_what_arrives_altered_twice_is_named_and_not_kept(tmp_path):
 def test_a_cache_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        ValueError, match=r"cannot be kept in .*/file/cache \(Not a directory\); name another folder in CAPT"
+        ValueError, match=r"cannot be cached in .*/file/cache \(Not a directory\); set CAPTIONING_CACHE to an"
     ):
         cache_for(tmp_path / "file" / "cache", 1)

@@ -1,4 +1,4 @@
-"""Digests are remembered for files as they are, whatever became of the file that holds them."""
+"""Digests are remembered while files are unchanged, even if the file that stores them is damaged."""
 
 import hashlib
 import os
@@ -121,8 +121,8 @@ def test_a_cache_that_cannot_be_written_is_told_once_and_stops_nothing(folder, c
     for name in "ab":
         assert cache.compute(name) == sha256(name)
         cache.save()
-    assert caplog.text.count("cannot be kept in") == 1
-    assert "every start reads all of it; name another folder in CAPTIONING_CACHE" in caplog.text
+    assert caplog.text.count("cannot be saved in") == 1
+    assert "every start hashes all shards again; set CAPTIONING_CACHE" in caplog.text
 
 
 def test_a_user_without_a_home_folder_is_told_and_not_stopped(folder, monkeypatch, caplog):
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_folder_is_told_and_not_stopped(folder, monkeypatc
     cache = DigestCache(folder)
     assert cache.compute("a") == sha256("a")
     cache.save()
-    assert "cannot be kept in" in caplog.text
+    assert "cannot be saved in" in caplog.text
 
 
 def test_files_that_are_gone_are_forgotten(folder):

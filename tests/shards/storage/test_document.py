@@ -1,4 +1,4 @@
-"""A manifest is read if its format version is known, and is refused by version if not."""
+"""A manifest is read if its format version is known, and is refused otherwise."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: stopped, refused by the disk, or killed in the middle."""
+"""Files are complete or absent after an error, a full disk, or a kill during the write."""
 
 import os
 import signal

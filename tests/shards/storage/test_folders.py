@@ -25,7 +25,7 @@ class Record(NamedTuple):
 
 
 def content_of(name):
-    """Return 100 KiB, others for each name."""
+    """Return 100 KiB that differ for each name."""
     return hashlib.sha256(name.encode()).digest() * 32 * 100
 
 
@@ -46,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return the folder of a set, which tests reach by URLs."""
+    """Return the folder of a set, which tests access by URLs."""
     (tmp_path / "a set").mkdir()
     for name in NAMES:
         (tmp_path / "a set" / name).write_bytes(content_of(name))
@@ -65,7 +65,7 @@ def memory():
 
 @pytest.fixture
 def waits():
-    """Return the seconds that were waited between attempts."""
+    """Return the waits between attempts, in seconds."""
     return []
 
 
@@ -75,7 +75,7 @@ def shards(memory, waits):
 
 
 def kept(cache):
-    """Return the names of the files whose copies are there, and what else is."""
+    """Return the names of the cached files, and of unexpected files in the cache."""
     names = {record.sha256: record.name for record in RECORDS}
     return sorted(names.get(path.name, path.name) for path in cache.glob("*") if path.is_file())
 
@@ -86,7 +86,7 @@ def read(shards, record):
 
 
 def other_process(folder, tmp_path, code, *, seconds):
-    """Run code in a new process, with the set as ``shards``, whose files take so many seconds to fetch."""
+    """Run code in a new process, with the set as ``shards``; each fetch of a file takes the given number of seconds."""
     url = f"watched://{folder}"
     setup = (
         "import tests.support.watched_filesystem; from tests.shards.storage import test_folders as t; "
@@ -158,7 +158,7 @@ def test_a_copy_that_another_process_has_open_stays(folder, tmp_path, cache):
 
 def test_an_altered_file_is_named_and_no_copy_stays(shards, memory, cache):
     memory.pipe_file("/bucket/set/a.tar", bytes(A.num_bytes))
-    message = rf"^memory://bucket/set/a\.tar has the sha256 \w{{12}}, its record says {A.sha256[:12]}, and fetch"
+    message = rf"^memory://bucket/set/a\.tar has the sha256 \w{{12}}, but its record says {A.sha256[:12]}, also"
     with pytest.raises(ValueError, match=message):
         shards.open(A)
     assert kept(cache) == []
@@ -181,7 +181,7 @@ def test_a_failure_that_stays_is_raised(shards, waits, cache, monkeypatch):
         raise OSError("broken pipe")
 
     monkeypatch.setattr(MemoryFileSystem, "get_file", fail)
-    with pytest.raises(ConnectionError, match="memory://bucket/set failed 4 times, at last with OSError: broken pipe;"):
+    with pytest.raises(ConnectionError, match="memory://bucket/set failed 4 times, the last time with OSError: broken"):
         shards.open(A)
     assert (waits, kept(cache)) == ([1.0, 2.0, 4.0], [])
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_not_there_is_named(shards):
 
 
 def test_credentials_in_a_url_are_refused():
-    with pytest.raises(ValueError, match=r"^the address of shards at ftp://host/set holds credentials"):
+    with pytest.raises(ValueError, match=r"^the address of shards, ftp://host/set, contains credentials"):
         RemoteShards("ftp://me:secret@host/set")
 
 

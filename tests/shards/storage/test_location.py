@@ -1,4 +1,4 @@
-"""Folders and URLs are told apart, and credentials stay out of what is recorded."""
+"""Folders are distinguished from URLs, and credentials are not recorded."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_path_or_file_url_is_a_folder(location, folder):
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/set", "s3://key@bucket/set", "s3://key:se@cret@bucket/set"])
 def test_credentials_are_left_out_and_refused(url):
     assert without_credentials(url) == "s3://bucket/set"
-    with pytest.raises(ValueError, match="the address of shards at s3://bucket/set holds credentials"):
+    with pytest.raises(ValueError, match="the address of shards, s3://bucket/set, contains credentials"):
         refuse_credentials(url, "shards")
 
 

@@ -1,4 +1,4 @@
-"""A folder at a URL: what is in it, and what is raised where it does not answer."""
+"""A folder at a URL: its listing, and the errors of one that does not answer."""
 
 import pickle
 
@@ -20,7 +20,7 @@ def memory():
 
 @pytest.fixture
 def waits():
-    """Return the seconds that were waited between attempts."""
+    """Return the waits between attempts, in seconds."""
     return []
 
 
@@ -85,5 +85,5 @@ def test_a_failure_that_stays_is_raised_without_the_password(memory, waits, monk
 
 
 def test_a_scheme_that_nothing_reaches_is_refused():
-    with pytest.raises(ValueError, match=r"nowhere://bucket is out of reach \(.*\); install what its scheme needs"):
+    with pytest.raises(ValueError, match=r"nowhere://bucket cannot be opened \(.*\); install the package for its"):
         RemoteFolder("nowhere://bucket", print)

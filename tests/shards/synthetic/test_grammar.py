@@ -1,4 +1,4 @@
-"""Captions of drawn scenes: all of a scene's own are true, and one wrong claim makes a caption false."""
+"""Captions of synthetic scenes: all of a scene's own captions are true, and one wrong claim makes a caption false."""
 
 from collections import Counter
 from itertools import pairwise
@@ -147,5 +147,5 @@ UNCLEAR = {
 @pytest.mark.parametrize("scene", UNCLEAR.values(), ids=UNCLEAR)
 def test_a_scene_beyond_the_grammar_has_no_captions(scene):
     assert not is_true("a red circle above a blue ring", scene)
-    with pytest.raises(ValueError, match=r"the grammar describes no other scene"):
+    with pytest.raises(ValueError, match=r"the grammar cannot describe \d objects that are neither"):
         describe(scene)

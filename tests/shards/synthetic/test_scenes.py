@@ -125,11 +125,11 @@ def test_a_negative_index_is_refused():
 
 
 def test_an_image_too_small_for_its_shapes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"at 16 px a side the shapes look alike; draw scenes of 32 px or more"):
+    with pytest.raises(ValueError, match=r"scenes of 16 px are too small to tell shapes apart; use 32 px or more"):
         write_scenes(tmp_path / "drawn", num_train=1, num_val=1, seed=0, size_px=16)
     assert not (tmp_path / "drawn").exists()
 
 
 def test_an_image_id_below_one_is_refused():
-    with pytest.raises(ValueError, match=r"image id 0 names no scene; ids of drawn images count from 1"):
+    with pytest.raises(ValueError, match=r"image id 0 has no scene; ids of synthetic scenes start at 1"):
         scene_of(0, seed=0)
