@@ -32,5 +32,5 @@ def test_a_run_that_has_a_coordinator_on_this_cluster_is_refused(folder):
 
 
 def test_a_coordinator_that_does_not_start_says_why(session, tmp_path):
-    with pytest.raises(RuntimeError, match=r"did not start: .* no run\.json; whoever starts the run writes it first"):
+    with pytest.raises(RuntimeError, match=r"did not start: .* no run\.json; run the same command again to write it"):
         start_coordinator(tmp_path, SETTINGS)
