@@ -105,5 +105,7 @@ def test_a_folder_that_is_no_runs_is_refused(tmp_path):
 
 def test_a_run_without_a_ledger_is_refused(tmp_path):
     RunRecord(name="r", identity={}).save(tmp_path)
-    with pytest.raises(FileNotFoundError, match="run r has no ledger of its samples; train with --ledger to record one"):
+    with pytest.raises(
+        FileNotFoundError, match="run r has no ledger of its samples; train with --ledger to record one"
+    ):
         audit_samples(tmp_path)

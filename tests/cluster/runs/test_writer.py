@@ -87,7 +87,9 @@ def test_a_checkpoint_that_is_whole_is_not_rejected(patient, folder, tiny_run):
 
 def test_the_last_checkpoint_is_not_rejected(writer):
     commit(writer, 5, 1.0)
-    with pytest.raises(FileNotFoundError, match="is damaged, and there is no other checkpoint to resume from; restore its folder"):
+    with pytest.raises(
+        FileNotFoundError, match="is damaged, and there is no other checkpoint to resume from; restore its folder"
+    ):
         writer.reject(writer.record.latest)
 
 
