@@ -1,4 +1,4 @@
-"""The start of a run's coordinator, and who is refused one."""
+"""Start of a run's coordinator, and the cases in which it is refused."""
 
 import pytest
 import ray
@@ -14,7 +14,7 @@ SETTINGS = CoordinatorSettings(tracking_uri="sqlite://")
 
 @pytest.fixture
 def folder(session, tmp_path):
-    """Return the folder of a run on record."""
+    """Return the folder of a run that has a record."""
     RunRecord(name=tmp_path.name, identity={}).save(tmp_path)
     return tmp_path
 
