@@ -74,7 +74,7 @@ def _not_ray(address: str) -> ValueError:
 def no_token(address: str) -> PermissionError:
     """Return the refusal of a cluster that wants another token than ours."""
     return PermissionError(
-        f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
+        f"the cluster at {address} requires a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
     )
 
 

@@ -153,5 +153,6 @@ def test_a_cluster_that_wants_a_token_takes_the_right_one_alone():
         ]
     assert [answer.code for answer in answers] == [2, 2, 0]
     assert [last_line(answer) for answer in answers[:2]] == [
-        f"error: the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
+        f"error: the cluster at {address} requires a token; "
+        "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
     ] * 2

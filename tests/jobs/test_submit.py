@@ -115,7 +115,7 @@ def test_bad_input_is_refused_before_anything_is_sent(submit, arguments, message
         ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code is for "),
         (
             (401, "no"),
-            "error: the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and ",
+            "error: the cluster at {address} requires a token; set RAY_AUTH_MODE=token, and ",
         ),
     ],
     ids=["not Ray", "another version", "token"],

@@ -71,7 +71,7 @@ def test_what_does_not_speak_http_is_no_ray():
 def test_a_cluster_that_wants_a_token_is_named(serve, status, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     address = serve({"/api/version": (status, "no")})
-    with pytest.raises(PermissionError, match="wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"):
+    with pytest.raises(PermissionError, match="requires a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"):
         check_server(address)
 
 

@@ -25,7 +25,7 @@ def gone():
 def test_a_refused_token_is_told():
     with answering({**ANSWERS, "/api/jobs/": (403, "no")}) as address:
         server = JobServer(address)
-        with pytest.raises(PermissionError, match="wants a token; set RAY_AUTH_MODE=token"):
+        with pytest.raises(PermissionError, match="requires a token; set RAY_AUTH_MODE=token"):
             server.jobs()
 
 
