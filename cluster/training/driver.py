@@ -159,7 +159,7 @@ class Driver:
     def _poll(self) -> RunProgress:
         """Return the run's progress from the coordinator.
 
-        If the coordinator was killed, wait until Ray has restarted it; after a signal, return the last progress instead.
+        If the coordinator was killed, wait until Ray has restarted it; after a signal, return the last known progress.
 
         Raises:
             RuntimeError: the coordinator does not answer and does not restart in time.
