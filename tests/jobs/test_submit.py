@@ -96,9 +96,9 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
         (["--retries", "-1", *TRAIN], "error: -1 retries cannot be; use 0 or more"),
         (["--retries", "1", "--no-wait", *TRAIN], "error: nobody submits a job again that is not followed"),
         (["--working-dir", "/", *TRAIN], "error: / has no code to run: it lacks captioning, cluster, jobs, shards"),
-        (["--env", "HF_TOKEN", *TRAIN], "error: variable HF_TOKEN looks secret"),
+        (["--env", "HF_TOKEN", *TRAIN], "error: variable HF_TOKEN looks like a secret"),
         (["--runtime-env", "/none.yaml", *TRAIN], "error: --runtime-env /none.yaml does not exist"),
-        (TRAIN, "error: no cluster was named; use --address http://HOST:8265"),
+        (TRAIN, "error: no cluster was given; use --address http://HOST:8265"),
         (["--address", "http://127.0.0.1:9", *TRAIN], "error: no Ray cluster answers at http://127.0.0.1:9"),
     ],
     ids=lambda value: " ".join(value)[:40] if not isinstance(value, str) else "",
@@ -112,7 +112,7 @@ def test_bad_input_is_refused_before_anything_is_sent(submit, arguments, message
     ("answer", "message"),
     [
         ((404, "no"), "error: what answers at {address} is not Ray's job server; use the dashboard's address"),
-        ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code is for "),
+        ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code needs Ray "),
         (
             (401, "no"),
             "error: the cluster at {address} requires a token; set RAY_AUTH_MODE=token, and ",
