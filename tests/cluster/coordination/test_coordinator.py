@@ -229,5 +229,5 @@ def test_a_run_has_one_live_driver(coordinator, folder):
 
 
 def test_a_run_without_a_record_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run\.json; whoever starts the run writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run\.json; run the same command again to write it"):
         Coordinator(tmp_path, CoordinatorSettings(tracking_uri="sqlite://"))

@@ -122,5 +122,5 @@ def test_a_process_that_ends_soon_is_waited_for(folder):
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run.json; whoever starts the run writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run.json; run the same command again to write it"):
         LocalCoordinator(tmp_path, keep_best=1, keep_last=1)

@@ -1,4 +1,4 @@
-"""What people read when training has failed for good; the end of a worker's log is fetched in the integration tests."""
+"""Text of the failure report; the integration tests cover the log lines that are fetched from a worker's node."""
 
 import pytest
 
@@ -36,14 +36,13 @@ def test_a_failure_before_the_group_began_is_named_by_what_is_known(tmp_path, ra
 @pytest.mark.parametrize(
     ("latest", "start"),
     [
-        (CommittedCheckpoint(step=5, attempt=2), "the checkpoint of step 5, step-00000005-attempt-2"),
-        (None, "the beginning, for there is no checkpoint"),
+        (CommittedCheckpoint(step=5, attempt=2), "resume from the checkpoint of step 5, step-00000005-attempt-2"),
+        (None, "start from the beginning (there is no checkpoint)"),
     ],
 )
 def test_the_command_that_goes_on_is_given_with_its_start(tmp_path, latest, start):
     assert text(tmp_path, None, latest=latest)[2] == (
-        f"Once the cause is mended, this goes on from {start}: "
-        f"captioning train --config {tmp_path / 'training' / 'r' / 'config.yaml'}"
+        f"After fixing the cause, {start}: captioning train --config {tmp_path / 'training' / 'r' / 'config.yaml'}"
     )
 
 
