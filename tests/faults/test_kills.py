@@ -37,7 +37,7 @@ def stop_a_starting_worker(run):
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory, flags):
-    """Return what is known of a run whose worker was stopped as it started, then its driver told to end, then killed."""
+    """Return how a run went on after a starting worker was stopped, a driver ended, and another driver killed."""
     run = TrainingRun(None, tmp_path_factory.mktemp("home"), "disturbed", flags)
     try:
         run.start()

@@ -91,13 +91,8 @@ def test_no_bad_sample_is_lost_between_two_looks(recorded):
     assert recorded.values["bad", "0"] == 3
 
 
-def test_without_ray_nothing_fails_and_a_step_costs_little():
-    export = MetricsExport("r", 0)
-    export.record(result(1, bad=(BAD,)), stall_seconds=0.0)
-    started = time.perf_counter()
-    for step in range(1000):
-        export.record(result(step), stall_seconds=0.0)
-    assert time.perf_counter() - started < 0.1
+def test_without_ray_nothing_fails():
+    MetricsExport("r", 0).record(result(1, bad=(BAD,)), stall_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
