@@ -28,7 +28,7 @@ def test_every_score_has_its_interval(captioning, tiny_run, drawn_shards):
 def test_what_was_evaluated_before_is_not_computed_again(captioning, tiny_run, drawn_shards):
     first = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")[1]
     _, again, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")
-    assert (again == first, "on val: from" in told) == (True, True)
+    assert (again == first, "on split val: read from" in told) == (True, True)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_an_image_that_no_node_can_pull_is_pointed_out(capsys):
             ["kuberay-job"],
             "error: a kuberay-job needs a command to run; give it as --entrypoint 'captioning train ...'\n",
         ),
-        (["mlflow", "--nodes", "3:1"], "error: nodes 3:1 is no number of nodes; "),
+        (["mlflow", "--nodes", "3:1"], "error: nodes 3:1 is not a number of nodes; "),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys):

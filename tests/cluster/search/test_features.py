@@ -19,7 +19,7 @@ RUN = TuneRun(model=ModelConfig(backbone="squeezenet1_1", weights="none", image_
         (
             {"model.hidden_size": 8},
             replace(RUN, model=replace(RUN.model, trainable_from="features.12")),
-            "the encoder is trained from features.12 on",
+            "the encoder trains from features.12 on",
         ),
         ({"model.backbone": "choice(['resnet18', 'resnet34'])"}, RUN, "the search changes model.backbone"),
         ({"training.flip": "choice([true, false])"}, RUN, "the search changes training.flip"),
