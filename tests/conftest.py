@@ -28,7 +28,7 @@ _SLOW_FIRST = (
     "faults/test_hosts.py",
     "integration/test_demonstration.py",
     "integration/test_readme.py",
-    "integration/test_trainer_failures.py",
+    "integration/test_training.py",
     "integration/test_benchmarks.py",
     "cluster/data/test_extraction.py",
     "faults/test_kills.py",

@@ -72,16 +72,17 @@ def test_training_goes_on_from_it_to_the_end(run):
     assert (steps, load_record(run.folder).is_finished) == ([4], True)
 
 
-def test_a_damaged_checkpoint_is_passed_over(run, tmp_path):
+@pytest.mark.parametrize("name", ["optimizer.pt", "checkpoint.json"])
+def test_a_damaged_checkpoint_is_passed_over(run, name):
     rank = rank_of(run)
     next(rank.train())
     rank.saver.writer.wait()
     rank.coordinator.close()
     store, latest = rank.saver.store, load_record(run.folder).latest
     if run.storage.checkpoints is None:
-        (run.folder / "checkpoints" / latest.name / "optimizer.pt").write_bytes(b"torn")
+        (run.folder / "checkpoints" / latest.name / name).write_bytes(b"torn")
     else:
-        store.put_file(f"{latest.name}/optimizer.pt", b"torn")
+        store.put_file(f"{latest.name}/{name}", b"torn")
     again = rank_of(run)
     again.coordinator.close()
     assert (latest.step, again.state.step, len(load_record(run.folder).rejected)) == (4, 2, 1)

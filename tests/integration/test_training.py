@@ -1,0 +1,282 @@
+"""Training under Ray Train, to its end and where it fails, is damaged or is scored beside: tiny runs in one session."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from captioning.config import ModelConfig
+from cluster.config import ClusterConfig, TrackingConfig, ValidationConfig
+from cluster.runs.record import VALIDATION_LOSS, load_record, lock_run
+from cluster.tracking.client import connect
+from cluster.training.trainer import fit
+from shards.manifest import load_manifest
+from tests.support.short_runs import NUM_STEPS, short_run
+
+CIDER_D = "validation_cider_d"
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+
+
+@pytest.fixture(scope="module")
+def pair(drawn_shards, home):
+    """Return a run of two workers."""
+    return short_run(drawn_shards, home.home, name="undisturbed")
+
+
+@pytest.fixture(scope="module")
+def run(drawn_shards, home):
+    """Return a run of one worker."""
+    return short_run(drawn_shards, home.home, name="alone", cluster=ClusterConfig(num_workers=1))
+
+
+@pytest.fixture(scope="module")
+def outcome_of_pair(pair, session):
+    return fit(pair)
+
+
+def steps_of(outcome, client):
+    """Return how often each step's loss is in MLflow."""
+    return Counter(metric.step for metric in client.get_metric_history(outcome.mlflow_run_id, "train_loss_nats"))
+
+
+def test_training_ends_at_its_last_step(outcome_of_pair):
+    assert (outcome_of_pair.step, outcome_of_pair.is_tracked) == (NUM_STEPS, True)
+
+
+def test_every_rank_logs_run_rank_and_step(outcome_of_pair):
+    import ray
+
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path()).glob("worker-*.err")
+    found = set(re.findall(r"INFO run undisturbed rank (\d) step (\d+): ends", "".join(map(Path.read_text, logs))))
+    assert found == {("0", f"{NUM_STEPS}"), ("1", f"{NUM_STEPS}")}
+
+
+def test_checkpoints_are_at_their_steps_and_at_the_end(pair, outcome_of_pair):
+    assert [checkpoint.step for checkpoint in load_record(pair.folder).checkpoints] == [5, 10, NUM_STEPS]
+
+
+def test_the_tracker_has_every_step_once_and_the_run_is_finished(outcome_of_pair, client):
+    tracked = client.get_run(outcome_of_pair.mlflow_run_id)
+    steps = steps_of(outcome_of_pair, client)
+    assert (tracked.info.status, steps) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
+
+
+def test_the_tracker_has_parameters_dataset_commit_and_placement(outcome_of_pair, client, pair):
+    tracked = client.get_run(outcome_of_pair.mlflow_run_id)
+    digest = tracked.data.params["data.shards"]
+    found = (
+        tracked.data.params["model.hidden_size"],
+        tracked.inputs.dataset_inputs[0].dataset.digest,
+        "mlflow.source.git.commit" in tracked.data.tags,
+        tracked.data.tags["start_1.cluster"],
+    )
+    assert found == ("16", digest[:36], True, "2 workers of 1 CPUs")
+
+
+def test_the_checkpoint_carries_its_lineage(outcome_of_pair):
+    description = json.loads((outcome_of_pair.best_checkpoint / "checkpoint.json").read_text())
+    assert description["lineage"]["mlflow_run_id"] == outcome_of_pair.mlflow_run_id
+
+
+def test_the_checkpoints_configuration_is_a_valid_one(outcome_of_pair, pair):
+    from jobs.console.parsing import parse
+    from jobs.train import JOB
+
+    file = outcome_of_pair.best_checkpoint / "config.yaml"
+    parsed = parse(JOB, ["--config", str(file)])
+    assert parsed.settings == pair
+
+
+def test_the_same_command_after_the_end_does_nothing(outcome_of_pair, pair):
+    attempts = load_record(pair.folder).attempt
+    assert (fit(pair), load_record(pair.folder).attempt) == (outcome_of_pair, attempts)
+
+
+def test_the_same_command_after_the_end_sends_what_the_tracker_lacks(outcome_of_pair, pair, client):
+    (pair.folder / "journal" / "shipped.json").unlink()
+    client.update_run(outcome_of_pair.mlflow_run_id, status="RUNNING")
+    assert fit(pair).is_tracked
+    steps = steps_of(outcome_of_pair, client)
+    assert (client.get_run(outcome_of_pair.mlflow_run_id).info.status, set(steps.values())) == ("FINISHED", {1})
+
+
+def test_one_worker_makes_the_same_batches_as_two(outcome, outcome_of_pair, client):
+    first = [
+        min(client.get_metric_history(run_id, "train_loss_nats"), key=lambda metric: metric.step).value
+        for run_id in (outcome_of_pair.mlflow_run_id, outcome.mlflow_run_id)
+    ]
+    assert first[0] == pytest.approx(first[1], abs=1e-5)
+
+
+def test_other_settings_under_the_same_name_are_refused(outcome_of_pair, pair):
+    with pytest.raises(ValueError, match=r"run undisturbed was started with other settings \(training\.seed 0 -> 1\)"):
+        fit(replace(pair, training=replace(pair.training, seed=1)))
+
+
+def test_checkpoints_elsewhere_than_before_are_refused(outcome_of_pair, pair):
+    elsewhere = replace(pair, storage=replace(pair.storage, checkpoints="memory://bucket"))
+    with pytest.raises(ValueError, match="run undisturbed keeps its checkpoints at its folder in the home folder"):
+        fit(elsewhere)
+
+
+def test_a_second_driver_is_refused(pair, session):
+    held = replace(pair, name="held")
+    held.folder.mkdir(parents=True)
+    lock = lock_run(held.folder)
+    with lock, pytest.raises(BlockingIOError, match="run held has a live driver already"):
+        fit(held)
+
+
+def test_more_workers_than_the_cluster_can_hold_are_refused(pair, session):
+    with pytest.raises(ValueError, match=r"15 workers of 1 CPU do not fit: the cluster's 1 node has \d+ CPU"):
+        fit(replace(pair, name="large", cluster=ClusterConfig(num_workers=15)))
+
+
+def test_a_gpu_that_is_not_there_is_refused(pair, session):
+    with pytest.raises(ValueError, match=r"2 workers of 1 CPU, 1 GPU do not fit: .* 0 GPU, enough for 0"):
+        fit(replace(pair, name="gpu", cluster=ClusterConfig(use_gpu=True)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"train_split": "tarin"}, ValueError, "the shard set has no split tarin; it has train, val"),
+        ({"model": ModelConfig(backbone="resnet153")}, ValueError, "backbone resnet153 .* nearest are resnet152"),
+        ({"model": ModelConfig(weights="/none.pth")}, FileNotFoundError, "weights file /none.pth does not exist"),
+        ({"tracking": TrackingConfig(uri="http://127.0.0.1:9")}, ConnectionError, "does not answer"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(pair, changes, error, message):
+    refused = replace(pair, name="refused", **changes)
+    with pytest.raises(error, match=message):
+        fit(refused)
+    assert not refused.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def outcome(run, session):
+    return fit(run)
+
+
+@pytest.fixture(scope="module")
+def spoiled_shards(drawn_shards, tmp_path_factory):
+    """Return a shard set, whole by its manifest, in which one training image is no image; and the image's key."""
+    folder = tmp_path_factory.mktemp("spoiled") / "shards"
+    shutil.copytree(drawn_shards, folder)
+    manifest = load_manifest(folder)
+    record = next(shard for shard in manifest.shards if shard.name == "train-000000.tar")
+    content = bytearray((folder / record.name).read_bytes())
+    start = content.index(b"\xff\xd8\xff")
+    content[start : start + 9] = b"?" * 9
+    (folder / record.name).write_bytes(content)
+    altered = replace(record, sha256=hashlib.sha256(content).hexdigest())
+    replace(manifest, shards=tuple(altered if one == record else one for one in manifest.shards)).save(folder)
+    return folder, content[start - 512 : start].partition(b".jpg")[0].decode()
+
+
+def weights(outcome):
+    return load_file(outcome.best_checkpoint / "model.safetensors")
+
+
+def same(one, other):
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="module")
+def stopped(run, session, spoiled_shards):
+    """Return the message by which a run over a bad sample ends."""
+    with pytest.raises(RuntimeError, match="training failed") as failure:
+        fit(replace(run, name="spoiled", shards=spoiled_shards[0]))
+    return str(failure.value)
+
+
+def test_a_bad_sample_ends_the_run_by_key_and_shard(stopped, spoiled_shards):
+    assert f"1 bad sample, {spoiled_shards[1]} of train-000000.tar (the image does not decode" in stopped
+
+
+def test_the_message_names_place_reason_checkpoint_and_command(stopped, run):
+    said = [
+        part in stopped
+        for part in (
+            "training failed on rank 0 (process ",
+            "There is no further attempt: every worker failed with the same error.",
+            f"captioning train --config {run.folder.parent / 'spoiled' / 'config.yaml'}",
+            "lines of that worker's log:",
+        )
+    ]
+    assert said == [True] * 4
+
+
+def test_the_whole_bad_batch_is_written_down(stopped, run, spoiled_shards):
+    path = next((run.folder.parent / "spoiled" / "bad-samples").iterdir())
+    document = json.loads(path.read_text())
+    known = sum(loss is not None for loss in document["losses_nats"].values())
+    assert (str(path) in stopped, document["bad"][0]["key"], known) == (True, spoiled_shards[1], 14)
+
+
+def test_a_run_that_failed_is_marked_so(stopped, run):
+    record = load_record(run.folder.parent / "spoiled")
+    client = connect(run.tracking, run.storage)
+    assert (client.get_run(record.mlflow_run_id).info.status, record.attempt) == ("FAILED", 1)
+
+
+def test_the_same_run_goes_on_without_the_bad_sample(stopped, run, spoiled_shards):
+    training = replace(run.training, on_bad_sample="skip")
+    outcome = fit(replace(run, name="spoiled", shards=spoiled_shards[0], training=training))
+    assert outcome.step == NUM_STEPS
+
+
+def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
+    crashing = replace(run, name="crashing", storage=replace(run.storage, ledger=True))
+    crashing.folder.mkdir(parents=True)
+    (crashing.folder / "ledger").write_text("a file where the ledger's folder should be")
+    with pytest.raises(
+        RuntimeError, match=r"FileExistsError(.|\n)*the same failure occurred 2 times in a row at the same step"
+    ):
+        fit(crashing)
+    assert load_record(crashing.folder).attempt == 2
+
+
+def test_damaged_checkpoints_give_way_to_the_one_before_them(run, outcome):
+    again = replace(run, name="damaged")
+    shutil.copytree(run.folder, again.folder)
+    record = replace(load_record(run.folder), is_finished=False)
+    record.save(again.folder)
+    latest_first = sorted(record.checkpoints, key=lambda checkpoint: -checkpoint.step)
+    for name, checkpoint in zip(("model.safetensors", "optimizer.pt"), latest_first, strict=False):
+        damaged = again.folder / "checkpoints" / checkpoint.name / name
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+    assert same(weights(fit(again)), weights(outcome))
+
+
+def test_a_checkpoint_is_scored_beside_training(run, session):
+    beside = replace(run, name="beside", validation=ValidationConfig(where="beside", best_by=CIDER_D, beam_size=1))
+    outcome = fit(beside)
+    latest = load_record(beside.folder).latest
+    history = connect(run.tracking, run.storage).get_metric_history(outcome.mlflow_run_id, CIDER_D)
+    steps = [metric.step for metric in history]
+    assert (set(latest.metrics) >= {CIDER_D, VALIDATION_LOSS}, steps[-1], len(steps)) == (
+        True, NUM_STEPS, len(set(steps)),
+    )  # fmt: skip
+
+
+def test_the_score_beside_is_that_of_the_workers(run, outcome, session):
+    beside = load_record(run.folder.parent / "beside").latest.metrics[VALIDATION_LOSS]
+    assert beside == pytest.approx(load_record(run.folder).latest.metrics[VALIDATION_LOSS], abs=1e-5)
+
+
+def test_a_run_goes_on_from_checkpoints_elsewhere_when_its_machine_is_lost(run, session, outcome, tmp_path):
+    away = replace(run, name="away", storage=replace(run.storage, checkpoints=(tmp_path / "bucket").as_uri()))
+    first = fit(away)
+    shutil.rmtree(away.folder)
+    assert (same(weights(first), weights(outcome)), fit(away).step) == (True, NUM_STEPS)
