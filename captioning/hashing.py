@@ -1,8 +1,8 @@
 """Counter-based random numbers: a hash of seed and coordinates instead of a generator's state.
 
-So a number depends on its coordinates alone, not on the process that draws it or on the order of draws. The hash is
-splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195), on int64 tensors, whose arithmetic
-wraps around as unsigned arithmetic does.
+A number depends only on its seed and coordinates, not on the process that draws it or on the order of draws. The hash
+is splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195) on int64 tensors; their arithmetic
+wraps around like unsigned arithmetic.
 """
 
 import math
@@ -16,19 +16,20 @@ def _signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+# The increment (2**64 over the golden ratio, odd) and the two multipliers of splitmix64.
 _GAMMA = _signed(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
-_UNIFORM_BITS = 24
+_UNIFORM_BITS = 24  # float32 represents every multiple of 2**-24 below 1
 _UNITS_PER_HASH, _UNIT_VALUES = 4, 2**16
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
-    """Shift int64 numbers as if they were unsigned."""
+    """Shift int64 numbers to the right as if they were unsigned (``>>`` copies the sign bit)."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def splitmix64(value: Tensor) -> Tensor:
-    """Hash int64 numbers of any shape to pseudo-random int64 numbers; a bijection."""
+    """Hash int64 numbers of any shape to pseudo-random int64 numbers. The hash is a bijection."""
     mixed = value + _GAMMA
     mixed ^= _shift_right(mixed, 30)
     mixed *= _FIRST
@@ -39,7 +40,7 @@ def splitmix64(value: Tensor) -> Tensor:
 
 
 def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
-    """Hash a seed and coordinates to one int64 key for each combination; tensors among them broadcast."""
+    """Hash a seed and coordinates to int64 keys; tensor coordinates broadcast."""
     key = splitmix64(torch.tensor(_signed(seed % 2**64)))
     for coordinate in coordinates:
         key = splitmix64(key.to(coordinate.device) ^ coordinate if isinstance(coordinate, Tensor) else key ^ coordinate)
@@ -47,12 +48,12 @@ def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
 
 
 def uniform(key: Tensor) -> Tensor:
-    """Return a float32 number in [0, 1) for each key, the same shape."""
+    """Return a float32 number in [0, 1) for each key, in the shape of ``key``."""
     return _shift_right(splitmix64(key), 64 - _UNIFORM_BITS).float() / 2**_UNIFORM_BITS
 
 
 class DropoutKeys(NamedTuple):
-    """The hash keys of a batch's captions, from which dropout is drawn.
+    """Hash keys of a batch's captions, from which dropout is drawn.
 
     Attributes:
         rows: (N,) int64 hash of (seed, position, caption) for each caption.
@@ -75,17 +76,17 @@ class DropoutKeys(NamedTuple):
 def dropout(values: Tensor, rate: float, keys: DropoutKeys | None, *, site: int) -> Tensor:
     """Drop units by a hash of (caption, site, unit), and scale up the others, as torch's dropout does.
 
-    A unit's number does not depend on T, so that padding changes nothing. Four units share a hash, 16 bits each, which
-    makes it faster on a CPU than torch's own dropout.
+    A unit's random number does not depend on T, so padding changes nothing. Four units share one hash, 16 bits each,
+    which makes this faster on a CPU than torch's own dropout.
 
     Args:
         values: (N, T, H) float; a unit is one of the T x H values of a caption.
-        rate: share of dropped units, from 0 to below 1, in steps of 2**-16.
+        rate: fraction of units to drop, from 0 to below 1, in steps of 2**-16.
         keys: keys of the N captions; None drops nothing.
-        site: number of this dropout within the model.
+        site: number of this dropout layer within the model.
 
     Returns:
-        (N, T, H) values, some of them 0.
+        (N, T, H) values; those of dropped units are 0.
     """
     if keys is None or rate == 0:
         return values

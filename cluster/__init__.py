@@ -1,7 +1,7 @@
-"""What is distributed and tracked: Ray and MLflow.
+"""Distributed training and its tracking, on Ray and MLflow.
 
-Floors, lowest first, each importing only from those below: ``config`` and its helpers; ``resources`` (Ray itself) and
-``runs`` (a run on disk); ``data`` and ``tracking`` (MLflow); ``checks``, ``coordination``, ``evaluation``;
-``registry``, ``submission``, ``worker`` (a rank); ``promotion``, ``provenance``, ``training`` (the driver);
-``search``. ``launch`` stands alone.
+Floors, lowest first; each imports only from the floors below it: ``errors``, ``formats``, ``git``, ``job_progress``,
+``settings``, ``signals``; ``config``; ``presets``, ``resources`` (Ray itself), ``runs`` (a run on disk); ``data``,
+``tracking`` (MLflow); ``checks``, ``coordination``, ``evaluation``; ``registry``, ``submission``, ``worker`` (a rank);
+``promotion``, ``provenance``, ``training`` (the driver); ``search``. ``launch`` imports nothing but ``settings``.
 """

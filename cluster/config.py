@@ -24,37 +24,37 @@ _FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
 )
 _FROM_FILE = AfterValidator(lambda location: None if location is None else parse_location(location))
 Location = Annotated[Path | str, _FROM_FLAG, _FROM_FILE]
-"""A folder as a path; any other location that fsspec reaches, as text."""
-# One type and not a union of two, for tyro takes no union apart whose parts say how they are parsed.
+"""A local folder as a Path, or any other location that fsspec reaches as text."""
+# Not ``Location | None``: tyro does not split a union when its parts carry parsers of their own.
 OptionalLocation = Annotated[Path | str | None, _FROM_FLAG, _FROM_FILE]
-"""The same, or nothing."""
+"""A ``Location``, or None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
-    """The cluster and this job's share of it."""
+    """The Ray cluster and the resources of this run."""
 
     address: str | None = None
-    """Address of a Ray cluster (host:port, or auto for one on this machine); RAY_ADDRESS if not given; else Ray starts
-    in this process."""
+    """Address of a Ray cluster: host:port, or auto for one on this machine. The default is RAY_ADDRESS; without it,
+    an embedded cluster starts on this machine."""
     num_workers: Annotated[int | str, tyro.conf.arg(metavar="N|MIN:MAX")] = 2
-    """Training processes, one rank each; MIN:MAX takes as many as the cluster has room for, and follows it."""
+    """Training processes, one rank each; MIN:MAX uses as many as fit, and resizes as the cluster changes."""
     use_gpu: bool = False
-    """Give every worker a GPU (nccl); otherwise CPUs (gloo)."""
+    """Train on one GPU per worker (NCCL); otherwise on CPUs (Gloo)."""
     cpus_per_worker: int = 1
-    """CPUs reserved for each worker, and the threads it computes with."""
+    """CPUs reserved for each worker, and the number of its compute threads."""
     resources_per_worker: dict[str, float] = field(default_factory=dict)
-    """Further Ray resources for each worker, such as accelerator_type:H100 0.001."""
+    """Additional Ray resources for each worker, such as accelerator_type:H100 0.001."""
     num_loader_processes: int = 0
-    """Processes that read and decode for each worker; 0 does it in the worker itself."""
+    """Processes that read and decode images for each worker; with 0, the worker does it itself."""
     max_restarts: int = 3
-    """Failures in a row, without a new checkpoint between them, after which training starts again."""
+    """Consecutive failures, without a new checkpoint in between, after which training still restarts."""
     max_preemptions: int = 100
-    """Nodes taken away with notice after which training starts again; they are no failures."""
+    """Preemptions of nodes after which training still restarts; they do not count as failures."""
     hang_seconds: float = 600.0
-    """A worker that gives no sign of progress for so long is hung: all workers start again."""
+    """Time without progress, in seconds, after which a worker counts as hung and all workers restart."""
     resize_seconds: float = 60.0
-    """Seconds between two counts of the workers that the cluster has room for."""
+    """Seconds between two checks of how many workers fit on the cluster, for MIN:MAX workers."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -63,55 +63,58 @@ class ClusterConfig:
                 f"{self.num_workers} workers of {self.cpus_per_worker} CPUs cannot train; use at least 1 of each"
             )
         if any(amount <= 0 for amount in self.resources_per_worker.values()):
-            raise ValueError(f"resources_per_worker {self.resources_per_worker} asks for none; use amounts above 0")
+            raise ValueError(f"resources_per_worker {self.resources_per_worker} reserves nothing; use amounts above 0")
         for name in ("num_loader_processes", "max_restarts", "max_preemptions"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative; use 0 or more")
+                raise ValueError(f"{name} {getattr(self, name)} is negative; use 0 or more")
         for name in ("hang_seconds", "resize_seconds"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} {getattr(self, name)} is no time to wait; use a number above 0")
+                raise ValueError(f"{name} {getattr(self, name)} is not a time to wait; use a number above 0")
 
     @property
     def min_workers(self) -> int:
-        """Return the fewest workers that train."""
+        """Return the smallest number of workers that may train."""
         return self._bounds()[0]
 
     @property
     def max_workers(self) -> int:
-        """Return the most workers that train."""
+        """Return the largest number of workers that may train."""
         return self._bounds()[1]
 
     @property
     def is_elastic(self) -> bool:
-        """Return whether the number of workers follows the cluster."""
+        """Return whether the number of workers changes with the cluster's capacity."""
         return ":" in str(self.num_workers)
 
     def _bounds(self) -> tuple[int, int]:
         if (bounds := parse_range(str(self.num_workers))) is None:
-            raise ValueError(f"num_workers {self.num_workers} is no number of workers; use N, or MIN:MAX such as 1:4")
+            raise ValueError(
+                f"num_workers {self.num_workers} is not a number of workers; use N, or MIN:MAX such as 1:4"
+            )
         return bounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StorageConfig:
-    """Where results are kept."""
+    """Where results are stored."""
 
     home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = field(
         default_factory=lambda: Path(os.environ.get("CAPTIONING_HOME", "runs"))
     )
-    """Folder of the embedded tracker, artifacts and checkpoints (or CAPTIONING_HOME); every node must see it."""
+    """Folder of the default tracking database, artifacts and checkpoints (or CAPTIONING_HOME); every node must be able
+    to read and write it."""
     checkpoints: str | None = None
-    """Where checkpoints lie instead of the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+    """Location of the checkpoints, if not the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
     cache_gib: float = DEFAULT_CACHE_GIB
-    """What a node keeps of shards at URLs, in GiB, in its folder ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
+    """Size limit, in GiB, of a node's cache of remote shards, ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
     ledger: bool = False
-    """Write down which samples every worker trained on, in the run's folder ledger."""
+    """Record which samples every worker trained on, in the folder ledger of the run."""
 
     def __post_init__(self) -> None:
         """Check the addresses and the bounds."""
         refuse_credentials(self.checkpoints, "checkpoints")
         if not 0 < self.cache_gib < math.inf:
-            raise ValueError(f"{self.cache_gib} GiB of copies hold no shard; use a --cache-gib above 0")
+            raise ValueError(f"a cache of {self.cache_gib} GiB holds no shard; use a --cache-gib above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,16 +123,16 @@ class ValidationConfig:
 
     where: Literal["workers", "beside"] = "workers"
     """workers: training pauses while all workers compute the validation loss; beside: a task on free resources computes
-    it and writes captions, while training goes on."""
+    the loss and generates captions while training continues."""
     best_by: Literal["validation_loss_nats", "validation_cider_d"] = "validation_loss_nats"
-    """Score that chooses the best checkpoints; for CIDEr-D, captions of the whole split are written each time."""
+    """Score that selects the best checkpoints; CIDEr-D captions the whole split at every validation."""
     beam_size: int = 3
-    """Captions that are followed at once when they are written."""
+    """Beam size when captions are generated."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.beam_size < 1:
-            raise ValueError(f"beam size {self.beam_size} writes no captions; use 1 or more")
+            raise ValueError(f"beam size {self.beam_size} generates no captions; use 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,9 +140,10 @@ class TrackingConfig:
     """The MLflow tracker and registry."""
 
     uri: str | None = None
-    """Address of an MLflow server or database; MLFLOW_TRACKING_URI if not given; else a database in the home folder."""
+    """Address of an MLflow server or database. The default is MLFLOW_TRACKING_URI; without it, a database in the home
+    folder."""
     experiment: str = "captioning"
-    """MLflow experiment of the runs."""
+    """Name of the MLflow experiment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,16 +151,16 @@ class TrainRun:
     """A whole training run."""
 
     name: Annotated[str, tyro.conf.arg(prefix_name=False)] = "train"
-    """Name of the run; the same name again resumes it."""
+    """Name of the run; starting the same name again resumes it."""
     shards: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
     """The shard set: a folder, or any URL that fsspec reaches, such as s3://bucket/folder."""
     features: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
-    """A feature set of it (captioning extract): workers read features instead of images, its views take the
-    place of --training.crop-area and --training.flip, and the encoder computes nothing."""
+    """A feature set extracted from these shards (captioning extract). Workers then read features instead of images, the
+    feature set's views replace --training.crop-area and --training.flip, and the encoder does not run."""
     train_split: str = "train"
     """Split to train on."""
     validation_split: str = "val"
-    """Split whose loss chooses the best checkpoints."""
+    """Split to validate on; its score selects the best checkpoints."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -170,7 +174,9 @@ class TrainRun:
         refuse_credentials(self.shards, "shards")
         refuse_credentials(self.features, "features")
         if not is_name(self.name):
-            raise ValueError(f"name {self.name!r} cannot be a folder's; use letters, digits, points, dashes")
+            raise ValueError(
+                f"name {self.name!r} cannot be a folder's name; use letters, digits, periods, dashes and underscores"
+            )
         if self.training.batch_size < self.cluster.max_workers:
             raise ValueError(
                 f"a batch of {self.training.batch_size} images leaves some of {self.cluster.max_workers} workers "
@@ -178,20 +184,20 @@ class TrainRun:
             )
         if self.features and self.model.trainable_from:
             raise ValueError(
-                f"the encoder trains from {self.model.trainable_from} on, so that its features change with every step; "
-                "leave out --features, or --model.trainable-from"
+                f"the encoder trains from {self.model.trainable_from} on, so its features change with every step; "
+                "leave out --features or --model.trainable-from"
             )
 
     @property
     def folder(self) -> Path:
-        """Return the run's own folder."""
+        """Return the run's folder."""
         return self.storage.home / "training" / self.name
 
     def shards_folder(self) -> Path | str:
         """Return the folder or the URL of the shard set.
 
         Raises:
-            ValueError: none was given.
+            ValueError: no shard set was given.
         """
         if self.shards is None:
             raise ValueError("no shard set was given; use --shards FOLDER (captioning convert makes one)")
@@ -199,6 +205,6 @@ class TrainRun:
 
 
 def without_secrets(run: TrainRun) -> TrainRun:
-    """Return a run without the credentials of its tracking address, as it may be recorded."""
+    """Return a run without the credentials in its tracking address, so that it is safe to record."""
     uri = run.tracking.uri
     return replace(run, tracking=replace(run.tracking, uri=without_credentials(uri))) if uri else run

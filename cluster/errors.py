@@ -1,4 +1,4 @@
-"""Errors for people: on one line, and with what was found and what to do as fields of their own."""
+"""Errors that people read: one line each, made of what was found and what to do about it."""
 
 
 class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a check does
@@ -6,7 +6,7 @@ class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a 
 
     Args:
         found: what was found, and why it fails.
-        remedy: what to do; empty if nobody knows.
+        remedy: what to do; empty if unknown.
     """
 
     def __init__(self, found: str, remedy: str) -> None:
@@ -14,33 +14,33 @@ class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a 
         self.found, self.remedy = found, remedy
 
     def __str__(self) -> str:
-        """Return both on one line."""
+        """Return what was found and what to do, on one line."""
         return found_and_remedy(self.found, self.remedy)
 
 
 class GateRefusal(Exception):  # noqa: N818  a decision, not an error
-    """A promotion that the gate refuses, and why."""
+    """A promotion that the gate refuses; the message says why."""
 
 
 class Unreachable(ConnectionError):  # noqa: N818  as above
-    """A cluster or a tracker that does not answer, or that takes no requests from this process.
+    """A cluster or a tracker that does not answer, or that rejects requests from this process.
 
     Args:
-        found: what was tried, and what came of it.
-        remedy: what to do; empty if nobody knows.
+        found: what was tried, and how it failed.
+        remedy: what to do; empty if unknown.
     """
 
     def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(found_and_remedy(found, remedy))  # an OSError takes two arguments for a number and its text
+        super().__init__(found_and_remedy(found, remedy))  # OSError reads two arguments as an errno and its text
         self.found, self.remedy = found, remedy
 
     def __reduce__(self) -> tuple:
-        """Pickle both texts, for the error may come from another process."""
+        """Pickle both texts: the error may be raised in another process, and OSError keeps only the message."""
         return type(self), (self.found, self.remedy)
 
 
 def found_and_remedy(found: str, remedy: str) -> str:
-    """Return what was found and what to do as one sentence."""
+    """Return what was found and what to do as one line."""
     return f"{found}; {remedy}" if remedy else found
 
 
@@ -48,14 +48,14 @@ def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int
     """Return an error's message on one line.
 
     Args:
-        error: the error, or a text that another process or library reports it with.
-        with_kind: whether the name of the error's class comes first; a text has none.
-        longest: number of characters after which the text is cut; None for all of it.
+        error: the error, or its text as reported by another process or library.
+        with_kind: whether to begin with the name of the error's class; ignored for a text.
+        longest: number of characters after which the text is cut; None to keep all of it.
     """
     text = f"{type(error).__name__}: {error}" if with_kind and isinstance(error, BaseException) else str(error)
     return " ".join(text.split())[:longest]
 
 
 def last_line(error: BaseException | str) -> str:
-    """Return the last line of an error whose text is a traceback, as Ray's are: it names the cause."""
+    """Return the last line of an error's text: Ray's errors end in a traceback, and its last line names the cause."""
     return one_line("".join(str(error).strip().splitlines()[-1:]))

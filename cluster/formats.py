@@ -1,4 +1,4 @@
-"""Format versions of what is kept on disk and in MLflow: which are read, and how others are refused."""
+"""Format versions of the records on disk and in MLflow: this release reads some and refuses the others."""
 
 import json
 from pathlib import Path
@@ -11,22 +11,22 @@ from cluster.errors import Refusal
 T = TypeVar("T")
 
 OLDEST = 1
-"""What carries no version was written before versions were, in the format of version 1."""
+"""Version of a record without a version: it was written before the field existed, in the format of version 1."""
 
 
 def require_format(found: object, *, newest: int, what: str) -> None:
     """Check that this release reads a format version.
 
     Args:
-        found: version as it is stored; None where there is none.
+        found: the stored version; None if the record has none.
         newest: newest version that this release reads, which is the one that it writes.
-        what: name of the thing for the message.
+        what: name of the record, for the message.
 
     Raises:
-        Refusal: a newer release wrote it, or no release did.
+        Refusal: the version is newer than this release, or not a version at all.
     """
     version = OLDEST if found is None else found
-    if type(version) is int and OLDEST <= version <= newest:  # isinstance takes true for 1
+    if type(version) is int and OLDEST <= version <= newest:  # not isinstance, which accepts True as 1
         return
     known = f"{newest}" if newest == OLDEST else f"{OLDEST} to {newest}"
     remedy = "use the release that wrote it, or a newer one" if type(version) is int else "restore it from a copy"
@@ -34,16 +34,16 @@ def require_format(found: object, *, newest: int, what: str) -> None:
 
 
 def read_record(kind: type[T], path: Path, *, newest: int, remedy: str) -> T:
-    """Read a JSON file as the dataclass that was written into it.
+    """Read a JSON file into the dataclass that it was written from.
 
     Args:
         kind: dataclass of the content.
         path: the file.
         newest: newest format version that this release reads.
-        remedy: what to do about a damaged file.
+        remedy: what to do if the file is damaged, for the message.
 
     Raises:
-        Refusal: the file is damaged, or of a format version that this release does not read.
+        Refusal: the file is damaged, or has a format version that this release does not read.
     """
     try:
         stored = path.read_bytes()

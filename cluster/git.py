@@ -1,17 +1,17 @@
-"""Git's view of the code: its commit, whether it has uncommitted changes, and which files it tracks."""
+"""Git state of the code: its commit, whether it has uncommitted changes, and which files are tracked."""
 
 import os
 import subprocess
 from pathlib import Path
 
 COMMIT_VARIABLE, DIRTY_VARIABLE = "CAPTIONING_GIT_COMMIT", "CAPTIONING_GIT_DIRTY"
-"""Environment variables of a submitted job, whose code lies on the cluster without its checkout."""
+"""Environment variables with the git state of a submitted job, because its code reaches the cluster without git."""
 
 
 def git_state(folder: Path) -> dict[str, str]:
-    """Return tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes.
+    """Return MLflow tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes.
 
-    Without a checkout, what the job was submitted with counts.
+    Without a checkout, both come from the environment variables that the submission set.
     """
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
@@ -31,7 +31,12 @@ def checkout_around(folder: Path) -> Path | None:
 
 
 def listed_files(folder: Path, *options: str) -> list[str]:
-    """Return the files of a checkout's folder, relative to it: those git tracks, unless ``options`` say otherwise."""
+    """Return the files under a folder of a checkout, relative to it.
+
+    Args:
+        folder: a folder inside the checkout.
+        options: options of ``git ls-files``; without any, it lists the tracked files.
+    """
     names = _git(folder, "ls-files", "-z", *options, ".").split("\0")
     return sorted({name for name in names if name})
 

@@ -1,4 +1,4 @@
-"""A submitted job's progress: lines in its log that ``captioning status`` reads and ``captioning logs`` leaves out."""
+"""Progress of a submitted job: lines in its log that ``captioning status`` reads and ``captioning logs`` hides."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 JOB_VARIABLE = "CAPTIONING_JOB"
-"""Set in the environment of a submitted job."""
+"""Environment variable with the id of a submitted job; set only inside one."""
 _MARK = "captioning-progress "
 _WRITE_EVERY_SECONDS = 3.0
 
@@ -17,8 +17,8 @@ class ProgressWriter:
     """Writes progress into the log of a submitted job; does nothing in any other process.
 
     Args:
-        about: values that every line holds.
-        clock: seconds, monotonic.
+        about: values to repeat on every line.
+        clock: returns the time in seconds, monotonic.
     """
 
     def __init__(self, about: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,12 @@ class ProgressWriter:
         self._last_time, self._last_line = float("-inf"), ""
 
     def write(self, progress: Mapping[str, Any], *, is_last: bool = False) -> None:
-        """Write how far the job is, if that is new and the last line is some seconds old."""
+        """Write a line of progress.
+
+        Args:
+            progress: values by name.
+            is_last: whether to write at once; otherwise a line follows the last one by at least 3 s.
+        """
         now = self._clock()
         if not self._is_on or not (is_last or now - self._last_time >= _WRITE_EVERY_SECONDS):
             return
@@ -43,11 +48,11 @@ def read_progress(line: str) -> dict[str, Any] | None:
     _, mark, text = line.partition(_MARK)
     try:
         found = json.loads(text) if mark else None
-    except json.JSONDecodeError:  # two processes wrote at once
+    except json.JSONDecodeError:  # two processes wrote to the log at once, so their lines are mixed
         return None
     return found if isinstance(found, dict) else None
 
 
 def is_progress(line: str) -> bool:
-    """Return whether a line of a job's log is not for people."""
+    """Return whether a line of a job's log is progress, which is not shown to people."""
     return line.startswith(_MARK)

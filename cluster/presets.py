@@ -1,4 +1,4 @@
-"""Named presets of a training run: the defaults, and what differs from them."""
+"""Named presets of a training run; each lists only what differs from the defaults."""
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, TrainRun
@@ -17,14 +17,14 @@ _SMALL = ModelConfig(
 TRAIN_PRESETS = {
     "default": ("ResNet-152 and an LSTM of 512 units", TrainRun()),
     "smoke": (
-        "drawn images, a small encoder from scratch, one minute on two CPU cores",
+        "synthetic scenes, a small encoder trained from scratch, one minute on two CPU cores",
         TrainRun(
             name="smoke",
             model=_SMALL,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, encoder_learning_rate_factor=0.3, encoder_delay_steps=60, warmup_steps=50
             ),
-            training=TrainingConfig(num_epochs=7, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
+            training=TrainingConfig(num_epochs=4, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
         ),
     ),
     "show-and-tell": (
@@ -32,7 +32,7 @@ TRAIN_PRESETS = {
         TrainRun(name="show-and-tell", model=ModelConfig(backbone="resnet152")),
     ),
     "coco": (
-        "COCO 2017 on one GPU a worker, bf16, ResNet-152 trained from layer4 on",
+        "COCO 2017 on one GPU per worker, bf16, ResNet-152 trained from layer4 on",
         TrainRun(
             name="coco",
             model=ModelConfig(trainable_from="layer4"),

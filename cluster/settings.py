@@ -1,4 +1,4 @@
-"""Settings as plain data: for YAML and JSON, flat by dotted name, compared, and ranges read from text."""
+"""Settings as plain data: conversion for YAML and JSON, flattening, comparison, and parsing of ranges and names."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or results
-    """Turn dataclasses, mappings, sequences and paths into what JSON and YAML hold."""
+    """Return nested dataclasses, mappings, sequences and paths as types that JSON and YAML can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -23,7 +23,7 @@ def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or result
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one mapping from dotted names to values."""
+    """Return nested settings as one flat mapping from dotted names to values."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -31,8 +31,8 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a text ``name before -> now`` for each name whose value differs, sorted by name."""
-    missing = object()
+    """Return a text ``name before -> now`` for each value that differs, sorted by name."""
+    missing = object()  # differs from every value, None included
     return [
         f"{name} {_shown(before, name)} -> {_shown(now, name)}"
         for name in sorted({*before, *now})
@@ -43,12 +43,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def parse_range(text: str) -> tuple[int, int] | None:
     """Return the bounds of ``N`` or ``MIN:MAX``; None if the text has another form or MIN is above MAX."""
     form = _RANGE_FORM.fullmatch(text)
-    low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)
+    low, high = (int(form[1]), int(form[2] or form[1])) if form else (1, 0)  # (1, 0) is refused below
     return (low, high) if low <= high else None
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text can name a run, a search or a job: a folder's name without spaces or slashes."""
+    """Return whether a text can name a run, a search or a job: it must be a folder name without spaces or slashes."""
     return _NAME_FORM.fullmatch(text) is not None
 
 

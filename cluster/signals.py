@@ -1,4 +1,4 @@
-"""Signals to end, taken by a driver that ends in good order."""
+"""SIGINT and SIGTERM, recorded instead of raised, so that a driver can shut down cleanly."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from types import FrameType
 
 @contextmanager
 def listening() -> Iterator[list[int]]:
-    """Return a list to which SIGINT and SIGTERM are added; the second ends the process at once.
+    """Record SIGINT and SIGTERM in the yielded list during the block; the second signal ends the process at once.
 
-    Elsewhere than in the main thread, none arrive.
+    Python delivers signals to the main thread only: in any other thread, the list stays empty.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -20,7 +20,7 @@ def listening() -> Iterator[list[int]]:
         return
 
     def handle(number: int, _: FrameType | None) -> None:
-        if received:  # the second one: at once
+        if received:  # without any cleanup: the cleanup may be what hangs
             os._exit(128 + number)
         received.append(number)
 

@@ -1,6 +1,7 @@
-"""Caption images, folders or shard sets: a line an image, its name, a tab, its caption.
+"""Caption images, folders or shard sets. Prints one line per image: its name, a tab, its caption.
 
-MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best checkpoint), or the folder of a checkpoint
+or run.
 
 Examples:
     captioning caption photo.jpg holidays/ --model models:/captioner@champion --html page.html
@@ -28,20 +29,20 @@ _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionJob:
-    """What to caption."""
+    """The images to caption, and the model."""
 
-    inputs: tyro.conf.Positional[tuple[Location, ...]]
-    """Images, folders of images, or shard sets, these also at any URL that fsspec reaches."""
-    model: str
-    """The model."""
+    inputs: Annotated[tyro.conf.Positional[tuple[Location, ...]], tyro.conf.arg(metavar="IMAGE|FOLDER|URL ...")]
+    """Image files, folders of images, or shard sets (folders, or any URL that fsspec supports)."""
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL")]
+    """Model that writes the captions, in one of the forms above."""
     html: Path | None = None
-    """Also write a page with the pictures."""
+    """HTML file for a page of the images with their captions; not written if not given."""
     beam_size: int = 3
-    """Beginnings of a caption held at every step; 1 is greedy."""
+    """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
-    """Images at once."""
+    """Images per batch."""
     split: str = "val"
-    """Split of a shard set."""
+    """Split of a shard set to caption."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -53,7 +54,7 @@ class _Picture(NamedTuple):
 
 
 def main(invocation: Invocation[CaptionJob]) -> None:
-    """Caption every image; faulty ones are named at the end."""
+    """Caption every image that can be decoded; raise an error for the others at the end."""
     job = invocation.settings
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_model
@@ -61,9 +62,9 @@ def main(invocation: Invocation[CaptionJob]) -> None:
 
     for path in job.inputs:
         if isinstance(path, Path) and not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; give images, folders or shard sets")
+            raise FileNotFoundError(f"{path} does not exist; give image files, folders of images or shard sets")
     model = resolve_model(job.model, connect(job.tracking, job.storage))
-    logger.info("%s is %s", job.model, model)
+    logger.info("model %s: %s", job.model, model)
     faults: list[str] = []
     if invocation.dry_run:
         names = [picture.name for picture in _pictures(job, faults)]
@@ -75,6 +76,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size)
     done = []
     for picture, written in _captioned(captioner, _pictures(job, faults)):
+        # Only the page needs the JPEG data again; many images of it would fill the memory.
         done.append((picture if job.html else picture._replace(jpeg=b""), written))
         if not invocation.json:
             write_line(f"{picture.name}\t{written.captions[0]}")
@@ -87,11 +89,12 @@ def main(invocation: Invocation[CaptionJob]) -> None:
 
 def _name_faults(faults: Sequence[str], num_good: int) -> None:
     if faults:
-        raise ValueError(f"{len(faults)} of {num_good + len(faults)} inputs have no caption: {'; '.join(faults[:3])}")
+        count = f"{len(faults)} of {num_good + len(faults)}"
+        raise ValueError(f"could not caption {count} inputs: {'; '.join(faults[:3])}")
 
 
 def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
-    """Read the pictures that decode; note the others."""
+    """Yield the pictures that can be decoded; append a message for each of the others to ``faults``."""
     from shards.images import ImageSpec, store_image
 
     spec = ImageSpec(shorter_side_px=512)
@@ -103,7 +106,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
             sorted(one for one in path.rglob("*") if one.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
         )
         if not files:
-            faults.append(f"{path} holds no image")
+            faults.append(f"{path} contains no image file")
         for file in files:
             try:
                 yield _Picture(str(file), store_image(file.read_bytes(), spec).jpeg)
@@ -124,7 +127,7 @@ def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Pict
 
 
 def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "ImageCaptions"]]:
-    """Caption pictures as they come, keeping no more of them than the captioner reads ahead."""
+    """Yield each picture with its captions, keeping only as many pictures in memory as the captioner reads ahead."""
     waiting: list[_Picture] = []
 
     def jpegs() -> Iterator[bytes]:

@@ -1,17 +1,17 @@
-"""Check whether a job could run, with the arguments of train; and look at its cluster, for what dead jobs left there.
+"""Check whether a job can run on a cluster, and find what dead jobs left there. Takes the arguments of train.
 
-Every node is asked whether it has the same versions, reads the shards, writes the storage, reaches the tracker, and
-uses its GPUs; train, tune and submit ask the same before they start. Without an address, this machine is checked.
+Checks on every node: same package versions, readable shards, writable storage, reachable tracker, usable GPUs. train
+and tune run the same checks before they start. Without an address, only this machine is checked.
 
-A leftover is a placement group whose job and maker are dead, or an actor of a dead job that only served that job. It
-may hold CPUs and GPUs that later jobs wait for. What a living job made is never removed, nor is a detached placement
-group.
+A leftover is a placement group whose job and creator are dead, or an actor that only served a dead job. It may reserve
+CPUs and GPUs that other jobs wait for. --clean removes leftovers; it never removes what a live job made, nor a detached
+placement group.
 
 Examples:
     captioning check --cluster.address 10.0.0.1:6379
     captioning check coco --shards /mnt/shards --home /mnt/runs --cluster.address auto --cluster.num-workers 8
     captioning check --cluster.address auto --clean
-    captioning check --ledger-of big                 # did each sample train once an epoch, by the run's own ledger
+    captioning check --ledger-of big                 # was each sample trained on exactly once an epoch?
 """
 
 import logging
@@ -38,14 +38,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckRun(TrainRun):
-    """The training run that would start, and what to do about leftovers."""
+    """The training run to check for, and what to do with leftovers."""
 
     clean: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
-    """Remove the leftovers."""
+    """Remove the leftovers of dead jobs."""
     ledger_of: Annotated[str | None, tyro.conf.arg(prefix_name=False)] = None
-    """Audit the sample ledger of this run, a folder or a name, and nothing else."""
+    """Audit the sample ledger of this run (its name or folder) and check nothing else. Runs keep one with --ledger."""
 
 
+# The presets of train, converted to CheckRun, which adds two flags.
 _PRESETS = {
     name: (what, CheckRun(**{one.name: getattr(run, one.name) for one in fields(TrainRun)}))
     for name, (what, run) in TRAIN_PRESETS.items()
@@ -56,7 +57,14 @@ _SHOWN = ("CPU", "GPU")
 
 
 class _Survey(NamedTuple):
-    """A cluster's nodes and orphans; the leftovers that were removed, and those that could not be."""
+    """State of a cluster.
+
+    Attributes:
+        nodes: live nodes.
+        orphans: placement groups and actors of dead jobs.
+        removed: leftovers that this command removed.
+        stuck: leftovers that it could not remove.
+    """
 
     nodes: list["Node"]
     orphans: list["Orphan"]
@@ -70,7 +78,7 @@ class _Survey(NamedTuple):
 
 
 def main(invocation: Invocation[CheckRun]) -> None:
-    """Check the job and the cluster, and remove leftovers if asked to."""
+    """Check the job and the cluster, and remove leftovers with ``--clean``."""
     job = invocation.settings
     if job.ledger_of:
         _audit(job, job.ledger_of, as_json=invocation.json)
@@ -105,7 +113,7 @@ def main(invocation: Invocation[CheckRun]) -> None:
 
 
 def _audit(job: CheckRun, run: str, *, as_json: bool) -> None:
-    """Say whether each sample of a run trained exactly once an epoch."""
+    """Log whether a run trained on each sample exactly once an epoch; fail if not."""
     from cluster.runs.record import RECORD_NAME
     from cluster.runs.sample_ledger import audit_samples
 
@@ -141,19 +149,19 @@ def _show(address: str, survey: _Survey, checks: Sequence["CheckResult"]) -> Non
     show_table(f"Cluster at {address}", ("node", "address", "CPUs free", "GPUs free"), shares)
     if survey.orphans:
         rows = [(str(one), one.kept_because and f"kept: {one.kept_because}") for one in survey.orphans]
-        show_table("Of dead jobs", ("what", ""), rows)
+        show_table("Leftovers of dead jobs", ("what", ""), rows)
     else:
-        logger.info("dead jobs left nothing")
+        logger.info("no leftovers from dead jobs")
     for one in survey.removed:
         logger.info("removed %s", one)
     if len(survey.leftovers) > len(survey.removed) + len(survey.stuck):
-        logger.warning("%d leftovers of dead jobs; captioning check --clean removes them", len(survey.leftovers))
+        logger.warning("leftovers of dead jobs: %d; captioning check --clean removes them", len(survey.leftovers))
     rows = [(check.name, check.verdict, check.found, check.remedy) for check in checks]
-    show_table("Checks", ("what", "verdict", "found", "remedy"), rows)
+    show_table("Checks", ("check", "verdict", "found", "remedy"), rows)
 
 
 def _share(node: "Node") -> dict[str, object]:
-    """Return a node as it is written in JSON."""
+    """Return the JSON object of a node."""
     amounts: dict[str, object] = {"id": node.id, "address": node.address}
     for name in _SHOWN:
         amounts[f"{name.lower()}s_free"] = node.free.get(name, 0.0)
@@ -162,10 +170,10 @@ def _share(node: "Node") -> dict[str, object]:
 
 
 def _conclude(survey: _Survey, checks: Sequence["CheckResult"]) -> None:
-    """Raise what is amiss, in one line."""
+    """Raise an error if a leftover could not be removed or a check failed."""
     if survey.stuck:
         raise RuntimeError(
-            f"{len(survey.stuck)} of {len(survey.leftovers)} leftovers are still there, first {survey.stuck[0]}; "
+            f"could not remove {len(survey.stuck)} of {len(survey.leftovers)} leftovers, first {survey.stuck[0]}; "
             "run the same command again, or restart the cluster"
         )
     failed = [check for check in checks if check.verdict == "failed"]

@@ -1,5 +1,6 @@
-"""``captioning JOB ...``: finds the job, and turns what goes wrong into one line and an exit code."""
+"""Entry point of ``captioning JOB ...``: finds the job, runs it, and turns errors into one line and an exit code."""
 
+import gc
 import importlib
 import logging
 import os
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from jobs.console.job import Job
 
 JOBS = {
-    "demo": "the whole path on drawn data, in a few minutes",
-    "download": "fetch COCO's official archives",
-    "convert": "COCO folders -> a shard set",
-    "extract": "a frozen encoder's features of a shard set, computed once",
-    "train": "train a model on a Ray cluster; the same command again resumes",
-    "tune": "search the settings that train the best model, by many trials",
+    "demo": "run the full pipeline on synthetic scenes, in a few minutes",
+    "download": "download COCO's official archives",
+    "convert": "convert COCO folders to a shard set",
+    "extract": "compute a frozen encoder's features of a shard set, once",
+    "train": "train a model on a Ray cluster; the same command again resumes the run",
+    "tune": "search hyperparameters with many trials",
     "evaluate": "caption a split and score the captions",
     "caption": "caption images, folders or shard sets",
     "register": "register a checkpoint as the challenger",
@@ -29,16 +30,16 @@ JOBS = {
     "rollback": "make an earlier champion the champion again",
     "models": "list the registered models",
     "history": "list every change of a model's champion",
-    "lineage": "show where a model comes from, down to its data's checksums",
-    "serve": "answer HTTP requests with a registered model's captions",
-    "check": "check whether a job could run; look for what dead jobs left on its cluster",
-    "submit": "run one of these jobs on a cluster, by its job server",
-    "jobs": "list the jobs of a cluster",
-    "status": "how far a job is, once or live",
-    "logs": "what a job or one of its ranks has logged",
-    "stop": "end a job, after a checkpoint if it trains",
-    "track": "send a run's journal to the tracker again",
-    "launch": "print what a cluster starts from: YAML for clouds and Kubernetes, a Dockerfile",
+    "lineage": "show a model's run, code, configuration, scores and data checksums",
+    "serve": "serve a registered model over HTTP",
+    "check": "check whether a job can run; find and remove leftovers of dead jobs",
+    "submit": "submit one of these jobs to a Ray cluster, and follow it",
+    "jobs": "list the jobs that were submitted to a cluster",
+    "status": "show the progress of a submitted job, once or live",
+    "logs": "show the log of a submitted job or of one of its ranks",
+    "stop": "stop a submitted job; a training run saves a checkpoint first",
+    "track": "backfill metrics missing from MLflow, from a run's journal",
+    "launch": "print starter manifests: clusters on clouds and Kubernetes, MLflow, a Dockerfile",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 _BAD_INPUT_ERRORS = (ValueError, OSError)
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the job that the command line names, and exit with its code."""
+    # At Python's own threshold, looking for garbage takes a seventh of the seconds that imports take.
+    gc.set_threshold(50_000, 20, 20)
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage())
@@ -69,30 +72,30 @@ def main() -> None:
 
 
 def run_job(name: str, arguments: Sequence[str]) -> NoReturn:
-    """Run a job, and exit with the code that says how it ended."""
+    """Run a job, then exit with its exit code."""
     exit_after(lambda: call(name, arguments))
 
 
 def call(name: str, arguments: Sequence[str]) -> None:
-    """Parse a job's command line and run the job; what goes wrong is raised.
+    """Parse a job's command line and run the job; raises instead of exiting when the job fails.
 
     Args:
-        name: a key of ``JOBS``.
-        arguments: what follows it on the command line.
+        name: name of the job, a key of ``JOBS``.
+        arguments: arguments that follow the name on the command line.
     """
-    from jobs.console.parsing import parse  # it takes 0.2 s, which the list of jobs does without
+    from jobs.console.parsing import parse  # here, because it takes 0.2 s, which captioning --help need not pay
 
     job = find_job(name)
     job.run(parse(job, arguments))
 
 
 def find_job(name: str) -> "Job[Any]":
-    """Return what a job's module declares."""
+    """Return the ``JOB`` that a job's module declares."""
     return importlib.import_module(f"jobs.{name}").JOB
 
 
 def exit_after(action: Callable[[], None]) -> NoReturn:
-    """Do something for people at a terminal, and exit with the code that says how it ended."""
+    """Call a function from a terminal, then exit: errors become one log line and an exit code."""
     try:
         _set_up_logging()
         set_library_defaults()
@@ -100,23 +103,24 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
             action()
         code = DONE
     except KeyboardInterrupt:
-        logger.error("interrupted; run the same command again to go on")
+        logger.error("interrupted; run the same command again to continue")
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough, such as ``head``.
+        # The reader of the pipe, such as ``head``, has closed it. Without the redirection, Python's flush at exit
+        # would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
     except GateRefusal as error:
         code = _report(error, REFUSED)
     except _BAD_INPUT_ERRORS as error:
         code = _report(error, BAD_INPUT)
-    except Exception as error:  # the last place where a failure can still become a line that says what to do
+    except Exception as error:  # last handler: anything that passes it prints a traceback instead of one line
         code = _report(error, FAILED)
     sys.exit(code)
 
 
 def _report(error: Exception, code: int) -> int:
-    logger.debug("where it was found", exc_info=error)
+    logger.debug("traceback of the error below", exc_info=error)
     if refusal := access_refusal(error):
         logger.error("error: %s", refusal)
         return BAD_INPUT
@@ -125,7 +129,7 @@ def _report(error: Exception, code: int) -> int:
     is_expected = code != FAILED or isinstance(error, RuntimeError)
     logger.error("error: %s", message if is_expected else f"{type(error).__name__}: {message}")
     if not is_expected:
-        logger.error("this is a fault of the program; CAPTIONING_LOG_LEVEL=DEBUG shows where")
+        logger.error("this is a bug in captioning; set CAPTIONING_LOG_LEVEL=DEBUG for the traceback")
     return code
 
 
@@ -133,7 +137,7 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     level = os.environ.get("CAPTIONING_LOG_LEVEL", "INFO").upper()
     if level not in logging.getLevelNamesMapping():
-        raise ValueError(f"CAPTIONING_LOG_LEVEL {level} is no level; use DEBUG, INFO, WARNING or ERROR")
+        raise ValueError(f"CAPTIONING_LOG_LEVEL {level} is not a log level; use DEBUG, INFO, WARNING or ERROR")
     for package in ("captioning", "cluster", "jobs", "shards", "__main__"):
         logging.getLogger(package).setLevel(level)
 
@@ -142,10 +146,13 @@ def _usage() -> str:
     width = max(map(len, JOBS))
     lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in JOBS.items())
     return (
-        "usage: captioning JOB ...\n\n"
-        "Train image captioners on a Ray cluster, from COCO to a promoted model.\n\n"
+        "usage: captioning JOB [ARGUMENT ...]\n\n"
+        "Train image captioning models on a Ray cluster, from COCO to a promoted model.\n"
+        "To try it out: captioning demo (needs no data, no GPU and no cluster).\n"
+        "On COCO: download, convert, train, evaluate, register, promote and caption, in this order.\n\n"
         f"jobs:\n{lines}\n\n"
-        "captioning JOB --help says what a job takes. Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a gate.\n"
+        "captioning JOB --help shows the arguments of a job, with examples.\n"
+        "Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the promotion gate, 130 interrupted.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""COCO folders -> a shard set.
+"""Convert a COCO folder to a shard set. The same command again writes only what is missing.
 
 Examples:
     captioning convert coco shards                                  # images/ or <split>2017/ beside annotations/
@@ -27,43 +27,51 @@ logger = logging.getLogger(__name__)
 class ConvertJob:
     """What to convert, and how."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COCO")]
     """Folder in COCO layout: images/ or <split>2017/, and annotations/captions_<split>*.json."""
-    shards: tyro.conf.Positional[Location]
-    """The shard set: a folder, or any URL that fsspec reaches."""
+    shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
+    """Shard set to write: a folder, or any URL that fsspec supports."""
     splits: tuple[str, ...] = ()
-    """Which splits; all that are there if not given."""
+    """Splits to convert; all splits of the folder if not given."""
     karpathy: Path | None = None
-    """A Karpathy split file instead of COCO's own splits."""
+    """Karpathy split file, used instead of COCO's own splits."""
     image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
     samples_per_shard: int = 1000
-    """Images in a shard."""
+    """Number of images per shard."""
     minimum_word_count: int = 4
-    """Rarer words of the training captions are unknown to the vocabulary."""
+    """Occurrences in the training captions below which a word is left out of the vocabulary (and becomes <unk>)."""
     on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with a faulty image or caption: stop, or set it aside and note it in the manifest."""
+    """What to do with a faulty image or caption: stop, or skip it and list it in the manifest."""
     seed: int = 0
-    """Seed of the order in which images are dealt to shards."""
+    """Seed of the shuffle that assigns images to shards."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
+    """Number of shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
     address: str | None = None
-    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.num_workers < 0:
-            raise ValueError(f"{self.num_workers} workers write nothing; use 1 or more, or 0 to write without Ray")
+            raise ValueError(f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to write without Ray")
 
 
 def main(invocation: Invocation[ConvertJob]) -> None:
-    """Write what is missing of the shard set."""
+    """Write the missing shards, or list them with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 
 
 def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
-    """Plan a conversion and carry it out; or only show it, and return the manifest of what is there so far."""
+    """Plan a conversion and carry it out.
+
+    Args:
+        job: settings of the conversion.
+        is_dry: whether to only log the plan and write nothing.
+
+    Returns:
+        The manifest of the shard set; with ``is_dry``, the manifest of the shards that exist so far.
+    """
     from cluster.data.conversion import convert, plan_conversion
     from cluster.resources.session import cluster_session
 
@@ -80,7 +88,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     )
     counts = ", ".join(f"{len(images)} {split}" for split, images in plan.annotations.splits.items())
     logger.info(
-        "%s images, a vocabulary of %d words; %d shards, %d of them written already",
+        "images %s; vocabulary of %d words; %d shards, %d of them already written",
         counts,
         len(plan.vocabulary),
         len(plan.shards),
@@ -88,7 +96,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     )
     if is_dry:
         for shard in plan.missing:
-            logger.info("would write %s/%s with %d images", job.shards, shard.name, len(shard.images))
+            logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
         with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
@@ -100,7 +108,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     for one in set_aside:
         logger.warning("set aside %s: %s", one.key, one.reason)
     kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    logger.info("%s: %s images, %d set aside, digest %s", job.shards, kept, len(set_aside), manifest.digest[:12])
+    logger.info("%s: images %s; %d set aside; digest %s", job.shards, kept, len(set_aside), manifest.digest[:12])
     return manifest
 
 

@@ -1,7 +1,8 @@
-"""The whole path on drawn data: draw, convert, train, evaluate, register, promote, caption.
+"""Run the full pipeline on synthetic scenes: draw, convert, train, evaluate, register, promote, caption.
 
 Draws scenes of coloured shapes with captions from a grammar, so that every caption of the trained model can be checked
-for truth. Takes a few minutes on two CPU cores; the same command again goes on where it was.
+against its scene. Needs no data, no GPU and no cluster, and takes a few minutes on two CPU cores. The same command
+again continues where it stopped. Ends with a table of results and an HTML page of captioned scenes.
 
 Examples:
     captioning demo
@@ -40,20 +41,20 @@ _NUM_SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoJob:
-    """How large the demonstration is."""
+    """Size of the demonstration."""
 
     num_train: int = 4000
-    """Scenes to train on."""
+    """Number of scenes to train on."""
     num_val: int = 200
-    """Scenes that choose the checkpoint and score the model."""
+    """Number of scenes for validation: they choose the checkpoint and score the model."""
     num_unseen: int = 200
-    """Further scenes whose captions are checked for truth; the page shows ten of them."""
+    """Number of test scenes, each with a caption that is checked against the scene; the page shows ten of them."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     @property
     def folder(self) -> Path:
-        """Return the demonstration's own folder."""
+        """Return the folder of the scenes and the shard set."""
         return self.storage.home / "demo"
 
     def run(self) -> TrainRun:
@@ -68,23 +69,23 @@ class DemoJob:
 
 
 class _Stopwatch:
-    """Notes how long each part takes."""
+    """Measures the duration of each part, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def end(self, part: str) -> None:
-        """Note the time since the last part's end."""
+        """Record the time since the previous part ended as the duration of this part."""
         now = time.monotonic()
         self.seconds[part], self._last = now - self._last, now
 
 
 def main(invocation: Invocation[DemoJob]) -> None:
-    """Run every part in turn, and show the results."""
+    """Run every part in turn and show the results, or say with ``--dry-run`` what would run."""
     job = invocation.settings
     if invocation.dry_run:
-        logger.info("would draw %d scenes into %s and train %s on them", job.num_train, job.folder, job.run().name)
+        logger.info("would draw %d scenes into %s and train run %s on them", job.num_train, job.folder, job.run().name)
         if invocation.json:
             write_json({"folder": job.folder, "run": job.run().name, "num_train": job.num_train})
         return
@@ -100,7 +101,7 @@ def _go(job: DemoJob) -> dict[str, Any]:
 
     watch = _Stopwatch()
     size_px = job.run().model.image_size_px
-    logger.info("drawing %d scenes", job.num_train + job.num_val + job.num_unseen)
+    logger.info("drawing %d synthetic scenes", job.num_train + job.num_val + job.num_unseen)
     write_scenes(
         job.folder / "scenes",
         num_train=job.num_train,
@@ -133,11 +134,11 @@ def _train(run: TrainRun) -> None:
     from cluster.training.trainer import fit
 
     outcome = fit(run)
-    logger.info("validation loss %.3f nats at step %d", outcome.validation_loss_nats, outcome.step)
+    logger.info("validation loss %.3f nats/word at step %d", outcome.validation_loss_nats, outcome.step)
 
 
 def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
-    """Evaluate, register and promote the trained model; return its scores and what became of the promotion."""
+    """Evaluate, register and promote the trained model; return its scores and a sentence on the promotion."""
     from cluster.data.shard_set import ShardSet
     from cluster.promotion.gate import Gate
     from cluster.promotion.promotion import promote
@@ -159,12 +160,12 @@ def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], st
     version = int(register(model, _MODEL_NAME, client).version)
     gate = Gate(config=config, shards=shards, storage=job.storage)
     outcome = promote(_MODEL_NAME, client, gate, version=version)
-    result = "is the champion" if outcome.is_promoted else "is refused"
+    result = "is now the champion" if outcome.is_promoted else "is refused"
     return evaluation.scores, f"version {version} {result}: {outcome.change.reason}"
 
 
 def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
-    """Caption the unseen scenes with the champion; return the share of true captions, and a page that shows some."""
+    """Caption the unseen scenes with the champion; return the share of true captions and the path of a page of some."""
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_model
     from shards.sources.coco import read_coco
@@ -204,10 +205,10 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     rows += [(part, f"{seconds:.0f} s") for part, seconds in results["seconds"].items()]
     show_table("Demonstration", ("what", "result"), rows)
     home = job.storage.home
-    logger.info("pictures and captions: %s", results["page"])
+    logger.info("scenes and captions:   %s", results["page"])
     logger.info("runs and models:       mlflow ui --backend-store-uri sqlite:///%s/mlflow.db", home)
     logger.info("registered versions:   captioning models --home %s", home)
-    logger.info("caption a picture:     captioning caption IMAGE --model models:/demo@champion --home %s", home)
+    logger.info("caption an image:      captioning caption IMAGE --model models:/demo@champion --home %s", home)
 
 
 JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__)

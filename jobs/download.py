@@ -1,13 +1,14 @@
-"""Fetch COCO's official archives.
+"""Download COCO's official archives and unpack them. The same command again downloads only what is missing.
 
 Examples:
-    captioning download coco2017 coco                  # 20 GB, then captioning convert coco shards
+    captioning download coco2017 coco                  # 20 GB; next: captioning convert coco shards
     captioning download coco2017 coco --splits val     # 1 GB
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -21,28 +22,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadJob:
-    """What to fetch."""
+    """The archives to download, and where to unpack them."""
 
-    dataset: tyro.conf.Positional[str]
-    """coco2017 or coco2014."""
-    folder: tyro.conf.Positional[Path]
-    """Where to unpack it."""
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATASET")]
+    """Dataset to download: coco2017 or coco2014."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Folder to unpack it into."""
     splits: tuple[str, ...] = ("train", "val")
-    """Which splits."""
+    """Splits to download."""
     base_url: str | None = None
-    """A mirror of the official server."""
+    """URL of a mirror; the official server if not given."""
     keep_archives: bool = False
-    """Keep the zip files after unpacking them."""
+    """Keep the zip files after they are unpacked."""
 
 
 def main(invocation: Invocation[DownloadJob]) -> None:
-    """Download what is missing."""
+    """Download the missing archives, or say with ``--dry-run`` how much is missing."""
     job = invocation.settings
     plan = plan_download(
         job.dataset, job.folder, splits=job.splits, base_url=job.base_url, keep_archives=job.keep_archives
     )
     logger.info(
-        "%s into %s: %.1f GB to fetch, %.1f GB of disk needed, %.1f GB free; done already: %s",
+        "%s into %s: %.1f GB to download, %.1f GB of disk needed, %.1f GB free; already done: %s",
         job.dataset,
         job.folder,
         plan.bytes_to_fetch / 1e9,

@@ -1,6 +1,7 @@
-"""Caption a split, each image once, and score the captions: BLEU-1..4, ROUGE-L, CIDEr-D.
+"""Caption each image of a split once, and score the captions with BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D.
 
-MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best checkpoint), or the folder of a checkpoint
+or run.
 
 Examples:
     captioning evaluate runs/training/first --shards shards --split val --out results.json
@@ -24,26 +25,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateJob:
-    """What to score."""
+    """The model and the images to score it on."""
 
-    model: tyro.conf.Positional[str]
-    """The model."""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Model to score, in one of the forms above."""
     shards: Location
-    """The shard set: a folder, or any URL that fsspec reaches."""
+    """Shard set: a folder, or any URL that fsspec supports."""
     split: str = "val"
-    """Which split."""
+    """Split of the shard set."""
     out: Path | None = None
-    """Write the captions to this JSON file, in the format of COCO results."""
+    """JSON file for the captions, in COCO's results format; not written if not given."""
     beam_size: int = 3
-    """Beginnings of a caption held at every step; 1 is greedy."""
+    """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
-    """Images at once."""
+    """Images per batch."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def main(invocation: Invocation[EvaluateJob]) -> None:
-    """Caption the split, and keep the scores with the model."""
+    """Caption the split, and store the scores with the model."""
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
@@ -55,9 +56,9 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)
-    logger.info("%s is %s", job.model, model)
+    logger.info("model %s: %s", job.model, model)
     if invocation.dry_run:
-        logger.info("would caption %d images of %s with a beam of %d", num_images, job.split, job.beam_size)
+        logger.info("would caption %d images of split %s with beam size %d", num_images, job.split, job.beam_size)
         if invocation.json:
             write_json({"num_images": num_images, "split": job.split, "checkpoint": model.folder})
         return
@@ -79,7 +80,9 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
         for name, score in evaluation.scores.items()
     ]
-    show_table(f"{num_images} images of {job.split}", ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
+    show_table(
+        f"{num_images} images of split {job.split}", ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows
+    )
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 

@@ -1,4 +1,4 @@
-"""Features of a shard set's images by a frozen encoder, computed once for captioning train --features.
+"""Compute a frozen encoder's features of a shard set once, for captioning train --features.
 
 The same command again computes only what is missing.
 
@@ -34,58 +34,57 @@ class EncoderConfig:
     """The frozen encoder, as in captioning train."""
 
     backbone: str = "resnet152"
-    """Any torchvision classifier by name, cut before its pooling."""
+    """Name of a torchvision classifier; its layers before the pooling are the encoder."""
     weights: str = "DEFAULT"
-    """DEFAULT (torchvision's own, downloaded), none, or a local .pth or .safetensors file."""
+    """DEFAULT (torchvision's pretrained weights, downloaded), none, or a local .pth or .safetensors file."""
     image_size_px: int = 224
-    """Side of the square that the encoder sees, in pixels."""
+    """Side of the square image that the encoder reads, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractJob:
     """What to extract, and how."""
 
-    shards: tyro.conf.Positional[Location]
-    """The shard set: a folder, or any URL that fsspec reaches."""
-    features: tyro.conf.Positional[Location]
-    """The feature set: a folder, or any URL that fsspec reaches."""
+    shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
+    """Shard set to read: a folder, or any URL that fsspec supports."""
+    features: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="FEATURES")]
+    """Feature set to write: a folder, or any URL that fsspec supports."""
     model: EncoderConfig = field(default_factory=EncoderConfig)
     settings: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     splits: tuple[str, ...] = ()
-    """Which splits; all that are there if not given."""
+    """Splits to compute; all splits of the shard set if not given."""
     on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with an image that does not decode: stop, or store it without features, which training treats as a bad
-    sample."""
+    """What to do with an image that cannot be decoded: stop, or skip it, which makes it a bad sample in training."""
     cache_gib: float = DEFAULT_CACHE_GIB
-    """What a node keeps of shards at a URL, in GiB, in its folder ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
+    """Size of each node's cache of remote shards, in GiB; it lies in ~/.cache/captioning/shards or CAPTIONING_CACHE."""
     batch_size: int = 32
-    """Images at once."""
+    """Images per batch."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Ray actors, each with the encoder; 0 computes in this process, without Ray."""
+    """Number of Ray actors, each with a copy of the encoder; 0 computes in this process, without Ray."""
     use_gpu: bool = False
-    """Give every actor a GPU."""
+    """Give each actor a GPU."""
     cpus_per_worker: int = 1
-    """CPUs reserved for each actor, and the threads it computes with."""
+    """CPUs reserved for each actor; also its number of compute threads."""
     address: str | None = None
-    """Address of a Ray cluster; RAY_ADDRESS if not given; else Ray starts in this process."""
+    """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.num_workers < 0:
-            raise ValueError(f"{self.num_workers} workers compute nothing; use 1 or more, or 0 to compute without Ray")
+            raise ValueError(f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to compute without Ray")
         for name in ("batch_size", "cpus_per_worker"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} computes nothing; use 1 or more")
+                raise ValueError(f"{name} {getattr(self, name)} is too small; use 1 or more")
 
 
 def main(invocation: Invocation[ExtractJob]) -> None:
-    """Compute what is missing of the feature set."""
+    """Compute the missing shards of the feature set, or list them with ``--dry-run``."""
     job = invocation.settings
     plan = _plan(job)
     if invocation.dry_run:
         manifest = plan.with_records(plan.finished)
         for shard in plan.missing:
-            logger.info("would write %s/%s of %d images", job.features, shard.name, shard.source.num_samples)
+            logger.info("would write %s/%s: %d images", job.features, shard.name, shard.source.num_samples)
     else:
         manifest = _extract(plan, job)
     if invocation.json:
@@ -117,7 +116,7 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
     )
     num_views, num_regions, num_channels = plan.manifest.shape
     logger.info(
-        "%d views of %d regions of %d channels; %d images in %d shards are missing, about %d MiB",
+        "features of an image: %d views of %d regions of %d channels; to compute: %d images in %d shards, about %d MiB",
         num_views,
         num_regions,
         num_channels,
@@ -147,9 +146,15 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
         )
     set_aside = [one for shard in manifest.shards for one in shard.set_aside]
     for one in set_aside:
-        logger.warning("no features of %s: %s", one.key, one.reason)
+        logger.warning("no features for %s: %s", one.key, one.reason)
     kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    logger.info("%s: %s images, %d without, digest %s", job.features, kept, len(set_aside), manifest.digest[:12])
+    logger.info(
+        "%s: images %s; %d of them without features; digest %s",
+        job.features,
+        kept,
+        len(set_aside),
+        manifest.digest[:12],
+    )
     return manifest
 
 

@@ -1,7 +1,7 @@
 """List every change of a model's champion: when, by whom, from which version to which, and why.
 
-MLflow's page of the registered model NAME.history shows the same, with the gate's table of each; --json has all of its
-evidence.
+MLflow's page of the registered model NAME.history shows the same, with the gate's table for each change. --json adds
+the gate's evidence.
 
 Examples:
     captioning history captioner
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryJob:
-    """Whose history to list."""
+    """The model to list the changes of."""
 
-    name: tyro.conf.Positional[str]
-    """The model's name in the registry."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """Name of the model in the registry."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -55,8 +55,8 @@ def main(invocation: Invocation[HistoryJob]) -> None:
         )
         for one in state.changes
     ]
-    title = f"{job.name}, whose champion is {state.champion or 'none'}"
-    show_table(title, ("entry", "when, UTC", "champion", "how", "by", "why"), rows)
+    title = f"{job.name}: champion is version {state.champion}" if state.champion else f"{job.name}: no champion"
+    show_table(title, ("entry", "time (UTC)", "champion", "kind", "by", "reason"), rows)
 
 
 JOB = Job(name="history", settings=HistoryJob, run=main, description=__doc__)

@@ -1,4 +1,4 @@
-"""List the jobs that were submitted to a cluster, the newest first.
+"""List the jobs that were submitted to a cluster, newest first.
 
 Examples:
     captioning jobs
@@ -16,7 +16,7 @@ from jobs.console.tables import show_table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobsJob:
-    """Where to look."""
+    """The cluster to list the jobs of."""
 
     address: str | None = None
     """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
@@ -34,7 +34,7 @@ def main(invocation: Invocation[JobsJob]) -> None:
     rows = [
         (job.id, job.status, _when(job.started), duration(job.seconds), job.commit[:12], job.command) for job in jobs
     ]
-    show_table(f"Jobs at {server.address}", ("job", "status", "started", "took", "commit", "command"), rows)
+    show_table(f"Jobs at {server.address}", ("job", "status", "started", "duration", "commit", "command"), rows)
 
 
 def _when(seconds: float | None) -> str:

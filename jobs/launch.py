@@ -1,7 +1,6 @@
-"""Print what a site starts from: a cluster on AWS, Google Cloud or Kubernetes, MLflow's server, and the image they run.
+"""Print starter manifests: clusters on AWS, Google Cloud or Kubernetes, MLflow's server, and their Dockerfile.
 
-Every document names the versions that are installed here. It is a start: keep it, and change what the site wants
-otherwise.
+Each document pins the versions that are installed here. Keep it under version control and adapt it to your site.
 
 Examples:
     captioning launch dockerfile --image registry.example/captioning:1 > Dockerfile
@@ -29,17 +28,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchJob:
-    """Which document, and where to."""
+    """The document to print."""
 
     kind: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KIND")]
-    """Which document; the kinds are above."""
+    """Kind of document, one of those above."""
     out: Path | None = None
-    """File to write, which must not be there with other content; standard output if not given."""
+    """File to write; an existing file with other content is not overwritten. Standard output if not given."""
     site: Annotated[LaunchConfig, tyro.conf.arg(name="")] = field(default_factory=LaunchConfig)
 
 
 def main(invocation: Invocation[LaunchJob]) -> None:
-    """Print the document, or write it."""
+    """Print the document, or write it to ``--out``."""
     job, versions = invocation.settings, installed_versions()
     document = render(job.kind, job.site, versions=versions)
     if job.out:
@@ -50,14 +49,14 @@ def main(invocation: Invocation[LaunchJob]) -> None:
         write_line(document.rstrip("\n"))
     if "/" not in job.site.image:
         logger.warning(
-            "image %s is only where it was built; nodes that pull it need --image REGISTRY/NAME:TAG", job.site.image
+            "image %s names no registry, so that nodes cannot pull it; use --image REGISTRY/NAME:TAG", job.site.image
         )
 
 
 def _write(path: Path, document: str, *, is_dry: bool) -> None:
     content = document.encode()
     if path.exists() and path.read_bytes() != content:
-        raise FileExistsError(f"{path} exists, perhaps with changes of yours; remove it, or choose another --out")
+        raise FileExistsError(f"{path} exists with other content; remove it, or choose another --out")
     logger.info("%s %s", "would write" if is_dry else "wrote", path)
     if not is_dry:
         replace_file(path, content)

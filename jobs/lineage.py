@@ -1,7 +1,7 @@
-"""Show where a model comes from: version, run, configuration, code, scores, and the checksums of its data.
+"""Show where a model comes from: version, run, code, configuration, scores, and the checksums of its data.
 
-MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (its best checkpoint), or a folder of a checkpoint or run.
---json also has the whole configuration, and the checksum of every shard.
+MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best checkpoint), or the folder of a checkpoint
+or run. --json adds the whole configuration and the checksum of every shard.
 
 Examples:
     captioning lineage models:/captioner@champion
@@ -30,16 +30,16 @@ _NUM_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineageJob:
-    """Whose lineage to show."""
+    """The model to trace."""
 
-    model: tyro.conf.Positional[str]
-    """The model."""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Model to trace, in one of the forms above."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def main(invocation: Invocation[LineageJob]) -> None:
-    """Show the chain."""
+    """Show the model's lineage."""
     job = invocation.settings
     from cluster.provenance.lineage import trace
     from cluster.registry.models import resolve_model
@@ -50,15 +50,15 @@ def main(invocation: Invocation[LineageJob]) -> None:
     if invocation.json:
         write_json(lineage)
         return
-    show_table(lineage.model, ("what", "is"), list(_rows(lineage)))
+    show_table(lineage.model, ("what", "value"), list(_rows(lineage)))
 
 
 def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
     if lineage.registered:
         yield "registered", f"by {lineage.registered['by']}, {lineage.registered['at']}"
     for change in lineage.promotions:
-        over = f"over version {change.over}" if change.over else "as the first"
-        yield "champion", f"{change.kind} {over} by {change.by}, {change.at}: {change.reason}"
+        before = f"replacing version {change.over}" if change.over else "as the first champion"
+        yield "champion", f"{change.kind} {before}, by {change.by}, {change.at}: {change.reason}"
     yield "run", _joined(lineage.run)
     yield "code", f"{lineage.code['commit']}, uncommitted changes: {lineage.code['dirty']}"
     for split, evaluation in lineage.scores.items():
@@ -85,7 +85,7 @@ def _data_rows(what: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     files = list(data["files"].items())
     yield from ((f"shard {name}", digest) for name, digest in files[:_NUM_SHOWN])
     if len(files) > _NUM_SHOWN:
-        yield f"{len(files) - _NUM_SHOWN} more shards", "with --json"
+        yield f"{len(files) - _NUM_SHOWN} more shards", "shown by --json"
 
 
 def _joined(values: Mapping[str, Any]) -> str:

@@ -1,14 +1,14 @@
-"""Show what a job has logged, or one of its ranks.
+"""Show the log of a submitted job, or of one of its ranks.
 
 Examples:
     captioning logs big-1
     captioning logs big-1 --follow
-    captioning logs big-1 --rank 3        # of the attempt that started last, from its node
+    captioning logs big-1 --rank 3        # of the latest attempt, read from the rank's node
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import tyro
 
@@ -19,25 +19,25 @@ from jobs.console.output import result_stream, write_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogsJob:
-    """Which log to show."""
+    """The log to show."""
 
-    id: tyro.conf.Positional[str]
-    """The job's id."""
+    id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """Id of the job, as captioning jobs lists it."""
     address: str | None = None
     """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     rank: int | None = None
-    """The log of this rank, instead of that of the job itself."""
+    """Rank to show the log of; the log of the job's own process if not given."""
     follow: bool = False
-    """Go on until the job is over."""
+    """Show new lines as they are written, until the job ends."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.rank is not None and self.follow:
-            raise ValueError("a rank's log cannot be followed; leave out --follow, or --rank")
+            raise ValueError("the log of a rank cannot be followed; leave out --follow or --rank")
 
 
 def main(invocation: Invocation[LogsJob]) -> None:
-    """Show the log of the job, or of a rank."""
+    """Show the log of the job or of a rank."""
     job = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -64,17 +64,23 @@ def show_line(line: str, stream: TextIO) -> None:
 
 
 def find_rank(log: Sequence[str], job: LogsJob) -> dict[str, Any]:
-    """Return a rank's node and log file, as the job reported them last.
+    """Return a rank's node and log file, as the job last reported them.
+
+    Args:
+        log: lines of the job's log.
+        job: settings of this command, which name the job and the rank.
 
     Raises:
-        ValueError: it has reported no such rank.
+        ValueError: the job has reported no ranks, or has no rank of this number.
     """
     groups = [found["ranks"] for line in log if (found := read_progress(line)) and found.get("ranks")]
     if not groups:
-        raise ValueError(f"job {job.id} has told of no ranks; it does not train, or not yet; leave out --rank")
+        raise ValueError(
+            f"job {job.id} has reported no ranks: it does not train, or has not started training; leave out --rank"
+        )
     ranks = {worker["rank"]: worker for worker in groups[-1]}
     if job.rank not in ranks:
-        raise ValueError(f"job {job.id} has no rank {job.rank}; its last group had ranks 0 to {len(ranks) - 1}")
+        raise ValueError(f"job {job.id} has no rank {job.rank}; use one of its latest ranks, 0 to {len(ranks) - 1}")
     return ranks[job.rank]
 
 

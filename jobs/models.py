@@ -20,10 +20,10 @@ from jobs.console.tables import show_table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelsJob:
-    """What to list."""
+    """The models to list."""
 
-    name: tyro.conf.Positional[str | None] = None
-    """One model; all if not given."""
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]")] = None
+    """Name of a model in the registry; all models if not given."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -1,9 +1,9 @@
-"""Make the challenger of a model its champion, if it is better. Exit code 3: it is not, and nothing has changed.
+"""Make the challenger of a model its champion, if it is better. Exit code 3: refused, and nothing has changed.
 
-Challenger and champion caption the same images. The challenger has to score higher by more than --min-gain in the share
---confidence of resamples of these images, to reach every floor, and to behave no worse: no empty captions, no more
-repetition, captions that stay the same where an image is re-encoded or slightly cropped. Whoever is refused may be
-promoted by --force all the same, and the history says so.
+Both models caption the same images. The challenger must beat the champion's score by more than --min-gain in at least
+the share --confidence of resamples of these images, reach all --floors, and behave no worse: no empty captions, no more
+repetition, and captions that stay the same when an image is re-encoded or slightly cropped. A version that the gate
+refuses can be promoted with --force; the history records the reason.
 
 Examples:
     captioning promote captioner --shards shards
@@ -36,32 +36,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromoteJob:
-    """What to promote."""
+    """The version to promote, and the data to judge it on."""
 
-    name: tyro.conf.Positional[str]
-    """The model's name in the registry."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """Name of the model in the registry."""
     version: int | None = None
     """Version to promote; the challenger if not given."""
     shards: OptionalLocation = None
-    """Shard set to compare on; the one that the version was trained on if not given."""
+    """Shard set for the comparison; the one that the version was trained on if not given."""
     split: str = "val"
     """Split of the shard set."""
     force: bool = False
-    """Promote it whatever the gate says; needs --reason."""
+    """Promote the version even if the gate refuses it; needs --reason."""
     reason: str = ""
-    """Why it is forced, for the history."""
+    """Reason for --force, recorded in the history."""
     gate: Annotated[GateConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=GateConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        """Check that who forces says why."""
+        """Check that ``--force`` comes with a reason."""
         if self.force != bool(self.reason.strip()):
-            raise ValueError("--force and --reason go together: say why the gate is passed by, for the history")
+            raise ValueError(
+                "--force and --reason must be given together; give both to override the gate, or leave out both"
+            )
 
 
 def main(invocation: Invocation[PromoteJob]) -> None:
-    """Change the champion, or say why not."""
+    """Promote the version if the gate passes it; show the gate's table either way."""
     job = invocation.settings
     from cluster.promotion.gate import COLUMNS, Gate
     from cluster.promotion.promotion import promote
@@ -86,16 +88,16 @@ def main(invocation: Invocation[PromoteJob]) -> None:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
     if not outcome.is_promoted:
         why = "; ".join(criterion.reason for criterion in outcome.judgement.criteria if not criterion.is_passed)
-        raise GateRefusal(f"{job.name} version {change.version} is refused, and the champion stays: {why}")
-    verb = "would become" if invocation.dry_run else "is"
-    over = f"version {change.over}" if change.over else "none before"
-    logger.info("%s version %s %s the champion over %s", job.name, change.version, verb, over)
+        raise GateRefusal(f"{job.name} version {change.version} is refused; the champion is unchanged: {why}")
+    verb = "would become" if invocation.dry_run else "is now"
+    before = f"replacing version {change.over}" if change.over else "there was none"
+    logger.info("%s version %s %s the champion (%s)", job.name, change.version, verb, before)
     logger.info("%s: %s", change.kind, change.reason)
 
 
 @contextmanager
 def _bars() -> "Iterator[Progress]":
-    """Give what shows how many captions are written: a bar for each kind, none if nothing is judged."""
+    """Yield a progress callback that draws one bar per kind of captions; it draws nothing until it is called."""
     tasks = {}
     with ExitStack() as shown:
         bars = cache(lambda: shown.enter_context(counting()))

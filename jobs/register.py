@@ -1,6 +1,9 @@
-"""Register a checkpoint as a new version of a model, with the alias challenger.
+"""Register a checkpoint in MLflow as a new version of a model, with the alias challenger.
 
-MODEL is runs:/ID (its best checkpoint), a folder of a checkpoint or run, or another registered version.
+MODEL is runs:/ID (that run's best checkpoint), the folder of a checkpoint or run, or another registered version.
+
+By default, a served version reads only images that a request contains. --allow-paths and --allow-urls let it also read
+files below a folder, and images at URLs.
 
 Examples:
     captioning register runs/training/first captioner
@@ -23,21 +26,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegisterJob:
-    """What to register."""
+    """The checkpoint to register, and its name."""
 
-    model: tyro.conf.Positional[str]
-    """The model."""
-    name: tyro.conf.Positional[str]
-    """Its name in the registry."""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Checkpoint to register, in one of the forms above."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """Name of the model in the registry."""
     beam_size: int = 3
-    """Beam size when it serves, where a request names none."""
+    """Beam size for requests to a server that give none."""
     intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def main(invocation: Invocation[RegisterJob]) -> None:
-    """Register the model."""
+    """Register the checkpoint, or say with ``--dry-run`` what would be registered."""
     job = invocation.settings
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
@@ -45,14 +48,16 @@ def main(invocation: Invocation[RegisterJob]) -> None:
 
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)
-    logger.info("%s is %s", job.model, model)
+    logger.info("model %s: %s", job.model, model)
     if invocation.dry_run:
-        logger.info("would register it as the challenger of %s", job.name)
+        logger.info("would register it as a new version of %s, the challenger", job.name)
         if invocation.json:
             write_json({"name": job.name, "version": None, "checkpoint": model.folder})
         return
     created = register(model, job.name, client, beam_size=job.beam_size, intake=job.intake)
-    logger.info("%s version %s is the challenger", created.name, created.version)
+    logger.info(
+        "%s version %s is the challenger; next: captioning promote %s", created.name, created.version, created.name
+    )
     if invocation.json:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})
 

@@ -1,7 +1,7 @@
-"""Make an earlier champion of a model the champion again, in seconds and without a gate.
+"""Make an earlier champion of a model the champion again, in seconds and without the gate.
 
-Without --to it is the version over which the present champion was promoted; a second rollback goes back further. The
-history says who went back, from which version to which.
+Without --to, restores the version that the current champion replaced; a second rollback goes back one more. The history
+records who rolled back, and from which version to which.
 
 Examples:
     captioning rollback captioner
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollbackJob:
-    """Where to go back."""
+    """The version to restore."""
 
-    name: tyro.conf.Positional[str]
-    """The model's name in the registry."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """Name of the model in the registry."""
     to: int | None = None
-    """Version that was champion once; the champion before if not given."""
+    """Version to restore, which must have been champion before; the previous champion if not given."""
     reason: str = ""
-    """For the history."""
+    """Reason, recorded in the history."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def main(invocation: Invocation[RollbackJob]) -> None:
-    """Change the champion."""
+    """Restore the champion, or say with ``--dry-run`` which version would be restored."""
     job = invocation.settings
     from cluster.promotion.promotion import rollback
     from cluster.tracking.client import connect
@@ -44,7 +44,9 @@ def main(invocation: Invocation[RollbackJob]) -> None:
     client = connect(job.tracking, job.storage)
     change = rollback(job.name, client, to=job.to, reason=job.reason, is_dry_run=invocation.dry_run)
     verb = "would be" if invocation.dry_run else "is"
-    logger.info("%s version %s %s the champion again, over version %s", job.name, change.version, verb, change.over)
+    logger.info(
+        "%s version %s %s the champion again (replacing version %s)", job.name, change.version, verb, change.over
+    )
     if invocation.json:
         write_json({"name": job.name, "change": change})
 

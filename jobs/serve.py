@@ -1,7 +1,7 @@
-"""Answer HTTP requests with a registered model's captions, by mlflow models serve, until it is stopped.
+"""Serve a registered model over HTTP with mlflow models serve, until it is stopped.
 
-MODEL is models:/NAME@alias or models:/NAME/VERSION. A version comes with code of its own: whoever may register one runs
-code here.
+MODEL is models:/NAME@alias or models:/NAME/VERSION. The server runs code that is stored with the version, so anyone who
+may register versions can run code here. Versions that contain a pickle are refused.
 
 Examples:
     captioning serve models:/captioner@champion --port 5001
@@ -25,30 +25,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeJob:
-    """What to serve."""
+    """The model to serve, and where."""
 
-    model: tyro.conf.Positional[str]
-    """The model."""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Registered model to serve."""
     host: str = "127.0.0.1"
-    """Address to answer at; 0.0.0.0 answers other machines too, and asks nobody for a password."""
+    """Address to listen on; 0.0.0.0 accepts requests from other machines too, without authentication."""
     port: int = 5000
-    """Port to answer at."""
+    """Port to listen on."""
     num_workers: int = 1
-    """Processes, each with a model of its own."""
+    """Number of server processes, each with its own copy of the model."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.num_workers < 1:
-            raise ValueError(f"{self.num_workers} processes serve nothing; use at least 1")
+            raise ValueError(f"num_workers {self.num_workers} is too small; use 1 or more")
 
 
 def main(invocation: Invocation[ServeJob]) -> None:
-    """Become MLflow's server."""
+    """Check the version, then replace this process by MLflow's server."""
     job = invocation.settings
     if not job.model.startswith("models:/"):
-        raise ValueError(f"{job.model} is not registered; use models:/NAME@alias or models:/NAME/VERSION")
+        raise ValueError(
+            f"{job.model} is not the address of a registered model; use models:/NAME@alias or models:/NAME/VERSION"
+        )
     from cluster.registry.models import find_version
     from cluster.registry.safe_loading import require_safe
     from cluster.tracking.client import connect
@@ -56,7 +58,7 @@ def main(invocation: Invocation[ServeJob]) -> None:
     client = connect(job.tracking, job.storage)
     found = find_version(job.model, client)
     require_safe(found, client)
-    # The version, not the alias: what was looked at is what is served.
+    # The version and not the alias, which may move to an unchecked version before the server resolves it.
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{found.name}/{found.version}"]
     command += [
         "--env-manager",
@@ -68,7 +70,7 @@ def main(invocation: Invocation[ServeJob]) -> None:
         "--workers",
         str(job.num_workers),
     ]
-    logger.info("%s is %s version %s", job.model, found.name, found.version)
+    logger.info("model %s: %s version %s", job.model, found.name, found.version)
     if invocation.dry_run:
         logger.info("would serve it at http://%s:%d/invocations", job.host, job.port)
         if invocation.json:
@@ -78,7 +80,7 @@ def main(invocation: Invocation[ServeJob]) -> None:
         "MLFLOW_TRACKING_URI": client.tracking_uri,
         "MLFLOW_REGISTRY_URI": client.tracking_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        # MLflow starts its server by name.
+        # MLflow starts its server by a program's bare name, which must be found in this environment first.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     os.execve(command[0], command, os.environ | changes)

@@ -1,8 +1,8 @@
-"""Say how far a job is: step, loss, images/s, waiting for data, workers, restarts, time left, and where to look.
+"""Show the progress of a submitted job: step, loss, images/s, data wait, workers, restarts, time left, and links.
 
 Examples:
     captioning status big-1
-    captioning status big-1 --watch       # until it is over, or Ctrl-C, which does not end the job
+    captioning status big-1 --watch       # until the job ends, or Ctrl-C, which does not stop the job
 """
 
 import sys
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -31,18 +31,18 @@ _POLL_SECONDS, _LINE_EVERY_SECONDS = 1.0, 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusJob:
-    """Which job to look at."""
+    """The job to show."""
 
-    id: tyro.conf.Positional[str]
-    """The job's id."""
+    id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """Id of the job, as captioning jobs lists it."""
     address: str | None = None
     """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     watch: bool = False
-    """Go on looking until it is over."""
+    """Update the status until the job ends."""
 
 
 def main(invocation: Invocation[StatusJob]) -> None:
-    """Show how far the job is."""
+    """Show the job's state and progress."""
     settings = invocation.settings
     from cluster.submission.job_server import JobServer
 
@@ -58,9 +58,9 @@ def main(invocation: Invocation[StatusJob]) -> None:
 
 
 def _watch(server: "JobServer", job: "JobState") -> tuple["JobState", dict[str, Any]]:
-    """Show a job until it is over: as a table that is kept up to date, or as lines."""
+    """Show a job until it ends; return its last state and progress."""
     progress: dict[str, Any] = {}
-    # The log comes as it is written, in a thread of its own: it need not be read as a whole again and again.
+    # A thread reads the log as it grows, so that it is not downloaded as a whole at every poll.
     follower = threading.Thread(
         target=server.follow,
         args=(job.id, lambda line: progress.update(read_progress(line) or {})),
@@ -80,7 +80,7 @@ def _watch(server: "JobServer", job: "JobState") -> tuple["JobState", dict[str, 
 
 @contextmanager
 def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]]:
-    """Give what shows a job on standard error: a table that is kept up to date in a terminal, else lines."""
+    """Yield a function that shows a job on standard error: as a live table in a terminal, otherwise as lines."""
     console = Console(stderr=True)
     if sys.stderr.isatty():
         with Live(console=console, auto_refresh=False) as live:

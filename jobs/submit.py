@@ -1,22 +1,26 @@
-"""Run a job on a Ray cluster by its job server: all that captioning JOB takes, checked here before anything is sent.
+"""Submit a job to a Ray cluster, follow its log, and exit with its exit code.
 
-This command's own flags come before JOB; all after it are the job's.
+Write flags of submit before JOB, and the arguments of captioning JOB after it. They are checked before anything is
+sent.
 
-The packages of the checkout around the current folder are sent as they are, with uncommitted changes, and run in what
-is installed on the cluster. Paths are the cluster's: write them as its nodes see them, such as /mnt/shards or
-s3://bucket/shards. A relative path may only name a file up to 1 MiB, such as that of --config or --search, which is
-sent too. --home, or CAPTIONING_HOME, must be given. CAPTIONING_HOME, CAPTIONING_LOG_LEVEL, MLFLOW_TRACKING_URI and what
---env names travel if they are set here; secrets do not.
+Code: the packages of the checkout around the current folder are uploaded, with uncommitted changes. The packages that
+they need must be installed on the cluster.
 
-The job is called NAME-1, NAME-2, ...: the same command again follows the live one instead of starting another. Its log
-is followed, and its exit code is this command's; Ctrl-C only ends the following.
+Paths: write them as the cluster's nodes see them, such as /mnt/shards or s3://bucket/shards. A relative path may only
+name a file of at most 1 MiB in the current folder, such as that of --config or --search, which is uploaded too.
+
+Environment: CAPTIONING_HOME (or --home) is required. CAPTIONING_HOME, CAPTIONING_LOG_LEVEL, MLFLOW_TRACKING_URI and the
+variables that --env names are forwarded if they are set here. Variables that look like secrets are refused.
+
+Job ids are NAME-1, NAME-2, and so on. While a job runs, the same command follows it instead of starting another. Ctrl-C
+stops following, not the job.
 
 Examples:
     export RAY_API_SERVER_ADDRESS=http://head:8265 CAPTIONING_HOME=/mnt/runs
     captioning submit convert /mnt/coco /mnt/shards
     captioning submit --retries 3 train coco --shards /mnt/shards --name big --cluster.num-workers 8
     captioning submit --no-wait tune --shards /mnt/shards --name search --search search.yaml
-    captioning submit --dry-run train --shards /mnt/shards --name big       # what would be sent
+    captioning submit --dry-run train --shards /mnt/shards --name big       # show the request and check the cluster
 """
 
 import dataclasses
@@ -52,46 +56,45 @@ _NOT_ON_A_CLUSTER = ("submit", "jobs", "status", "logs", "stop")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmitJob:
-    """Where and how a job is run."""
+    """The job to submit, and how to run it."""
 
     job: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="JOB")]
-    """The job."""
+    """Job to run on the cluster, such as train; captioning --help lists them."""
     arguments: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ARGUMENT ...]")] = ()
-    """All that the job takes."""
+    """Arguments of the job, as for captioning JOB."""
     address: str | None = None
     """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     name: str | None = None
-    """Name of the job on the cluster; the --name of a training or search, else the job's own, if not given."""
+    """Name of the job on the cluster. If not given: the --name of a training run or search; for others, JOB."""
     working_dir: Path | None = None
-    """Checkout with the code; the one around the current folder, or that folder, if not given."""
+    """Folder of the code to upload; the checkout around the current folder, or the current folder, if not given."""
     runtime_env: Path | None = None
-    """YAML file with pip, uv, conda, env_vars or image_uri: what the job needs beside what is installed there."""
+    """YAML file of a Ray runtime environment (pip, uv, conda, env_vars or image_uri), for what the cluster lacks."""
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A variable of this environment to take along; may be given again."""
+    """Name of an environment variable to forward to the job; may be repeated."""
     num_gpus: float = 0.0
-    """GPUs of the job's own process, for evaluate, caption and promote, which runs on a node that has them; training
-    reserves its workers' by --cluster.use-gpu."""
+    """GPUs for the job's own process (evaluate, caption, promote); training workers take --cluster.use-gpu instead."""
     retries: int = 0
-    """Times that a job that failed is submitted again while it is followed."""
+    """Number of times to submit the job again if it fails while it is followed."""
     wait: bool = True
-    """Follow the job to its end; --no-wait ends as soon as it is submitted."""
+    """Follow the job to its end; --no-wait exits once the job is submitted."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if not 0 <= self.num_gpus < math.inf:
-            raise ValueError(f"{self.num_gpus} GPUs cannot be; use 0 or more")
+            raise ValueError(f"num_gpus {self.num_gpus} is not a number of GPUs; use 0 or more")
         if self.retries < 0:
-            raise ValueError(f"{self.retries} retries cannot be; use 0 or more")
+            raise ValueError(f"retries {self.retries} is negative; use 0 or more")
         if self.retries and not self.wait:
-            raise ValueError("nobody submits a job again that is not followed; leave out --retries or --no-wait")
+            raise ValueError("--retries has no effect on a job that is not followed; leave out --retries or --no-wait")
 
 
 def main(invocation: Invocation[SubmitJob]) -> None:
-    """Check the job's own command line, send the job and follow it."""
+    """Check the job's command line, submit the job and follow it."""
     submission = invocation.settings
     if submission.job not in JOBS or submission.job in _NOT_ON_A_CLUSTER:
         known = ", ".join(name for name in JOBS if name not in _NOT_ON_A_CLUSTER)
-        raise ValueError(f"{submission.job} is no job to submit; use one of {known}")
+        raise ValueError(f"{submission.job} cannot be submitted; use one of {known}")
     job_invocation = parse_as_written(find_job(submission.job), submission.arguments)
     request = _request(submission, job_invocation)
     if invocation.dry_run:
@@ -110,7 +113,7 @@ def main(invocation: Invocation[SubmitJob]) -> None:
 
 
 def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any], *, as_json: bool) -> None:
-    """Say how a job ended, and end as it did."""
+    """Log how a job ended, and exit with its exit code."""
     from cluster.submission.precheck import is_cluster_node
     from cluster.submission.submit import exit_code
 
@@ -124,14 +127,14 @@ def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any],
     hint = (
         ""
         if not path or is_cluster_node(server.dashboard())
-        else (f" ({path} is on this machine as well, which is no node of the cluster; give a place that its nodes see)")
+        else f" ({path} exists on this machine, which is not a node of the cluster; give a path that its nodes see)"
     )
     logger.error("error: job %s ended as %s: %s%s", job.id, job.status, job.message, hint)
     sys.exit(code)
 
 
 def _mark_job(arguments: Sequence[str]) -> list[str]:
-    """Put ``--`` before the job, so that no flag after it is taken for one of this command."""
+    """Insert ``--`` before the job, so that flags after it are not parsed as flags of this command."""
     names = [
         one.name.replace("_", "-")
         for one in dataclasses.fields(SubmitJob)
@@ -157,7 +160,7 @@ def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest"
 
     training = _training(invocation)
     own_name = training.name if training else submission.job
-    # A job that only tells what it would do is another than the one that does it.
+    # A dry run on the cluster needs a name and settings of its own, or submitting the real job would follow it.
     is_dry = {"dry_run": True} if invocation.dry_run else {}
     return build_request(
         submission.name or (f"{own_name}-dry-run" if is_dry else own_name),
@@ -171,7 +174,7 @@ def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest"
 
 
 def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "SubmissionPlan":
-    """Ask the cluster which job a request would start or follow, and check a new one."""
+    """Return the job that a request would start or follow on the cluster, and the checks of a new job."""
     from cluster.submission.precheck import check_submission
     from cluster.submission.submit import resolve_job
     from jobs.console.dry_run_view import SubmissionPlan
@@ -189,7 +192,7 @@ def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any
 
 
 def _training(invocation: Invocation[Any]) -> TrainRun | None:
-    """Return what a job trains, if it does; ``check`` takes the same and only looks."""
+    """Return the settings of a job that trains; None for others, such as ``check``, which has the same settings."""
     from jobs.check import CheckRun
 
     settings = invocation.settings
@@ -197,13 +200,13 @@ def _training(invocation: Invocation[Any]) -> TrainRun | None:
 
 
 def _workers(invocation: Invocation[Any]) -> ClusterConfig | None:
-    """Return what a job needs at once, if it trains."""
+    """Return the workers that a job needs, if it trains."""
     training = _training(invocation)
     return training.cluster if training else None
 
 
 def _describe(submission: SubmitJob, request: "JobRequest", invocation: Invocation[Any], *, as_json: bool) -> None:
-    """Say what would be sent; ask the cluster for the rest, if one is named."""
+    """Log what would be submitted; if a cluster is named, also what would happen there."""
     from cluster.checks.result import require
     from cluster.submission.address import ADDRESS_VARIABLE
     from cluster.submission.job_server import JobServer
@@ -217,12 +220,12 @@ def _describe(submission: SubmitJob, request: "JobRequest", invocation: Invocati
 
 
 def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, as_json: bool) -> "JobState | None":
-    """Submit and follow, again if it fails; return how it ended, or None if nobody waits for that."""
+    """Submit and follow the job, with retries; return its last state, or None with ``--no-wait``."""
     from cluster.submission.submit import is_worth_a_retry, submit
 
     for left in range(submission.retries, -1, -1):
         resolved = submit(server, request)
-        logger.info("%s job %s", "submitted" if resolved.is_new else "found the live", resolved.id)
+        logger.info("%s job %s", "submitted" if resolved.is_new else "following the live", resolved.id)
         if not submission.wait:
             if as_json:
                 write_json({"id": resolved.id, "is_new": resolved.is_new})
@@ -230,7 +233,7 @@ def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, a
         job = _follow(server, resolved.id)
         if not left or not is_worth_a_retry(job):
             return job
-        logger.warning("job %s failed, and is submitted again; retries left after that: %d", job.id, left - 1)
+        logger.warning("job %s failed; submitting it again, retries left after that: %d", job.id, left - 1)
     return None
 
 
@@ -241,8 +244,8 @@ def _follow(server: "JobServer", job_id: str) -> "JobState":
         return server.follow(job_id, lambda line: show_line(line, sys.stderr))
     except KeyboardInterrupt:
         logger.warning(
-            "job %s goes on; captioning logs %s --follow shows it again, captioning status %s --watch how far it is, "
-            "captioning stop %s ends it",
+            "job %s is still running; see its log with captioning logs %s --follow, its progress with captioning "
+            "status %s --watch; stop it with captioning stop %s",
             *[job_id] * 4,
         )
         sys.exit(INTERRUPTED)

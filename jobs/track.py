@@ -1,7 +1,7 @@
-"""Bring the tracker up to what a run's journal on disk says.
+"""Backfill metrics that are missing from MLflow, from the journal that a training run keeps on disk.
 
-replay sends what a training run's MLflow run lacks of the run's journal, for instance after the tracker was down or its
-database was restored from an older copy. Rows that the tracker has are not stored again.
+Use it after the MLflow server was down, or after its database was restored from an older copy. Metrics that MLflow
+already has are not stored again.
 
 Examples:
     captioning track replay first
@@ -24,18 +24,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackJob:
-    """What to do with which run."""
+    """The run to backfill."""
 
     action: tyro.conf.Positional[Literal["replay"]]
-    """What to do."""
-    run: tyro.conf.Positional[str]
-    """Name of the run under --home, or its folder."""
+    """Send the run's journal to MLflow; the only action."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """Name of the run under --home, or folder of the run."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def main(invocation: Invocation[TrackJob]) -> None:
-    """Send the journal."""
+    """Send the journal, or say with ``--dry-run`` what would be sent."""
     job = invocation.settings
     from cluster.runs.journal import list_segments
     from cluster.tracking.client import connect, tracking_uri
@@ -45,20 +45,20 @@ def main(invocation: Invocation[TrackJob]) -> None:
     address = without_credentials(tracking_uri(job.tracking, job.storage))
     num_segments = len(list_segments(folder / "journal"))
     if invocation.dry_run:
-        logger.info("would send the %d segments of %s to %s", num_segments, folder, address)
+        logger.info("would send %d journal segments of %s to %s", num_segments, folder, address)
         if invocation.json:
             write_json({"folder": folder, "num_segments": num_segments, "tracking": address})
         return
     sent = replay(folder, connect(job.tracking, job.storage))
     logger.info(
-        "MLflow run %s (%s) at %s has all %d intact rows of run %s, to step %d; it lacked %d of their values",
+        "MLflow run %s (%s) at %s: added %d missing values; it now has all %d intact rows of run %s, up to step %d",
         sent.mlflow_run_id,
         sent.status,
         address,
+        sent.num_lacking,
         sent.rows,
         sent.run,
         sent.steps,
-        sent.num_lacking,
     )
     if invocation.json:
         write_json({**as_plain(sent), "tracking": address})
@@ -66,8 +66,8 @@ def main(invocation: Invocation[TrackJob]) -> None:
         logger.warning("left out: %s", complaint)
     if sent.damaged:
         raise RuntimeError(
-            f"{len(sent.damaged)} of {num_segments} segments are damaged and were left out, the rest was sent; "
-            "restore them and run the same command again"
+            f"{len(sent.damaged)} of {num_segments} journal segments are damaged and were left out; the rest was sent; "
+            "restore the damaged files and run the same command again"
         )
 
 

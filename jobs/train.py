@@ -1,11 +1,13 @@
 """Train a captioning model on a Ray cluster. The same command again resumes the run.
 
+Needs a shard set, which captioning convert makes. Without --cluster.address or RAY_ADDRESS, trains on this machine.
+
 Examples:
     captioning train --shards shards --name first                   # ResNet-152, LSTM, two CPU workers
     captioning train coco --shards shards --name big --cluster.num-workers 8
-    captioning train coco --shards shards --name big --cluster.num-workers 2:8    # as many as there is room for
+    captioning train coco --shards shards --name big --cluster.num-workers 2:8    # 2 to 8 workers, as capacity allows
     captioning train --config run.yaml --optimizer.learning-rate 5e-4
-    captioning train --shards shards --name first --dry-run         # where it would run, and how long it takes
+    captioning train --shards shards --name first --dry-run         # where it would run, and for how long
 """
 
 import logging
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(invocation: Invocation[TrainRun]) -> None:
-    """Train to the end."""
+    """Train the run to its end, or describe it with ``--dry-run``."""
     run = invocation.settings
     if invocation.dry_run:
         _describe(run, as_json=invocation.json)
@@ -31,7 +33,7 @@ def main(invocation: Invocation[TrainRun]) -> None:
 
     outcome = fit(run)
     logger.info(
-        "run %s finished at step %d; best validation loss %.3f nats in %s",
+        "run %s finished at step %d; best validation loss %.3f nats/word, in checkpoint %s",
         outcome.name,
         outcome.step,
         outcome.validation_loss_nats,
@@ -43,7 +45,7 @@ def main(invocation: Invocation[TrainRun]) -> None:
 
 
 def _describe(run: TrainRun, *, as_json: bool) -> None:
-    """Say what would be trained, where, and how long it takes, after checking the data."""
+    """Check the data, then log what would be trained, where, and an estimate of the duration."""
     from captioning.training.loop import num_training_steps
     from cluster.checks.data import check_data
     from cluster.checks.rehearsal import rehearse
@@ -52,7 +54,7 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     num_samples = shard_set.manifest.splits[run.train_split]
     num_steps = num_training_steps(run.training, num_samples)
     logger.info(
-        "would train %s for %d steps of %d images on %s workers, on %d samples, into %s",
+        "would train run %s for %d steps of %d images on %s workers, with %d samples, into %s",
         run.name,
         num_steps,
         run.training.batch_size,
@@ -66,8 +68,8 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     if timing:
         estimate = {"seconds_per_step": timing.seconds_per_step, "seconds": timing.seconds_per_step * num_steps}
         logger.info(
-            "about %s on %d workers: a step of one of them took %.2f s on %s; validations, checkpoints and waiting for "
-            "each other come to that",
+            "about %s on %d workers, at %.2f s per step as measured on one worker on %s; validations, checkpoints and "
+            "synchronization add to that",
             duration(estimate["seconds"]),
             rehearsal.num_workers,
             timing.seconds_per_step,

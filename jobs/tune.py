@@ -1,15 +1,14 @@
-"""Search the settings that train the best model: many trials on a Ray cluster. The same command again goes on.
+"""Search hyperparameters with many trials on a Ray cluster. The same command again resumes the search.
 
 Examples:
     captioning tune --shards shards --name search                            # learning rate and hidden size
     captioning tune --shards shards --name search --search search.yaml --num-trials 50 --then train
-    captioning tune --shards shards --name search --search search.yaml --dry-run     # what it would take
+    captioning tune --shards shards --name search --search search.yaml --dry-run     # its space, and for how long
 
-A search file holds a line a setting, such as
+A search file is YAML with one line per setting; the distributions are choice, uniform, loguniform, int and logint:
     optimizer.learning_rate: loguniform(1e-4, 1e-2)
     model.hidden_size: choice([256, 512, 1024])
     model.dropout: uniform(0.1, 0.6)
-and knows int(A, B) and logint(A, B) as well.
 """
 
 import logging
@@ -36,11 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BEAM_SIZE, _BATCH_SIZE = 3, 32
+_BEAM_SIZE, _BATCH_SIZE = 3, 32  # the defaults of captioning evaluate
 
 
 def main(invocation: Invocation[TuneRun]) -> None:
-    """Search to the end."""
+    """Run the search to its end, or describe it with ``--dry-run``."""
     run = invocation.settings
     from cluster.search.plan import plan_search
     from cluster.search.tuner import tune
@@ -58,10 +57,10 @@ def main(invocation: Invocation[TuneRun]) -> None:
 
 def _report(outcome: "SearchOutcome") -> None:
     logger.info(
-        "search %s: %s is the best of %d trials, with %.4g, after %d epochs in all",
+        "search %s: best of %d trials is %s with score %.4g; %d epochs trained in total",
         outcome.name,
-        outcome.best_trial,
         outcome.num_trials,
+        outcome.best_trial,
         outcome.score,
         outcome.num_epochs,
     )
@@ -69,11 +68,17 @@ def _report(outcome: "SearchOutcome") -> None:
     logger.info("plots:  %s", outcome.page)
     logger.info("next:   captioning train --config %s", outcome.best_config)
     if not outcome.is_tracked:
-        logger.warning("the tracker lacks some of it; the same command again brings it in once it answers")
+        logger.warning(
+            "MLflow lacks part of this search; run the same command again to backfill it once the server answers"
+        )
 
 
 def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
-    """Train the best at full length, evaluate it on the validation split and register it."""
+    """Train the best point at full length, evaluate the model on the validation split and register it.
+
+    Returns:
+        The name of the run, the scores by name and the registered version, for the JSON document.
+    """
     from cluster.data.shard_set import ShardSet
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
@@ -84,8 +89,8 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     from cluster.training.trainer import fit
 
     (best,) = [trial for trial in load_trials(run.folder) if trial.name == outcome.best_trial]
-    wanted: TrainRun = best_run(plan_search(run).run, best)  # as best.yaml has it, on features if trials read any
-    logger.info("training the best at full length: %s", wanted.name)
+    wanted: TrainRun = best_run(plan_search(run).run, best)  # as in best.yaml; reads features if the trials read them
+    logger.info("training the best point at full length, as run %s", wanted.name)
     trained = fit(wanted)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
@@ -105,7 +110,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
 
 
 def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "ModelVersion | None":
-    """Return the version that an earlier start has made of the same checkpoint, if there is one."""
+    """Return the version that an earlier start of this command registered for the same checkpoint; None if none."""
     return next(
         (
             version
@@ -117,7 +122,7 @@ def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "M
 
 
 def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
-    """Say what would be searched, where, how many trials run at once, and how long it takes."""
+    """Log the search space, the trials that fit on the cluster at once, and an estimate of the duration."""
     from cluster.checks.rehearsal import rehearse
     from cluster.search.estimate import estimate_search
 
@@ -127,10 +132,10 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
     show_rehearsal(rehearsal)
     at_once = rehearsal.max_workers // rehearsal.num_workers
     logger.info(
-        "would try %d points, %d at once on this cluster, each for at most %d epochs, into %s",
+        "would run %d trials of at most %d epochs, %d at once on this cluster, into %s",
         plan.num_trials,
-        at_once,
         run.search.max_epochs,
+        at_once,
         run.folder,
     )
     estimate = rehearsal.timing and estimate_search(
@@ -152,16 +157,18 @@ def _describe(plan: "SearchPlan", *, as_json: bool) -> None:
 
 def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:
     logger.info(
-        "about %s: a step took %.2f s on %s, a trial has at most %d, and all trials take %d epochs together if %s",
+        "about %s, at %.2f s per step as measured on %s: at most %d steps per trial, %d epochs in total if %s",
         duration(estimate.seconds),
         estimate.seconds_per_step,
         estimate.host,
         estimate.steps_per_trial,
         estimate.num_epochs,
-        "none is stopped" if run.search.scheduler == "none" else f"one in {run.search.reduction_factor} goes on",
+        "no trial is stopped"
+        if run.search.scheduler == "none"
+        else f"one trial in {run.search.reduction_factor} passes each rung",
     )
     if estimate.extraction_seconds:
-        logger.info("before them, about %s for features of all images", duration(estimate.extraction_seconds))
+        logger.info("feature extraction before the trials: about %s", duration(estimate.extraction_seconds))
 
 
 JOB = Job(name="tune", settings=TuneRun, run=main, description=__doc__, presets=TUNE_PRESETS)

@@ -36,7 +36,6 @@ _SLOW_FIRST = (
     "faults/test_search_kills.py",
     "cluster/search/test_tuner.py",
     "integration/test_remote_shards.py",
-    "faults/test_stopped.py",
     "integration/test_model_server.py",
     "integration/test_submit_refusals.py",
 )

@@ -1,5 +1,5 @@
-"""The inputs of the model: captions become word ids, image bytes become pixels, both become a batch.
+"""Inputs of the model: captions to word ids, image bytes to pixels, both to batches.
 
-Reading order: ``tokenizer``, ``vocabulary``, ``pixels``, ``views``, ``batches``. Nothing here knows the model: a
-batch is made of bytes and strings alone.
+Reading order: ``tokenizer``, ``vocabulary``, ``pixels``, ``views``, ``batches``. Nothing here imports the model: the
+inputs are bytes and strings.
 """

@@ -1,6 +1,6 @@
-"""Batches: encoded images and captions as tensors.
+"""Batches: images and captions as tensors.
 
-Shapes: B images, S pixels a side, R regions, C channels, N captions, T words with <bos> and <eos>, M targets.
+Shapes: B images, S pixels per side, R regions, C channels, N captions, T words with <bos> and <eos>, M targets.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,8 +21,8 @@ class CaptionedJpeg(NamedTuple):
     Attributes:
         key: key of the sample.
         position: position in the training stream; in validation, the number within the split.
-        jpeg: the image file.
-        captions: texts of all captions.
+        jpeg: content of the image file.
+        captions: text of each caption.
         shard: name of the sample's shard.
     """
 
@@ -40,7 +40,7 @@ class BadSample(NamedTuple):
         key: key of the sample.
         shard: name of the sample's shard.
         position: position in the training stream; in validation, the number within the split.
-        reason: description of what is wrong with it.
+        reason: what is wrong with the sample, as a clause.
     """
 
     key: str
@@ -68,11 +68,11 @@ class EncodedSample(NamedTuple):
 class CaptionBatch(NamedTuple):
     """Images with all of their captions.
 
-    A batch without images is blank: it holds one black image with a caption without targets. A process computes with
-    it as with any other batch, and adds exactly 0 to loss and gradient.
+    A batch without images is blank: it holds one black image and a caption without targets. The model computes it like
+    any other batch, and it adds exactly 0 to the loss and the gradient.
 
     Attributes:
-        images: (B, 3, S, S) uint8 pixels; or (B, R, C) float16 features of a frozen encoder.
+        images: (B, 3, S, S) uint8 pixels, or (B, R, C) float16 features of a frozen encoder.
         tokens: (N, T) int64 word ids: <bos>, the words, <eos>, then <pad>.
         image_of_caption: (N,) int64 row of ``images`` for each caption.
         position: (N,) int64 position of each caption's image in the training stream.
@@ -98,15 +98,15 @@ class CaptionBatch(NamedTuple):
 
     @property
     def num_targets(self) -> int:
-        """Return M, the number of words to predict: all but <bos> and <pad>."""
+        """Return M, the number of words to predict: all except <bos> and <pad>."""
         return int(self._is_target().sum())
 
     def targets(self) -> Tensor:
-        """Return (M,) int64 ids of the words to predict, caption by caption."""
+        """Return the ids of the words to predict, caption by caption: (M,) int64."""
         return self.tokens[:, 1:][self._is_target()]
 
     def image_of_target(self) -> Tensor:
-        """Return (M,) int64 row of ``images`` for each target, in the order of ``targets``."""
+        """Return the row of ``images`` for each target, in the order of ``targets``: (M,) int64."""
         return self.image_of_caption[:, None].expand(-1, self.tokens.shape[1] - 1)[self._is_target()]
 
     def positions(self) -> list[int]:
@@ -133,7 +133,7 @@ class CaptionBatch(NamedTuple):
         )
 
     def to(self, device: torch.device) -> "CaptionBatch":
-        """Return the batch on a device."""
+        """Return the batch on a device; copies from pinned memory are asynchronous."""
         names = ("images", "tokens", "image_of_caption", "position", "caption")
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
@@ -157,17 +157,17 @@ def _blank(image: Tensor) -> CaptionBatch:
 
 
 def encode_captions(captions: Sequence[str], vocabulary: Vocabulary, *, max_words: int) -> np.ndarray:
-    """Return (L,) int32 word ids of the captions in a row, each with <bos>, at most ``max_words`` words, and <eos>."""
+    """Return one row of word ids, (L,) int32: <bos>, at most ``max_words`` words and <eos> of each caption in turn."""
     encoded = (vocabulary.encode(caption)[:max_words] for caption in captions)
     return np.fromiter((number for ids in encoded for number in (BOS, *ids, EOS)), np.int32)
 
 
 def collate(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSample, ...] = ()) -> CaptionBatch:
-    """Collate images and captions to a batch, with the captions padded to one length.
+    """Collate images and captions into a batch, with the captions padded to one length.
 
     Args:
-        images: pixels or features of the images, as ``CaptionBatch`` holds them.
-        samples: captions of the images, in the same order; without any, the batch is blank.
+        images: (B, 3, S, S) uint8 pixels or (B, R, C) features of the images, as in ``CaptionBatch``.
+        samples: captions of the images, in the same order; if empty, the batch is blank.
         bad: samples that were left out.
     """
     if not samples:
@@ -196,15 +196,15 @@ def make_batch(
 ) -> CaptionBatch:
     """Decode the images and encode the captions of samples, and collate them.
 
-    Samples without a caption and images that do not decode are left out, and listed as bad with those that are bad
-    already. If no other sample is left, the batch is blank.
+    The batch leaves out samples without a caption and images that do not decode, and lists them in ``bad`` together
+    with the samples that came as bad. If no sample is left, the batch is blank.
 
     Args:
         samples: samples of the batch, in order.
-        vocabulary: words of the model.
-        model: settings of the model, of which the image size is used.
+        vocabulary: vocabulary of the model.
+        model: settings of the model; only the image size is used.
         max_caption_words: number of words after which a caption is cut.
-        augmentation: augmentation of training images; None takes the centre.
+        augmentation: random crop and flip of training images; None takes the largest centred square.
     """
     decoded = [_decoded(sample, model.image_size_px, augmentation) for sample in samples]
     bad = tuple(one for one in decoded if isinstance(one, BadSample))
@@ -226,7 +226,7 @@ def make_batch(
 def _decoded(
     sample: CaptionedJpeg | BadSample, size_px: int, augmentation: Augmentation | None
 ) -> tuple[CaptionedJpeg, Tensor] | BadSample:
-    """Return a sample with its decoded image, or as a bad sample."""
+    """Return a sample with its decoded image, or a bad sample with the reason."""
     if isinstance(sample, BadSample):
         return sample
     if not sample.captions:

@@ -1,6 +1,6 @@
-"""Decoding: the bytes of an image become a square of pixels, its centre or a random crop.
+"""Image decoding: from the bytes of an image file to a square of pixels, the centre or a random crop.
 
-Shapes: S pixels a side.
+Shapes: S pixels per side.
 """
 
 import io
@@ -23,8 +23,8 @@ class Augmentation(NamedTuple):
     """Random crops and mirroring of training images.
 
     Attributes:
-        seed: seed of crop and flip, together with an image's position in the training stream.
-        crop_area: smallest area of a crop, as a share of the image's largest square.
+        seed: seed of crop and flip, hashed with the image's position in the training stream.
+        crop_area: smallest area of a crop, as a fraction of the image's largest square.
         flip: whether half of the images are mirrored.
     """
 
@@ -39,12 +39,12 @@ class Augmentation(NamedTuple):
 
 
 def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None = None, position: int = 0) -> Tensor:
-    """Decode an image to a square: its centre, or a crop that follows from its position in the training stream.
+    """Decode an image to a square: the centre, or a random crop that its position in the training stream seeds.
 
     Args:
-        jpeg: image file (JPEG, PNG, WebP, GIF, BMP, TIFF or PPM); CMYK, greyscale and EXIF-rotated images become
-            upright RGB.
-        size_px: S, the side of the square.
+        jpeg: content of an image file (JPEG, PNG, WebP, GIF, BMP, TIFF or PPM); CMYK, greyscale and EXIF-rotated
+            images become upright RGB.
+        size_px: S, the side of the square in pixels.
         augmentation: random crop and flip; None takes the largest centred square.
         position: position in the training stream.
 
@@ -61,14 +61,14 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
         area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
     try:
         with Image.open(io.BytesIO(jpeg), formats=IMAGE_FORMATS) as image:
-            # libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less; the crop must still have its pixels.
+            # libjpeg decodes faster at 1/2, 1/4 or 1/8 of the size; the crop must still have size_px pixels.
             image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
             upright = upright_rgb(image)
     except MemoryError:
-        raise  # the machine's fault, not the image's
-    except Image.UnidentifiedImageError:  # its own message is the address of an object
+        raise  # a fault of the machine, not of the image
+    except Image.UnidentifiedImageError:  # Pillow's message only has the address of the BytesIO object
         raise ValueError(f"the image does not decode (it begins with {jpeg[:8]!r})") from None
-    except Exception as error:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
+    except Exception as error:  # Pillow's readers raise many types on damaged files: struct.error, TypeError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the image does not decode ({reason})") from error
     side = min(upright.size) * area**0.5
@@ -80,7 +80,7 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in RGB as a viewer shows it: turned upright, with white behind transparency."""
+    """Return an image in RGB as a viewer shows it: rotated by its EXIF tag, on white where it is transparent."""
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if "A" in image.getbands() or "transparency" in image.info:

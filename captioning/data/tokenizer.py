@@ -2,10 +2,11 @@
 
 The evaluation (Chen et al. 2015, https://arxiv.org/abs/1504.00325) runs Stanford's PTBTokenizer 3.4.1, a Java lexer,
 with ``-preserveLines -lowerCase``, then drops punctuation. The rules below reproduce what that lexer does on captions:
-at each position the longest match wins, and the first rule breaks a tie. Its oddities are kept, because scores depend
-on them: brackets stay as ``-lrb-``, since lower-casing comes before the dropping; ``?!`` stays, since only single marks
-are dropped; a mixed number is one word with a no-break space inside. One oddity is not kept: the lexer reads past the
-end of a line, so that ``sector c.`` loses its point only if the next caption starts a sentence. Here it always does.
+at each position the longest match wins; between equal lengths, the first rule wins. Its oddities are kept, because
+scores depend on them: brackets stay as ``-lrb-``, because lower-casing comes before punctuation is dropped; ``?!``
+stays, because only single marks are dropped; a mixed number is one word with a no-break space inside. One oddity is not
+kept: the lexer reads past the end of a line, so ``sector c.`` loses its full stop only if the next caption starts a
+sentence. Here it always loses it.
 """
 
 import re
@@ -79,13 +80,13 @@ _SPLIT_WORDS: dict[str, Sequence[str]] = {
 
 
 def tokenize(caption: str) -> list[str]:
-    """Split a caption into the lower-case words that BLEU, ROUGE-L and CIDEr-D are defined on.
+    """Split a caption into the lower-case words that BLEU, ROUGE-L and CIDEr-D are computed on.
 
     Args:
         caption: text of one caption; line breaks count as spaces.
 
     Returns:
-        Words without punctuation; empty if the caption has nothing else.
+        Words without punctuation; empty if the caption is only punctuation.
     """
     return [word for token in _lex(_normalize(caption)) for word in _words(token)]
 

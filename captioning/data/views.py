@@ -1,6 +1,6 @@
-"""Views of an image: the few crops of which a frozen encoder's features are stored; training draws one of them.
+"""Views of an image: a fixed set of crops for which a frozen encoder's features are stored; training draws one of them.
 
-Shapes: B images, K views, R regions, C channels, S pixels a side.
+Shapes: K views, S pixels per side.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Aug
     """Decode the views of an image: the centre, the mirrored centre if the augmentation mirrors, then crops.
 
     Args:
-        jpeg: image file, as ``decode_image`` takes it.
-        size_px: S, the side of a view.
+        jpeg: content of an image file, as for ``decode_image``.
+        size_px: S, the side of a view in pixels.
         num_views: K, the number of views.
-        augmentation: augmentation that the crops are drawn from.
-        number: number of the sample within its split; a crop follows from it, the seed and the number of the view.
+        augmentation: distribution that the crops are drawn from, and whether views are mirrored.
+        number: number of the sample within its split; seeds a crop, with the seed and the number of the view.
 
     Returns:
         (K, 3, S, S) uint8 pixels; the first views are the same for any K.
@@ -39,6 +39,6 @@ def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Aug
 
 
 def draw_views(positions: Sequence[int], *, seed: int, num_views: int) -> list[int]:
-    """Draw the number of a view for each position of the training stream, by a hash of seed and position."""
+    """Return the number of a random view for each position in the training stream, by a hash of seed and position."""
     keys = fold(seed, torch.tensor(positions, dtype=torch.int64), _VIEW_SITE)
     return (uniform(keys) * num_views).long().tolist()

@@ -1,4 +1,4 @@
-"""The vocabulary: words and their ids. Its file holds a word on each line; the line's number, from 0, is the id."""
+"""The vocabulary: words and their ids. Its file has one word per line; the line number, from 0, is the word's id."""
 
 import hashlib
 from collections import Counter
@@ -18,22 +18,22 @@ class Vocabulary:
         words: the words in the order of their ids, the special words first.
 
     Raises:
-        ValueError: the special words are not first, a word is empty, or a word stands twice.
+        ValueError: the special words are not first, or a word is empty or repeated.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
         self._id_of = {word: number for number, word in enumerate(self.words)}
         if self.words[:4] != SPECIAL_WORDS:
-            raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(self.words[:4])!r}")
+            raise ValueError(f"the first words are {' '.join(self.words[:4])!r}, not {' '.join(SPECIAL_WORDS)!r}")
         if "" in self._id_of:
-            raise ValueError(f"word {self._id_of['']} of the vocabulary is empty; build it again")
+            raise ValueError(f"word {self._id_of['']} is empty")
         if len(self._id_of) < len(self.words):
             repeated = Counter(self.words).most_common(1)[0][0]
-            raise ValueError(f"the word {repeated!r} stands in the vocabulary more than once; build it again")
+            raise ValueError(f"the word {repeated!r} occurs more than once")
 
     def __len__(self) -> int:
-        """Return the number of words, special ones included."""
+        """Return the number of words, including the special words."""
         return len(self.words)
 
     @property
@@ -46,12 +46,12 @@ class Vocabulary:
         return "".join(f"{word}\n" for word in self.words).encode()
 
     def encode(self, caption: str) -> list[int]:
-        """Return the ids of a caption's words; unknown words, and those spelt like a special word, become <unk>."""
+        """Return the ids of a caption's words; unknown words, and words spelt like a special word, become <unk>."""
         known = (self._id_of.get(word, UNK) for word in tokenize(caption))
         return [max(number, UNK) for number in known]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the words before <eos>, without special words, joined by single spaces."""
+        """Return the words before <eos>, without special words, joined by spaces."""
         words = []
         for number in ids:
             if number == EOS:
@@ -62,9 +62,9 @@ class Vocabulary:
 
 
 def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabulary:
-    """Return the words that occur at least ``minimum_count`` times in the captions, the most frequent first.
+    """Return the vocabulary of words that occur at least ``minimum_count`` times in the captions, most frequent first.
 
-    A special word in a caption, such as <unk>, is not counted.
+    Special words in captions, such as <unk>, are not counted; words of equal frequency are sorted by spelling.
     """
     counts = Counter(word for caption in captions for word in tokenize(caption))
     frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
@@ -89,8 +89,8 @@ def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
     """Parse the content of a vocabulary file.
 
     Args:
-        content: bytes of the file.
-        source: location of the file, for messages.
+        content: content of the file.
+        source: location of the file, for error messages.
 
     Raises:
         ValueError: the content is damaged.
@@ -98,4 +98,4 @@ def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
     try:
         return Vocabulary(content.decode().removesuffix("\n").split("\n"))
     except ValueError as error:
-        raise ValueError(f"{source} is no vocabulary: {error}") from None
+        raise ValueError(f"{source} is not a vocabulary ({error}); run captioning convert again") from None

@@ -2,5 +2,5 @@
 
 Reading order: ``captioner`` (images to captions), ``metrics`` (BLEU, ROUGE-L, CIDEr-D), ``bootstrap`` (confidence
 intervals), ``behaviour`` (empty and repetitive captions, robustness to small changes of an image). Nothing here
-knows shards or the registry.
+imports shards or the registry.
 """

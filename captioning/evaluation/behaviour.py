@@ -1,4 +1,4 @@
-"""Behaviour of a model that needs no references: empty captions, repetition, and robustness to small image changes."""
+"""Measures of a model without references: empty captions, repetition, and robustness to small image changes."""
 
 import io
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from captioning.data.pixels import upright_rgb
 from captioning.data.tokenizer import tokenize
 
 REENCODED_QUALITY = 85
-"""JPEG quality of the re-encoded image, with colours at half the resolution."""
+"""JPEG quality of the re-encoded image; its colours have half the resolution."""
 CROPPED_PERCENT = 2
 """Share of width and height that the crop removes, half of it at each side, in percent."""
 LONGEST_REPEAT_WORDS = 4
@@ -32,17 +32,17 @@ class Behaviour:
     """The behaviour of a model on some images; shares are from 0 to 1."""
 
     num_images: int
-    """Number of images of which variants were captioned."""
+    """Number of images with captioned variants."""
     same_when_reencoded: float
-    """Share of images that get the same caption, word for word, when they are re-encoded."""
+    """Share of images with the same caption, word for word, after re-encoding."""
     same_when_cropped: float
-    """Share of images that get the same caption when they are slightly cropped."""
+    """Share of images with the same caption, word for word, after a slight crop."""
     empty: float
     """Share of captions without words."""
     repeated: float
     """Share of captions in which one to four words occur twice in a row."""
     num_different: int
-    """Number of different captions; a model with one caption for all images is robust as well."""
+    """Number of different captions; guards against a model that is robust because it repeats one caption."""
 
 
 def draw_images(num_images: int, num_drawn: int, *, seed: int) -> list[int]:
@@ -50,18 +50,18 @@ def draw_images(num_images: int, num_drawn: int, *, seed: int) -> list[int]:
 
     Args:
         num_images: number of images in the split.
-        num_drawn: number of images to draw; all are drawn if the split has fewer.
-        seed: 0 or more; seed of Philox's raw stream, which numpy keeps the same across releases.
+        num_drawn: number of images to draw; if the split has fewer, all are drawn.
+        seed: seed of the draw, 0 or more; from Philox's raw stream, which is the same in every numpy release.
     """
     keys = np.random.Philox(key=seed).random_raw(num_images)
     return sorted(np.argsort(keys, kind="stable")[:num_drawn].tolist())
 
 
 def make_variant(jpeg: bytes, variant: Variant) -> bytes:
-    """Return a variant of an image as a JPEG without metadata; equal inputs give equal bytes with the same libjpeg.
+    """Return a variant of an image as a JPEG without metadata; deterministic for one libjpeg version.
 
     Args:
-        jpeg: image file that decodes.
+        jpeg: content of an image file that decodes.
         variant: change to make.
     """
     with Image.open(io.BytesIO(jpeg)) as image:
@@ -77,11 +77,11 @@ def make_variant(jpeg: bytes, variant: Variant) -> bytes:
 
 
 def behaviour_of(captions: Mapping[int, str], variants: Mapping[Variant, Mapping[int, str]]) -> Behaviour:
-    """Measure the behaviour of a model by its captions.
+    """Return the behaviour of a model, from its captions.
 
     Args:
         captions: caption of each unchanged image, by image id.
-        variants: for each variant, the captions of some of the images in this variant, by image id.
+        variants: captions of some of the images in each variant, by variant and image id.
     """
     num_images = len(variants[Variant.REENCODED])
     same = {

@@ -4,7 +4,7 @@
   resampled images; the share of resamples in which one is better is the confidence that it is better.
 - Percentile intervals: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
-The images are drawn from the raw stream of Philox, which numpy keeps the same across releases.
+The draws come from the raw stream of Philox, which is the same in every numpy release.
 
 Shapes: N images, C statistics of an image (sums of which give scores), R resamples.
 """
@@ -18,11 +18,11 @@ from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
-_DRAWS_AT_ONCE = 2**19  # 8 bytes each
-_ROUNDING = 1e-9  # a smaller difference is rounding
+_DRAWS_AT_ONCE = 2**19  # limits memory, at 8 bytes per draw
+_ROUNDING = 1e-9  # smaller differences are rounding errors
 
 Score = Callable[[np.ndarray, int], np.ndarray]
-"""Sums (..., C) of the statistics of some images, and their number -> scores (...)."""
+"""Function from sums of statistics, (..., C), and the number of images to scores, (...)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Comparison:
 
 
 def mean_score(sums: np.ndarray, num_images: int) -> np.ndarray:
-    """Return the means (...) of a number, from its sums (..., 1) over images."""
+    """Return the means, (...), of one statistic from its sums over images, (..., 1)."""
     return sums[..., 0] / num_images
 
 
@@ -60,13 +60,13 @@ def resampled_sums(rows: np.ndarray, *, num_resamples: int, seed: int) -> np.nda
     """
     num_images = len(rows)
     if not num_images:
-        raise ValueError("0 images cannot be resampled; give at least one")
+        raise ValueError("there are no images to resample; give at least 1")
     bits = np.random.Philox(key=seed)
     sums = np.empty((num_resamples, rows.shape[1]))
     step = max(1, _DRAWS_AT_ONCE // num_images)
     for start in range(0, num_resamples, step):
         count = min(step, num_resamples - start)
-        # The upper half of each draw, scaled: no image is likelier than another by more than N / 2**32.
+        # The upper 32 bits, scaled to N: no image is more likely than another by more than N / 2**32.
         draws = (bits.random_raw(count * num_images) >> np.uint64(32)) * np.uint64(num_images) >> np.uint64(32)
         cells = draws.astype(np.intp).reshape(count, num_images) + np.arange(count)[:, None] * num_images
         times = np.bincount(cells.ravel(), minlength=count * num_images).reshape(count, num_images)
@@ -115,14 +115,14 @@ def compare(
 ) -> Comparison:
     """Compare two systems on the same resamples of the same images.
 
-    If few images have different scores, say less than ten, the confidence is too high: with three better images among
-    any number of equal ones, it is 95 %.
+    The confidence is too high if fewer than about ten images differ in score: three better images among any number of
+    equal ones already give 95 %.
 
     Args:
         first: (N, C) float64 statistics of the images by one system.
         second: (N, C) float64 statistics of the same images, in the same order, by the other system.
         score: function that computes scores from sums of the statistics.
-        above: threshold that the difference must exceed; so equal systems are never better at 0.
+        above: threshold that the difference must exceed; at 0, equal systems never count as better.
         confidence: share of the resamples within the interval.
         num_resamples: R, the number of resamples.
         seed: seed of the draws, 0 or more.
@@ -132,7 +132,8 @@ def compare(
     """
     if first.shape != second.shape:
         raise ValueError(
-            f"{len(first)} and {len(second)} images cannot be paired: a pair is one image; score both on the same split"
+            f"one system has {len(first)} images and the other {len(second)}, but a paired comparison needs the same "
+            "images; score both on the same split"
         )
     num_images, width = first.shape
     both = np.hstack((first, second))

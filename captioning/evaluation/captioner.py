@@ -1,4 +1,4 @@
-"""The captioner: captions of images, from a trained model by beam search."""
+"""The captioner: image files to captions, with a trained model and beam search."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from captioning.training.checkpoint import CheckpointDescription
 
 
 class ImageCaptions(NamedTuple):
-    """The captions that a model writes for one image.
+    """The captions that a model generates for one image.
 
     Attributes:
         captions: captions, best first; fewer than the beam size only if the vocabulary allows no more.
@@ -54,7 +54,7 @@ class Captioner:
         """Caption image files, in order.
 
         Raises:
-            ValueError: an image does not decode; the message has the image's number, from 0.
+            ValueError: an image does not decode; the message gives the image's number, from 0.
         """
         images = (self._decode(number, jpeg) for number, jpeg in enumerate(jpegs))
         while batch := list(islice(images, self._batch_size)):
@@ -82,8 +82,8 @@ class Captioner:
 
         Args:
             images: (B, 3, S, S) uint8 pixels.
-            beam_size: number of partial captions kept; None takes the captioner's.
-            max_words: largest number of words in a caption; None takes that of the training.
+            beam_size: number of partial captions kept at every step; None takes the captioner's.
+            max_words: largest number of words in a caption; None takes the limit in training.
         """
         device = self._model.encoder.mean.device
         found = beam_search(
@@ -101,7 +101,7 @@ class Captioner:
 
 
 def coco_results(captions: Mapping[int, str]) -> Sequence[dict[str, int | str]]:
-    """Return captions in the format of COCO's results file.
+    """Return captions in the format of a COCO results file.
 
     Args:
         captions: caption of each image, by image id.

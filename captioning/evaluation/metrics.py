@@ -5,7 +5,7 @@
   among an image's references.
 - CIDEr-D: Vedantam et al. 2015, https://arxiv.org/abs/1411.5726. The class ``Cider`` of pycocoevalcap, which the COCO
   server reports as CIDEr, is CIDEr-D and not the paper's plain CIDEr: it clips n-gram weights to the reference's, has a
-  Gaussian length penalty (sigma = 6) and stems nothing. A perfect score is 10.
+  Gaussian length penalty (sigma = 6) and does no stemming. A perfect score is 10.
 
 The scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizer`` instead of
 pycocoevalcap's Java.
@@ -22,7 +22,7 @@ from captioning.data.tokenizer import tokenize
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 _BLEU_ORDER = 4
-# The official scorer adds these to numerators and denominators, against division by zero.
+# The official scorer adds these to numerators and denominators to avoid division by zero.
 _TINY, _SMALL = 1e-15, 1e-9
 
 
@@ -60,19 +60,19 @@ class CaptionScores:
 def score_captions(candidates: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> CaptionScores:
     """Score one caption for each image against the image's references.
 
-    CIDEr-D weights n-grams by their rarity in these references: it is comparable on the same images alone, and 0 for a
-    single image.
+    CIDEr-D weights n-grams by their rarity in these references, so it is comparable only on the same images, and is 0
+    for a single image.
 
     Args:
         candidates: untokenized caption of each image, by image id; a caption without words scores 0.
         references: untokenized references of each image, by image id; references without words are left out.
 
     Raises:
-        ValueError: there are no images, candidates and references are of different images, or all references of an
-            image are without words.
+        ValueError: there are no images, candidates and references are of different images, or no reference of an
+            image has words.
     """
     _check_same_images(candidates.keys(), references.keys())
-    # Ascending, so that the sums do not depend on the order in which the captions arrived.
+    # Sorted, so that the floating-point sums do not depend on the order of the captions.
     results = {image_id: [_joined_words(candidates[image_id])] for image_id in sorted(candidates)}
     truths = {image_id: _reference_words(image_id, references[image_id]) for image_id in results}
     bleu, images = _score(truths, results)
@@ -88,7 +88,7 @@ def score_captions(candidates: Mapping[int, str], references: Mapping[int, Seque
 
 
 def summands(images: Mapping[int, ImageScores]) -> np.ndarray:
-    """Return the statistics of each image whose sums over some images give the scores of these images.
+    """Return the statistics of each image; their sums over any images give the scores of these images.
 
     Args:
         images: scores of each image, by image id.
@@ -120,7 +120,7 @@ def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
 
 
 def _score(truths: dict[int, list[str]], results: dict[int, list[str]]) -> tuple[list[float], list[ImageScores]]:
-    # Imported here: 0.1 s that reading a config should not cost.
+    # Imported here, because it takes 0.1 s, which reading a config should not cost.
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
@@ -128,7 +128,7 @@ def _score(truths: dict[int, list[str]], results: dict[int, list[str]]) -> tuple
     scorer = BleuScorer(n=_BLEU_ORDER)
     for image_id, (candidate,) in results.items():
         scorer += (candidate, truths[image_id])
-    bleu, (*_, bleu_4) = scorer.compute_score(option="closest", verbose=0)  # Above 0 it prints.
+    bleu, (*_, bleu_4) = scorer.compute_score(option="closest", verbose=0)  # larger values print
     _, rouge_l = Rouge().compute_score(truths, results)
     _, cider_d = Cider().compute_score(truths, results)
     per_image = zip(bleu_4, rouge_l, cider_d, map(_bleu_counts, scorer.ctest), strict=True)
@@ -152,21 +152,22 @@ def _reference_words(image_id: int, captions: Sequence[str]) -> list[str]:
     words = [joined for caption in captions if (joined := _joined_words(caption))]
     if not words:
         raise ValueError(
-            f"image {image_id} has no word in its {len(captions)} references: nothing to score against; leave it out"
+            f"image {image_id} has no reference with words (references: {len(captions)}), so it cannot be scored; "
+            "leave it out"
         )
     return words
 
 
 def _check_same_images(candidates: Set[int], references: Set[int]) -> None:
     if not candidates and not references:
-        raise ValueError("0 images to score: scores are means over images; give at least one caption")
+        raise ValueError("there are no images to score; give at least 1 caption")
     if missing := sorted(candidates - references):
         raise ValueError(
-            f"{len(missing)} of {len(candidates)} candidates have no references (image {missing[0]} first); "
+            f"no references for {len(missing)} of {len(candidates)} candidates (first: image {missing[0]}); "
             "score captions and references of the same split"
         )
     if missing := sorted(references - candidates):
         raise ValueError(
-            f"{len(missing)} of {len(references)} images with references have no candidate (image {missing[0]} first); "
+            f"no candidate for {len(missing)} of {len(references)} images with references (first: image {missing[0]}); "
             "caption every image, or leave its references out"
         )

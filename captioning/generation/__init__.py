@@ -1,4 +1,4 @@
-"""Captions from a model: ``beam_search``; with one beam, it is greedy search.
+"""Caption generation: ``beam_search``; a beam of size 1 is greedy search.
 
-Nothing here knows checkpoints or scores: it takes a decoder and the features of images.
+Nothing here imports checkpoints or scores: the inputs are a decoder and image features.
 """

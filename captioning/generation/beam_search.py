@@ -1,6 +1,6 @@
 """Beam search for the most likely captions of images.
 
-Shapes: B images, K beams, T words, V words known.
+Shapes: B images, K beams, T words, V vocabulary words.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Captions(NamedTuple):
     Attributes:
         tokens: (B, K, T) int64 word ids, with <eos> and then <pad> after the last word.
         log_probability: (B, K) float, log-probability of the words and <eos> in nats.
-        score: (B, K) float, length-normalized log-probability, by which they are ranked.
+        score: (B, K) float, length-normalized log-probability, in descending order.
     """
 
     tokens: Tensor
@@ -32,16 +32,16 @@ class Captions(NamedTuple):
 def beam_search(
     decoder: Decoder, features: Tensor, *, beam_size: int, max_words: int, length_power: float = 1.0
 ) -> Captions:
-    """Search captions with a beam: at every step, keep the K most likely partial captions of each image.
+    """Search the most likely captions, keeping the K best partial captions of each image at every step.
 
-    A caption's score is its log-probability divided by (the number of its words and <eos>) ** ``length_power``. <unk>
-    is never written.
+    A caption's score is its log-probability divided by L ** ``length_power``, where L counts its words and <eos>. The
+    search never generates <unk>.
 
     Args:
         decoder: decoder of the model, in eval mode.
         features: (B, R, C) region features of the images.
         beam_size: K, the number of partial captions; 1 is greedy search.
-        max_words: T, the length at which an incomplete caption is cut.
+        max_words: T, the number of words at which an unfinished caption is cut.
         length_power: exponent of the length; 0 ranks by log-probability, 1 by its mean over words.
 
     Returns:
@@ -51,7 +51,7 @@ def beam_search(
         ValueError: beam_size or max_words is below 1.
     """
     if beam_size < 1 or max_words < 1:
-        raise ValueError(f"a beam of {beam_size} with {max_words} words finds no caption; use at least 1 of each")
+        raise ValueError(f"beam_size {beam_size} with max_words {max_words} allows no caption; use at least 1 for each")
     beams = _Beams(features.shape[0], beam_size, max_words, features.device)
     state = tuple(part.repeat_interleave(beam_size, dim=0) for part in decoder.start(features))
     for length in range(max_words):
@@ -64,7 +64,7 @@ def beam_search(
 
 
 def _allowed_log_probability(logits: Tensor) -> Tensor:
-    """Return (B * K, V) log-probabilities; those of words that are never written are minus infinity."""
+    """Return (B * K, V) log-probabilities; minus infinity for words that are never generated."""
     scores = torch.log_softmax(logits.float(), dim=-1)
     scores[:, [PAD, BOS, UNK]] = -torch.inf
     return scores
@@ -76,7 +76,7 @@ class _Beams:
     def __init__(self, num_images: int, beam_size: int, max_words: int, device: torch.device) -> None:
         shape = num_images, beam_size
         self.tokens = torch.full((*shape, max_words), PAD, dtype=torch.int64, device=device)
-        # Only the first beam counts at the start: K equal beams would find the same caption K times.
+        # Only the first beam is possible at the start: K equal beams would find the same caption K times.
         self.log_probability = torch.full(shape, -torch.inf, device=device)
         self.log_probability[:, 0] = 0
         self.is_done = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -91,15 +91,15 @@ class _Beams:
 
         Args:
             scores: (B * K, V) log-probabilities of the next word.
-            length: number of words so far.
+            length: number of words of each partial caption so far.
 
         Returns:
-            (B * K,) row of the partial caption that each new one extends.
+            (B * K,) int64 row of the partial caption that each new one extends.
         """
         num_images, beam_size = self.log_probability.shape
         vocabulary_size = scores.shape[-1]
         scores = scores.view(num_images, beam_size, vocabulary_size)
-        # A complete caption is extended by <pad> alone, with log-probability 0, so that its own does not change.
+        # A complete caption may only be extended by <pad>, at log-probability 0, so that its own does not change.
         only_pad = torch.full_like(scores[0, 0], -torch.inf)
         only_pad[PAD] = 0
         scores = torch.where(self.is_done[..., None], only_pad, scores)
@@ -110,7 +110,7 @@ class _Beams:
         self.tokens[..., length] = token
         was_done = self.is_done.gather(1, beam)
         self.num_scored = self.num_scored.gather(1, beam) + ~was_done
-        # A beam without any possible word counts as done, so that the search does not wait for it.
+        # A beam with no possible word is done; otherwise the search would continue to max_words.
         self.is_done = was_done | (token == EOS) | self.log_probability.isneginf()
         self._last = token.flatten()
         images = torch.arange(num_images, device=scores.device)[:, None]

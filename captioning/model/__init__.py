@@ -1,5 +1,5 @@
 """The network: any torchvision classifier as encoder, an LSTM as decoder.
 
 Reading order: ``caption_model`` (both together), ``encoder``, made of ``backbone`` and ``weights``, ``decoder``, and
-``calibration``, which initializes a new model by some training images. Nothing here knows how a model is trained.
+``calibration`` (initializes a new model from some training images). Nothing here imports the training code.
 """

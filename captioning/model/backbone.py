@@ -1,6 +1,6 @@
-"""The backbone: a torchvision classifier, cut after its last layer whose output still has regions.
+"""The backbone: a torchvision classifier, cut after its last layer with a spatial output.
 
-Shapes: B images, R regions, C channels, H x W pixels of a map.
+Shapes: B images, R regions, C channels, H x W cells of a feature map.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ _HEADS = ("classifier", "fc", "head", "heads")
 
 
 def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
-    """Build the whole classifier.
+    """Build the whole classifier, in eval mode.
 
     Args:
         config: settings of the model.
-        load_weights: whether to load torchvision's weights, or to draw random ones if ``config.weights`` is none; the
-            values are arbitrary without it, and for weights from a file.
+        load_weights: whether to load torchvision's weights, or draw random ones if ``config.weights`` is none.
+            Otherwise, and for weights from a file, the parameters are uninitialized.
 
     Raises:
         ValueError: the classifier cannot take images of this size.
-        ConnectionError: torchvision's weights do not download.
+        ConnectionError: torchvision's weights cannot be downloaded.
     """
     has_values = load_weights and config.weights in ("DEFAULT", "none")
     weights = "DEFAULT" if has_values and config.weights == "DEFAULT" else None
@@ -42,21 +42,23 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
         raise _unfit_size(config, error) from error
     except OSError as error:
         raise ConnectionError(
-            f"torchvision's weights of {config.backbone} do not download ({error}); "
-            "give a local file or none as --model.weights"
+            f"torchvision's weights of {config.backbone} cannot be downloaded ({error}); "
+            "set --model.weights to a local file or none"
         ) from error
     _give_memory(classifier)
     return classifier.eval()
 
 
 def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:
-    """Cut a classifier after the last layer whose output still has regions.
+    """Cut a classifier after the last layer with a spatial output, before its pooling and head.
 
     Returns:
         The backbone, its number of regions R, and its number of channels C.
     """
     tracer = NodePathTracer()
-    tracer.proxy_buffer_attributes = True  # otherwise results computed from buffers are added to the state
+    tracer.proxy_buffer_attributes = (
+        True  # otherwise the traced module stores values computed from buffers in its state
+    )
     graph = tracer.trace(classifier)
     named_nodes = tracer.node_to_qualname.items()
     if isinstance(classifier, torchvision.models.VisionTransformer):
@@ -69,22 +71,23 @@ def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphMod
 
 
 def normalization(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation of each colour, from 0 to 1, by which a classifier's input is normalized."""
+    """Return the mean and standard deviation of each colour, from 0 to 1, that normalize a classifier's input."""
     transform: Any = torchvision.models.get_model_weights(backbone)["DEFAULT"].transforms()
     return transform.mean, transform.std
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """Puts the parameters of torch's layers on the meta device, to save drawing random values that are overwritten."""
+    """Creates layers' parameters on the meta device, to save drawing random values that are overwritten later."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401  whatever the function returns
-        # Layers create their parameters by ``empty``; buffers, and what an architecture computes, need their values.
+        # Only parameters are created by ``torch.empty``; buffers and computed constants must keep their values.
         return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
 
 
 def _give_memory(classifier: nn.Module) -> None:
+    """Replace parameters on the meta device with uninitialized ones on the CPU."""
     for module in classifier.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta:
@@ -92,13 +95,13 @@ def _give_memory(classifier: nn.Module) -> None:
 
 
 def _classifier_options(config: ModelConfig, *, is_pretrained: bool, is_random: bool) -> dict[str, Any]:
-    """Return options by which a classifier is the same network with torchvision's weights and with a checkpoint's."""
+    """Return options that build the same network for torchvision's weights and for a checkpoint's."""
     if config.backbone.startswith("vit_"):
         return {"image_size": config.image_size_px}
     if config.backbone.startswith("maxvit_"):
         return {"input_size": (config.image_size_px, config.image_size_px)}
     if config.backbone in ("googlenet", "inception_v3"):
-        # torchvision sets this for its own weights alone; a resumed run would compute other features without it.
+        # torchvision sets this only for its own weights; without it, a resumed run would compute other features.
         return {"transform_input": True} | ({} if is_pretrained else {"init_weights": is_random})
     return {}
 
@@ -111,7 +114,7 @@ def _unfit_size(config: ModelConfig, error: Exception) -> ValueError:
 
 
 def _has_regions(node: Node, name: str) -> bool:
-    """Return whether a node can come before the classifier's pooling and head, by its qualified name."""
+    """Return whether a node, by its qualified name, can precede the classifier's pooling and head."""
     if node.op == "placeholder" or name.split(".")[0] in _HEADS or name.startswith("adaptive"):
         return False
     return "avgpool" not in name and "dropout" not in name
@@ -120,7 +123,7 @@ def _has_regions(node: Node, name: str) -> bool:
 def _shapes(
     classifier: nn.Module, graph: Graph, nodes: Sequence[Node], config: ModelConfig
 ) -> list[tuple[Node, torch.Size]]:
-    """Return the nodes whose output is a tensor, with its shape for one image, found without computing its values."""
+    """Return the nodes with a tensor output, and its shape for one image; runs on the meta device, without values."""
     everything = _ending_with(classifier, graph, tuple(nodes))
     tensors = dict(everything.named_parameters()) | dict(everything.named_buffers())
     image = torch.empty(1, 3, config.image_size_px, config.image_size_px, device="meta")

@@ -1,6 +1,6 @@
 """Calibration: data-dependent initialization of a new model, from the first images of the training stream.
 
-It depends on the images alone, so that it is the same on every rank and for any number of ranks.
+It depends only on the images, so it is the same on every rank and for any number of ranks.
 """
 
 import torch
@@ -10,20 +10,20 @@ from captioning.config import ModelConfig
 from captioning.model.caption_model import CaptionModel
 
 NUM_CALIBRATION_IMAGES = 256
-_CHUNK, _STANDARDIZING = 32, 64  # images at once, limited by memory
+_CHUNK, _STANDARDIZING = 32, 64  # images per forward pass, limited by memory
 
 
 @torch.no_grad()
 def calibrate(model: CaptionModel, images: Tensor, config: ModelConfig) -> None:
     """Standardize the layers of an encoder without pretrained weights, and the features that the decoder reads.
 
-    Each layer of such an encoder, if it trains, is scaled and shifted so that its outputs have mean 0 and standard
+    If such an encoder trains, each of its layers is scaled and shifted so that its outputs have mean 0 and standard
     deviation 1 over the images (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868, section 3). The decoder
-    centres its features, because features with a large common mean differ little from image to image, and the model
-    learns to ignore them.
+    centres its features: with a large common mean, they differ little between images, and the model learns to ignore
+    them.
 
     Args:
-        model: model as it was built, on its device.
+        model: newly built model, on its device.
         images: (K, 3, S, S) uint8 pixels, or (K, R, C) features of a frozen encoder, on the model's device.
         config: settings of the model.
     """
@@ -45,7 +45,7 @@ def _standardize_layers(model: CaptionModel, images: Tensor) -> None:
 
 
 def _standardize(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Forward hook: scale and shift a layer by the statistics of its output, and return its new output."""
+    """Forward hook: standardize a layer's output by its weight and bias; return the new output for the next layer."""
     weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
     channel = 1 if isinstance(module, nn.Conv2d) else output.ndim - 1
     others = [dimension for dimension in range(output.ndim) if dimension != channel]

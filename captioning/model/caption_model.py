@@ -1,4 +1,4 @@
-"""The captioning model: an encoder of images and a decoder of words."""
+"""The captioning model: an image encoder and a word decoder."""
 
 from torch import Tensor, nn
 
@@ -11,12 +11,12 @@ from captioning.model.encoder import Encoder
 
 
 class CaptionModel(nn.Module):
-    """An encoder and a decoder.
+    """An image encoder and a word decoder.
 
     Args:
         config: settings of both.
         vocabulary_size: V, the number of words in the vocabulary.
-        load_weights: whether to load ``config.weights`` into the encoder; not needed if a checkpoint is loaded next.
+        load_weights: whether to load ``config.weights`` into the encoder; unnecessary if a checkpoint is loaded next.
     """
 
     def __init__(self, config: ModelConfig, *, vocabulary_size: int, load_weights: bool = True) -> None:
@@ -35,7 +35,7 @@ class CaptionModel(nn.Module):
         The encoder runs once for each image, however many captions it has.
 
         Args:
-            batch: images or their features, and captions, on the model's device.
+            batch: images or extracted features, and captions, on the model's device.
             dropout_seed: seed of the dropout; None drops nothing.
 
         Returns:
@@ -47,12 +47,12 @@ class CaptionModel(nn.Module):
         return self.decoder.score(hidden[batch.tokens[:, 1:] != PAD])
 
     def encode(self, images: Tensor) -> Tensor:
-        """Run the encoder, unless it has run already.
+        """Return region features of images; extracted features pass through.
 
         Args:
-            images: (B, 3, S, S) uint8; or features, (B, R, C) of any float type, which pass through.
+            images: (B, 3, S, S) uint8 pixels, or (B, R, C) extracted features of any float type.
 
         Returns:
-            (B, R, C) features of the encoder's type.
+            (B, R, C) features in the encoder's dtype.
         """
         return images.to(self.encoder.mean.dtype) if images.is_floating_point() else self.encoder(images)

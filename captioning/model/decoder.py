@@ -1,4 +1,4 @@
-"""Decoders: they score the next word, given an image's region features and the words so far.
+"""Decoders: scores of the next word, from an image's region features and the words so far.
 
 Shapes: B images, R regions, C channels, N captions, T words, H hidden units, E embedding units, V vocabulary words.
 Source: Vinyals, Toshev, Bengio and Erhan, 2015, Show and Tell (https://arxiv.org/abs/1411.4555), section 3.1.
@@ -19,9 +19,10 @@ _INPUT_SITE, _OUTPUT_SITE = 1, 2
 
 
 class Decoder(nn.Module, ABC):
-    """The interface that training (``forward``, ``score``) and search (``start``, ``step``) need of a decoder.
+    """Interface of a decoder: ``forward`` and ``score`` for training, ``start`` and ``step`` for search.
 
-    A state is a tuple of tensors whose first dimension is the row, so that a search can repeat, drop and reorder rows.
+    A state is a tuple of tensors with rows as their first dimension, so that a search can repeat, drop and reorder
+    rows.
     """
 
     @abstractmethod
@@ -46,7 +47,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def calibrate(self, features: Tensor) -> None:
-        """Adapt to the statistics of features, (K, R, C), of some training images; called once, before training."""
+        """Adapt to the statistics of some training images' features, (K, R, C); called once, before training."""
 
     @abstractmethod
     def start(self, features: Tensor) -> DecoderState:
@@ -58,10 +59,10 @@ class Decoder(nn.Module, ABC):
 
         Args:
             state: state before the word.
-            tokens: (B,) int64 word ids.
+            tokens: (B,) int64 id of the word in each row.
 
         Returns:
-            (B, V) logits of the next word, and the state after the word read.
+            (B, V) logits of the next word, and the state after reading the word.
         """
 
 
@@ -92,7 +93,8 @@ class ShowAndTellDecoder(Decoder):
         nn.init.uniform_(self.word_embedding.weight, -0.1, 0.1)
         nn.init.normal_(self.image_embedding.weight, std=input_size**-0.5)
         nn.init.zeros_(self.image_embedding.bias)
-        # Forget gates begin open: else the image is forgotten after a few words (Jozefowicz et al., 2015, section 2.2).
+        # Forget gates start open; otherwise the image is forgotten after a few words (Jozefowicz et al., 2015, section
+        # 2.2). torch stores the gates in the order input, forget, cell, output.
         with torch.no_grad():
             self.lstm.get_parameter("bias_ih_l0")[config.hidden_size : 2 * config.hidden_size] += 1
 
@@ -113,12 +115,12 @@ class ShowAndTellDecoder(Decoder):
         return self.image_embedding((self._pool(features) - self.feature_mean) / self.feature_deviation)
 
     def _pool(self, features: Tensor) -> Tensor:
-        """Return the part of the features that is embedded: their mean, (B, C), or all of them, (B, R * C)."""
+        """Return the features to embed: their mean over regions, (B, C), or all of them, (B, R * C)."""
         return features.mean(1) if self._is_pooled else features.flatten(1)
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
-        """Set the mean and deviation by which features are standardized; see the base class."""
+        """Set the mean and deviation that standardize the features; see the base class."""
         pooled = self._pool(features)
         self.feature_mean.copy_(pooled.mean(0))
         self.feature_deviation.copy_((pooled - pooled.mean(0)).square().mean().sqrt().clamp(min=1e-6))

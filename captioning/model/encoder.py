@@ -1,6 +1,6 @@
 """The encoder: region features of images, from any torchvision classifier.
 
-Shapes: B images, R regions, C channels, S pixels a side.
+Shapes: B images, R regions, C channels, S pixels per side.
 """
 
 import difflib
@@ -9,35 +9,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from captioning.config import ModelConfig
-from captioning.model.backbone import build_classifier, cut_classifier, normalization
 from captioning.model.weights import is_weights_file, require_weights_file
 
 _FEWEST_STAGES = 4
 
 
 class Encoder(nn.Module):
-    """A classifier without its pooling and head; always in eval mode, so that batch-norm keeps its statistics.
+    """A classifier without its pooling and head; always in eval mode, so that batch norm keeps its statistics.
 
     Args:
-        config: settings of the model: classifier, weights, and the stage from which it trains.
-        load_weights: whether to load ``config.weights``; otherwise the values are arbitrary and must be overwritten.
+        config: settings of the model: classifier, weights, and the first stage to train.
+        load_weights: whether to load ``config.weights``; otherwise parameters are uninitialized, to be loaded next.
 
     Raises:
         ValueError: the classifier or stage is unknown, or the image size or the weights do not fit.
         FileNotFoundError: the weights file does not exist.
-        ConnectionError: torchvision's weights do not download.
+        ConnectionError: torchvision's weights cannot be downloaded.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, config: ModelConfig, *, load_weights: bool = True) -> None:
+        # Importing torchvision takes as long as importing torch: processes that build no model do not wait for it.
+        from captioning.model.backbone import build_classifier, cut_classifier, normalization
+
         super().__init__()
         self.image_size_px = config.image_size_px
         check_backbone(config.backbone)
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         self.backbone, self.num_regions, self.num_channels = cut_classifier(classifier, config)
         if load_weights and is_weights_file(config.weights):
             _load(self.backbone, classifier, require_weights_file(config.weights))
-        # Convolutions are 1.3 to 3.3 times as fast in this layout, on a CPU, most of all in bfloat16.
+        # On a CPU, convolutions are 1.3 to 3.3 times as fast in this layout, most of all in bfloat16.
         self.backbone.to(memory_format=torch.channels_last)
         for name, values in zip(("mean", "deviation"), normalization(config.backbone), strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Stay in eval mode."""
+        """Stay in eval mode, whatever ``mode`` is."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
         """
         values = images.to(self.mean.dtype, memory_format=torch.channels_last)
         features = self.backbone((values / 255 - self.mean) / self.deviation)
-        if features.ndim == 3:  # of a vision transformer, whose first token stands for the class
+        if features.ndim == 3:  # a vision transformer, where the first token is the class token
             return features[:, 1:]
         return features.flatten(2).transpose(1, 2)
 
@@ -76,16 +77,18 @@ def check_backbone(name: str) -> None:
     """Check that torchvision has a classifier of this name.
 
     Raises:
-        ValueError: there is none; the message names those with similar names.
+        ValueError: there is none; the message lists similar names.
     """
-    known = torchvision.models.list_models(module=torchvision.models)
+    from torchvision import models
+
+    known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or known[:3]
-        raise ValueError(f"backbone {name} is no torchvision classifier; the nearest are {', '.join(near)}")
+        raise ValueError(f"backbone {name} is not a torchvision classifier; similar names are {', '.join(near)}")
 
 
 def _load(backbone: GraphModule, classifier: nn.Module, path: Path) -> None:
-    """Load a file of the classifier's weights, which may lack those of the head alone."""
+    """Load a file of the classifier's weights; only weights of the head may be missing."""
     tensors = _read_weights(path)
     wanted = {
         name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith("num_batches_tracked")
@@ -100,7 +103,8 @@ def _load(backbone: GraphModule, classifier: nn.Module, path: Path) -> None:
     ]
     if misfits:
         raise ValueError(
-            f"{path} does not fit the backbone: {misfits[0]} ({len(misfits)} such); use weights of the same classifier"
+            f"{path} does not fit the backbone: {misfits[0]} (mismatched tensors: {len(misfits)}); "
+            "use weights of the same classifier"
         )
     backbone.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
 
@@ -112,14 +116,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, weights_only=True, map_location="cpu")
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except pickle.UnpicklingError:
-        reason = "it holds more than tensors"  # torch's own message says how to load it unsafely
-    except Exception as error:  # torch and safetensors raise whatever their parsers meet
+        reason = "it holds more than tensors"  # torch's message recommends unsafe loading
+    except Exception as error:  # the parsers of torch and safetensors raise many types
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    raise ValueError(f"{path} holds no weights that load safely ({reason}); use a .pth state dict or .safetensors")
+    raise ValueError(f"{path} cannot be loaded safely ({reason}); use a .pth state dict or .safetensors")
 
 
 def _freeze(backbone: GraphModule, config: ModelConfig) -> None:
-    """Let only the parameters from ``config.trainable_from`` on have gradients."""
+    """Enable gradients only for the parameters from ``config.trainable_from`` on."""
     names = [name for name, _ in backbone.named_parameters()]
     stage = config.trainable_from
     starts = [
@@ -132,7 +136,7 @@ def _freeze(backbone: GraphModule, config: ModelConfig) -> None:
 
 
 def _stages(names: Sequence[str]) -> Sequence[str]:
-    """Return the names of stages: the first part of parameters' names, or the first two if that gives too few."""
+    """Return the stages: the first part of the parameters' names, or the first two parts if one gives too few."""
     modules = [name.rpartition(".")[0] or name for name in names]
     first, second = (list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in modules)) for depth in (1, 2))
     return first if len(first) >= _FEWEST_STAGES else second

@@ -1,4 +1,4 @@
-"""The initial weights of an encoder, as a setting names them; imports no torch."""
+"""Initial weights of an encoder: DEFAULT, none, or a file. Imports no torch."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,7 @@ def require_weights_file(weights: str) -> Path:
 
 
 def weights_identity(weights: str) -> str:
-    """Return an identity of the weights that does not depend on a path: DEFAULT, none, or the sha256 of the file.
+    """Return an identity of the weights that does not depend on their path: DEFAULT, none, or the file's sha256.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -1,4 +1,4 @@
-"""The gallery: an HTML page of images with their captions and scores, and of training curves."""
+"""The gallery: an HTML page of images with captions and scores, and of training curves."""
 
 import math
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ class GalleryItem:
     """
 
     name: str
-    """Name to show below the image: a file name or a key."""
+    """Name shown below the image: a file name or a key."""
     jpeg: bytes
-    """JPEG file, which is embedded unchanged, so shrink it first."""
+    """Content of a JPEG file; it is embedded unchanged, so shrink it first."""
     captions: Sequence[str]
     """Captions, best first; the first is also the alternative text."""
     log_probabilities_nats: Sequence[float] = ()
-    """Log-probability of each caption; or empty."""
+    """Log-probability of each caption, in nats; empty if unknown."""
     references: Sequence[str] = ()
-    """Captions that people wrote; folded away at first."""
+    """Reference captions, shown in a section that is closed at first."""
     scores: Sequence[tuple[str, str]] = ()
     """Name and value of each score, such as ("CIDEr-D", "1.02")."""
     verdict: bool | None = None
-    """Whether the first caption is true of the image; None if that is not known."""
+    """Whether the first caption is true of the image; None if unknown."""
 
     def __post_init__(self) -> None:
         """Check the image and the captions."""
@@ -46,11 +46,13 @@ class GalleryItem:
                 "a browser would show a broken picture; encode it as JPEG"
             )
         if not self.captions:
-            raise ValueError(f"{self.name} has no caption: a picture is shown for its caption; leave it out")
+            raise ValueError(
+                f"{self.name} has no caption, so there is nothing to show; give one, or leave the image out"
+            )
         if len(self.log_probabilities_nats) not in (0, len(self.captions)):
             raise ValueError(
-                f"{self.name} has {len(self.log_probabilities_nats)} log-probabilities for {len(self.captions)} "
-                "captions; give one a caption, or none"
+                f"{self.name} has different numbers of captions ({len(self.captions)}) and log-probabilities "
+                f"({len(self.log_probabilities_nats)}); give one per caption, or none"
             )
 
 
@@ -61,13 +63,14 @@ class Curve:
     name: str
     """Name of the quantity with its unit, such as "loss (nats per word)"."""
     points: Sequence[tuple[float, float]]
-    """(step, value) of each point, in order; at least one."""
+    """(step, value) of each point, in order; at least one value is finite."""
 
     def __post_init__(self) -> None:
         """Check that there is something to draw."""
         if not any(math.isfinite(value) for _, value in self.points):
             raise ValueError(
-                f"curve {self.name!r} has no finite value in {len(self.points)} points: nothing to draw; leave it out"
+                f"curve {self.name!r} has no finite value (points: {len(self.points)}), so there is nothing to draw; "
+                "leave it out"
             )
 
 
@@ -81,14 +84,15 @@ def write_gallery(
 ) -> None:
     """Write a page of a summary, training curves, and images with their captions.
 
-    The images are embedded, at about 4/3 of their size. All text is escaped, and equal inputs give equal bytes.
+    The images are embedded as base64, at about 4/3 of their size. All text is escaped, and equal inputs give equal
+    bytes.
 
     Args:
-        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        path: HTML file to write, replaced atomically if it exists; its folder is created if absent.
         items: images in the order to show them.
         title: heading of the page.
         summary: name and value of each figure at the top.
-        curves: curves in the order to show them, each in a chart of its own.
+        curves: curves in the order to show them, one chart each.
     """
     charts = [render_chart(_describe(curve), lambda theme, curve=curve: _draw(curve, theme)) for curve in curves]
     values = {"title": title, "summary": summary, "charts": charts, "items": items}
@@ -104,7 +108,7 @@ def _describe(curve: Curve) -> str:
 def _draw(curve: Curve, theme: Theme) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # not by pyplot, whose state is global
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # not by pyplot, because it keeps figures in global state
     axes = figure.add_subplot()
     marker = "o" if len(curve.points) <= _MOST_MARKED_POINTS else ""
     axes.plot(*zip(*curve.points, strict=True), color=ACCENT, linewidth=1.8, marker=marker, markersize=4)

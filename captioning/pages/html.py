@@ -25,7 +25,7 @@ class Theme(NamedTuple):
     ink: str
     """Colour of texts and lines."""
     card: str
-    """Colour behind the chart, the same as in the templates."""
+    """Background colour of the chart; equal to ``--card`` in the templates."""
 
 
 LIGHT, DARK = Theme(ink="#40444c", card="#ffffff"), Theme(ink="#c3c8d2", card="#1b1e25")
@@ -35,7 +35,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Render a template to a file; all text is escaped.
 
     Args:
-        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        path: HTML file to write, replaced atomically if it exists; its folder is created if absent.
         template: file name of the template.
         values: variables of the template, by name.
     """
@@ -62,13 +62,13 @@ def render_chart(description: str, draw: Callable[[Theme], "Figure"]) -> dict[st
         draw: function that draws the figure in the colours of a theme.
 
     Returns:
-        The description as ``description``, and an SVG as a data URI for each theme as ``light`` and ``dark``.
+        ``description``, and the SVG of each theme as a data URI: ``light`` and ``dark``.
     """
     return {"description": description, "light": _svg_uri(draw, LIGHT), "dark": _svg_uri(draw, DARK)}
 
 
 def style_axes(axes: "Axes", theme: Theme, *, title: str, x_label: str) -> None:
-    """Set a plot's title, as plain text, and the colours of the theme."""
+    """Set a plot's title, as plain text, its x label, and the colours of the theme."""
     axes.set_title(title, color=theme.ink, fontsize=11, loc="left", parse_math=False)
     axes.set_xlabel(x_label, color=theme.ink)
     axes.tick_params(colors=theme.ink)
@@ -82,7 +82,7 @@ def _data_uri(content: bytes, media_type: str) -> str:
 
 
 def _svg_uri(draw: Callable[[Theme], "Figure"], theme: Theme) -> str:
-    # Imported here: 0.5 s that a page without charts should not cost.
+    # Imported here, because it takes 0.5 s, which a page without charts should not cost.
     from matplotlib import rc_context
 
     content = io.BytesIO()

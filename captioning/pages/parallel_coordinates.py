@@ -37,14 +37,14 @@ class Scale(NamedTuple):
 def draw_parallel(
     ranked: Sequence[TrialSummary], scales: Mapping[str, Scale], theme: Theme, *, metric: str, mode: Mode
 ) -> "Figure":
-    """Draw a line for each trial, in the colour of its score; dashed if the trial is running.
+    """Draw a line for each trial, coloured by its score, and dashed if the trial is running.
 
     Args:
         ranked: trials with a score, best first.
         scales: axis of each parameter, by key.
         theme: colours of the chart.
         metric: label of the score's axis.
-        mode: whether the lower or the higher score is the better one.
+        mode: whether a lower (min) or a higher (max) score is better.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def draw_parallel(
 def _draw_scale(axes: "Axes", scale: Scale, x: int, theme: Theme, *, is_last: bool) -> None:
     axes.axvline(x, color=theme.ink, linewidth=1)
     axes.text(x, 1.07, scale.label, color=theme.ink, ha="center", fontsize=9, parse_math=False)
-    # The last axis has its texts outside of the lines, as the first one has.
+    # Labels of the first and the last axis are outside of the lines.
     side, alignment = (1, "left") if is_last else (-1, "right")
     frame = {"facecolor": theme.card, "edgecolor": "none", "alpha": 0.8, "pad": 1}
     style = {"color": theme.ink, "ha": alignment, "va": "center", "fontsize": 8, "bbox": frame}
@@ -92,7 +92,7 @@ def parameter_scale(label: str, values: Sequence[Value], is_log: bool = False) -
     Args:
         label: name of the parameter.
         values: values of the parameter in all trials; the axis has categories unless all of them are numbers.
-        is_log: whether the scale is logarithmic; it is so too if the values span more than a decade.
+        is_log: whether to use a logarithmic scale, which values spanning more than a decade use in any case.
     """
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < len(values):
@@ -131,7 +131,7 @@ def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
 
 
 def _broken(label: str) -> str:
-    """Return a label broken into lines, after a key's section and then where a line would be too long."""
+    """Return a label broken into lines: after a key's section, and where a line would be too long."""
     lines = [""]
     for piece in re.findall(r"[^._ ]*[._ ]?", label):
         if lines[-1].endswith(".") or len(lines[-1] + piece.rstrip()) > _MAX_TEXT_LENGTH:
@@ -141,7 +141,7 @@ def _broken(label: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return a text that fits into a chart, with both of its ends, because names often differ at their end alone."""
+    """Return a text shortened to fit a chart; both ends stay, because names often differ only at their end."""
     text, half = " ".join(text.split()), _MAX_TEXT_LENGTH // 2
     return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[: half - 1]}…{text[-half:]}"
 

@@ -21,7 +21,7 @@ class CostPoint(NamedTuple):
 
     Attributes:
         epochs: number of epochs of all trials so far.
-        best: best score so far; nan as long as there is none.
+        best: best score so far; nan before the first score.
     """
 
     epochs: float
@@ -34,8 +34,7 @@ def search_charts(
     """Draw parallel coordinates, learning curves, and the best score over the cost.
 
     Returns:
-        The variables of a template for each chart, as ``render_chart`` returns them; empty as long as no trial has a
-        score.
+        Template variables of each chart, as ``render_chart`` returns them; empty if no trial has a score.
     """
     ranked = [trial for rank, trial in rank_trials(trials, mode) if rank]
     if not ranked:
@@ -44,7 +43,7 @@ def search_charts(
     costs = best_against_cost(trials, mode)
     charts = [
         render_chart(
-            f"{metric} over epochs, a line a trial: {best}", lambda theme: _draw_curves(ranked, theme, metric, mode)
+            f"{metric} over epochs, one line per trial: {best}", lambda theme: _draw_curves(ranked, theme, metric, mode)
         ),
         render_chart(
             f"best {metric} so far, after {costs[-1].epochs:g} epochs of all trials: {costs[-1].best:.4g}",
@@ -56,7 +55,7 @@ def search_charts(
         for key in parameter_keys(ranked)
     }
     if scales:
-        text = f"{', '.join(scales)} and {metric} of {len(ranked)} trials, a line a trial: {best}"
+        text = f"{', '.join(scales)} and {metric}, one line per trial ({len(ranked)}): {best}"
         charts.insert(
             0, render_chart(text, lambda theme: draw_parallel(ranked, scales, theme, metric=metric, mode=mode))
         )
@@ -64,10 +63,10 @@ def search_charts(
 
 
 def best_against_cost(trials: Sequence[TrialSummary], mode: Mode) -> list[CostPoint]:
-    """Return a point for each validation of any trial.
+    """Return the cost and the best score so far, after each validation of any trial.
 
-    They are in the order of their times if all are known, otherwise in the order of the trials. The epochs of a failed
-    trial count, but its scores do not.
+    Validations are in the order of their times if all are known, otherwise in the order of the trials. The epochs of a
+    failed trial count, but its scores do not.
     """
     better = min if mode == "min" else max
     events = []

@@ -26,13 +26,14 @@ def write_search_page(
     All text is escaped, and equal inputs give equal bytes.
 
     Args:
-        path: the HTML file; replaced atomically if it exists; its folder is created if absent.
+        path: HTML file to write, replaced atomically if it exists; its folder is created if absent.
         trials: trials in the order of their numbers.
         title: heading of the page.
         metric: name of the score, with its unit.
-        mode: whether the lower or the higher score is the better one.
+        mode: whether a lower (min) or a higher (max) score is better.
         summary: name and value of each figure at the top.
-        best_config: configuration of the best trial as YAML, folded away at first; empty if there is none.
+        best_config: configuration of the best trial as YAML, shown in a section that is closed at first; empty if there
+            is none.
         log_keys: keys of the parameters with a logarithmic scale.
     """
     keys = parameter_keys(trials)
@@ -51,9 +52,9 @@ def write_search_page(
 
 
 def trials_csv(trials: Sequence[TrialSummary], *, mode: Mode) -> str:
-    """Return the table of trials as CSV: a line for each trial, best first, with numbers in full.
+    """Return the table of trials as CSV: a line for each trial, best first, with unrounded numbers.
 
-    Unknown values are empty. A parameter's value is written as in JSON, but a text has no quotes.
+    Unknown values are empty. Values of parameters are in JSON, except that text has no quotes.
     """
     keys = parameter_keys(trials)
     content = io.StringIO()
@@ -74,7 +75,7 @@ def _row(trial: TrialSummary, rank: int | None, keys: Sequence[str], mode: Mode)
         "name": trial.name,
         "state": trial.state,
         "epochs": f"{trial.num_epochs:g}",
-        "best": "" if best is None else f"{best:#.4g}",  # as many digits in each row
+        "best": "" if best is None else f"{best:#.4g}",  # keeps trailing zeros: four digits in each row
         "time": _duration(trial.seconds),
         "values": [_short_value(trial.point[key]) if key in trial.point else "" for key in keys],
         "reason": trial.reason,

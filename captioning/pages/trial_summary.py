@@ -15,29 +15,29 @@ class TrialSummary:
     """One trial.
 
     Raises:
-        ValueError: ``reported`` has not one time for each point of the curve.
+        ValueError: ``reported`` is neither empty nor of the length of ``curve``.
     """
 
     name: str
     point: Mapping[str, Value]
-    """Value of each searched key."""
+    """Value of each searched parameter, by key."""
     curve: Sequence[tuple[float, float]]
     """(epoch, score) of each validation, in order; a score that is not finite leaves a gap."""
     state: Literal["finished", "stopped", "failed", "running"]
-    """State of the trial; stopped means by the search, before its last epoch."""
+    """State of the trial; stopped means that the search stopped it before its last epoch."""
     seconds: float
-    """Training time of the trial."""
+    """Training time of the trial, in seconds."""
     reason: str = ""
     """The error of a failed trial."""
     reported: Sequence[float] = ()
-    """Time of each point of the curve, in seconds since the start of the search; or empty."""
+    """Time of each point of the curve, in seconds since the start of the search; empty if unknown."""
 
     def __post_init__(self) -> None:
         """Check that times and points belong together."""
         if len(self.reported) not in (0, len(self.curve)):
             raise ValueError(
-                f"trial {self.name} has {len(self.reported)} times for {len(self.curve)} points of its curve; "
-                "give one a point, or none"
+                f"trial {self.name} has different numbers of curve points ({len(self.curve)}) and times "
+                f"({len(self.reported)}); give one time per point, or none"
             )
 
     @property
@@ -56,7 +56,7 @@ class TrialSummary:
 def rank_trials(trials: Sequence[TrialSummary], mode: Mode) -> list[tuple[int | None, TrialSummary]]:
     """Return the trials with their ranks, best first.
 
-    Ranks begin at 1. Trials without a score come next, with rank None, and failed trials last, with rank None as well.
+    Ranks start at 1. Trials without a score come next, and failed trials last, both with rank None.
     """
     sign = 1 if mode == "min" else -1
     scored = [trial for trial in trials if trial.state != "failed" and trial.best(mode) is not None]

@@ -1,4 +1,4 @@
-"""The image of a request: from bytes, from a file below a folder, or from a URL. Imports no torch."""
+"""The image of a request: from bytes, a file below a folder, or a URL. Imports no torch."""
 
 import base64
 import binascii
@@ -16,64 +16,65 @@ from captioning.config import IMAGE_FORMATS
 from captioning.serving.safe_fetch import fetch, is_public
 
 BEAM_SIZES, CAPTION_LENGTHS = range(1, 21), range(1, 101)
-"""The beam sizes, and the largest numbers of words in a caption, that a request may ask for."""
-_PILLOW_MEGAPIXELS = 89  # Pillow itself warns about larger images, and refuses still larger ones
+"""Beam sizes and largest numbers of words per caption that a request may ask for."""
+_PILLOW_MEGAPIXELS = 89  # Pillow warns about larger images, and refuses those of more than twice as many pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInputConfig:
-    """The images that a registered model accepts: sizes, and sources other than the image's bytes."""
+    """Images that a registered model accepts: limits on size, and sources other than the image's bytes."""
 
     max_mib: int = 20
     """Largest size of an image file, in MiB."""
     max_megapixels: int = 64
-    """Largest number of pixels in an image, in millions, as its header says before it is decoded."""
+    """Largest number of pixels in an image, in millions; checked in the header, before decoding."""
     allow_paths: Path | None = None
-    """Accept paths of files below this folder of the serving machine."""
+    """Folder on the serving machine; requests may give paths of files below it."""
     allow_urls: Literal["none", "public", "any"] = "none"
-    """Accept http and https URLs: public, at public addresses alone; any, at all addresses, by which clients reach the
-    server's own network."""
+    """Accepted http and https URLs: none; public, only at public addresses; any, at all addresses, which gives clients
+    access to the server's own network."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.max_mib < 1:
-            raise ValueError(f"no image has {self.max_mib} MiB; use a --max-mib of at least 1")
+            raise ValueError(f"a limit of {self.max_mib} MiB refuses every image; use --max-mib 1 or more")
         if not 1 <= self.max_megapixels <= _PILLOW_MEGAPIXELS:
             raise ValueError(
-                f"{self.max_megapixels} megapixels cannot be the limit; use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
+                f"a limit of {self.max_megapixels} megapixels is out of range; "
+                f"use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
             )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the names of a request's columns that may hold an image."""
+        """Return the names of the request columns that may hold an image."""
         paths, urls = ("path",) if self.allow_paths else (), ("url",) if self.allow_urls != "none" else ()
         return ("image", *paths, *urls)
 
 
 def read_image(row: Mapping[str, object], config: ImageInputConfig) -> bytes:
-    """Read the image file of a request's row, and check its size and its header.
+    """Read the image of a request's row, and check its size and its header.
 
     Args:
         row: value of each column, None if it is empty: base64 text or bytes in ``image``, a path below the folder in
             ``path``, a URL in ``url``.
-        config: the images that the model accepts.
+        config: limits on images, and accepted sources.
 
     Returns:
-        The bytes of the file, which may still fail to decode.
+        The content of the image file, which may still fail to decode.
 
     Raises:
-        ValueError: the row holds no image, or more than one, or the image is too large or not an image.
+        ValueError: the row has no image or several, or the image is too large or not an image.
         OSError: the file or URL cannot be read.
     """
     given = [column for column in config.columns if row.get(column) is not None]
     if len(given) != 1:
-        found = f"holds {' and '.join(given)}" if given else "is empty"
-        raise ValueError(f"the row {found}; give one of {', '.join(config.columns)}")
+        found = f"has values in {' and '.join(given)}" if given else "is empty"
+        raise ValueError(f"the row {found}; give one value, in column {' or '.join(config.columns)}")
     value, limit = row[given[0]], config.max_mib * 2**20
     if given[0] == "image":
         content = _decode_bytes(value, limit)
     elif not isinstance(value, str):
-        raise ValueError(f"the {given[0]} is a {type(value).__name__}; give text")
+        raise ValueError(f"the {given[0]} has type {type(value).__name__}; give text")
     elif given[0] == "path" and config.allow_paths:
         content = _read_below(config.allow_paths, value, limit)
     else:
@@ -84,7 +85,7 @@ def read_image(row: Mapping[str, object], config: ImageInputConfig) -> bytes:
 
 def _decode_bytes(value: object, limit: int) -> bytes:
     if isinstance(value, str):
-        # The size is checked before decoding; base64 has four characters for three bytes.
+        # Checked before decoding, to save memory: base64 has four characters for three bytes, and up to two of padding.
         text = "".join(value.split()) if len(value) <= limit * 2 else value
         _require_small(len(text) * 3 // 4 - 2, limit)
         try:
@@ -92,7 +93,7 @@ def _decode_bytes(value: object, limit: int) -> bytes:
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"the image is not base64 ({error}); encode the file's bytes") from None
     if not isinstance(value, bytes | bytearray):
-        raise ValueError(f"the image is a {type(value).__name__}; give base64 text or bytes")
+        raise ValueError(f"the image has type {type(value).__name__}; give base64 text or bytes")
     _require_small(len(value), limit)
     return bytes(value)
 
@@ -105,10 +106,10 @@ def _read_below(folder: Path, name: str, limit: int) -> bytes:
     except (OSError, RuntimeError, ValueError):  # circular links, a name that is too long, a null byte
         path = top.parent
     if not path.is_relative_to(top):
-        # The same answer whether or not the file exists, so that it tells nothing about the machine's other files.
-        raise ValueError("the path leads out of the folder for images; give one below it")
+        # The same error whether or not the file exists, so that it reveals nothing about the machine's other files.
+        raise ValueError("the path is outside the image folder; give a path below it")
     try:
-        # The flags turn a file that was replaced by a link or a pipe in the meantime into an error instead of a hang.
+        # If the file has been replaced by a link or a pipe since, the flags make that an error instead of a hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise OSError(f"the path cannot be read ({error.strerror}); check its name") from None
@@ -124,7 +125,7 @@ def _read_below(folder: Path, name: str, limit: int) -> bytes:
 
 def _require_small(size: int, limit: int) -> None:
     if size > limit:
-        raise ValueError(f"the image has more than the {limit >> 20} MiB allowed; shrink it first")
+        raise ValueError(f"the image is larger than the allowed {limit >> 20} MiB; shrink it first")
 
 
 def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
@@ -135,9 +136,9 @@ def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         num_pixels = _PILLOW_MEGAPIXELS * 10**6 + 1
     except MemoryError:
-        raise  # of the machine, not the image
-    except Exception:  # damage makes Pillow's readers stumble in many ways: struct.error, TypeError, ...
+        raise  # a fault of the machine, not of the image
+    except Exception:  # Pillow's readers raise many types on damaged files: struct.error, TypeError, ...
         kinds = ", ".join(IMAGE_FORMATS)
-        raise ValueError(f"the image begins with {content[:8]!r} and is no readable {kinds}") from None
+        raise ValueError(f"the image starts with {content[:8]!r} and is not a readable {kinds}") from None
     if num_pixels > max_megapixels * 10**6:
-        raise ValueError(f"the image has more than the {max_megapixels} megapixels allowed; shrink it first")
+        raise ValueError(f"the image has more than the allowed {max_megapixels} million pixels; shrink it first")

@@ -1,4 +1,4 @@
-"""Download of a URL from an untrusted request: from allowed addresses only, with limits on size and time."""
+"""Download of a URL from an untrusted request: only from allowed addresses, with limits on size and time."""
 
 import contextlib
 import http.client
@@ -23,7 +23,7 @@ _IPV4_EMBEDDING = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is on the public internet, rather than of this machine or of a private network."""
+    """Return whether an address is on the public internet, not on this machine or a private network."""
     if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _IPV4_EMBEDDING):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
@@ -34,18 +34,18 @@ def fetch(
 ) -> bytes:
     """Download a URL, without the proxies and credentials of this machine.
 
-    Every address of the host must be allowed, at each redirect again, and the connection is made to an address that
-    was checked: a second look-up of the name could return another.
+    All addresses of the host must be allowed, again at each redirect. The connection goes to a checked address, because
+    a second look-up of the name could return another one.
 
     Args:
         url: http or https URL.
         max_bytes: largest size of the response.
-        seconds: limit on the whole time, redirects included; looking up a host name may take longer.
-        is_allowed: whether an address may be connected to; None allows all.
+        seconds: limit on the total time, redirects included; looking up a host name may take longer.
+        is_allowed: function that returns whether a connection to an address is allowed; None allows all.
 
     Raises:
-        ValueError: the URL is not http or https, or has credentials; or an address of its host is not allowed; or the
-            response is not a success, or too large.
+        ValueError: the URL is not http or https or has credentials, an address of its host is not allowed, or the
+            response is not a success or too large.
         OSError: the host does not respond, or not in time.
     """
     deadline = time.monotonic() + seconds
@@ -62,8 +62,8 @@ def fetch(
         except (http.client.HTTPException, OSError) as error:
             _require_time(deadline)
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise OSError(f"the URL does not answer ({reason}); check it") from None
-    raise ValueError(f"the URL redirects more than {_MAX_REDIRECTS} times; give the last address")
+            raise OSError(f"the URL cannot be downloaded ({reason}); check it") from None
+    raise ValueError(f"the URL redirects more than {_MAX_REDIRECTS} times; give the final URL")
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
@@ -76,7 +76,9 @@ def _split(url: str) -> urllib.parse.SplitResult:
         is_valid = False
         parts = urllib.parse.SplitResult("", "", "", "", "")
     if not is_valid or parts.username is not None:
-        raise ValueError("the URL cannot be fetched; give http://HOST/... or https://HOST/... without a password")
+        raise ValueError(
+            "the URL is not a valid web address; give http://HOST/... or https://HOST/... without a password"
+        )
     return parts
 
 
@@ -84,14 +86,14 @@ def _split(url: str) -> urllib.parse.SplitResult:
 def _connection(
     parts: urllib.parse.SplitResult, deadline: float, is_allowed: Callable[[Address], bool] | None
 ) -> Iterator[http.client.HTTPConnection]:
-    """Connect to one of the host's addresses; the connection is shut down at the deadline."""
+    """Connect to one of the host's addresses, and shut the connection down at the deadline."""
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if is_allowed and not all(is_allowed(ipaddress.ip_address(address)) for address in found):
-        raise ValueError("the URL's host is at an address that is not allowed; give a public one")
+        raise ValueError("the URL's host has an address that is not allowed; give a public host")
     plain = _open_socket(found, port, deadline)
     with plain.dup() as handle, contextlib.ExitStack() as stack:
-        # A socket's time-out is for each read: a host that sends a byte now and then would keep the connection open.
+        # A socket's timeout applies to each read, so a host that sends single bytes could keep the connection open.
         timer = threading.Timer(max(0, deadline - time.monotonic()), lambda: _shut_down(handle))
         timer.start()
         stack.callback(timer.cancel)
@@ -105,7 +107,7 @@ def _connection(
 
 
 def _open_socket(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
-    """Connect to the first address that answers."""
+    """Connect to the first address that accepts a connection."""
     for number, address in enumerate(addresses, start=1):
         try:
             return socket.create_connection((address, port), timeout=max(0.1, deadline - time.monotonic()))
@@ -116,7 +118,7 @@ def _open_socket(addresses: Sequence[str], port: int, deadline: float) -> socket
 
 
 def _shut_down(handle: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it is closed already
+    with contextlib.suppress(OSError):  # already closed
         handle.shutdown(socket.SHUT_RDWR)
 
 
@@ -129,12 +131,14 @@ def _request(connection: http.client.HTTPConnection, parts: urllib.parse.SplitRe
 
 def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     if response.status != http.client.OK:
-        raise ValueError(f"the URL answers {response.status}; give the URL of an image")
+        raise ValueError(f"the URL returns status {response.status}; give the URL of an image")
     if (response.length or 0) > max_bytes or len(content := response.read(max_bytes + 1)) > max_bytes:
-        raise ValueError(f"the URL has more than the {max_bytes >> 20} MiB allowed; give the URL of a smaller image")
+        raise ValueError(
+            f"the image at the URL is larger than the allowed {max_bytes >> 20} MiB; give the URL of a smaller image"
+        )
     return content
 
 
 def _require_time(deadline: float) -> None:
     if time.monotonic() >= deadline:
-        raise TimeoutError("the URL does not answer in time; try it again") from None
+        raise TimeoutError("the URL does not respond in time; try again") from None

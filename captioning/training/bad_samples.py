@@ -1,4 +1,4 @@
-"""Bad samples: images that cannot be read, or whose loss is not finite; and the error that names them."""
+"""Bad samples: images that cannot be read or have a loss that is not finite, and the error that names them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,23 +13,24 @@ from captioning.training.losses import autocast, cross_entropy_of_images
 
 
 class BadSampleError(ValueError):
-    """Samples that cannot be trained on stopped the training; every process raises it alike.
+    """Training stopped at bad samples. All processes raise an equal error.
 
     Attributes:
-        step: number of the step that failed, from 1; 0 in validation.
-        bad: the samples, by position.
-        losses: loss of every image of the step's whole batch, mean over its words in nats by key; nan if not known.
+        step: number of the failed step, from 1; 0 in validation.
+        bad: the bad samples of all processes, by position.
+        losses: mean loss over the words of each image in the step's whole batch, in nats, by key; nan if unknown.
     """
 
     def __init__(self, step: int, bad: Sequence[BadSample], losses: Mapping[str, float]) -> None:
+        # Not a message: pickle passes these arguments to __init__ again when the error is sent to another process.
         super().__init__(step, bad, losses)
         self.step, self.bad, self.losses = step, tuple(bad), dict(losses)
 
     def __str__(self) -> str:
-        """Name the first sample, and what to do."""
+        """Return a message that names the first sample and what to do."""
         where = f"step {self.step}" if self.step else "validation"
         return (
-            f"{where}: {describe(self.bad)}; --training.on-bad-sample skip leaves such images out, "
+            f"{where}: {describe(self.bad)}; leave bad samples out with --training.on-bad-sample skip, "
             "or run captioning convert again"
         )
 
@@ -39,10 +40,10 @@ class ImageLoss(NamedTuple):
 
     Attributes:
         key: key of the image.
-        shard: name of its shard.
+        shard: name of the image's shard.
         position: position in the training stream, or within the split.
-        nats: loss summed over the words of all of its captions.
-        num_words: targets, <eos> included.
+        nats: loss summed over the words of all captions, in nats.
+        num_words: number of targets, <eos> included.
     """
 
     key: str
@@ -53,7 +54,7 @@ class ImageLoss(NamedTuple):
 
 
 class ImageLosses(NamedTuple):
-    """Losses of the images of a process's batches, and the samples that were left out."""
+    """Losses of the images in a process's batches, and the samples that were left out."""
 
     losses: list[ImageLoss]
     bad: list[BadSample]
@@ -69,12 +70,12 @@ def loss_per_image(
     dropout_seed: int | None = None,
     label_smoothing: float = 0.0,
 ) -> ImageLosses:
-    """Compute the loss of every image.
+    """Compute the loss of every image in this process's batches.
 
     Args:
         model: the bare model, on its device.
-        batches: batches whose images are scored.
-        config: precision of the computation.
+        batches: batches of images to score.
+        config: settings of the training; only the precision is used.
         device: device of the model.
         dropout_seed: seed of the dropout; None drops nothing.
         label_smoothing: share of a target's probability that is spread over all words.
@@ -90,14 +91,14 @@ def loss_per_image(
         counts.append(torch.bincount(batch.image_of_target(), minlength=batch.num_images))
         names += zip(batch.keys, batch.shards, batch.positions(), strict=True)
         bad += batch.bad
-    # Moved together at the end: a device is waited for once.
+    # Read back together at the end, so that the host waits for the device only once.
     nats, num_words = torch.cat([part.to(device) for part in sums]), torch.cat([part.to(device) for part in counts])
     losses = zip(names, nats.tolist(), num_words.tolist(), strict=True)
     return ImageLosses([ImageLoss(*name, loss, count) for name, loss, count in losses], bad)
 
 
 def nonfinite_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
-    """Return the images whose loss is no number, or too large to be added up."""
+    """Return the images with a loss that is not a number, or too large to be summed."""
     return [
         BadSample(loss.key, loss.shard, loss.position, f"its loss is {loss.nats:g} nats")
         for loss in losses
@@ -106,23 +107,23 @@ def nonfinite_images(losses: Iterable[ImageLoss]) -> list[BadSample]:
 
 
 def is_divergence(nonfinite: Sequence[BadSample], num_images: int) -> bool:
-    """Return whether so many images have a loss that is no number that the model is at fault, and not they."""
+    """Return whether more than half of the images have no finite loss: then the model is at fault, not the images."""
     return 2 * len(nonfinite) > num_images
 
 
 def by_position(bad: Iterable[BadSample]) -> tuple[BadSample, ...]:
-    """Sort samples, so that all processes name the same one first."""
+    """Sort samples by position, so that all processes name the same one first."""
     return tuple(sorted(bad, key=lambda sample: sample.position))
 
 
 def mean_losses(losses: Iterable[ImageLoss], bad: Iterable[BadSample]) -> dict[str, float]:
-    """Return the loss of each image, mean over its words in nats, by key; nan for those that are bad."""
+    """Return the mean loss over the words of each image, in nats, by key; nan for bad samples."""
     known = {loss.key: loss.nats / loss.num_words for loss in sorted(losses, key=lambda loss: loss.position)}
     return known | {sample.key: float("nan") for sample in bad}
 
 
 def describe(bad: Sequence[BadSample]) -> str:
-    """Say how many samples are bad, and which is the first."""
+    """Return the number of bad samples and the first of them, as a phrase."""
     key, shard, _, reason = bad[0]
     count = "1 bad sample," if len(bad) == 1 else f"{len(bad)} bad samples, first"
     return f"{count} {key} of {shard} ({reason})"

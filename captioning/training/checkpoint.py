@@ -1,4 +1,4 @@
-"""Checkpoint folders: all that resuming and captioning need, with digests that tell whether one is whole."""
+"""Checkpoint folders: all that resuming and captioning need, with digests that detect damage."""
 
 import os
 import pickle
@@ -31,36 +31,36 @@ _UNFINISHED_SUFFIX = ".unfinished"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSnapshot:
-    """A training state as it was at one step, in memory of its own, so that training may go on while it is written."""
+    """A copy of the training state at one step, so that training can continue while the copy is written."""
 
     step: int
     weights: dict[str, Tensor]
-    """By name, of the bare model; frozen ones are the model's own."""
+    """Tensors of the bare model, by name; frozen ones share memory with the model."""
     optimizer: dict[str, Any]
-    """Its ``state_dict``."""
+    """``state_dict`` of the optimizer."""
 
 
 def snapshot(state: TrainingState) -> TrainingSnapshot:
     """Copy to the CPU what training changes: trainable weights, all buffers, and the optimizer's state.
 
-    Frozen weights (``requires_grad`` off) are not copied, because training never changes them; whoever loads others
-    into the model, or makes them trainable, must first have written the snapshot.
+    Frozen weights (``requires_grad`` off) are not copied, because training never changes them. Write the snapshot
+    before loading other weights into the model or making frozen ones trainable.
     """
     frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
     tensors = state.model.state_dict()
     weights = {name: tensor if name in frozen else _copy(tensor) for name, tensor in tensors.items()}
     taken = TrainingSnapshot(step=state.step, weights=weights, optimizer=_copy(state.optimizer.state_dict()))
     for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
-        torch.cuda.synchronize(device)  # the copies are only under way, and the next step overwrites what they read
+        torch.cuda.synchronize(device)  # the copies are asynchronous; the next step would overwrite their source
     return taken
 
 
 def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
-    """Return about how many bytes a checkpoint has, without making the model: its weights, and AdamW's two moments.
+    """Estimate the size of a checkpoint in bytes, weights and AdamW's two moments, without allocating the model.
 
     Args:
-        config: configuration of the model.
-        vocabulary_size: number of words known.
+        config: settings of the model.
+        vocabulary_size: number of words in the vocabulary.
     """
     with torch.device("meta"):
         model = CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
@@ -76,16 +76,16 @@ def save_checkpoint(
     description: CheckpointDescription,
     config: str,
 ) -> None:
-    """Write a checkpoint into a new folder; its description comes last, by a rename: without it there is none.
+    """Write a checkpoint into a new folder. The description comes last, by a rename, and marks the checkpoint complete.
 
-    A snapshot may be written by another thread than the one that trains; the bytes are the same.
+    A snapshot may be written by a thread other than the training thread; the bytes are the same.
 
     Args:
         folder: new folder, which must not exist.
         state: training state of the bare model, or a snapshot of it.
         vocabulary: vocabulary of the model.
-        description: description without the digests of the files.
-        config: the resolved configuration of the run, YAML.
+        description: description of the checkpoint, without the digests of its files.
+        config: resolved configuration of the run, as YAML.
     """
     taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
     folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ def load_model(
     """Load a checkpoint's model for captioning, in eval mode, with its vocabulary and description.
 
     Raises:
-        FileNotFoundError: the folder is no checkpoint.
+        FileNotFoundError: the folder is not a checkpoint.
         ValueError: the checkpoint is damaged.
     """
     description = describe_checkpoint(folder)
@@ -121,32 +121,34 @@ def load_model(
 def restore(
     state: TrainingState, folder: Path, vocabulary: Vocabulary, *, description: CheckpointDescription | None = None
 ) -> CheckpointDescription:
-    """Put a checkpoint into the training state, in place.
+    """Load a checkpoint into a training state, in place.
 
     Args:
         state: training state of a model of the same shape.
         folder: folder of the checkpoint.
         vocabulary: vocabulary of the model.
-        description: its description if the folder has been found whole; without it the folder is checked here.
+        description: description of the checkpoint, if its folder is verified already; None verifies it here.
 
     Raises:
-        FileNotFoundError: the folder is no checkpoint.
-        ValueError: the checkpoint is damaged, of another vocabulary, or a copy without the optimizer's state.
+        FileNotFoundError: the folder is not a checkpoint.
+        ValueError: the checkpoint is damaged, has another vocabulary, or is a copy without the optimizer's state.
     """
     description = description or describe_checkpoint(folder)
     if description.vocabulary_digest != vocabulary.digest:
         raise ValueError(
-            f"{folder} is of another vocabulary ({description.vocabulary_digest[:12]}) than the shard set's "
+            f"{folder} has another vocabulary ({description.vocabulary_digest[:12]}) than the shard set "
             f"({vocabulary.digest[:12]}); train under another --name"
         )
     if not (folder / OPTIMIZER).is_file():
         raise ValueError(
-            f"{folder} is a copy for captioning, without {OPTIMIZER}; resume from the run's own checkpoint"
+            f"{folder} has no {OPTIMIZER}, so it is a copy for captioning; resume from the run's own checkpoint"
         )
     try:
         optimizer = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
-        raise ValueError(f"{folder / OPTIMIZER} holds more than tensors and numbers; use another checkpoint") from None
+        raise ValueError(
+            f"{folder / OPTIMIZER} is unsafe: it holds more than tensors and numbers; use another checkpoint"
+        ) from None
     state.model.load_state_dict(load_file(folder / WEIGHTS))
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
@@ -162,7 +164,7 @@ def _copy(value: Any) -> Any:  # noqa: ANN401  an optimizer's state is a tree of
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlast a power cut."""
+    """Flush a folder's entries to disk, so that new names survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Description of a checkpoint, ``checkpoint.json``, and whether its folder is whole; imports no torch."""
+"""Description of a checkpoint (``checkpoint.json``), and verification of its folder. Imports no torch."""
 
 import hashlib
 import json
@@ -19,37 +19,39 @@ WEIGHTS, OPTIMIZER, VOCABULARY, CONFIG = "model.safetensors", "optimizer.pt", "v
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointDescription:
-    """What a checkpoint is."""
+    """Content of ``checkpoint.json``."""
 
     step: int
     model: ModelConfig
     vocabulary_digest: str
     max_caption_words: int
     lineage: dict[str, str] = field(default_factory=dict)
-    """Where it comes from: run, digests of data, commit."""
+    """Origin of the checkpoint: run, digests of data, commit."""
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of each file."""
+    """sha256 of each file, by name."""
     format_version: int = FORMAT_VERSION
 
 
 def describe_checkpoint(folder: Path, *, for_training: bool = False) -> CheckpointDescription:
-    """Read what a checkpoint is, and check that it is whole; a copy for captioning has no optimizer's file.
+    """Read the description of a checkpoint, and verify its files.
 
-    A checkpoint of an earlier format version is described as this release would have written it.
+    A description in an earlier format version is upgraded to the current one.
 
     Args:
         folder: folder of the checkpoint.
-        for_training: whether the optimizer's file must be there.
+        for_training: whether the optimizer's file is required; a copy for captioning has none.
 
     Raises:
-        FileNotFoundError: the folder is no checkpoint.
-        NewerFormatError: a later release wrote it.
-        ValueError: a file is missing, altered or too many, or the format version is not known.
+        FileNotFoundError: the folder is not a checkpoint.
+        NewerFormatError: a later release wrote the checkpoint.
+        ValueError: a file is missing, altered or not listed, or the format version is unknown.
     """
     path = folder / DESCRIPTION_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {DESCRIPTION_NAME}; give a checkpoint's folder")
+        raise FileNotFoundError(
+            f"{folder} is not a checkpoint: it has no {DESCRIPTION_NAME}; give a checkpoint's folder"
+        )
     content = _read(path)
     try:
         description = TypeAdapter(CheckpointDescription).validate_python(content)
@@ -63,24 +65,24 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
             continue
         if not file.is_file() or file_digest(file) != digest:
             raise ValueError(f"{file} is missing or altered; use another checkpoint")
-    # Hidden files are the operating system's, such as .DS_Store.
+    # Hidden files are allowed: operating systems create them, such as .DS_Store.
     known = {DESCRIPTION_NAME, *description.files}
     if unknown := sorted(file.name for file in folder.glob("[!.]*") if file.name not in known):
-        raise ValueError(f"{folder / unknown[0]} is no part of the checkpoint; take it out of the folder")
+        raise ValueError(f"{folder / unknown[0]} is not part of the checkpoint; remove it from the folder")
     return description
 
 
 def inference_files(folder: Path) -> Mapping[str, Path]:
-    """Return the files of a checkpoint that captioning needs, by name: all but the optimizer's."""
+    """Return the files of a checkpoint that captioning needs, by name: all except the optimizer's."""
     return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name != OPTIMIZER}
 
 
 class NewerFormatError(ValueError):
-    """A checkpoint that is whole, and of a format that a later release writes."""
+    """The checkpoint has the format version of a later release; it is not damaged."""
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """Return a description as it is stored: with a digest of all the rest, so that no altered bit goes unseen."""
+    """Return the bytes of a description to store, with a digest of its content that reveals any altered bit."""
     digest = hashlib.sha256(_encode(content)).hexdigest()
     return _encode({**content, "digest": digest})
 
@@ -90,31 +92,32 @@ def _encode(content: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a description of any known format version as one of this release's."""
+    """Read a description of any known format version, and upgrade it to the current one."""
     stored = path.read_bytes()
     try:
         content = json.loads(stored)
     except ValueError as error:
         raise _damage(path, str(error)) from None
     if not isinstance(content, dict):
-        raise _damage(path, "it is no JSON object")
+        raise _damage(path, "it is not a JSON object")
     version = content.get("format_version")
     if type(version) is not int or version < 1:
         raise _damage(path, f"it has format version {version}, which no release wrote")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
-            f"{path.parent} has format version {version}, this release reads up to {FORMAT_VERSION}; "
+            f"{path.parent} has format version {version}, but this release reads only up to {FORMAT_VERSION}; "
             "use a newer release, such as the one that wrote it"
         )
+    # Compared as bytes, because the parsed content would hide some changes, such as spaces between values.
     if version > 1 and stored != seal({name: value for name, value in content.items() if name != "digest"}):
-        raise _damage(path, "its digest does not fit")
+        raise _damage(path, "its digest does not match")
     for earlier in range(version, FORMAT_VERSION):
         content = _UPGRADES[earlier](content)
     return content
 
 
 def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had no digest of the description itself, and was otherwise the same."""
+    """Upgrade a description of version 1, which had no digest of the description itself."""
     return content | {"format_version": 2}
 
 
@@ -126,7 +129,7 @@ def _damage(path: Path, reason: str) -> ValueError:
 
 
 def file_digest(path: Path, *, sync: bool = False) -> str:
-    """Return the sha256 of a file; with ``sync``, also make it outlast a power cut."""
+    """Return the sha256 of a file; with ``sync``, also flush the file to disk, so that it survives a power failure."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if sync:

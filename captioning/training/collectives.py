@@ -1,4 +1,4 @@
-"""Collectives: the one all-reduce of a step, by which all processes act alike, and a slow gather for rare cases."""
+"""Collectives: the one all-reduce of a step, by which all processes act alike, and a slow gather for rare events."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from typing import NamedTuple, TypeVar
 import torch
 import torch.distributed as dist
 
-# Losses travel in the same integer all-reduce as the word counts: integers add up the same in any order.
-# A loss beyond the largest, over all processes, would overflow the sum; it counts as infinite.
+# Losses are sent as fixed-point numbers in the same integer all-reduce as the counts: an integer sum does not depend
+# on the order of addition. Larger losses could overflow int64 in the sum over processes, so they count as infinite.
 _FIXED_POINT, _LARGEST_LOSS_NATS = 2**28, 2.0**34
 
 _Item = TypeVar("_Item")
 
 
 class Flags(NamedTuple):
-    """Requests of a process to all; one process's request is enough.
+    """Requests of a process to all processes; a request of any process is enough.
 
     Attributes:
-        checkpoint: write a checkpoint after this step.
-        stop: take no further step.
-        check_preemption: ask together whether a node is about to be taken away, which only all can do.
+        checkpoint: request to write a checkpoint after this step.
+        stop: request to take no further step.
+        check_preemption: request to check for the preemption of a node, a check that all processes must do together.
     """
 
     checkpoint: bool = False
@@ -29,15 +29,15 @@ class Flags(NamedTuple):
 
 
 class StepShare(NamedTuple):
-    """What one process adds to a step.
+    """Contribution of one process to a step.
 
     Attributes:
-        loss_nats: loss summed over its words.
-        num_words: targets, <eos> included.
-        num_images: images that count.
-        num_bad: samples that were left out.
-        data_wait_seconds: time that it waited for its data.
-        flags: its requests.
+        loss_nats: loss summed over the words of the process, in nats.
+        num_words: number of targets, <eos> included.
+        num_images: number of images that the model computed.
+        num_bad: number of samples that were left out.
+        data_wait_seconds: time that the process waited for its data, in seconds.
+        flags: requests of the process.
     """
 
     loss_nats: float
@@ -52,11 +52,12 @@ class StepTotals(NamedTuple):
     """Sums of a step over all processes.
 
     Attributes:
-        loss_nats: mean over all words; nan if there is none, or a process's sum is too large or no number.
-        num_words: targets, <eos> included.
-        num_images: images that count.
-        num_bad: samples that were left out.
-        data_wait_seconds: mean over the processes.
+        loss_nats: mean loss over all words, in nats; nan without words, or if a process's sum is too large or not a
+            number.
+        num_words: number of targets, <eos> included.
+        num_images: number of images that the model computed.
+        num_bad: number of samples that were left out.
+        data_wait_seconds: time that a process waited for its data, in seconds, mean over processes.
         flags: requests of any process.
     """
 
@@ -69,7 +70,7 @@ class StepTotals(NamedTuple):
 
 
 def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
-    """Add up the shares of all processes: one small all-reduce of integers."""
+    """Sum the shares of all processes, in one small all-reduce of integers."""
     is_addable = can_be_added(share.loss_nats)
     fixed = round(share.loss_nats * _FIXED_POINT) if is_addable else 0
     waited = round(share.data_wait_seconds * 1e6)
@@ -84,12 +85,12 @@ def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
 
 
 def can_be_added(loss_nats: float) -> bool:
-    """Return whether a loss is a number, and small enough to be added up over all processes."""
-    return abs(loss_nats) * world_size() < _LARGEST_LOSS_NATS  # false for nan, too
+    """Return whether a loss is a number, and small enough to be summed over all processes."""
+    return abs(loss_nats) * world_size() < _LARGEST_LOSS_NATS  # also false for nan
 
 
 def gather(mine: Sequence[_Item]) -> list[_Item]:
-    """Return the items of all processes, in their order; slow, for what happens rarely."""
+    """Return the items of all processes, in rank order. Slow, because it pickles: only for rare events."""
     if not dist.is_initialized():
         return list(mine)
     shares: list[list[_Item]] = [[] for _ in range(world_size())]
@@ -98,5 +99,5 @@ def gather(mine: Sequence[_Item]) -> list[_Item]:
 
 
 def world_size() -> int:
-    """Return the number of processes of the group, 1 if there is none."""
+    """Return the number of processes in the group; 1 without a group."""
     return dist.get_world_size() if dist.is_initialized() else 1

@@ -1,4 +1,4 @@
-"""DDP: the wrapping of a model for data-parallel training."""
+"""DDP: a model wrapped for data-parallel training."""
 
 import torch
 from torch import nn
@@ -10,10 +10,10 @@ from captioning.training.collectives import world_size
 
 
 def replicate(model: CaptionModel, device: torch.device) -> nn.Module:
-    """Wrap the model for data-parallel training if there is a process group of several, and settle its buckets.
+    """Wrap the model in DDP if the group has several processes, with its final bucket layout.
 
-    DDP sums its first gradients in one layout and later ones in another. Two passes whose gradients are thrown away
-    make the layout final, so that a resumed run adds in the same order as one that never stopped.
+    DDP sums its first gradients in one bucket layout and later ones in another. Two backward passes with discarded
+    gradients make the layout final, so that a resumed run sums in the same order as one that never stopped.
     """
     if world_size() == 1:
         return model

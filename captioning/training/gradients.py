@@ -1,7 +1,7 @@
-"""The gradient of one step over all processes, without the samples that cannot be trained on.
+"""The gradient of one step over all processes, without bad samples.
 
-The loss is a sum over words, and gradients are scaled by the words of the whole batch, so that they do not depend on
-how many processes made them. DDP averages gradients over processes; the average times (processes / words) is the mean
+The loss is a sum over words, and gradients are scaled by the number of words in the whole batch, so they do not depend
+on the number of processes. DDP averages gradients over processes; the average times (processes / words) is the mean
 over words.
 """
 
@@ -33,7 +33,7 @@ _NO_FLAGS = Flags()
 
 
 class Gradient(NamedTuple):
-    """What is known of the gradient that the model's parameters hold.
+    """Summary of the gradient in the model's parameters.
 
     Attributes:
         totals: sums and flags of the step over all processes.
@@ -47,23 +47,23 @@ class Gradient(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Return whether it is finite and no sample of the batch is bad."""
+        """Return whether the gradient is finite and no sample of the batch is bad."""
         return self.is_finite and not self.totals.num_bad
 
     @property
     def is_finite(self) -> bool:
-        """Return whether the weights may follow it; a batch without any image has no loss, and a gradient of zeros."""
+        """Return whether norm and loss are finite. A batch without words has no loss, and a gradient of zeros."""
         return math.isfinite(self.norm) and (math.isfinite(self.totals.loss_nats) or not self.totals.num_words)
 
 
 class GradientComputer:
-    """Computes gradients, and finds the samples that make them not finite.
+    """Computes gradients, and excludes the samples that make them not finite.
 
     Args:
         model: the bare model.
         replica: the model as wrapped by ``replicate``.
-        config: loss, precision, seed, and what to do about bad samples.
-        max_gradient_norm: norm that gradients are scaled down to.
+        config: settings of loss, precision, seed and bad samples.
+        max_gradient_norm: global norm to which larger gradients are clipped.
         device: device of the model.
     """
 
@@ -83,14 +83,14 @@ class GradientComputer:
     def compute(
         self, parts: Sequence[CaptionBatch], *, flags: Flags = _NO_FLAGS, data_wait_seconds: float = 0.0
     ) -> Gradient:
-        """Leave the clipped gradient of a batch in the model's parameters; every process does the same.
+        """Compute the clipped gradient of a batch into the model's parameters; all processes must call this together.
 
-        Processes exchange the gradients of the parts' summed losses once, after the last part.
+        Gradients accumulate over the parts; processes exchange them once, after the last part.
 
         Args:
             parts: this process's share of the batch, in parts that fit into memory.
             flags: requests of this process.
-            data_wait_seconds: time that this process waited for its share.
+            data_wait_seconds: time that this process waited for its share, in seconds.
         """
         total = torch.zeros((), device=self._device, dtype=torch.float64)
         for number, part in enumerate(parts, start=1):
@@ -102,24 +102,24 @@ class GradientComputer:
                 loss = cross_entropy_sum(logits, moved.targets(), label_smoothing=self._config.label_smoothing)
                 loss.backward()
             total += loss.detach()
-        # Counted where they were made: on a device, every count would be waited for.
+        # Counted in CPU memory: on a GPU, each count would make the host wait for the device.
         num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
         num_bad = sum(len(part.bad) for part in parts)
         share = StepShare(float(total), num_words, num_images, num_bad, data_wait_seconds, flags)
         totals = reduce_step(share, self._device)
-        # Without any word in the whole batch, all gradients are zero as they are.
+        # If the whole batch has no words, all gradients are zero, and any scale will do.
         return Gradient(totals, self._scale_and_clip(world_size() / max(1, totals.num_words)))
 
     def exclude_bad_samples(self, gradient: Gradient, parts: Sequence[CaptionBatch], *, step: int) -> Gradient:
-        """Compute a gradient again without the samples that made it not finite; every process does the same.
+        """Compute a gradient again without the samples that made it not finite; all processes must call this together.
 
         Args:
             gradient: result of ``compute`` that is not finite, or whose batch has bad samples.
             parts: this process's share of the batch, as given to ``compute``.
-            step: number of the step, from 1, for messages.
+            step: number of the step, from 1, for error messages.
 
         Raises:
-            BadSampleError: there are bad samples, and the configuration says to stop.
+            BadSampleError: there are bad samples, and ``on_bad_sample`` is stop.
             FloatingPointError: the gradient is not finite, and no sample is to blame.
         """
         bad = gather([sample for part in parts for sample in part.bad]) if gradient.totals.num_bad else []
@@ -129,7 +129,7 @@ class GradientComputer:
         losses = gather(self._losses_of(parts))
         nonfinite = nonfinite_images(losses)
         if is_divergence(nonfinite, len(losses)) or not all(gather([self._has_finite_weights()])):
-            nonfinite = []  # not they, but the model is at fault
+            nonfinite = []  # the model is at fault, not the samples
         if stops and (bad or nonfinite):
             found = by_position([*bad, *nonfinite])
             raise BadSampleError(step, found, mean_losses(losses, found))
@@ -140,7 +140,7 @@ class GradientComputer:
         again = self.compute([part.without(positions) for part in parts])
         if not again.is_finite:
             raise _not_finite(step, again, losses)
-        known = gradient.totals
+        known = gradient.totals  # the second pass had no waiting time and no requests
         totals = again.totals._replace(data_wait_seconds=known.data_wait_seconds, flags=known.flags)
         return Gradient(totals, again.norm, by_position([*bad, *nonfinite]))
 
@@ -167,10 +167,10 @@ class GradientComputer:
 
 
 def _not_finite(step: int, gradient: Gradient, losses: Sequence[ImageLoss]) -> FloatingPointError:
-    """Return what to raise where no sample is to blame, the same on every process."""
+    """Return the error to raise if no sample is to blame; the same on every process."""
     keys = ", ".join(loss.key for loss in sorted(losses, key=lambda loss: loss.position)[:4])
     return FloatingPointError(
-        f"step {step}: loss {gradient.totals.loss_nats:g} nats and gradient norm {gradient.norm:g} are not both "
-        f"finite ({len(nonfinite_images(losses))} of {len(losses)} images have no finite loss); "
-        f"lower the learning rate, or look at the samples, {keys}, ..."
+        f"step {step}: loss {gradient.totals.loss_nats:g} nats/word or gradient norm {gradient.norm:g} is not finite "
+        f"(images without a finite loss: {len(nonfinite_images(losses))} of {len(losses)}); "
+        f"lower the learning rate, or check the samples of the batch ({keys}, ...)"
     )

@@ -1,4 +1,4 @@
-"""The training loop in plain PyTorch; it knows a process group, not who started it."""
+"""The training loop in plain PyTorch, for one process of any process group."""
 
 import logging
 import math
@@ -21,18 +21,19 @@ logger = logging.getLogger(__name__)
 
 
 class StepResult(NamedTuple):
-    """What one step did, over all processes.
+    """Result of one step, over all processes.
 
     Attributes:
         step: number of steps done, this one included.
-        loss_nats: mean over the batch's words; nan if every image was left out, and the weights stay as they are.
-        num_words: targets of the batch, <eos> included.
-        num_images: images of the batch, without those left out.
+        loss_nats: mean loss over the batch's words, in nats; nan if every image was left out, which leaves the weights
+            unchanged.
+        num_words: number of targets in the batch, <eos> included.
+        num_images: number of images in the batch, without those left out.
         gradient_norm: global norm before clipping.
         learning_rate: learning rate of the decoder.
         flags: requests of any process.
-        data_wait_seconds: time that a process waited for its share of the batch, mean over the processes.
-        seconds: from asking for the batch to the end of the optimizer's step, on this process.
+        data_wait_seconds: time that a process waited for its share of the batch, in seconds, mean over processes.
+        seconds: time from requesting the batch to the end of the optimizer's step, in seconds, on this process.
         bad: samples that were left out, by position.
     """
 
@@ -50,7 +51,7 @@ class StepResult(NamedTuple):
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that changes in training: the weights, the optimizer's moments, and the number of steps done."""
+    """All that training changes: the weights, the optimizer's moments, and the number of steps done."""
 
     model: CaptionModel
     optimizer: torch.optim.Optimizer
@@ -58,7 +59,8 @@ class TrainingState:
 
 
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
-    """Return the steps that ``num_epochs`` passes over the samples take, the last one whole."""
+    """Return the number of steps in ``num_epochs`` passes over the samples, rounded up."""
+    # 1e-9 absorbs rounding: 0.1 passes over 30 samples in batches of 3 are 1.0000000000000002 steps.
     return max(1, math.ceil(config.num_epochs * num_samples / config.batch_size - 1e-9))
 
 
@@ -74,22 +76,23 @@ def train(
     flags: Callable[[], Flags] = Flags,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[StepResult]:
-    """Train, yielding after every step; every process of the group must take every step.
+    """Train, and yield the result of every step; every process of the group must take every step.
 
     Args:
         state: training state, advanced in place.
         replica: ``state.model`` as wrapped by ``replicate``.
         batches: this process's share of each step's batch from ``state.step`` on, in parts that fit into memory.
-        optimizer_config: learning rate and gradient norm.
-        config: loss, precision, seed, and what to do about bad samples.
-        num_steps: steps of the whole training, which ends when they are done or a process requests to stop.
+        optimizer_config: settings of learning rate and gradient norm.
+        config: settings of loss, precision, seed and bad samples.
+        num_steps: number of steps in the whole training; it ends earlier if a process requests to stop.
         device: device of the model.
-        flags: returns the requests of this process, once a step.
-        clock: seconds, monotonic.
+        flags: function that returns the requests of this process, called once per step.
+        clock: monotonic clock, in seconds.
 
     Raises:
-        BadSampleError: bad samples, and ``config`` says to stop; on all processes alike, before the weights change.
-        FloatingPointError: the loss or the gradient is no finite number, and no sample is to blame; likewise.
+        BadSampleError: there are bad samples, and ``config.on_bad_sample`` is stop. Raised on all processes, before
+            the weights change.
+        FloatingPointError: the loss or the gradient is not finite, and no sample is to blame. Raised likewise.
     """
     computer = GradientComputer(
         state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
@@ -107,7 +110,7 @@ def train(
                 gradient = computer.exclude_bad_samples(gradient, parts, step=state.step + 1)
             if gradient.totals.num_words:
                 state.optimizer.step()
-        finally:
+        finally:  # also after an error, so that no gradient is left for a later step
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         yield _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
@@ -131,7 +134,7 @@ def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: flo
 
 
 def _set_learning_rates(state: TrainingState, config: OptimizerConfig, *, num_steps: int) -> float:
-    """Give every part its learning rate for the next step; return that of the decoder."""
+    """Set the learning rate of every parameter group for the next step; return the decoder's."""
     rate, ramp = learning_rate_at(state.step, config, num_steps=num_steps), encoder_ramp_at(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)

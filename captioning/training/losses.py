@@ -1,6 +1,6 @@
 """Losses: cross-entropy over the words of captions.
 
-Shapes: B images, M targets, V words known.
+Shapes: B images, M targets, V vocabulary words.
 """
 
 import torch
@@ -12,30 +12,30 @@ from captioning.data.batches import CaptionBatch
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Sum the negative log-likelihood over words; a sum, so that parts of a batch add up to the whole.
+    """Sum the negative log-likelihood over words, so that the losses of a batch's parts add up to the whole.
 
     Args:
-        logits: (M, V), any float type.
-        targets: (M,) int64.
+        logits: (M, V) scores of the words, any float type.
+        targets: (M,) int64 ids of the correct words.
         label_smoothing: share of a target's probability that is spread over all words (Szegedy et al., 2016,
             https://arxiv.org/abs/1512.00567, section 7).
 
     Returns:
-        () in nats, float32 or wider.
+        () loss in nats, float32 or wider.
     """
     return F.cross_entropy(_wide(logits), targets, reduction="sum", label_smoothing=label_smoothing)
 
 
 def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smoothing: float = 0.0) -> Tensor:
-    """Sum the same over the words of each image.
+    """Sum the negative log-likelihood over the words of each image.
 
     Args:
-        logits: (M, V), any float type.
-        batch: batch whose targets they score.
-        label_smoothing: as above.
+        logits: (M, V) scores of the words, any float type.
+        batch: batch with the M targets of the logits.
+        label_smoothing: as in ``cross_entropy_sum``.
 
     Returns:
-        (B,) float64 in nats.
+        (B,) float64 losses in nats.
     """
     losses = F.cross_entropy(_wide(logits), batch.targets(), reduction="none", label_smoothing=label_smoothing)
     sums = torch.zeros(len(batch.images), dtype=torch.float64, device=losses.device)
@@ -43,9 +43,10 @@ def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smooth
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
-    """Return the context in which a model computes with the precision of a training run."""
+    """Return the autocast context for the precision of a training run."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def _wide(logits: Tensor) -> Tensor:
+    """Return logits in float32 if they are narrower, such as bfloat16 from autocast."""
     return logits.float() if logits.element_size() < 4 else logits

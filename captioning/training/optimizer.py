@@ -1,4 +1,4 @@
-"""AdamW, and its learning rate at each step: linear warm-up, then cosine decay."""
+"""AdamW and its learning rate schedule: linear warm-up, then cosine decay."""
 
 import math
 
@@ -9,7 +9,7 @@ from captioning.model.caption_model import CaptionModel
 
 
 def build_optimizer(model: CaptionModel, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters; vectors do not decay, the encoder learns at its own rate."""
+    """Return AdamW over the trainable parameters: vectors without decay, the encoder with its own learning rate."""
     groups = []
     for part, factor in ((model.encoder, config.encoder_learning_rate_factor), (model.decoder, 1.0)):
         parameters = [parameter for parameter in part.parameters() if parameter.requires_grad]
@@ -25,7 +25,7 @@ def build_optimizer(model: CaptionModel, config: OptimizerConfig) -> torch.optim
 
 
 def learning_rate_at(step: int, config: OptimizerConfig, *, num_steps: int) -> float:
-    """Return the learning rate of a step, from 0: linear warm-up, then cosine decay.
+    """Return the learning rate of a step, counted from 0: linear warm-up, then cosine decay.
 
     The decay is that of Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983, equation 5, without restarts.
     """
@@ -37,7 +37,7 @@ def learning_rate_at(step: int, config: OptimizerConfig, *, num_steps: int) -> f
 
 
 def encoder_ramp_at(step: int, config: OptimizerConfig) -> float:
-    """Return the share of its learning rate that the encoder has at a step: none during the delay, then rising."""
+    """Return the factor on the encoder's learning rate at a step: 0 during the delay, then a linear rise to 1."""
     if not config.encoder_delay_steps:
         return 1.0
     return min(1.0, max(0.0, step / config.encoder_delay_steps - 1))

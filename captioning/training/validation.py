@@ -1,4 +1,4 @@
-"""The loss of a validation split, summed over all processes."""
+"""Validation loss of a split, over all processes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -29,12 +29,12 @@ def validation_loss(
     Args:
         model: the bare model.
         batches: this process's share of the validation samples; may be empty.
-        config: precision, and what to do about bad samples.
+        config: settings of precision and bad samples.
         device: device of the model.
 
     Raises:
-        BadSampleError: there are bad samples, and ``config`` says to stop; every process raises it alike.
-        FloatingPointError: the mean is not a finite number, or is over nothing; every process raises it alike.
+        BadSampleError: there are bad samples, and ``config.on_bad_sample`` is stop. Raised on all processes.
+        FloatingPointError: the mean is not finite, or there are no words. Raised on all processes.
     """
     was_training = model.training
     model.eval()
@@ -53,7 +53,7 @@ def validation_loss(
 
 
 def _refuse_or_log(bad: Sequence[BadSample], nonfinite: Sequence[BadSample], *, num_images: int, stops: bool) -> None:
-    """Refuse what was found on this and the other processes, or log what is left out."""
+    """Raise an error for the bad samples of all processes, or log them on rank 0 as left out."""
     all_nonfinite = gather(nonfinite)
     everything = by_position([*gather(bad), *all_nonfinite])
     if is_divergence(all_nonfinite, num_images):
@@ -66,6 +66,6 @@ def _refuse_or_log(bad: Sequence[BadSample], nonfinite: Sequence[BadSample], *, 
 
 def _no_validation_loss(num_images: int, num_nonfinite: int) -> str:
     return (
-        f"the validation loss is not a finite number ({num_nonfinite} of {num_images} images have no finite loss); "
-        "lower the learning rate, or look at the validation split"
+        f"the validation loss is not finite (images without a finite loss: {num_nonfinite} of {num_images}); "
+        "lower the learning rate, or check the validation split"
     )

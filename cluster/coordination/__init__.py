@@ -1,6 +1,6 @@
-"""Which attempt and which checkpoint count: one actor a run.
+"""Coordination of a run: one actor per run decides which attempt is current and which checkpoints are committed.
 
 Reading order: ``messages``, ``coordinator`` (the actor), ``attempt``, ``restart_policy``, ``watchdog``; then
-``interface``, a rank's view of it, with ``client`` (of the actor) and ``local`` (in the rank's own process). Nothing
-here trains.
+``interface`` (a rank's view of the coordinator) with ``client`` (calls the actor) and ``local`` (runs in the rank's own
+process). Nothing here trains.
 """

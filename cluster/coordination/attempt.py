@@ -18,25 +18,26 @@ from cluster.coordination.messages import (
     WorkersFailed,
     WorkersStarted,
     WorkersStarting,
+    workers_text,
 )
 from cluster.coordination.restart_policy import AttemptHistory, Ending, Failure, FinalFailure, deaths_of
 from cluster.coordination.watchdog import Watchdog
 
 Phase = Literal["waiting", "starting", "training", "ended"]
 
-# A worker may hang before or after Ray Train learns where it runs; people are told the same.
+# A worker may hang before or after Ray Train learns where it runs; the user sees one message for both.
 _START_HANGS = "the start of the workers hangs"
-_SILENT_SECONDS = 10.0  # after which a rank is not going to write a checkpoint soon
+_SILENT_SECONDS = 10.0  # a rank silent for longer will not write a checkpoint soon
 
 
 class CurrentAttempt:
-    """Follows an attempt from the start of its group to its end; then the next.
+    """State of the current attempt, from the start of its worker group to its end; then of the next attempt.
 
     Args:
-        settings: settings of the run.
-        log_event: logs an event for people.
-        kill: kills the processes of workers of which one hangs.
-        end_controller: ends Train's controller, given its handle, when a group does not start.
+        settings: settings of the run's coordinator.
+        log_event: function that logs a line for the user.
+        kill: function that kills the processes of the given workers, called when one of them hangs.
+        end_controller: function that ends Ray Train's controller, given its handle, when a group does not start.
     """
 
     def __init__(
@@ -54,14 +55,15 @@ class CurrentAttempt:
         self._phase: Phase = "waiting"
         self._began_at: int | None = None
         self.final_failure: FinalFailure | None = None
-        """Why there is no further attempt."""
+        """Reason that there is no further attempt; None while there may be one."""
         self.step = 0
-        """Last known number of steps done."""
+        """Number of steps done, as last reported."""
         self.workers: tuple[WorkerInfo, ...] = ()
-        """Ranks of the latest group that began."""
+        """Ranks of the latest group that began to train."""
         self.controller: Any = None
-        """Ray's handle of Train's controller, once it is known."""
-        self._deciding = threading.RLock()  # the watchdog has a thread of its own
+        """Ray's handle of Ray Train's controller; None until it is known."""
+        # The watchdog calls from its own thread. Reentrant, because _end calls close with the lock held.
+        self._deciding = threading.RLock()
         self._watchdog = Watchdog(
             self._note_hang,
             self._end_late_start,
@@ -72,11 +74,11 @@ class CurrentAttempt:
 
     @property
     def is_training(self) -> bool:
-        """Return whether a group of ranks trains."""
+        """Return whether a worker group is training."""
         return self._phase == "training"
 
     def notify(self, event: TrainEvent) -> None:
-        """Take what Ray Train says of its controller and its workers."""
+        """Handle an event of Ray Train's controller or workers."""
         with self._deciding:
             match event:
                 case ControllerStarted(controller):
@@ -85,7 +87,7 @@ class CurrentAttempt:
                     self.controller = controller
                     self._enter("waiting")
                     self._watchdog.expect()
-                    self._log_event(f"starting {num_workers} workers")
+                    self._log_event(f"starting {workers_text(num_workers)}")
                 case WorkersStarted(workers) if self._phase == "waiting":
                     self._phase = "starting"
                     self._watchdog.begin(workers)
@@ -97,7 +99,12 @@ class CurrentAttempt:
                     self._crash(reason)
 
     def begin(self, step: int, workers: Sequence[WorkerInfo]) -> None:
-        """Note that a group begins to train, at a step."""
+        """Record that a group begins to train.
+
+        Args:
+            step: number of steps done in the checkpoint that it resumes from; 0 without one.
+            workers: ranks of the group.
+        """
         with self._deciding:
             self._enter("training")
             self.step = self._began_at = step
@@ -105,29 +112,34 @@ class CurrentAttempt:
             self._watchdog.begin(workers)
 
     def _enter(self, phase: Phase) -> None:
-        if self.is_training:
+        if self.is_training:  # a resize replaces the group without a report that the old one ended
             self._end()
         self._failures, self._ending, self._phase = [], "crash", phase
         self._began_at = None
 
     def heartbeat(self, rank: int, progress: int) -> None:
-        """Take a rank's heartbeat; ``progress`` grows as long as the rank makes progress."""
+        """Record a rank's heartbeat.
+
+        Args:
+            rank: number of the rank.
+            progress: counter that grows while the rank makes progress.
+        """
         self._watchdog.heartbeat(rank, progress)
 
     def note_checkpoint(self) -> None:
-        """Note that a checkpoint counts, and so the run makes progress."""
+        """Record that a checkpoint was committed, which resets the count of crashes in a row."""
         self._history.note_checkpoint()
 
     def note_stopped(self) -> None:
-        """Note that the ranks have stopped; from now on none of them can hang."""
+        """Record that the ranks have stopped; they are no longer watched for hangs."""
         self._watchdog.end()
 
     def may_save(self) -> bool:
-        """Return whether a group trains of which no rank is silent, so that a checkpoint may come."""
+        """Return whether a checkpoint can still come: a group is training, and all of its ranks send heartbeats."""
         return self.is_training and self._watchdog.seconds_silent() <= _SILENT_SECONDS
 
     def fail(self, failure: Failure) -> None:
-        """Note how a rank failed; if all fail alike, the attempt is over, and there is no further one."""
+        """Record how a rank failed; a failure that all ranks agree on ends the attempt and the run."""
         with self._deciding:
             if self._phase == "ended":
                 return
@@ -138,12 +150,12 @@ class CurrentAttempt:
                 self._end()
 
     def set_ending(self, ending: Ending) -> None:
-        """Note that the attempt is going to end by no fault of its own."""
+        """Record why the attempt is about to end when that is not a crash."""
         with self._deciding:
             self._ending = ending
 
     def close(self) -> None:
-        """Follow nothing any more, whatever becomes of the group."""
+        """Ignore all further events of the group."""
         with self._deciding:
             self._phase = "ended"
             self._watchdog.end()
@@ -152,14 +164,14 @@ class CurrentAttempt:
         lost = self._lost(errors)
         if self._ending == "crash":
             for failure in lost:
-                self._log_event(f"rank {failure.rank} is gone, after step {failure.step}: {failure.reason}")
+                self._log_event(f"rank {failure.rank} was lost after step {failure.step}: {failure.reason}")
             if not lost and self._failures and all(failure.is_collateral for failure in self._failures):
-                self._log_event(f"a rank is gone that others waited for, after step {self.step}")
+                self._log_event(f"a rank that others waited for was lost after step {self.step}")
         self._failures += lost
         self._end()
 
     def _lost(self, errors: Mapping[int, WorkerError]) -> list[Failure]:
-        """Return the failures of ranks that are gone, and of those that did not report how they failed."""
+        """Return the failures of ranks that died, and of ranks that raised without reporting it to the coordinator."""
         reported = {failure.rank for failure in self._failures}
         deaths = {rank: error.text for rank, error in errors.items() if error.is_death}
         others = {rank: error.text for rank, error in errors.items() if not error.is_death and rank not in reported}
@@ -168,33 +180,34 @@ class CurrentAttempt:
         return lost + [one._replace(is_death=False) for one in unreported]
 
     def _note_hang(self, worker: WorkerInfo, seconds: float) -> None:
-        """Note that a rank sent no heartbeat, or made no progress."""
+        """Record that a rank sent no heartbeat, or made no progress, for too long."""
         with self._deciding:
             if self._phase == "ended":
                 return
-            reason = f"{worker} gave no sign of progress for {seconds:.0f} s (--cluster.hang-seconds)"
+            reason = f"{worker} made no progress for {seconds:.0f} s (--cluster.hang-seconds)"
             self._log_event(f"{'the workers hang' if self.is_training else _START_HANGS}: {reason}")
             self._failures.append(self._death(reason, worker))
 
     def _end_late_start(self, seconds: float) -> None:
-        """End Train's controller, which waits for ever for a worker that hangs before it says where it is."""
+        """End Ray Train's controller, which would wait forever for a worker that hangs before its process is known."""
         with self._deciding:
+            # The workers may have become known while the watchdog's thread waited for the lock.
             if self._phase != "waiting" or self.controller is None:
                 return
             reason = f"the workers did not start within {seconds:.0f} s (--cluster.hang-seconds)"
             self._log_event(f"{_START_HANGS}: {reason}")
             self._failures.append(self._death(reason))
             controller = self.controller
-        self._end_controller(controller)
+        self._end_controller(controller)  # outside the lock: it calls Ray
 
     def _crash(self, reason: str) -> None:
-        """End by something else than a rank, such as the death of Train's controller."""
+        """End the attempt for a cause outside the ranks, such as the death of Ray Train's controller."""
         self._failures.append(self._death(reason))
         self._log_event(f"the attempt failed: {reason}")
         self._end()
 
     def _end(self) -> None:
-        """End the attempt, and decide whether there is to be a further one."""
+        """End the attempt, and let the restart policy decide whether another one follows."""
         self.close()
         has_trained = self._began_at is not None and self.step > self._began_at
         failure = self._history.end(self._ending, self._failures, has_trained=has_trained)

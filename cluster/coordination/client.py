@@ -22,17 +22,18 @@ from cluster.errors import one_line
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
 
+# Rank 0 alone reads requests and sends rows, so it calls more often.
 _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS_OF_OTHERS = 0.25, 1.0
 _LOG_LINES = 20
 
 
 class CoordinatorClient:
-    """Sends heartbeats from a thread of its own; a rank whose attempt was replaced ends there.
+    """Client of one rank; its heartbeat thread ends the process once the rank's attempt is replaced.
 
     Args:
         actor: Ray's handle of the coordinator.
         rank: number of this process in its group.
-        batch_size: images of a step.
+        batch_size: number of images in the batch of one step, over all ranks.
     """
 
     def __init__(self, actor: Any, rank: int, *, batch_size: int) -> None:  # noqa: ANN401  no type at Ray
@@ -47,29 +48,29 @@ class CoordinatorClient:
         self._is_over = threading.Event()
 
     def worker_info(self) -> WorkerInfo:
-        """Return where this process runs."""
+        """Return the rank, node and process id of this process."""
         return this_worker(self.rank)
 
     def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
-        """Begin an attempt, from the latest checkpoint that counts; on rank 0 alone."""
+        """Begin an attempt from the latest committed checkpoint; called on rank 0 only."""
         return ray.get(self._actor.begin_attempt.remote(list(workers)))
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
-        """Take a damaged checkpoint out of the record; return the same attempt from the one before it."""
+        """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
         return ray.get(self._actor.reject.remote(attempt, checkpoint, reason))
 
     def join_attempt(self, attempt: Attempt) -> None:
-        """Send heartbeats from now on."""
+        """Start to send heartbeats."""
         self._attempt, self.step = attempt.number, attempt.checkpoint.step if attempt.checkpoint else 0
         threading.Thread(target=self._send_heartbeats, daemon=True, name="captioning-heartbeat").start()
 
     def heartbeat(self, step: int) -> None:
-        """Note that this rank makes progress, at a number of steps done; the next heartbeat says so."""
+        """Record that this rank makes progress and has done ``step`` steps; the next heartbeat reports the progress."""
         self.step = step
         self._progress += 1
 
     def requests(self) -> Flags:
-        """Return what the coordinator requests of all ranks; every request is returned once."""
+        """Return the coordinator's request to all ranks; each request is returned once."""
         request, number = self._reply
         if request == "none" or number == self._fulfilled:
             return Flags()
@@ -82,7 +83,7 @@ class CoordinatorClient:
             self._rows.append(Row(step, int(time.time() * 1000), metrics))
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
-        """Make a checkpoint count.
+        """Commit a checkpoint after all of its files are written.
 
         Raises:
             PermissionError: this attempt has been replaced.
@@ -90,32 +91,32 @@ class CoordinatorClient:
         ray.get(self._send("commit", step, metrics, awaits_score=awaits_score))
 
     def await_score(self, step: int) -> None:
-        """Note that a task is going to score the checkpoint of a step."""
+        """Announce that a validation task will score the checkpoint of a step."""
         ray.get(self._actor.await_score.remote(step))
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
-        """Attach scores to the checkpoint of a step that has passed."""
+        """Attach scores to the checkpoint of an earlier step."""
         ray.get(self._actor.add_score.remote(step, metrics))
 
     def end_training(self) -> None:
-        """Note that the ranks have stopped, and their last checkpoint counts."""
+        """Report that the ranks have stopped and their last checkpoint is committed."""
         ray.get(self._actor.end_training.remote(self._attempt))
 
     def report_preemption(self) -> None:
-        """Note that this attempt ends because a node is about to be taken away."""
+        """Report that this attempt ends because a node is about to be preempted."""
         ray.get(self._actor.report_preemption.remote(self._attempt))
 
     def log_event(self, event: str) -> None:
-        """Log an event for people."""
+        """Log a line for the user."""
         self._actor.log_event.remote(event)
 
     def report_failure(self, error: Exception, *, is_agreed: bool, hint: str = "") -> None:
         """Report how this rank failed.
 
         Args:
-            error: exception that it raised.
-            is_agreed: whether every rank fails alike.
-            hint: where to find more.
+            error: exception that the rank raised.
+            is_agreed: whether every rank raised the same error, so that another attempt would fail too.
+            hint: text appended to the error's message, such as the path of a file with details.
         """
         reason = one_line(error) + hint
         lines = "".join(traceback.format_exception(error)).splitlines()[-_LOG_LINES:]
@@ -128,20 +129,21 @@ class CoordinatorClient:
             log=tuple(lines),
             is_agreed=is_agreed,
         )
-        # To the process's own log, which people are shown; Ray Train keeps what is logged in another file.
+        # The failure report shows the end of the process's own log; Ray Train writes logging's records elsewhere.
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()
         ray.get(self._actor.report_failure.remote(self._attempt, failure))
 
     def close(self) -> None:
-        """Send the last rows, and no further heartbeat."""
+        """Stop the heartbeats, and send the last rows."""
         self._is_over.set()
         if self._attempt is not None:
-            with contextlib.suppress(RayError):  # without it, nothing of this attempt counts any more
+            with contextlib.suppress(RayError):  # without a coordinator, the rows are dropped
                 ray.get(self._send("heartbeat", self.rank, self._progress))
 
     def _send(self, method: str, *arguments: Any, **options: bool) -> Any:  # noqa: ANN401  Ray's references have no type
-        with self._sending:  # calls arrive in the order in which they are made, so that rows keep theirs
+        # Two threads send. Ray keeps the order of one caller's calls; the lock keeps that of the rows taken for them.
+        with self._sending:
             rows, self._rows = self._rows, []
             return getattr(self._actor, method).remote(self._attempt, *arguments, rows, **options)
 
@@ -159,7 +161,7 @@ class CoordinatorClient:
             self._reply = reply
 
     def _exit(self, why: str) -> None:
-        """End this process: whatever it did from now on would not count."""
+        """End this process at once: nothing that it sends would be accepted any more."""
         if not self._is_over.is_set():
             sys.stderr.write(f"rank {self.rank} ends: {why}\n")
             sys.stderr.flush()
@@ -167,7 +169,7 @@ class CoordinatorClient:
 
 
 def this_worker(rank: int) -> WorkerInfo:
-    """Return where this process runs, as a rank."""
+    """Return the node, process id and log of this process, as those of a rank."""
     context = ray.get_runtime_context()
     log = Path("/proc/self/fd/2")
     return WorkerInfo(

@@ -1,4 +1,4 @@
-"""What a rank needs of a coordinator, whether that is an actor of its own or stands in the rank's own process."""
+"""Interface of a coordinator for a rank, the same for an actor and for a coordinator in the rank's own process."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,46 +9,46 @@ from cluster.runs.record import CommittedCheckpoint
 
 
 class CoordinatorInterface(Protocol):
-    """Decides which attempt and which checkpoint count; ``CoordinatorClient`` and ``LocalCoordinator`` do it."""
+    """Begins attempts and commits checkpoints; implemented by ``CoordinatorClient`` and ``LocalCoordinator``."""
 
     rank: int
     """Number of this process in its group."""
 
     def worker_info(self) -> WorkerInfo:
-        """Return where this process runs."""
+        """Return the rank, host and process id of this process."""
         ...
 
     def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
-        """Begin an attempt, from the latest checkpoint that counts; on rank 0 alone."""
+        """Begin an attempt from the latest committed checkpoint; call on rank 0 only."""
         ...
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
-        """Take a damaged checkpoint out of the record; return the same attempt from the one before it."""
+        """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
         ...
 
     def join_attempt(self, attempt: Attempt) -> None:
-        """Take part in an attempt that rank 0 has begun."""
+        """Join an attempt that rank 0 has begun."""
         ...
 
     def heartbeat(self, step: int) -> None:
-        """Note that this rank makes progress, at a number of steps done."""
+        """Record that this rank makes progress and has done ``step`` steps."""
         ...
 
     def requests(self) -> Flags:
-        """Return what is requested of all ranks since the last call; on rank 0 alone."""
+        """Return the requests to all ranks since the last call; call on rank 0 only."""
         ...
 
     def add_row(self, step: int, metrics: dict[str, float]) -> None:
-        """Journal the metrics of a step, unless the step is known."""
+        """Journal the metrics of a step, unless the journal has that step."""
         ...
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
-        """Make a checkpoint count that is completely written, and all rows before it.
+        """Commit a checkpoint, after all of its files are written, and all rows before it.
 
         Args:
-            step: step of the checkpoint.
-            metrics: scores that are known.
-            awaits_score: whether a task is going to score it.
+            step: number of steps done in the checkpoint.
+            metrics: known scores of the checkpoint, by name.
+            awaits_score: whether a validation task will score the checkpoint later.
 
         Raises:
             PermissionError: this attempt has been replaced.
@@ -56,17 +56,17 @@ class CoordinatorInterface(Protocol):
         ...
 
     def await_score(self, step: int) -> None:
-        """Note that a task is going to score the checkpoint of a step, which counts already."""
+        """Announce that a validation task will score the committed checkpoint of a step."""
         ...
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
-        """Attach scores to the checkpoint of a step that has passed."""
+        """Attach scores to the checkpoint of an earlier step."""
         ...
 
     def end_training(self) -> None:
-        """Note that no step is left, or the ranks have stopped on request, and their last checkpoint counts."""
+        """Report that the ranks have stopped, at the last step or on request, and the last checkpoint is committed."""
         ...
 
     def log_event(self, event: str) -> None:
-        """Log an event for people."""
+        """Log a line for the user."""
         ...

@@ -1,4 +1,4 @@
-"""Coordinator of a rank that trains alone, in its own process: what the rank does counts as soon as it is on disk."""
+"""Coordinator of a run with one rank, in that rank's own process: a trial of a search with one worker, for instance."""
 
 import logging
 import os
@@ -20,18 +20,19 @@ _RETRY_SECONDS = 0.5
 
 
 class LocalCoordinator:
-    """Keeps the record and journal of a run with one rank, in that rank's own process.
+    """Writes the record and journal of a run with one rank, in that rank's own process.
 
     Args:
         folder: folder of the run; holds its ``run.json``.
-        keep_best: number of checkpoints of the best score to keep.
+        keep_best: number of checkpoints with the best scores to keep.
         keep_last: number of latest checkpoints to keep.
-        patience_seconds: time to wait for a process that still has the run, such as one on a node that was lost.
-        sleep: waits that many seconds.
+        patience_seconds: time, in seconds, to wait for a process that still holds the run's lock, such as one on a
+            lost node.
+        sleep: function that waits for a number of seconds.
 
     Raises:
-        BlockingIOError: another process goes on holding the run.
-        ValueError: the folder holds no record.
+        BlockingIOError: another process still holds the run's lock after that time.
+        ValueError: the folder holds no ``run.json``.
     """
 
     def __init__(
@@ -50,63 +51,64 @@ class LocalCoordinator:
         self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last)
 
     def worker_info(self) -> WorkerInfo:
-        """Return where this process runs."""
+        """Return the rank, host and process id of this process."""
         return WorkerInfo(self.rank, "", socket.gethostname(), os.getpid(), "")
 
     def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
-        """Begin an attempt, from the latest checkpoint that counts."""
+        """Begin an attempt from the latest committed checkpoint."""
         record = self._writer.begin_attempt()
         if record.latest:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}")
         return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
-        """Take a damaged checkpoint out of the record; return the same attempt from the one before it."""
+        """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
         self._writer.reject(checkpoint)
-        self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); the one before it is used")
+        self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint before it")
         return Attempt(attempt, self._writer.record.latest)
 
     def join_attempt(self, attempt: Attempt) -> None:
-        """Note where the attempt begins."""
+        """Set the step that the attempt begins at."""
         self.step = attempt.checkpoint.step if attempt.checkpoint else 0
 
     def heartbeat(self, step: int) -> None:
-        """Note the number of steps done, which the log names."""
+        """Record the number of steps done, which every log line names."""
         self.step = step
 
     def requests(self) -> Flags:
-        """Return no request: who wants this process to end, ends it."""
+        """Return no request: nothing asks this process to stop; its owner ends it directly."""
         return Flags()
 
     def add_row(self, step: int, metrics: dict[str, float]) -> None:
-        """Journal a step's metrics, unless the step is known."""
+        """Journal the metrics of a step, unless the journal has that step."""
         self._writer.journal.append(Row(step, int(time.time() * 1000), metrics))
 
     def commit(self, step: int, metrics: dict[str, float], *, awaits_score: bool = False) -> None:
-        """Make a checkpoint count, and all rows before it.
+        """Commit a checkpoint, and all rows before it.
 
         Raises:
             PermissionError: another process has begun an attempt since.
         """
+        # The lock should exclude this, but on shared storage a node that was cut off may lose it without notice.
         found, mine = load_record(self._folder), self._writer.record.attempt
         if found is None or found.attempt != mine:
-            raise PermissionError(f"attempt {mine} was replaced; its checkpoint at step {step} does not count")
+            raise PermissionError(f"attempt {mine} was replaced; its checkpoint at step {step} is not committed")
         self._writer.commit(step, metrics, awaits_score=awaits_score)
 
     def await_score(self, step: int) -> None:
-        """Note that a task is going to score the checkpoint of a step."""
+        """Record that a validation task will score the checkpoint of a step."""
         self._writer.await_score(step)
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
-        """Attach scores to the checkpoint of a step that has passed."""
+        """Attach scores to the checkpoint of an earlier step."""
         self._writer.add_score(step, metrics)
 
     def end_training(self) -> None:
-        """Note that the run is finished; this process is never requested to stop before."""
+        """Record that the run is finished; without requests to stop, training ends only at the last step."""
         self._writer.finish()
 
     def log_event(self, event: str) -> None:
-        """Log an event for people."""
+        """Log a line for the user."""
         logger.info("%s", event)
 
     def close(self) -> None:

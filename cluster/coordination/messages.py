@@ -1,4 +1,4 @@
-"""Messages between ranks, coordinator and driver; imports neither torch nor MLflow, so that processes start soon."""
+"""Messages between ranks, coordinator and driver. Imports neither torch nor MLflow, so that processes start fast."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,22 +12,36 @@ Request = Literal["none", "checkpoint", "stop", "exit"]
 
 
 class WorkerInfo(NamedTuple):
-    """Where a rank runs."""
+    """Rank, node and process of a worker."""
 
     rank: int
     node_id: str
+    """Ray's id of the node, hexadecimal; empty without Ray."""
     host: str
     pid: int
     log: str
-    """Path of its log on that node, or empty."""
+    """Path of the worker's log on its node; empty if unknown."""
     actor: Any = None
-    """Ray's handle."""
+    """Ray's handle of the worker; None without Ray."""
     born: float | None = None
-    """When the process started, seconds since 1970, by which another one with its number is told apart."""
+    """Start time of the process, in seconds since 1970; distinguishes it from a later process with the same pid."""
 
     def __str__(self) -> str:
-        """Say which rank it is, and where."""
+        """Return rank, process id and host as text."""
         return f"rank {self.rank} (process {self.pid} on {self.host})"
+
+
+def workers_text(num_workers: int) -> str:
+    """Return a number of workers as text, such as ``1 worker`` or ``2 workers``."""
+    return f"{num_workers} worker{'' if num_workers == 1 else 's'}"
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return metrics as text: ``validation_loss_nats`` as ``validation loss 6.270 nats/word``."""
+    return ", ".join(
+        f"{name.removesuffix('_nats').replace('_', ' ')} {value:.3f}{' nats/word' if name.endswith('_nats') else ''}"
+        for name, value in metrics.items()
+    )
 
 
 class Attempt(NamedTuple):
@@ -35,68 +49,68 @@ class Attempt(NamedTuple):
 
     number: int
     checkpoint: CommittedCheckpoint | None
-    """The one to resume from."""
+    """Checkpoint to resume from; None to train from the beginning."""
 
 
 class HeartbeatReply(NamedTuple):
-    """The coordinator's request to a rank, with a number by which the rank fulfils it once."""
+    """The coordinator's request to a rank; its number lets the rank fulfil each request once."""
 
     request: Request
     number: int
 
     def with_request(self, request: Request) -> "HeartbeatReply":
-        """Return the reply with one more request; after the request to stop there is none."""
+        """Return the reply with a new request; a request to stop is final."""
         return self if self.request == "stop" else HeartbeatReply(request, self.number + 1)
 
     def after_checkpoint(self) -> "HeartbeatReply":
-        """Return the reply once a checkpoint counts, which need not be requested any more."""
+        """Return the reply after a checkpoint was committed, without the request for one."""
         return HeartbeatReply("none", self.number) if self.request == "checkpoint" else self
 
 
 class ControllerStarted(NamedTuple):
-    """Train's controller runs."""
+    """Ray Train's controller has started."""
 
     controller: Any
-    """Ray's handle."""
+    """Ray's handle of the controller."""
 
 
 class WorkersStarting(NamedTuple):
-    """Train's controller is about to start a group of workers."""
+    """Ray Train's controller is about to start a worker group."""
 
     num_workers: int
     controller: Any
-    """Ray's handle; a coordinator that was killed has forgotten it."""
+    """Ray's handle of the controller, sent again because a restarted coordinator does not have it."""
 
 
 class WorkersStarted(NamedTuple):
-    """The processes of a group run, and have not yet begun to train."""
+    """The processes of a worker group have started, but do not train yet."""
 
     workers: tuple[WorkerInfo, ...]
 
 
 class StartFailed(NamedTuple):
-    """A group failed before it began to train."""
+    """A worker group failed before it began to train."""
 
     reason: str
 
 
 class WorkerError(NamedTuple):
-    """Ray's word on a worker that failed."""
+    """Ray's report of a failed worker."""
 
     text: str
     is_death: bool
-    """Whether its process is gone."""
+    """Whether the worker's process died."""
 
 
 class WorkersFailed(NamedTuple):
-    """A group has ended by failures."""
+    """A worker group ended because workers failed."""
 
     errors: Mapping[int, WorkerError]
-    """By rank."""
+    """Errors by rank."""
 
 
 class ControllerLost(NamedTuple):
-    """Train's controller has ended before the training."""
+    """Ray Train's controller ended before training did."""
 
     reason: str
 
@@ -105,18 +119,18 @@ TrainEvent = ControllerStarted | WorkersStarting | WorkersStarted | StartFailed 
 
 
 class RunProgress(NamedTuple):
-    """How far a run is, for people and for the driver.
+    """Progress of a run, for the driver to show and act on.
 
     Attributes:
         attempt: number of the current attempt.
-        row: latest metrics, with their step.
-        events: events for people, in order, after those that were known already.
-        num_events: number of events so far.
-        num_steps_redone: steps computed again after restarts of this driver's workers.
-        final_failure: why there is no further attempt.
+        row: latest metrics, with their step; None before the first step.
+        events: log lines for the user, in order, without those that the caller has already.
+        num_events: number of log lines so far.
+        num_steps_redone: number of steps computed again after restarts of this driver's workers.
+        final_failure: reason that there is no further attempt; None while there may be one.
         is_stopped: whether the ranks have stopped, with their last checkpoint on disk.
-        latest: checkpoint to resume from.
-        workers: ranks of the latest group that began.
+        latest: checkpoint to resume from; None if there is none.
+        workers: ranks of the latest group that began to train.
     """
 
     attempt: int
@@ -132,16 +146,23 @@ class RunProgress(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoordinatorSettings:
-    """What a coordinator needs to know of its run."""
+    """Settings of a run's coordinator."""
 
     tracking_uri: str
+    """Address of the MLflow tracker."""
     keep_best: int = 2
+    """Number of checkpoints with the best scores to keep."""
     keep_last: int = 2
+    """Number of latest checkpoints to keep."""
     batch_size: int = 1
+    """Number of images in the batch of one step, over all ranks."""
     max_restarts: int = 3
+    """Maximum number of restarts after crashes in a row, without a new checkpoint in between."""
     max_preemptions: int = 100
+    """Maximum number of restarts after preemptions, under one driver."""
     hang_seconds: float = 600.0
+    """Time without progress, in seconds, after which a rank counts as hung."""
     start_seconds: float = 660.0
-    """Time that a group may take until its processes run."""
+    """Time, in seconds, within which the processes of a worker group must start."""
     driver_pid: int | None = None
-    """Process id of the driver on this node, with which the coordinator ends."""
+    """Process id of the driver on this node, with which the coordinator ends; None if it runs on."""

@@ -22,15 +22,15 @@ _KILL_SECONDS = 5.0
 
 
 def end_with(pid: int | None, *, before: Callable[[], None]) -> None:
-    """End this process as soon as another one of this machine has ended.
+    """End this process as soon as another process on this machine has ended.
 
     Args:
-        pid: id of the other process; without one, or if it cannot be seen from here, this process lives on.
-        before: function to call first.
+        pid: id of the other process; if None or not visible from here, this process is not ended.
+        before: function called just before this process ends.
     """
     try:
         process = psutil.Process(pid) if pid else None
-    except psutil.NoSuchProcess:  # such as a driver in another container
+    except psutil.NoSuchProcess:  # for example a driver in another container
         process = None
     if process is None:
         return
@@ -54,15 +54,15 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 class Watchdog:
-    """Reports a rank that sends no heartbeat, or makes no progress.
+    """Reports a rank that sends no heartbeat, or makes no progress, and kills its group.
 
     Args:
-        on_hang: function of the worker that hangs and the seconds of silence.
-        on_late: function of the seconds since a group was expected whose workers are not known yet.
-        hang_seconds: silence after which a rank counts as hung.
-        start_seconds: time that a group may take until its workers are known.
-        kill: function that kills the processes of workers, called after ``on_hang``.
-        clock: seconds, monotonic.
+        on_hang: function called with the worker that hangs and the duration of its silence in seconds.
+        on_late: function called with the time, in seconds, since a group that has not started was expected.
+        hang_seconds: silence, in seconds, after which a rank counts as hung.
+        start_seconds: time, in seconds, that a group may take until its workers are known.
+        kill: function that kills the processes of the given workers, called after ``on_hang``.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def expect(self) -> None:
-        """Watch for the workers of a group that is about to start."""
+        """Wait for the workers of a group that is about to start."""
         self._workers, self._expected_since = (), self._clock()
 
     def begin(self, workers: Sequence[Any]) -> None:
-        """Watch the workers of a group; their time begins now."""
+        """Watch the workers of a group, each as if it had just sent a heartbeat."""
         self._start_clocks(workers)
         self._workers, self._expected_since = tuple(workers), None
 
@@ -98,23 +98,31 @@ class Watchdog:
         self._last_progress = {worker.rank: (-1, now) for worker in workers}
 
     def end(self) -> None:
-        """Watch nobody."""
+        """Stop watching the group."""
         self._workers, self._expected_since = (), None
 
     def seconds_silent(self) -> float:
-        """Return for how long the rank has been silent whose last heartbeat is the oldest; 0 if nobody is watched."""
+        """Return the time, in seconds, since the oldest of the ranks' last heartbeats; 0 if no group is watched."""
         now = self._clock()
         return max((now - self._last_heartbeat.get(worker.rank, now) for worker in self._workers), default=0.0)
 
     def heartbeat(self, rank: int, progress: int) -> None:
-        """Take a rank's heartbeat; ``progress`` grows as long as the rank makes progress."""
+        """Record a rank's heartbeat.
+
+        Args:
+            rank: number of the rank.
+            progress: counter that grows while the rank makes progress.
+        """
         now = self._clock()
         self._last_heartbeat[rank] = now
         if progress > self._last_progress.get(rank, (-1, now))[0]:
             self._last_progress[rank] = (progress, now)
 
     def hung(self) -> tuple[Any, float] | None:
-        """Return the worker that hangs, and for how long: one that is silent before one that only waits for it."""
+        """Return the worker that hangs, and for how many seconds; None if none does.
+
+        A rank without heartbeats is named before one without progress, which may only be waiting for it.
+        """
         now = self._clock()
         for since in (self._last_heartbeat, {rank: at for rank, (_, at) in self._last_progress.items()}):
             waits = [(now - since.get(worker.rank, now), worker) for worker in self._workers]
@@ -130,18 +138,18 @@ class Watchdog:
             self.end_what_does_not_start()
 
     def end_what_does_not_start(self) -> None:
-        """Report a group whose workers are not known in time; once."""
+        """Report, once, that the workers of an expected group are still unknown after ``start_seconds``."""
         since, now = self._expected_since, self._clock()
         if since is None or now - since <= self._start_seconds:
             return
         self._expected_since = None
         try:
             self._on_late(now - since)
-        except Exception as error:  # nobody would watch any more
-            logger.warning("a group that does not start could not be ended: %s", error)
+        except Exception as error:  # the watchdog's thread must not end
+            logger.warning("a worker group that does not start could not be ended: %s", error)
 
     def end_what_hangs(self) -> None:
-        """Kill the workers if one of them hangs; if they live on, this is tried again after as long."""
+        """Kill the workers if one of them hangs; if they survive, try again after another ``hang_seconds``."""
         hung, workers = self.hung(), self._workers
         if not hung:
             return
@@ -149,23 +157,23 @@ class Watchdog:
         try:
             self._on_hang(*hung)
             self._kill(workers)
-        except Exception as error:  # nobody would watch any more
-            logger.warning("ranks that hang could not be ended, tried again later: %s", error)
+        except Exception as error:  # the watchdog's thread must not end
+            logger.warning("hung workers could not be killed, trying again in %.0f s: %s", self._hang_seconds, error)
 
 
 def kill_ranks(workers: Sequence[Any]) -> None:
-    """Kill processes on their nodes and through Ray, for a stopped one does not listen to Ray."""
+    """Kill workers' processes, on their nodes by signal and through Ray: a stopped process does not respond to Ray."""
     import ray
 
     kills = [task_on(worker.node_id, _kill).remote(worker.pid, worker.born) for worker in workers]
     ray.wait(kills, num_returns=len(kills), timeout=_KILL_SECONDS)
     for worker in workers:
-        with contextlib.suppress(Exception):  # it is gone, as it should be
+        with contextlib.suppress(Exception):  # the signal has already killed it
             ray.kill(worker.actor)
 
 
 def _kill(pid: int, born: float | None) -> None:
-    """Kill a worker's process, unless another process has its number by now."""
+    """Kill a worker's process, unless its pid belongs to another process by now."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         is_same = process.create_time() == born if born else "ray::" in " ".join(process.cmdline())

@@ -1,4 +1,4 @@
-"""The gate: challenger and champion caption the same images, and every criterion gives a reason for its yes or no."""
+"""Gate: challenger and champion caption the same images, and every criterion passes or fails with a reason."""
 
 import logging
 from collections.abc import Callable
@@ -17,24 +17,24 @@ from cluster.registry.models import ResolvedModel, shards_of
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("criterion", "challenger", "champion", "wanted", "verdict")
+COLUMNS = ("criterion", "challenger", "champion", "required", "passed")
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """Whether a challenger may become the champion, with reasons and evidence."""
+    """Decision whether a challenger may become the champion, with reasons and evidence."""
 
     is_passed: bool
     reasons: tuple[str, ...]
-    """A line for each criterion, those that refuse first."""
+    """One line for each criterion, failed criteria first."""
     criteria: tuple[Criterion, ...]
     evidence: dict[str, Any]
     """Scores, intervals, behaviour and settings behind the judgement, ready for JSON."""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a row for each criterion, in the order of ``COLUMNS``."""
+        """Return one table row for each criterion, with the columns of ``COLUMNS``."""
         return [
             (
                 criterion.name,
@@ -49,19 +49,20 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """The gate on one split of one shard set; calling it judges a challenger."""
+    """Gate on one split of one shard set; calling it judges a challenger."""
 
     config: GateConfig
     shards: Location | None = None
-    """The shard set; the one that the challenger was trained on if not given."""
+    """Shard set with the images; None for the one that the challenger was trained on."""
     split: str = "val"
+    """Split that both models caption."""
     storage: StorageConfig
-    """Where evaluations are kept."""
+    """Storage with the home folder that caches evaluations."""
     progress: Progress = lambda what, done, total: None
-    """Called with what is being written, how many captions are done, and of how many."""
+    """Function called with the kind of captions, the number done and their total."""
 
     def __call__(self, challenger: ResolvedModel, champion: ResolvedModel | None) -> Judgement:
-        """Compare a challenger with the champion, or with none; see ``judge``."""
+        """Compare a challenger with the champion, if there is one; see ``judge``."""
         logger.info("challenger: %s; champion: %s", challenger, champion or "none")
         shard_set = ShardSet(self.shards or shards_of(challenger), cache_gib=self.storage.cache_gib)
         cache = self.storage.home / CACHE_FOLDER
@@ -78,16 +79,16 @@ def judge(
     cache: Path,
     progress: Progress = lambda what, done, total: None,
 ) -> Judgement:
-    """Compare a challenger with the champion, on the same images with the same search.
+    """Compare a challenger with the champion, on the same images with the same beam search.
 
     Args:
-        challenger: the model that may become the champion.
-        champion: the present champion; without one, the challenger must reach the floors and write no empty caption.
-        shard_set: the shard set with the split.
+        challenger: model that may become the champion.
+        champion: current champion; None if there is none, so that only floors and empty captions are checked.
+        shard_set: shard set with the split.
         split: name of the split that both models caption.
-        gate: the criteria's settings.
-        cache: folder of earlier evaluations; what is computed here is added to it.
-        progress: called with what is being written, how many captions are done, and of how many.
+        gate: settings of the criteria.
+        cache: folder of cached evaluations; new ones are added to it.
+        progress: function called with the kind of captions, the number done and their total.
 
     Raises:
         ValueError: there is no such split, or a shard or an image is damaged.
@@ -111,7 +112,8 @@ def judge(
     }
     reasons = [criterion.reason for criterion in sorted(criteria, key=lambda criterion: criterion.is_passed)]
     if not champion:
-        reasons.insert(0 if is_passed else len(reasons), "there is no champion to be better than")
+        # First if the challenger passes, because the first reason is the one that the history shows.
+        reasons.insert(0 if is_passed else len(reasons), "there is no champion to compare with")
     return Judgement(is_passed=is_passed, reasons=tuple(reasons), criteria=criteria, evidence=evidence)
 
 

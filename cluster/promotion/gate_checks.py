@@ -1,4 +1,4 @@
-"""The gate's criteria: what a challenger must show, each with a reason for its yes or no."""
+"""Criteria of the gate, each with the reason that it passes or fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cluster.evaluation.evaluate import Evaluation
 from cluster.promotion.gate_config import GateConfig
 
 _NOTHING = "-"
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # shares are floats: a drop of exactly the allowed size must pass
 _BEHAVIOURS: dict[str, Callable[[Behaviour], float]] = {
     "same caption re-encoded": lambda behaviour: behaviour.same_when_reencoded,
     "same caption cropped": lambda behaviour: behaviour.same_when_cropped,
@@ -22,31 +22,37 @@ _BEHAVIOURS: dict[str, Callable[[Behaviour], float]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Criterion:
-    """One criterion of the gate, and whether the challenger meets it."""
+    """Result of one criterion of the gate."""
 
     name: str
     challenger: str
-    """The challenger's value."""
+    """The challenger's value, as text."""
     champion: str
-    """The champion's value, or a dash."""
+    """The champion's value, as text; a dash without a champion."""
     wanted: str
+    """Value that the challenger must reach, as text."""
     is_passed: bool
     reason: str
-    """Why, in one line."""
+    """Explanation of the result, on one line."""
 
 
 class ModelResults(NamedTuple):
-    """A model's captions and scores on a split, and how steady its captions are."""
+    """A model's captions and scores on a split, and the behaviour of its captions."""
 
     evaluation: Evaluation
     behaviour: Behaviour
 
 
 def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Comparison:
-    """Compare two models by the metric that decides, on the same resamples of the same images.
+    """Compare two models by the gate's metric, on the same bootstrap resamples of the same images.
+
+    Args:
+        new: results of the challenger.
+        old: results of the champion.
+        gate: settings of the criteria.
 
     Raises:
-        ValueError: they did not caption the same number of images.
+        ValueError: the models did not caption the same number of images.
     """
     return compare(
         summands(new.evaluation.images),
@@ -62,13 +68,13 @@ def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Co
 def check_criteria(
     new: ModelResults, old: ModelResults | None, gain: Comparison | None, gate: GateConfig
 ) -> tuple[Criterion, ...]:
-    """Check every criterion, or, without a champion, those that need none.
+    """Check every criterion; without a champion, only those that compare with nothing.
 
     Args:
-        new: the challenger's results.
-        old: the champion's results on the same images; None if there is no champion.
-        gain: the challenger's gain over the champion; None if there is no champion.
-        gate: the criteria's settings.
+        new: results of the challenger.
+        old: results of the champion on the same images; None if there is no champion.
+        gain: gain of the challenger over the champion; None if there is no champion.
+        gate: settings of the criteria.
     """
     floors = [_check_floor(metric, floor, new, old) for metric, floor in sorted(gate.floors.items())]
     alone = (*floors, _check_empty(new, old))
@@ -89,9 +95,9 @@ def _check_gain(new: ModelResults, old: ModelResults, gain: Comparison, gate: Ga
         wanted=f"better{by} in {_percent(gate.confidence)} of the resamples",
         is_passed=is_passed,
         reason=(
-            f"{gate.metric} {after:.4f} {'is' if is_passed else 'is not'} surely better{by} than {before:.4f}: "
-            f"the difference is {gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), and better{by} in "
-            f"{_percent(gain.share_above)} of the resamples, where {_percent(gate.confidence)} are wanted"
+            f"{gate.metric} {after:.4f} {'is' if is_passed else 'is not'} significantly better than {before:.4f}{by}: "
+            f"the difference is {gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), better{by} in "
+            f"{_percent(gain.share_above)} of the resamples, {_percent(gate.confidence)} required"
         ),
     )
 
@@ -117,12 +123,15 @@ def _check_empty(new: ModelResults, old: ModelResults | None) -> Criterion:
         champion=_of_all(old, old.behaviour.empty) if old else _NOTHING,
         wanted="none",
         is_passed=num_empty == 0,
-        reason=f"{_of_all(new, new.behaviour.empty)} captions have no word",
+        reason=f"{_of_all(new, new.behaviour.empty)} captions are empty",
     )
 
 
 def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfig) -> Criterion:
-    """Refuse a much less steady model; a champion that writes one caption for all images is as steady as can be."""
+    """Check that changed images keep their captions about as often as the champion's.
+
+    The reason also counts different captions: a champion that writes one caption for all images keeps it every time.
+    """
     after, before = (_BEHAVIOURS[name](results.behaviour) for results in (new, old))
     least = before - gate.max_same_caption_drop_points / 100
     return Criterion(
@@ -133,14 +142,17 @@ def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfi
         is_passed=after >= least - _ROUNDING,
         reason=(
             f"{name}: {_percent(after)} of {new.behaviour.num_images} images, {100 * (after - before):+.1f} points "
-            f"from the champion's {_percent(before)}, {gate.max_same_caption_drop_points:g} fewer are allowed; it "
+            f"from the champion's {_percent(before)}, {-gate.max_same_caption_drop_points:+g} allowed; the challenger "
             f"writes {new.behaviour.num_different} different captions, the champion {old.behaviour.num_different}"
         ),
     )
 
 
 def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Criterion:
-    """Refuse a model that repeats words more; by the same test as a gain, so that chance on one image is no reason."""
+    """Check that the challenger does not repeat words more often, by the same bootstrap test as a gain.
+
+    Without the test, a repetition by chance on a single image would refuse it.
+    """
     found = compare(
         _repeating(new),
         _repeating(old),
@@ -153,17 +165,17 @@ def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Cr
         name="repeated words",
         challenger=after,
         champion=before,
-        wanted=f"not more, in {_percent(gate.confidence)} of the resamples",
+        wanted=f"more in under {_percent(gate.confidence)} of the resamples",
         is_passed=found.share_above < gate.confidence,
         reason=(
-            f"{after} captions say words twice running, against {before} of the champion's: more in "
-            f"{_percent(found.share_above)} of the resamples, where {_percent(gate.confidence)} are too many"
+            f"{after} captions repeat words, against {before} of the champion's: more in "
+            f"{_percent(found.share_above)} of the resamples, under {_percent(gate.confidence)} required"
         ),
     )
 
 
 def _repeating(results: ModelResults) -> np.ndarray:
-    """Return (N, 1) float64, by ascending image id: 1 for a caption that repeats itself."""
+    """Return (N, 1) float64, by ascending image id: 1 for a caption that repeats words, else 0."""
     return np.array(
         [[has_repetition(caption)] for _, caption in sorted(results.evaluation.captions.items())], np.float64
     )

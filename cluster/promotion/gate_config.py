@@ -1,4 +1,4 @@
-"""What a challenger must show to become the champion. Imports no torch, Ray or MLflow."""
+"""Settings of the gate. Imports no torch, Ray or MLflow."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,43 +9,43 @@ from captioning.evaluation.metrics import METRICS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateConfig:
-    """What a challenger must show to become the champion."""
+    """Criteria that a challenger must meet to become the champion."""
 
     metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"] = "CIDEr-D"
-    """Score that decides."""
+    """Score by which challenger and champion are compared."""
     min_gain: float = 0.0
-    """The challenger must score higher than the champion by more than this: CIDEr-D counts to 10, the others to 1."""
+    """Gain over the champion that the challenger must exceed; CIDEr-D ranges from 0 to 10, the other scores to 1."""
     confidence: float = 0.95
-    """Share of the resamples of the images in which it must do so (paired bootstrap)."""
+    """Share of the bootstrap resamples in which the challenger must exceed that gain."""
     floors: dict[str, float] = field(default_factory=dict)
-    """Least scores whoever the champion is, such as BLEU-4 0.2."""
+    """Minimum scores, independent of the champion, such as BLEU-4 0.2."""
     num_resamples: int = 10_000
-    """Times that the images are drawn again."""
+    """Number of paired bootstrap resamples of the images."""
     seed: int = 0
-    """Of the resamples, and of the images whose variants are captioned."""
+    """Seed of the resamples, and of the choice of images for the behaviour checks."""
     num_behaviour_images: int = 500
-    """Images of the split whose variants, re-encoded and slightly cropped, are captioned; all if it has fewer."""
+    """Number of images with variants (re-encoded, slightly cropped) to caption; all images if the split has fewer."""
     max_same_caption_drop_points: float = 5.0
-    """Percentage points by which the challenger may keep its captions of variants less often than the champion does."""
+    """Largest allowed drop, in percentage points, of the share of variants with an unchanged caption."""
     beam_size: int = 3
-    """Beginnings of a caption held at every step; 1 is greedy."""
+    """Number of hypotheses kept at every step of the beam search; 1 is greedy search."""
     batch_size: int = 32
-    """Images at once."""
+    """Number of images per batch."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"a confidence of {self.confidence} proves nothing; use 0.5 up to below 1, such as 0.95")
+            raise ValueError(f"confidence {self.confidence} is out of range; use 0.5 up to below 1, such as 0.95")
         if not 0 <= self.min_gain < math.inf:
-            raise ValueError(f"min_gain {self.min_gain} is no gain; use 0 or more")
+            raise ValueError(f"min_gain {self.min_gain} is out of range; use a finite number, 0 or more")
         if not 0 <= self.max_same_caption_drop_points <= 100:
             raise ValueError(
-                f"max_same_caption_drop_points {self.max_same_caption_drop_points} is no part of 100; use 0 to 100"
+                f"max_same_caption_drop_points {self.max_same_caption_drop_points} is out of range; use 0 to 100"
             )
         if unknown := sorted(self.floors.keys() - set(METRICS)):
-            raise ValueError(f"no score is called {unknown[0]}; use floors of {', '.join(METRICS)}")
+            raise ValueError(f"floors names an unknown score, {unknown[0]}; use {', '.join(METRICS)}")
         if faulty := [name for name, floor in self.floors.items() if not math.isfinite(floor)]:
-            raise ValueError(f"the floor {self.floors[faulty[0]]} of {faulty[0]} is no score; use a finite number")
+            raise ValueError(f"floor {self.floors[faulty[0]]} of {faulty[0]} is not finite; use a finite number")
         for name, least in (
             ("num_resamples", 100), ("seed", 0), ("num_behaviour_images", 1), ("beam_size", 1), ("batch_size", 1),
         ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Changes of a model's champion: promotion by the gate, promotion against it, and rollback to an earlier champion."""
+"""Changes of a model's champion: promotion through the gate, forced promotion, and rollback to an earlier champion."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
 
-if TYPE_CHECKING:  # it loads torch, which going back in a hurry does without
+if TYPE_CHECKING:  # it imports torch, which would delay a rollback by seconds
     from cluster.promotion.gate import Judgement
 
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[ResolvedModel, ResolvedModel | None], "Judgement"]
-"""Compares a challenger with the champion, or with none; a ``Gate``, or what a test puts in its place."""
+"""Function that compares a challenger with the champion, or None without a champion; a ``Gate`` outside of tests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +27,13 @@ class Promotion:
     """Outcome of an attempt to promote a version."""
 
     name: str
+    """The model's name in the registry."""
     is_promoted: bool
-    """Or would be, in a dry run."""
+    """Whether the version became the champion; in a dry run, whether it would have."""
     change: Change
+    """Change of champion, stored if the version was promoted."""
     judgement: "Judgement"
+    """Decision of the gate, which a forced promotion overrides."""
 
 
 def promote(
@@ -42,20 +45,20 @@ def promote(
     forced_because: str | None = None,
     is_dry_run: bool = False,
 ) -> Promotion:
-    """Make a version the champion if it is better; should the champion change meanwhile, it is judged again.
+    """Make a version the champion if the gate passes it; judge it again if the champion changes in the meantime.
 
     Args:
-        name: the model's name in the registry.
-        client: the registry's client.
-        judge: the gate, which compares the challenger with the champion.
-        version: number of the version to promote; the challenger's if not given.
-        forced_because: reason to promote the version whatever the judgement; None if the judgement decides.
-        is_dry_run: whether the registry stays as it is.
+        name: model's name in the registry.
+        client: client of the registry.
+        judge: gate that compares the challenger with the champion.
+        version: number of the version to promote; None for the one with the alias ``challenger``.
+        forced_because: reason to promote the version whatever the gate decides; None if the gate decides.
+        is_dry_run: whether to leave the registry unchanged.
 
     Raises:
-        GateRefusal: it is the champion already.
-        ValueError: there is no such model or version, or the champion is gone, and it is not forced.
-        RuntimeError: MLflow does not take the change.
+        GateRefusal: the version is already the champion.
+        ValueError: there is no such model or version; or the champion was deleted, and the promotion is not forced.
+        RuntimeError: MLflow did not store the change, or did not move the alias.
     """
     model = f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}"
     found = find_version(model, client)
@@ -63,13 +66,13 @@ def promote(
     while True:
         state = reconcile_alias(name, client, is_dry_run=is_dry_run)
         if state.champion == challenger.version and not state.is_lost:
-            raise GateRefusal(f"{name} version {state.champion} is the champion already")
+            raise GateRefusal(f"{name} version {state.champion} is already the champion")
         judgement = judge(challenger, _champion(state, client, is_forced=forced_because is not None))
         change = Change(
             version=str(found.version),
             over=state.champion,
             kind="promoted" if forced_because is None else "forced",
-            reason=forced_because or judgement.reasons[0],  # the others are in the evidence
+            reason=forced_because or judgement.reasons[0],  # the evidence has all of them
             evidence=judgement.evidence,
             source=found.source or "",
         )
@@ -78,7 +81,11 @@ def promote(
             return Promotion(name=name, is_promoted=is_promoted, change=change, judgement=judgement)
         if counted := _take(change, state, client):
             return Promotion(name=name, is_promoted=True, change=counted, judgement=judgement)
-        logger.warning("the champion of %s has changed meanwhile; version %s is judged again", name, change.version)
+        logger.warning(
+            "the champion of %s changed in the meantime; comparing version %s with the new champion",
+            name,
+            change.version,
+        )
 
 
 def rollback(
@@ -87,15 +94,16 @@ def rollback(
     """Make an earlier champion the champion again; return the change.
 
     Args:
-        name: the model's name in the registry.
-        client: the registry's client.
-        to: number of the earlier champion; the one that the present champion was promoted over if not given.
-        reason: text for the history.
-        is_dry_run: whether the registry stays as it is.
+        name: model's name in the registry.
+        client: client of the registry.
+        to: number of the earlier champion; None for the one that the current champion was promoted over.
+        reason: reason for the history.
+        is_dry_run: whether to leave the registry unchanged.
 
     Raises:
         ValueError: there is no such version, or it was never champion.
-        RuntimeError: somebody else has changed the champion at the same time, or MLflow does not take the change.
+        RuntimeError: another process changed the champion at the same time; or MLflow did not store the change, or did
+            not move the alias.
     """
     state = reconcile_alias(name, client, is_dry_run=is_dry_run)
     version = _before(state, client) if to is None else str(to)
@@ -103,13 +111,14 @@ def rollback(
         return state.changes[-1]
     if version not in {one for change in state.changes for one in (change.version, change.over)}:
         raise ValueError(
-            f"version {version} was never champion of {name}; captioning promote {name} --version {version} judges it"
+            f"version {version} was never champion of {name}; "
+            f"captioning promote {name} --version {version} promotes it if the gate passes it"
         )
     found = find_version(f"models:/{name}/{version}", client)
     if _is_another(found, state.changes):
         raise ValueError(
-            f"version {version} of {name} is another one than was champion under this number; "
-            f"captioning promote {name} --version {version} judges it"
+            f"version {version} of {name} is not the one that was champion: the model was deleted and created again; "
+            f"captioning promote {name} --version {version} promotes it if the gate passes it"
         )
     change = Change(
         version=version,
@@ -123,31 +132,31 @@ def rollback(
     if counted := _take(change, state, client):
         return counted
     now = reconcile_alias(name, client)
-    if now.champion == version:  # somebody else has rolled back to it
+    if now.champion == version:  # another process has rolled back to the same version
         return now.changes[-1]
     raise RuntimeError(
-        f"version {now.champion} has become champion of {name} meanwhile, by {now.changes[-1].by}; "
-        f"look at captioning history {name}, then run the command again if it is still due"
+        f"version {now.champion} became the champion of {name} in the meantime, by {now.changes[-1].by}; "
+        f"look at captioning history {name}, then run the command again if it is still needed"
     )
 
 
 def _champion(state: ChampionState, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:
-    """Return the champion to compare with; None if there is none, or if it is gone and the promotion is forced."""
+    """Return the champion to compare with; None if there is none, or if it was deleted and the promotion is forced."""
     if state.champion is None:
         return None
     if not state.is_lost:
         return resolve_model(f"models:/{state.name}/{state.champion}", client)
     if is_forced:
-        logger.warning("%s; nothing is compared with it", state.fault)
+        logger.warning("%s; promoting without a comparison", state.fault)
         return None
     raise ValueError(
-        f"{state.fault}, so that nothing can be compared with it; captioning rollback {state.name} takes the "
-        "one before, or --force with --reason this one"
+        f"{state.fault}, so no challenger can be compared with it; captioning rollback {state.name} restores the "
+        "previous champion, --force with --reason promotes this version without a comparison"
     )
 
 
 def _take(change: Change, state: ChampionState, client: MlflowClient) -> Change | None:
-    """Write the change to the history and move the alias; return it as stored, or None if another came first."""
+    """Write the change to the history and move the alias; return the stored change, or None if another came first."""
     counted = claim(state.name, change, client, after=state.last, page=_page(change))
     if counted:
         after = reconcile_alias(state.name, client, is_quiet=True)
@@ -157,7 +166,7 @@ def _take(change: Change, state: ChampionState, client: MlflowClient) -> Change 
 
 
 def _page(change: Change) -> str:
-    """Return a change as Markdown, with the gate's table."""
+    """Return a change as Markdown, with the table of the gate's criteria."""
     text = f"Version {change.version}, {change.kind} over {change.over or 'none'}: {change.reason}"
     criteria = change.evidence["checks"] if change.evidence else []
     if not criteria:
@@ -168,7 +177,10 @@ def _page(change: Change) -> str:
 
 
 def _line(changes: Sequence[Change]) -> list[str]:
-    """Return the versions that lead to the champion, each promoted over the one before; a rollback cuts the line."""
+    """Return the versions that lead to the champion, each promoted over the one before it.
+
+    A rollback removes the versions after the one that it goes back to, so that a second rollback goes back further.
+    """
     line = [changes[0].over] if changes and changes[0].over else []
     for change in changes:
         if change.kind == "rolled back" and change.version in line:
@@ -179,7 +191,10 @@ def _line(changes: Sequence[Change]) -> list[str]:
 
 
 def _is_another(found: ModelVersion, changes: Sequence[Change]) -> bool:
-    """Return whether a version only shares its number with a champion: the model's name was deleted and made anew."""
+    """Return whether a version only shares its number with a former champion.
+
+    This happens after the model is deleted and created again, because MLflow then numbers its versions from 1.
+    """
     sources = {change.source for change in changes if change.version == str(found.version)}
     return bool(sources) and found.source not in sources
 
@@ -196,6 +211,6 @@ def _before(state: ChampionState, client: MlflowClient) -> str:
     if not earlier:
         raise ValueError(
             f"{state.name} has no champion before version {state.champion}; "
-            f"captioning models {state.name} lists versions, captioning promote judges one"
+            f"captioning models {state.name} lists its versions, captioning promote promotes one"
         )
     return earlier[-1]

@@ -1,4 +1,4 @@
-"""Where a model comes from: ``lineage`` follows a version back to its data.
+"""Provenance of models: ``lineage`` traces a version back to its data.
 
-Nothing here changes anything.
+Nothing here writes to the tracker or the registry, except that a champion's alias is moved to match its history.
 """

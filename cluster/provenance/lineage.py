@@ -1,4 +1,4 @@
-"""Where a model comes from: its version, its run, configuration and code, its scores, and the data's checksums."""
+"""Lineage of a model: its version, run, configuration, code and scores, and the checksums of its data."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,34 +24,41 @@ Section = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lineage:
-    """The chain that ends in a model."""
+    """Everything that a model was made from."""
 
     model: str
-    """Which it is, for people."""
+    """Description of the model, such as ``captioner version 3, step 800 of run first``."""
     name: str | None
+    """Name in the registry; None if not registered."""
     version: str | None
+    """Number of the version; None if not registered."""
     registered: dict[str, str]
-    """By whom and when, if it is registered."""
+    """User (``by``) and UTC time (``at``) of the registration; empty if not registered."""
     promotions: tuple[Change, ...]
-    """Every time that it became champion, over which, and why."""
+    """Changes that made it the champion, oldest first."""
     checkpoint: dict[str, str]
-    """sha256 of each file."""
+    """SHA-256 of each file of the checkpoint, by name."""
     packages: dict[str, str]
-    """Versions that it was registered with."""
+    """Versions of the packages that it was registered with, by name."""
     run: dict[str, str]
+    """Training run: name, MLflow run id, status, user, start time and folder."""
     code: dict[str, str]
+    """Git commit (``commit``), and whether it had uncommitted changes (``dirty``)."""
     scores: dict[str, dict[str, Any]]
-    """Evaluation by split."""
+    """Evaluations, by split."""
     configuration: Section
-    """Resolved, of the run."""
+    """Resolved configuration of the run."""
     shards: Section
-    """Shard set: digest and location; if it is still there, checksums of its annotation files and shards."""
+    """Shard set: digest and location; if it can still be read, checksums of its annotation files and shards."""
     features: Section | None
-    """Feature set, if it was trained on one: the same, and the encoder."""
+    """Feature set, with the same entries and the encoder; None if the model was not trained on one."""
 
 
 def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
-    """Follow a model back to its data; what cannot be reached any more says so in its place."""
+    """Trace a model back to its data.
+
+    A part that can no longer be read has an entry ``fault`` with the reason.
+    """
     step, lineage, configuration = model.description.step, model.description.lineage, configuration_of(model)
     tags, registered, promotions = _registration(model, client)
     run, run_tags = _run(model, client)
@@ -100,7 +107,7 @@ def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], di
 
 
 def _evaluations(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[str, Any]]:
-    """Return the evaluations among tags, by split."""
+    """Return the evaluations among a run's or version's tags, by split."""
     return {
         tag.removeprefix(_EVALUATION).removesuffix(suffix): json.loads(value)
         for tag, value in tags.items()
@@ -109,15 +116,15 @@ def _evaluations(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[st
 
 
 def _data(digest: str, location: str | None, describe: Callable[[ShardFolder], tuple[str, Section]]) -> Section:
-    """Return what is known of a set: if it can be read where it lay, all of it."""
+    """Return digest and location of a set; if the same set is still there, its content as well."""
     known = {"digest": digest, "location": location}
     if not location:
-        return known | {"fault": "the configuration does not tell where it lies"}
+        return known | {"fault": "the configuration does not name its location"}
     try:
         found, content = describe(open_folder(location))
     except (OSError, ValueError) as error:
         return known | {"fault": one_line(error, with_kind=False, longest=None)}
-    return known | (content if found == digest else {"fault": f"what lies there now is another, {found}"})
+    return known | (content if found == digest else {"fault": f"the location now holds another set, {found}"})
 
 
 def _describe_shards(folder: ShardFolder) -> tuple[str, Section]:

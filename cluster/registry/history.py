@@ -1,13 +1,13 @@
 """History of a model's champions: every change of champion, stored in MLflow, in one order for all readers.
 
-The history of model NAME is the registered model NAME.history; each of its versions is an entry. An alias would not
-do: MLflow moves it for whoever asks last and keeps no record. A version is one insert, with all its tags, under the
-unique key (name, number). Its number is one more than the highest, so a reader who sees an entry also sees all earlier
-ones.
+The history of model NAME is the registered model NAME.history; each of its versions is an entry. An alias alone is not
+enough: MLflow lets the last writer move it, and keeps no record. MLflow creates a version in one insert, with all its
+tags, under the unique key (name, number). The number is one more than the highest, so a reader that sees an entry also
+sees all earlier ones.
 
-Every entry names the entry after which it was decided. Of several that name the same one, the first counts and the
-others never do; their writers decide again. So an entry also counts once if a client sends it twice, because the answer
-was lost.
+Every entry names the entry that it was decided after. Of several entries that name the same one, only the first is
+valid, and the writers of the others decide again. For the same reason, an entry that a client sends twice, because a
+response was lost, takes effect once.
 """
 
 import json
@@ -25,7 +25,7 @@ from cluster.tracking.client import current_user, utc
 
 _HISTORY_TAG, _AFTER = "history_of", "after_entry"
 _PAGE_LENGTH = 1000
-_DESCRIPTION_LENGTH = 5000  # a column of MLflow's, where PostgreSQL refuses more
+_DESCRIPTION_LENGTH = 5000  # width of MLflow's column; PostgreSQL refuses longer text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,22 +33,23 @@ class Change:
     """A change of champion."""
 
     version: str
-    """Number of the new champion."""
+    """Version number of the new champion."""
     over: str | None
-    """Number of the champion before; None if there was none."""
+    """Version number of the previous champion; None if there was none."""
     kind: Literal["promoted", "forced", "rolled back"]
     reason: str
     evidence: dict[str, Any] | None = None
-    """The gate's evidence; None for a rollback."""
+    """Evidence of the gate; None for a rollback."""
     source: str = ""
-    """Location of the version's files; tells it from another of its number if the name is deleted and made anew."""
+    """Location of the version's files; identifies the version if the model is deleted and created again."""
     by: str = ""
+    """Name of the user who made the change."""
     entry: int = 0
-    """Its number in the history."""
+    """Number of the entry in the history."""
     at: str = ""
-    """Time at which MLflow stored it, UTC, ISO 8601."""
+    """Time at which MLflow stored the entry, ISO 8601, UTC."""
     claim: str = ""
-    """Unique token, by which the writer finds its entry again."""
+    """Unique token by which the writer recognizes its entry."""
 
 
 def history_name(name: str) -> str:
@@ -62,7 +63,7 @@ def is_history(model: RegisteredModel) -> bool:
 
 
 def read_history(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], int]:
-    """Return the changes that count, and the entry that the next change must follow.
+    """Return the valid changes, and the number of the entry that the next change must follow.
 
     Raises:
         ValueError: an entry was altered.
@@ -77,7 +78,7 @@ def read_history(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], i
         token = page.token
         if not token:
             break
-    entries = [one for one in found if _AFTER in one.tags]  # and nothing else that was put there
+    entries = [one for one in found if _AFTER in one.tags]  # other versions were not written by this program
     try:
         return counting([(int(one.tags[_AFTER]), _change(one)) for one in entries])
     except (KeyError, ValueError) as error:
@@ -87,12 +88,12 @@ def read_history(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], i
 
 
 def counting(entries: Sequence[tuple[int, Change]]) -> tuple[tuple[Change, ...], int]:
-    """Return the changes that count, and the entry that the next change must follow.
+    """Return the valid changes, and the number of the entry that the next change must follow.
 
-    An entry that was deleted by hand is taken to have counted if another entry was decided after it.
+    An entry that was deleted by hand is assumed to have been valid if another entry was decided after it.
 
     Args:
-        entries: pairs of the entry after which a change was decided, and the change.
+        entries: pairs of the number of the entry that a change was decided after, and the change.
     """
     after = {change.entry: (previous, change) for previous, change in entries}
     followed = {previous for previous, _ in entries}
@@ -107,17 +108,17 @@ def counting(entries: Sequence[tuple[int, Change]]) -> tuple[tuple[Change, ...],
 
 
 def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: str) -> Change | None:
-    """Write the next entry of the history; return the change as stored, or None if another came first.
+    """Write the next entry of the history; return the stored change, or None if another entry came first.
 
     Args:
-        name: the model's name in the registry.
-        change: the new change of champion.
-        client: the registry's client.
-        after: number of the entry after which the change was decided.
-        page: description of the entry on MLflow's page, Markdown.
+        name: model's name in the registry.
+        change: new change of champion.
+        client: client of the registry.
+        after: number of the entry that the change was decided after.
+        page: description of the entry for MLflow's UI, in Markdown.
 
     Raises:
-        RuntimeError: MLflow does not take the entry.
+        RuntimeError: MLflow did not confirm the entry.
         ValueError: NAME.history is an ordinary model.
     """
     token = uuid.uuid4().hex
@@ -144,15 +145,16 @@ def claim(name: str, change: Change, client: MlflowClient, *, after: int, page: 
         )
     except MlflowException as error:
         raise RuntimeError(
-            f"MLflow did not take the change of {name}'s champion ({one_line(error, with_kind=False)}); "
-            f"captioning history {name} tells what counts"
+            f"MLflow did not confirm the change of {name}'s champion ({one_line(error, with_kind=False)}); "
+            f"captioning history {name} shows whether it took effect"
         ) from error
+    # Another process may have added an entry first; this one is valid only if the history lists it.
     counted = {one.claim: one for one in read_history(name, client)[0]}
     return counted.get(token)
 
 
 def ensure_history(name: str, client: MlflowClient) -> None:
-    """Make a model's history unless it exists; another process may make it at the same time.
+    """Create a model's history unless it exists; another process may create it at the same time.
 
     Raises:
         ValueError: NAME.history is an ordinary model.
@@ -166,12 +168,10 @@ def ensure_history(name: str, client: MlflowClient) -> None:
                 raise
         else:
             if not is_history(found):
-                raise ValueError(f"the registered model {history} is no history of {name}; rename one of the two")
+                raise ValueError(f"the registered model {history} is not the history of {name}; rename one of the two")
             return
         try:
-            about = (
-                f"Every change of {name}'s champion, a version each; written by captioning, to be changed by nobody."
-            )
+            about = f"Every change of {name}'s champion, one version each. Written by captioning; do not edit."
             client.create_registered_model(history, tags={_HISTORY_TAG: name}, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":

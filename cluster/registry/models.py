@@ -1,4 +1,4 @@
-"""MODEL on the command line -> the checkpoint that it names."""
+"""Resolution of MODEL on the command line to a checkpoint."""
 
 import logging
 from dataclasses import dataclass
@@ -25,26 +25,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedModel:
-    """The checkpoint that MODEL names, and its registered version, if it has one."""
+    """A checkpoint, and its registered version if it has one."""
 
     folder: Path
+    """Folder of the checkpoint on this machine."""
     description: CheckpointDescription
     name: str | None = None
+    """Name in the registry; None if not registered."""
     version: str | None = None
+    """Number of the version; None if not registered."""
 
     @property
     def mlflow_run_id(self) -> str | None:
-        """Return the MLflow run that trained it, if it is known."""
+        """Return the id of the MLflow run that trained the model; None if unknown."""
         return self.description.lineage.get("mlflow_run_id")
 
     def __str__(self) -> str:
-        """Say which model it is."""
+        """Return version, step and run as text."""
         registered = f"{self.name} version {self.version}, " if self.name else ""
         return f"{registered}step {self.description.step} of run {self.description.lineage.get('run', 'unknown')}"
 
 
 def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
-    """Find the checkpoint of ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or a folder.
+    """Find the checkpoint that ``model`` names.
+
+    Args:
+        model: ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or the folder of a checkpoint or run; of
+            a run, the best checkpoint is used.
+        client: client of the tracker and registry.
 
     Raises:
         FileNotFoundError: there is no such folder or checkpoint.
@@ -64,8 +72,8 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
         folder = _best_checkpoint(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"model {model} is no folder; "
-            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or a checkpoint's folder"
+            f"model {model} is not a folder; "
+            "use models:/NAME@alias, models:/NAME/VERSION, runs:/ID or the folder of a checkpoint or run"
         )
     return ResolvedModel(folder=folder, description=describe_checkpoint(folder))
 
@@ -86,7 +94,7 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
         return client.get_model_version(name, number)
     except MlflowException as error:
         raise ValueError(
-            f"{model} is not in the registry ({one_line(error, with_kind=False)}); captioning models lists what is"
+            f"{model} is not in the registry ({one_line(error, with_kind=False)}); captioning models lists the versions"
         ) from None
 
 
@@ -95,7 +103,7 @@ def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
     if state.champion is None:
         raise ValueError(f"{name} has no champion yet; captioning promote {name} makes one")
     if state.is_lost:
-        raise ValueError(f"{state.fault}; captioning rollback {name} takes the one before")
+        raise ValueError(f"{state.fault}; captioning rollback {name} restores the previous champion")
     if state.fault:
         logger.warning("%s", state.fault)
     return client.get_model_version(name, state.champion)
@@ -106,17 +114,17 @@ def _run_folder(model: str, client: MlflowClient) -> Path:
         run = client.get_run(model.removeprefix("runs:/"))
     except MlflowException as error:
         raise ValueError(
-            f"{model} is not in the tracker ({one_line(error, with_kind=False)}); look it up in MLflow"
+            f"{model} is not in the tracker ({one_line(error, with_kind=False)}); look up the run's id in MLflow"
         ) from None
     if "run_folder" not in run.data.tags:
-        raise ValueError(f"{model} is no training run; use a run that captioning train made")
+        raise ValueError(f"{model} is not a training run; use a run that captioning train created")
     return Path(run.data.tags["run_folder"])
 
 
 def _best_checkpoint(run_folder: Path) -> Path:
     record = load_record(run_folder)
     if not record or not record.best:
-        raise FileNotFoundError(f"{run_folder} holds no checkpoint that counts; train the run first")
+        raise FileNotFoundError(f"{run_folder} holds no committed checkpoint; train the run first")
     return local_checkpoint(run_folder, record, record.best)
 
 
@@ -126,12 +134,12 @@ def configuration_of(model: ResolvedModel) -> dict[str, Any]:
 
 
 def shards_of(model: ResolvedModel) -> str:
-    """Return where the shard set lies that a model was trained on.
+    """Return the location of the shard set that a model was trained on.
 
     Raises:
-        ValueError: its configuration does not tell.
+        ValueError: the model's configuration does not name it.
     """
     location = configuration_of(model).get("shards")
     if not location:
-        raise ValueError(f"the configuration of {model} names no shard set; give one by --shards")
+        raise ValueError(f"the configuration of {model} names no shard set; pass one with --shards")
     return location

@@ -1,4 +1,4 @@
-"""Registration of a checkpoint as a version in MLflow's registry that can be served without this checkout."""
+"""Registration of a checkpoint as a version in MLflow's registry, which MLflow can serve without this checkout."""
 
 import base64
 import io
@@ -46,22 +46,22 @@ def register(
 ) -> ModelVersion:
     """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
 
-    The version is an MLflow pyfunc that serves by itself. It carries what is known of it as tags: run, step, digests,
-    commits, package versions, and the evaluations of this very checkpoint. It is there once its files are, and not if
-    it could not become the challenger.
+    The version is a self-contained MLflow pyfunc model. Its tags name run, step, digests, commits, package versions and
+    the evaluations of this checkpoint. It is created after its files are stored, and deleted if the alias cannot be
+    set.
 
     Args:
-        model: the checkpoint.
-        name: the model's name in the registry.
-        client: the client of the tracker that holds the run.
-        beam_size: beam size where a request names none.
-        intake: sources of images that the served version accepts; bytes alone if None.
+        model: checkpoint to register.
+        name: model's name in the registry.
+        client: client of the tracker that holds the run.
+        beam_size: beam size for requests that do not name one.
+        intake: sources of images that the served version accepts; None for image bytes only.
 
     Raises:
-        ValueError: the run that trained it is not in this tracker, or the name or the beam cannot be.
+        ValueError: the run that trained it is not in this tracker, or the name or the beam size is not valid.
     """
     if beam_size not in BEAM_SIZES:
-        raise ValueError(f"a beam of {beam_size} cannot serve; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
+        raise ValueError(f"beam size {beam_size} is out of range; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
     run = _run_of(model, client)
     _create_name(name, client)
     artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"
@@ -85,8 +85,8 @@ def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
     except MlflowException as error:
         reason = one_line(error, with_kind=False)
         raise ValueError(
-            f"the run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({reason}); "
-            "use the --tracking.uri or --home it was trained with"
+            f"MLflow run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({reason}); "
+            "use the --tracking.uri or --home that it was trained with"
         ) from None
 
 
@@ -101,7 +101,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
         **{f"metric.{metric}": f"{value:.6f}" for metric, value in model.description.metrics.items()},
         **{f"package.{package}": package_version(package) for package in _SERVED_PACKAGES},
         "registered_by": current_user(),
-        # Of the code that serves, which need not be the one that trained.
+        # The commit of the code that serves, which may differ from the one that trained.
         "registered_git_commit": served["mlflow.source.git.commit"],
         "registered_git_dirty": served["git.dirty"],
         **{
@@ -113,7 +113,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
 
 
 def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: ImageInputConfig) -> None:
-    import mlflow.pyfunc  # takes seconds, which only registering needs
+    import mlflow.pyfunc  # takes seconds to import, and only registration needs it
 
     checkpoint, code = scratch / "checkpoint", scratch / "captioning"
     checkpoint.mkdir()
@@ -123,7 +123,7 @@ def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
     settings = asdict(intake) | {"allow_paths": str(intake.allow_paths.absolute()) if intake.allow_paths else None}
     signature = _signature(model, beam_size, intake)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow advises type hints, and calls pandas in a way that will change
+        warnings.simplefilter("ignore")  # MLflow recommends type hints, and calls a deprecated API of pandas
         mlflow.pyfunc.save_model(
             path=scratch / "model",
             python_model=str(Path(__file__).with_name("serving.py")),
@@ -133,7 +133,7 @@ def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
             signature=signature,
             input_example=_example(),
             pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in _SERVED_PACKAGES],
-            uv_project_path=scratch,  # else a uv.lock and a pyproject.toml of the current folder would come with it
+            uv_project_path=scratch,  # else MLflow stores uv.lock and pyproject.toml of the current folder
         )
 
 
@@ -146,7 +146,7 @@ def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -
     defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
     is_required = len(intake.columns) == 1
     inputs: list[ColSpec | TensorSpec] = [
-        # Text and not MLflow's binary, which MLflow decodes before the model sees it: one bad row would fail them all.
+        # Not MLflow's binary type, which MLflow decodes before the model runs: one bad row would fail the request.
         ColSpec(DataType.string, column, required=is_required)
         for column in intake.columns
     ]
@@ -161,7 +161,7 @@ def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -
 
 
 def _example() -> pandas.DataFrame:
-    """Return what a request with one grey picture holds."""
+    """Return an example request with one grey image."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
     return pandas.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]})
@@ -172,8 +172,10 @@ def _create_name(name: str, client: MlflowClient) -> None:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise ValueError(f"{name!r} cannot be a model's name ({one_line(error, with_kind=False)})") from None
+            reason = one_line(error, with_kind=False)
+            raise ValueError(f"{name!r} is not a valid model name ({reason}); choose another name") from None
         if is_history(client.get_registered_model(name)):
-            raise ValueError(f"{name} is another model's history; choose another name") from None
-    # Now, and by whoever owns the model: a tracker's users may make any name, and the history's maker may write it.
+            raise ValueError(f"{name} is the history of another model; choose another name") from None
+    # Created together with the model: with authentication, MLflow lets a registered model's creator write it, so the
+    # owner of the model also owns its history, before another user can take the name.
     ensure_history(name, client)

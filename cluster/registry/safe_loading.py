@@ -1,4 +1,4 @@
-"""Safe loading of a registered version: its files are checked before any is read, and none may be a pickle."""
+"""Safe loading of a registered version: its list of files is checked before any is read, and may hold no pickle."""
 
 import atexit
 import shutil
@@ -22,10 +22,10 @@ _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill
 
 
 def stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
-    """Return the folder of a version's checkpoint; a copy goes with the process.
+    """Return the folder of a version's checkpoint: the stored one if local, else a copy, deleted at exit.
 
     Raises:
-        ValueError: as ``require_safe`` does.
+        ValueError: as by ``require_safe``.
     """
     repository = require_safe(found, client)
     if isinstance(repository, LocalArtifactRepository):
@@ -36,11 +36,11 @@ def stored_checkpoint(found: ModelVersion, client: MlflowClient) -> Path:
 
 
 def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepository:
-    """Return where a version's files lie, among which there is no pickle.
+    """Return the repository of a version's files, after checking that it can be loaded safely.
 
     Raises:
-        ValueError: there is one, which would run code when it is loaded, or no checkpoint of ours, or a format version
-            that this release does not read.
+        ValueError: the version holds a pickle, which would run code when loaded, or no checkpoint of this program, or
+            has a format version that this release does not read.
     """
     what = f"{found.name} version {found.version}"
     if not found.source:
@@ -50,9 +50,11 @@ def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepositor
     repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
     files = sorted(_files(repository))
     if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
-        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint anew")
+        raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint again")
     if f"{_CHECKPOINT}/{DESCRIPTION_NAME}" not in files:
-        raise ValueError(f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use one that captioning register made")
+        raise ValueError(
+            f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use a version that captioning register created"
+        )
     return repository
 
 

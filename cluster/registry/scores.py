@@ -32,23 +32,23 @@ def evaluate_and_log(
     batch_size: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> "Evaluation":
-    """Score a model on a split, unless that was done before, and keep the scores with its version and its run.
+    """Score a model on a split, or take the cached scores, and log them to its version and its run.
 
     Args:
-        model: the model.
-        shard_set: the shard set with the split.
-        split: the split's name.
-        client: the tracker's and registry's client.
-        storage: where evaluations are kept.
-        beam_size: width of the beam search.
-        batch_size: images at once.
-        progress: called with the number of images done.
+        model: model to score.
+        shard_set: shard set with the split.
+        split: name of the split.
+        client: client of the tracker and registry.
+        storage: storage with the home folder that caches evaluations.
+        beam_size: beam size of the caption search.
+        batch_size: number of images per batch.
+        progress: function called with the number of images done.
 
     Raises:
         ValueError: there is no such split, or a shard is altered.
         FileNotFoundError: a shard is missing.
     """
-    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation  # loads torch, which registering does without
+    from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation  # imports torch; registration does not need it
 
     evaluation = cached_evaluation(
         model,
@@ -64,7 +64,7 @@ def evaluate_and_log(
 
 
 def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:
-    """Keep an evaluation with the model's version, if it has one, and with the run that trained it, if it is known."""
+    """Log an evaluation to the model's version, if it has one, and to the run that trained it, if that is known."""
     summary = json.dumps(evaluation.summary())
     if model.name and model.version:
         client.set_model_version_tag(model.name, model.version, f"{EVALUATION_TAG}.{evaluation.split}", summary)
@@ -78,11 +78,11 @@ def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: Mlflo
             model.mlflow_run_id, evaluation.summary(), f"evaluations/{evaluation.split}-step-{evaluation.step}.json"
         )
     except MlflowException as error:
-        logger.warning("the scores are not in MLflow: %s", one_line(error, with_kind=False))
+        logger.warning("the scores could not be logged to the MLflow run: %s", one_line(error, with_kind=False))
 
 
 def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
-    """Keep the scores that a gate found with the versions that it judged."""
+    """Store the scores from a gate's evidence as tags of the versions that the gate compared."""
     for judged in (evidence["challenger"], evidence["champion"]):
         if not judged or not judged["name"]:
             continue

@@ -1,7 +1,7 @@
-"""The registered model, as MLflow loads and serves it: images in, captions out.
+"""Registered model as MLflow loads and serves it: images in, captions out.
 
-MLflow runs this file by itself where it serves a model (models from code), beside a copy of ``captioning``; and once
-when the model is registered, which goes quicker without torch.
+MLflow runs this file alone ("models from code"), next to a copy of ``captioning``, in the process that serves the
+model. It also runs it once at registration, which is faster without importing torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class CaptionService(PythonModel):
     """Captions images by beam search."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the checkpoint that was registered, and what it was registered to take for an image."""
+        """Load the registered checkpoint, and the sources of images that the version accepts."""
         import torch
 
         from captioning.evaluation.captioner import Captioner
@@ -38,36 +38,36 @@ class CaptionService(PythonModel):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
 
-    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow wraps it, and calls it so
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these arguments
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any]
     ) -> pandas.DataFrame:
         """Caption the image of each row.
 
         Args:
             context: MLflow's context.
-            model_input: a row for each image, with the columns that ``read_image`` reads.
-            params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow fills in the signature's defaults.
+            model_input: one row per image, with the columns that ``read_image`` reads.
+            params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow adds the signature's defaults.
 
         Returns:
-            ``caption``, ``log_probability`` in nats, and ``error``, the only one that a row without a caption has;
-            ``captions`` as well, best first, if more than one is asked for.
+            One row per image, with ``caption``, ``log_probability`` in nats, and ``error``, which alone is set if there
+            is no caption; also ``captions``, best first, if the request asks for more than one.
 
         Raises:
-            MlflowException: a parameter is out of bounds; over HTTP, the answer is 400.
+            MlflowException: a parameter is out of range; over HTTP, the response is 400.
         """
         _require("beam", params["beam"], BEAM_SIZES)
         _require("max_length", params["max_length"], CAPTION_LENGTHS)
         _require("num_captions", params["num_captions"], range(1, params["beam"] + 1))
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         answers: list[dict[str, Any]] = []
-        with ThreadPoolExecutor(_BATCH_SIZE) as pool:  # which waits for several URLs at once
+        with ThreadPoolExecutor(_BATCH_SIZE) as pool:  # fetches several URLs at once
             for start in range(0, len(rows), _BATCH_SIZE):
                 taken = pool.map(self._take, rows[start : start + _BATCH_SIZE])
                 answers += self._caption([self._decode(one) for one in taken], params)
-        return pandas.DataFrame(answers, dtype=object)  # of objects, for JSON knows None and not NaN
+        return pandas.DataFrame(answers, dtype=object)  # objects keep None, which JSON has, from becoming NaN
 
     def _take(self, row: Mapping[str, object]) -> bytes | str:
-        """Return the image's bytes, or why there are none."""
+        """Return the image's bytes, or the error as text."""
         try:
             return read_image(row, self._intake)
         except (ValueError, OSError) as error:
@@ -107,7 +107,7 @@ def _require(name: str, value: int, allowed: range) -> None:
     if value not in allowed:
         raise MlflowException.invalid_parameter_value(
             f"{name} cannot be {value}; use {allowed.start} to {allowed.stop - 1}"
-            + (", the beam at most" if name == "num_captions" else "")
+            + (", at most the beam" if name == "num_captions" else "")
         )
 
 

@@ -21,33 +21,35 @@ GATE_METRIC = "CIDEr-D"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionSummary:
-    """One registered version, for people."""
+    """Summary of a registered version."""
 
     name: str
     version: str
     aliases: tuple[str, ...]
     run: str
+    """Name of the training run; empty if unknown."""
     step: str
+    """Step of the checkpoint; empty if unknown."""
     registered_at: str
-    """UTC, ISO 8601."""
+    """Time of the registration, ISO 8601, UTC."""
     scores: dict[str, dict[str, Any]]
-    """Evaluation by split."""
+    """Evaluations, by split."""
     changes: tuple[int, ...]
-    """Entries of the history that made it champion."""
+    """Numbers of the history's entries that made it champion."""
 
 
 def list_versions(
     client: MlflowClient, name: str | None = None, *, is_dry_run: bool = False
 ) -> Sequence[VersionSummary]:
-    """Return the registered versions, the newest of each name first, after moving the aliases to the champions.
+    """Return the registered versions, newest first within each model, after moving the aliases to the champions.
 
     Args:
-        client: the registry's client.
-        name: name of one model; None for all.
-        is_dry_run: whether the aliases stay as they are.
+        client: client of the registry.
+        name: name of one model; None for all models.
+        is_dry_run: whether to leave the aliases unchanged.
 
     Raises:
-        ValueError: there is no model of this name.
+        ValueError: there is no model of this name, or it has no versions.
     """
     found: list[VersionSummary] = []
     for one in [name] if name else _model_names(client):
@@ -56,8 +58,8 @@ def list_versions(
             logger.warning("%s", state.fault)
         versions = client.search_model_versions(f"name = '{one}'")
         if name and not versions:
-            raise ValueError(f"model {one} has no versions; captioning register MODEL {one} makes one")
-        aliases = client.get_registered_model(one).aliases  # which a search leaves out
+            raise ValueError(f"model {one} has no versions; captioning register MODEL {one} creates one")
+        aliases = client.get_registered_model(one).aliases  # search_model_versions does not return them
         newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
         found += [_summarize(version, aliases, state) for version in newest_first]
     return found

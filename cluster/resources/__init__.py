@@ -1,4 +1,4 @@
-"""Ray itself: sessions, nodes, capacity, placement, and what dead jobs leave behind.
+"""Ray itself: sessions, nodes, capacity, placement, and leftovers of dead jobs.
 
 Reading order: ``environment`` (settings of Ray's libraries), ``session``, ``gcs`` (tables of the cluster),
 ``capacity``, ``placement``, ``leftovers``. Nothing here knows a training run.

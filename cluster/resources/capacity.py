@@ -12,12 +12,12 @@ from cluster.resources.gcs import Node, NodeGroup, autoscaled_groups, list_nodes
 
 
 class Capacity(NamedTuple):
-    """How many workers of a job a cluster holds at once.
+    """Number of workers of a job that a cluster can run at once.
 
     Attributes:
-        total: workers on the nodes that are there, if nothing else ran on them.
-        free: workers on what is free of these nodes now.
-        autoscaled: workers on all nodes that the autoscaler may start.
+        total: number of workers that fit on the living nodes if these are idle.
+        free: number of workers that fit on the resources that are free now.
+        autoscaled: number of workers that fit on all nodes that the autoscaler may start.
     """
 
     total: int
@@ -26,12 +26,12 @@ class Capacity(NamedTuple):
 
 
 class NodeCapacity(NamedTuple):
-    """How many workers of a job one node holds at once.
+    """Number of workers of a job that one node can run at once.
 
     Attributes:
         address: the node's IP address.
-        total: workers, if nothing else ran on the node.
-        free: workers on what is free of the node now.
+        total: number of workers that fit if the node is idle.
+        free: number of workers that fit on the resources that are free now.
     """
 
     address: str
@@ -40,14 +40,14 @@ class NodeCapacity(NamedTuple):
 
 
 def check_capacity(config: ClusterConfig, *, flag: str = "--cluster.num-workers") -> Capacity:
-    """Ask the cluster of this session for its nodes, and check that they, or those it may start, hold all workers.
+    """Check that all workers fit at once on the nodes of this session's cluster, or on nodes that it may start.
 
     Args:
-        config: the workers' resources, and how many there are.
+        config: number of the workers, and their resources.
         flag: the flag that sets the number of workers, for the message.
 
     Raises:
-        Refusal: the workers do not fit, now or ever.
+        Refusal: the workers do not fit, even if the cluster is idle and has grown to its limit.
     """
     return require_capacity(config, list_nodes(), groups=autoscaled_groups(), flag=flag)
 
@@ -62,18 +62,18 @@ def require_capacity(
     """Check that all workers fit at once on these nodes, or on those that the autoscaler may start.
 
     Args:
-        config: the workers' resources, and how many there are.
+        config: number of the workers, and their resources.
         nodes: the cluster's living nodes.
-        groups: the nodes that the autoscaler may start.
+        groups: the kinds of nodes that the autoscaler may start.
         flag: the flag that sets the number of workers, for the message.
 
     Raises:
-        Refusal: the workers do not fit, now or ever.
+        Refusal: the workers do not fit, even if the cluster is idle and has grown to its limit.
     """
     needed = resources_per_worker(config)
     capacities = capacity_by_node(nodes, config)
     total = sum(node.total for node in capacities)
-    # As many nodes as are started at most: some of them may be among those that are there.
+    # Not added to ``total``: the autoscaler may have started some of the living nodes, which would count twice.
     autoscaled = sum(_num_fitting(group.resources, needed) * group.max_nodes for group in groups)
     most = max(total, autoscaled)
     if most < config.min_workers:
@@ -90,7 +90,7 @@ def require_capacity(
 
 
 def capacity_by_node(nodes: Iterable[Node], config: ClusterConfig) -> list[NodeCapacity]:
-    """Return how many workers each node holds."""
+    """Return the number of workers that fit on each node."""
     needed = resources_per_worker(config)
     return [
         NodeCapacity(node.address, _num_fitting(node.total, needed), _num_fitting(node.free, needed)) for node in nodes
@@ -98,12 +98,12 @@ def capacity_by_node(nodes: Iterable[Node], config: ClusterConfig) -> list[NodeC
 
 
 def total_capacity(config: ClusterConfig) -> int:
-    """Return how many workers the nodes of this session's cluster hold at once, if nothing else ran on them."""
+    """Return the number of workers that fit on the nodes of this session's cluster if these are idle."""
     return sum(node.total for node in capacity_by_node(list_nodes(), config))
 
 
 def resources_per_worker(config: ClusterConfig) -> dict[str, float]:
-    """Return what Ray reserves for a worker, by the resource's name."""
+    """Return the amounts that Ray reserves for a worker, by the resource's name."""
     gpu = {"GPU": 1.0} if config.use_gpu else {}
     return {"CPU": float(config.cpus_per_worker), **gpu, **config.resources_per_worker}
 

@@ -1,6 +1,7 @@
-"""Tables of a cluster's control service (GCS), read from itself: Ray's public state API needs a dashboard.
+"""Tables of a cluster's control service (GCS), read directly, because Ray's public state API needs a dashboard.
 
-The only file that uses Ray's private interface to it. All but ``ask_version`` need a session, or Ray raises.
+This is the only file that uses Ray's private interface to the GCS. All functions but ``ask_version`` need a Ray
+session; without one, Ray raises an error.
 """
 
 import importlib
@@ -11,17 +12,17 @@ from cluster.errors import one_line
 
 _KILL_SECONDS = 10
 _ALIVE_SECONDS = 5
-_NO_LIMIT = 10_000
+_NO_LIMIT = 10_000  # number of nodes that stands for a node group without a limit
 
 
 class Node(NamedTuple):
     """A living node.
 
     Attributes:
-        id: Ray's id, in hex.
-        address: its IP address.
-        total: all resources of the node, by name.
-        free: the part of them that nobody has reserved.
+        id: Ray's id of the node, in hex.
+        address: the node's IP address.
+        total: amounts of all resources, by name.
+        free: amounts of the resources that are not reserved, by name.
     """
 
     id: str
@@ -31,7 +32,7 @@ class Node(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """An actor; one of a dead job lives on only if it is detached, or was missed."""
+    """An actor, alive or dead; when its job dies, only a detached actor should stay alive."""
 
     id: str
     job_id: str
@@ -44,11 +45,11 @@ class Actor(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A placement group that was not removed.
+    """A placement group that is not removed.
 
     Attributes:
-        actor_id: id of the actor that made it; all f if a driver or task did.
-        resources: resources of all its bundles together.
+        actor_id: id of the actor that created the group; all f if a driver or a task did.
+        resources: sum of the resources of all bundles, by name.
     """
 
     id: str
@@ -60,7 +61,7 @@ class Group(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Actors and placement groups, and the jobs that are dead."""
+    """All actors and placement groups, and the ids of the dead jobs."""
 
     dead_jobs: frozenset[str]
     actors: list[Actor]
@@ -68,12 +69,12 @@ class Tables(NamedTuple):
 
 
 class NodeGroup(NamedTuple):
-    """Nodes of one kind that the autoscaler may start.
+    """A kind of node that the autoscaler may start.
 
     Attributes:
-        name: the autoscaler's name for the kind.
-        resources: resources of each node, by name.
-        max_nodes: most nodes of the kind at once.
+        name: the autoscaler's name of the kind.
+        resources: amounts of each node's resources, by name.
+        max_nodes: largest number of nodes of this kind at once.
     """
 
     name: str
@@ -82,11 +83,11 @@ class NodeGroup(NamedTuple):
 
 
 def ask_version(address: str) -> str:
-    """Return the version of Ray at host:port; needs no session, and ends within some seconds whatever is there.
+    """Return the version of Ray at host:port; needs no session, and returns or raises within seconds.
 
     Raises:
-        PermissionError: the cluster wants another token than this process has.
-        ConnectionError: what answers is not Ray, or nothing answers.
+        PermissionError: the cluster rejects this process's token, or requires one.
+        ConnectionError: nothing answers, or something other than Ray.
     """
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
@@ -97,9 +98,9 @@ def ask_version(address: str) -> str:
         channel = init_grpc_channel(address)
         request = _messages("gcs_service").CheckAliveRequest()
         return NodeInfoGcsServiceStub(channel).CheckAlive(request, timeout=_ALIVE_SECONDS).ray_version
-    except RayError as error:  # of tokens, for no request was sent yet
+    except RayError as error:  # about tokens: Ray itself raises only before the request is sent
         raise PermissionError(one_line(error, with_kind=False)) from error
-    except Exception as error:  # gRPC's own, whose package is a dependency of Ray's and not of ours
+    except Exception as error:  # gRPC's errors: grpcio is a dependency of Ray, not of this project
         code, reason = _rpc_error(error)
         raise (PermissionError if code == "UNAUTHENTICATED" else ConnectionError)(reason) from error
     finally:
@@ -108,14 +109,14 @@ def ask_version(address: str) -> str:
 
 
 def _rpc_error(error: Any) -> tuple[str, str]:  # noqa: ANN401  as above
-    """Return the name of the status and the reason, in one line, of an error of gRPC's."""
+    """Return the status name and the one-line reason of a gRPC error; the name is empty for any other error."""
     if not hasattr(error, "details"):
         return "", one_line(error)
     return error.code().name, one_line(error.details() or "")
 
 
 def autoscaled_groups() -> list[NodeGroup]:
-    """Return the nodes that the autoscaler may start, as it reported them to the control service; none without one."""
+    """Return the kinds of nodes that the autoscaler has reported to the GCS; none without an autoscaler."""
     from ray._private.state import state
 
     state._connect_and_get_accessor()
@@ -146,7 +147,7 @@ def read_tables() -> Tables:
 
     group_kind, actor_kind = _messages("gcs").PlacementGroupTableData, _messages("gcs").ActorTableData
     accessor = state._connect_and_get_accessor()
-    # In this order: whatever made a group that is found is in the tables read after it.
+    # Groups first: the job and the actor that created a group are then certain to be in the tables read after it.
     groups = [group_kind.FromString(row) for row in accessor.get_placement_group_table()]
     actors = [actor_kind.FromString(row) for row in accessor.get_actor_table(None, None)]
     dead_jobs = frozenset(job["JobID"] for job in state.job_table() if job["IsDead"])
@@ -157,7 +158,8 @@ def read_tables() -> Tables:
     )
 
 
-def _messages(name: str) -> Any:  # noqa: ANN401  generated when Ray was built: its contents have no types
+def _messages(name: str) -> Any:  # noqa: ANN401  modules generated when Ray is built have no types
+    """Return Ray's module of protobuf messages with this name."""
     return importlib.import_module(f"ray.core.generated.{name}_pb2")
 
 
@@ -190,7 +192,7 @@ def _group(row: Any) -> Group:  # noqa: ANN401  as above
 
 
 def remove_group(group_id: str) -> None:
-    """Ask for a placement group to be removed, which takes a moment."""
+    """Request the removal of a placement group; the removal itself completes later."""
     from ray import PlacementGroupID
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
@@ -198,10 +200,12 @@ def remove_group(group_id: str) -> None:
 
 
 def kill_actor(actor_id: str) -> None:
-    """Ask for an actor to be killed and not restarted; ``ray.kill`` wants a handle, and one without name gives none.
+    """Request the death of an actor, without a restart.
+
+    ``ray.kill`` needs an actor handle, and for an actor without a name there is no way to get one.
 
     Raises:
-        ConnectionError: the control service does not take the request.
+        ConnectionError: the control service does not accept the request.
     """
     import ray
     from ray._private.grpc_utils import init_grpc_channel
@@ -212,8 +216,8 @@ def kill_actor(actor_id: str) -> None:
     channel: Any = init_grpc_channel(ray.get_runtime_context().gcs_address)
     try:
         ActorInfoGcsServiceStub(channel).KillActorViaGcs(request, timeout=_KILL_SECONDS)
-    except Exception as error:  # gRPC's own, whose package is a dependency of Ray's and not of ours
+    except Exception as error:  # gRPC's errors, as above
         cause = one_line(error, with_kind=False)
-        raise ConnectionError(f"Ray's control service does not kill actor {actor_id} ({cause}); try again") from error
+        raise ConnectionError(f"Ray's control service did not kill actor {actor_id} ({cause}); try again") from error
     finally:
         channel.close()

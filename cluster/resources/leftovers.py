@@ -1,11 +1,11 @@
-"""Leftovers of dead jobs on a cluster: placement groups that hold its resources, and actors that nobody needs.
+"""Leftovers of dead jobs on a cluster: placement groups that hold resources, and actors that nothing needs.
 
-Ray removes a placement group once it has seen its job and the actor that made it end. One that an actor makes while its
-job is ending comes too late for that, and Ray keeps it for ever, with both marks of death missing in its own entry
-(Ray 2.60). So jobs and actors are looked up in their own tables.
+Ray removes a placement group when its job and the actor that created it end. A group that an actor creates while its
+job is ending is too late for that: Ray keeps it forever, and the group's entry shows neither its job nor its creator as
+dead (Ray 2.60). So this module looks up jobs and actors in their own tables.
 
-Ray Train's cleaner, a detached actor, asks the dashboard whether its controller lives, to free what a killed one held;
-where there is no dashboard, it goes on asking for ever, and the next controller waits for ever.
+Ray Train's cleaner, a detached actor, polls the dashboard to learn whether its controller is alive, so that it can free
+the resources of a killed one. Without a dashboard it polls forever, and the next controller waits forever.
 """
 
 import logging
@@ -26,33 +26,33 @@ _CONTROLLER = "TrainController"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Orphan:
-    """Something on the cluster whose job is dead, or the controller that made it."""
+    """A placement group or an actor of a dead job, or of a dead controller of Ray Train."""
 
     kind: Literal["placement group", "actor"]
     id: str
     name: str
-    """Name that its maker gave it, or its class."""
+    """Name of the group or actor; for an actor without a name, its class."""
     job_id: str
-    """Id of the dead job, or of the job of the dead controller."""
+    """Id of the dead job, or of the dead controller's job."""
     resources: Mapping[str, float]
-    """Resources that it holds, or waits for."""
+    """Amounts of the resources that it holds or waits for, by name."""
     kept_because: str = ""
-    """Why it is needed; empty for a leftover, which nothing needs."""
+    """Why something still needs it; empty for a leftover."""
 
     @property
     def is_leftover(self) -> bool:
-        """Return whether nothing needs it any more."""
+        """Return whether nothing needs it, so that it can be removed."""
         return not self.kept_because
 
     def __str__(self) -> str:
-        """Say what it is."""
+        """Return its kind, name, id, job and resources on one line."""
         held = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
         named = f" {self.name}" if self.name else ""
         return f"{self.kind}{named} {self.id} of dead job {self.job_id}{f' ({held})' if held else ''}"
 
 
 def find_orphans(tables: Tables) -> list[Orphan]:
-    """Find what dead jobs left: every placement group, and the actors that are Ray Train's cleaners or ours."""
+    """Find the orphans of dead jobs: all placement groups, and the actors that are Ray Train's cleaners or ours."""
     living = {actor.id for actor in tables.actors if actor.is_alive}
     groups = [
         Orphan(
@@ -75,7 +75,7 @@ def find_orphans(tables: Tables) -> list[Orphan]:
 
 
 def find_abandoned(tables: Tables, job_id: str) -> list[Orphan]:
-    """Find what controllers of Ray Train that were killed left in a job that lives on."""
+    """Find the orphans of killed Ray Train controllers in a job that is still alive."""
     dead = {actor.id for actor in tables.actors if not actor.is_alive}
     ours = [actor for actor in tables.actors if actor.job_id == job_id and actor.is_alive]
     has_controller = any(actor.class_name == _CONTROLLER for actor in ours)
@@ -93,24 +93,27 @@ def find_abandoned(tables: Tables, job_id: str) -> list[Orphan]:
 
 
 def remove_leftovers() -> None:
-    """Remove what dead jobs left, and dead controllers of this one, before a controller starts; it never raises."""
+    """Remove the leftovers of dead jobs, and of dead controllers in this job; call it before a controller starts.
+
+    It never raises: an error is only logged.
+    """
     import ray
 
     try:
         tables = read_tables()
         remove_orphans([*find_orphans(tables), *find_abandoned(tables, ray.get_runtime_context().get_job_id())])
-    except Exception as error:  # parts of Ray that no release promises
-        logger.warning("what dead jobs held may stay taken: %s", error)
+    except Exception as error:  # Ray's private interface may change with any release
+        logger.warning("leftovers of dead jobs could not be removed and may still hold resources: %s", error)
 
 
 def _why_kept(group: Group, living: set[str]) -> str:
     if group.is_detached:
-        return "it was made to outlive its job"
-    return "the actor that made it lives" if group.actor_id in living else ""
+        return "it is detached, so it outlives its job on purpose"
+    return "the actor that created it is alive" if group.actor_id in living else ""
 
 
 def _is_cleaner(actor: Actor) -> bool:
-    # Its controller is an actor of the same job that is not detached, and so is dead when the job is.
+    # Its controller belongs to the same job and is not detached, so a dead job means that the controller is dead too.
     return actor.class_name == "PlacementGroupCleaner" and actor.module.startswith("ray.train.")
 
 
@@ -119,7 +122,7 @@ def _is_coordinator(actor: Actor) -> bool:
 
 
 def remove_orphans(orphans: Sequence[Orphan]) -> list[Orphan]:
-    """Remove the orphans that nothing needs, and wait until they are gone; return those that are not."""
+    """Remove the leftovers among the orphans, and wait until they are gone; return those that remain after 20 s."""
     leftovers = [one for one in orphans if one.is_leftover]
     for one in leftovers:
         try:

@@ -1,4 +1,4 @@
-"""Placement: a task or an actor on one node and no other. Importing this loads no Ray."""
+"""Placement of a task or an actor on one given node. Importing this module does not import Ray."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def on_node(node_id: str) -> Any:  # noqa: ANN401  Ray is imported late
-    """Return the ``scheduling_strategy`` of a task or an actor that runs on this node or fails.
+    """Return the ``scheduling_strategy`` for a task or an actor that must run on this node, or fail.
 
     Args:
         node_id: Ray's id of the node, in hex.
@@ -17,18 +17,18 @@ def on_node(node_id: str) -> Any:  # noqa: ANN401  Ray is imported late
 
 
 def task_on(node_id: str, function: Callable[..., Any]) -> Any:  # noqa: ANN401  Ray's remote functions have no type
-    """Return a function of a module as a remote function that runs on a node, once, and reserves nothing there.
+    """Return a remote function that runs once on a node, without retries, and reserves no resources there.
 
-    On a node that is cut off its task neither runs nor fails: wait for it with a timeout.
+    On a node without network, a task neither runs nor fails: wait for it with a timeout.
 
     Args:
         node_id: Ray's id of the node, in hex.
-        function: what to run there, defined at the top of a module.
+        function: function to run there, defined at the top level of a module.
     """
     return _remote(function).options(scheduling_strategy=on_node(node_id))
 
 
-@cache  # Ray sends the code of each remote function to the cluster once, so all nodes share one
+@cache  # Ray uploads the code once per remote function, so all nodes share one remote function
 def _remote(function: Callable[..., Any]) -> Any:  # noqa: ANN401  as above
     import ray
 

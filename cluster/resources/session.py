@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster, or starting the embedded one."""
+"""Connection to a Ray cluster, or start of an embedded one."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ _CONNECT_SECONDS = 4
 
 @contextmanager
 def cluster_session(config: ClusterConfig) -> Iterator[None]:
-    """Connect to the configured cluster, or run an embedded one, until the end of the block.
+    """Connect to the configured cluster, or start an embedded one, until the end of the block.
 
-    Inside another session, that one is used.
+    If this process has a Ray session already, use that one.
 
     Raises:
-        Unreachable: no cluster answers at the address, or it takes no requests from this process.
+        Unreachable: no cluster answers at the address, or it rejects this process.
     """
     set_library_defaults()
     import ray
@@ -33,6 +33,9 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         return
     address = named_address(config) or "local"
     _require_answer(address)
+    if address == "local":
+        # Nobody takes the only node away, and Ray's actor that watches for it costs each attempt a second.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         ray.init(
             address=address,
@@ -42,7 +45,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise Unreachable(
-            f"no Ray cluster takes this process at {address} ({one_line(error, with_kind=False)})",
+            f"cannot connect to a Ray cluster at {address} ({one_line(error, with_kind=False)})",
             "start it, or correct --cluster.address",
         ) from error
     try:
@@ -58,7 +61,10 @@ def named_address(config: ClusterConfig) -> str | None:
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address where nothing listens, or no Ray of this version, which Ray would try for a minute and more."""
+    """Check that Ray of this version answers at host:port; Ray itself would retry for more than a minute.
+
+    Other forms of address, such as auto and local, pass unchecked.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
@@ -76,15 +82,15 @@ def _require_answer(address: str) -> None:
         version = ask_version(address)
     except PermissionError as error:
         raise Unreachable(
-            f"the Ray cluster at {address} wants a token ({error})", "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            f"the Ray cluster at {address} requires a token ({error})", "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     except ConnectionError as error:
         raise Unreachable(
-            f"what answers at {address} is no Ray cluster ({error})",
-            "give the port of its control service, 6379 unless another was chosen, and not the dashboard's, 8265",
+            f"what answers at {address} is not a Ray cluster ({error})",
+            "use the port of its control service (6379 by default), not the dashboard's port (8265)",
         ) from error
     if version != ray.__version__:
         raise Unreachable(
-            f"the Ray cluster at {address} runs Ray {version}, and this process {ray.__version__}",
-            "install the same version on both",
+            f"the Ray cluster at {address} runs Ray {version}, and this process runs {ray.__version__}",
+            "install the same version on both sides",
         )

@@ -1,4 +1,4 @@
-"""Description of a batch with bad samples: a JSON file in the run's folder, for people to look at."""
+"""Description of a batch with bad samples: a JSON file in the run's folder, for people to read."""
 
 import json
 import math
@@ -11,18 +11,18 @@ from shards.storage.files import replace_file
 
 
 def bad_batch_path(run_folder: Path, step: int) -> Path:
-    """Return where the samples of a step are described; step 0 is a validation."""
+    """Return the path of the description of a step's batch; step 0 stands for a validation."""
     return run_folder / "bad-samples" / (f"step-{step:08d}.json" if step else "validation.json")
 
 
 def write_bad_batch(path: Path, step: int, bad: Sequence[BadSample], losses: Mapping[str, float]) -> None:
-    """Write down which samples of a step are bad and why, and the losses of its batch.
+    """Write which samples of a step are bad and why, and the losses of its batch.
 
     Args:
         path: file to write.
-        step: number of the step that failed.
-        bad: bad samples.
-        losses: loss, mean over the words of each image in nats, by key; nan becomes null.
+        step: number of the step that failed; 0 for a validation.
+        bad: the bad samples.
+        losses: loss of each image by key, in nats, mean over its words; a value that is not finite becomes null.
     """
     document = {
         "step": step,
@@ -33,12 +33,12 @@ def write_bad_batch(path: Path, step: int, bad: Sequence[BadSample], losses: Map
 
 
 def save_bad_batch(run_folder: Path, error: BadSampleError, *, writes: bool = True) -> str:
-    """Write down the batch that an error is about; return where, as a hint to append to the error's message.
+    """Write the description of an error's batch; return a hint with its path, to append to the error's message.
 
     Args:
         run_folder: folder of the run.
         error: error that names the bad samples.
-        writes: whether this process writes the file; of several processes with the same error, one does.
+        writes: whether this process writes the file; when several ranks raise the same error, only one should.
     """
     path = bad_batch_path(run_folder, error.step)
     if writes:

@@ -1,4 +1,4 @@
-"""Store of a run's checkpoints: a folder that every node sees, or any URL that fsspec reaches (s3://, gs://)."""
+"""Store of a run's checkpoints: a folder that all nodes share, or any URL that fsspec reaches (s3://, gs://)."""
 
 import shutil
 import tempfile
@@ -14,15 +14,15 @@ from shards.storage.remote import RemoteFolder
 
 
 class CheckpointStore:
-    """A location of checkpoints and small files; may be pickled, and used in any process and thread.
+    """Location of checkpoints and small files; can be pickled and used in any process and thread.
 
     Args:
         location: absolute path of a folder, or a URL.
-        sleep: waits that many seconds before another attempt.
+        sleep: function that waits a number of seconds, called before each retry.
 
     Raises:
         Refusal: the path is relative.
-        ValueError: nothing installed here reaches the URL.
+        ValueError: no installed fsspec backend reaches the URL.
     """
 
     def __init__(self, location: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -31,26 +31,26 @@ class CheckpointStore:
 
     @property
     def is_local(self) -> bool:
-        """Return whether checkpoints are in a folder that may be read and written directly."""
+        """Return whether the store is a folder, so that checkpoints are read and written in place."""
         return isinstance(self._location, Path)
 
     def __str__(self) -> str:
-        """Name the location, without credentials."""
+        """Return the location, without credentials."""
         return str(self._location)
 
     def write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Make a checkpoint of what ``write`` puts into a new folder.
+        """Store a checkpoint.
 
-        A remote location gets checkpoint.json last: a process that is killed before leaves no checkpoint, though it may
-        leave some of its files, and its own temporary folder.
+        A remote location receives checkpoint.json last, and a folder without it is no checkpoint. So a process that is
+        killed during the upload leaves no checkpoint; it may leave other files there, and its local temporary folder.
 
         Args:
             name: name of the checkpoint.
-            write: makes the folder that it is given and fills it, checkpoint.json last.
+            write: creates the folder at the given path and fills it, checkpoint.json last.
 
         Raises:
-            FileExistsError: the name is taken.
-            OSError: the location does not take it, however often it was tried.
+            FileExistsError: a checkpoint with this name exists.
+            OSError: the location rejects the files, after all retries.
         """
         location = self._location
         if isinstance(location, Path):
@@ -65,15 +65,15 @@ class CheckpointStore:
                 location.put(f"{name}/{path.name}", path)
 
     def fetch(self, name: str, into: Path) -> Path:
-        """Return a local folder with a checkpoint; that its files are whole is for the caller to check.
+        """Return a local folder with a checkpoint; the caller checks that its files are intact.
 
         Args:
             name: name of the checkpoint.
-            into: folder for this process alone; a remote checkpoint is copied to ``into / name``.
+            into: folder that no other process uses; a remote checkpoint is copied to ``into / name``.
 
         Raises:
             FileNotFoundError: a remote location has no such checkpoint.
-            OSError: the location does not give it, however often it was tried.
+            OSError: the location cannot be read, after all retries.
         """
         location = self._location
         if isinstance(location, Path):
@@ -84,14 +84,14 @@ class CheckpointStore:
                 f"{location}/{name} is no checkpoint: it has no {DESCRIPTION_NAME}; use another one"
             )
         folder = into / name
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier, incomplete copy
         folder.mkdir(parents=True)
         for path in sorted(names, key=_description_last):
             location.get(f"{name}/{path.name}", folder / path.name)
         return folder
 
     def names(self) -> list[str]:
-        """Return the names of all folders in the location, sorted, whether or not they are whole checkpoints."""
+        """Return the names of all folders in the location, sorted; some may be incomplete checkpoints."""
         if isinstance(self._location, Path):
             if not self._location.is_dir():
                 return []
@@ -99,9 +99,9 @@ class CheckpointStore:
         return sorted(name for name, is_folder in self._location.list_entries().items() if is_folder)
 
     def remove(self, name: str) -> None:
-        """Remove a checkpoint, whole or not, its checkpoint.json first; nothing happens if there is none.
+        """Remove a checkpoint, complete or not, its checkpoint.json first; do nothing if there is none.
 
-        A file that a process still writes may stay behind; removing the checkpoint again removes it.
+        A file that another process is still writing may remain; removing the checkpoint again removes it.
 
         Raises:
             OSError: checkpoint.json cannot be removed.
@@ -114,10 +114,10 @@ class CheckpointStore:
             self._location.remove_folder(name)
 
     def put_file(self, name: str, content: bytes) -> None:
-        """Write a small file: whoever reads it finds the old content or the new, never a part.
+        """Write a small file atomically: a reader finds the old content or the new, never a part.
 
         Raises:
-            OSError: the location does not take it, however often it was tried.
+            OSError: the location rejects the file, after all retries.
         """
         if isinstance(self._location, Path):
             replace_file(self._location / name, content)
@@ -125,10 +125,10 @@ class CheckpointStore:
             self._location.put(name, content)
 
     def get_file(self, name: str) -> bytes | None:
-        """Read a small file; None if there is none.
+        """Return the content of a small file; None if it does not exist.
 
         Raises:
-            OSError: the location does not give it, however often it was tried.
+            OSError: the location cannot be read, after all retries.
         """
         try:
             return (
@@ -138,7 +138,7 @@ class CheckpointStore:
             return None
 
     def remove_file(self, name: str) -> None:
-        """Remove a small file, if there is one."""
+        """Remove a small file, if it exists."""
         if isinstance(self._location, Path):
             (self._location / name).unlink(missing_ok=True)
         else:
@@ -148,9 +148,12 @@ class CheckpointStore:
 def _local_folder(location: str) -> Path | None:
     folder = local_folder(location)
     if folder and not folder.is_absolute():
-        raise Refusal(f"{location} is no absolute path", "other nodes run in other folders: write it out from /")
+        raise Refusal(
+            f"{location} is a relative path, and workers on other nodes run in other folders", "write it out from /"
+        )
     return folder
 
 
 def _description_last(path: Path) -> tuple[bool, str]:
+    """Return the key that sorts checkpoint.json after all other files."""
     return path.name == DESCRIPTION_NAME, path.name

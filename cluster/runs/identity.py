@@ -1,4 +1,4 @@
-"""Identity of a run: all that decides about its weights; a run is not resumed under another one."""
+"""Identity of a run: the settings and data that determine its weights. A run resumes only under the same identity."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,10 +17,11 @@ CONFIG_NAME = "config.yaml"
 
 
 def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None = None) -> dict[str, Any]:
-    """Return what decides about the trained weights, flat: model, optimizer, training and the digests of the data."""
+    """Return what determines the trained weights, flat: model, optimizer, training, and the digests of the data."""
     model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
     nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
-    # What is kept of a run decides nothing about its weights; and one that stopped at a bad sample goes on without it.
+    # How many checkpoints are kept does not change the weights. A run that stopped at a bad sample may resume with
+    # on_bad_sample set to skip.
     for name in ("keep_best", "keep_last", "on_bad_sample"):
         del nested["training"][name]
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
@@ -34,10 +35,10 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
 
 
 def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run under other settings.
+    """Refuse to resume a run with other settings.
 
     Raises:
-        Refusal: the identity differs; the message names the differences.
+        Refusal: the identity differs; the message lists the differences.
     """
     if changes := differences(record.identity, identity):
         raise Refusal(
@@ -47,5 +48,5 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
 
 
 def config_text(run: TrainRun) -> str:
-    """Return the resolved configuration as YAML, itself a valid ``--config``, without credentials."""
+    """Return the resolved configuration as YAML without credentials; it is a valid ``--config`` file."""
     return yaml.safe_dump(as_plain(asdict(without_secrets(run))), sort_keys=False)

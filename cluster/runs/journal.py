@@ -1,7 +1,7 @@
-"""Journal of a run: step metrics on disk, in immutable segments, so that they outlive any crash and any tracker.
+"""Journal of a run: step metrics on disk, in immutable segments, which survive crashes and an unreachable tracker.
 
-A segment is a file of JSON lines, whole or absent. The step of a row never falls: what a restarted run computes again
-is already there and is dropped. Scores that become known after their step has passed go to segments of their own.
+A segment is a file of JSON lines, written atomically. Steps only increase: the rows that a restarted run computes again
+are in the journal already and are dropped. Scores that arrive after their step (late rows) go to separate segments.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from shards.storage.files import remove_torn, replace_file
 
 _SHIPPED_NAME = "shipped.json"
-_LATE = ".late"
+_LATE = ".late"  # mark in the file name of a segment of late rows
 
 
 class Row(NamedTuple):
@@ -21,7 +21,8 @@ class Row(NamedTuple):
 
     Attributes:
         step: number of steps done.
-        timestamp_ms: time at which it was journalled, milliseconds since 1970; kept when it is sent again.
+        timestamp_ms: time at which the row was journalled, in milliseconds since 1970; sent to MLflow unchanged, also
+            when the row is sent again.
         metrics: values by name.
     """
 
@@ -31,11 +32,11 @@ class Row(NamedTuple):
 
 
 class DamagedSegmentError(ValueError):
-    """A segment that is not what was written, which only a disk can bring about."""
+    """A segment with other content than was written: segments are written atomically, so the disk damaged it."""
 
 
 class Journal:
-    """The rows of a run; one process at a time may write, from several threads.
+    """The rows of a run; only one process at a time may write, from any of its threads.
 
     Args:
         folder: folder of the segments; created if absent.
@@ -58,7 +59,7 @@ class Journal:
         self._scored = {_score_key(row) for path in segments if _is_late(path) for row in read_segment(path)}
 
     def append(self, row: Row) -> bool:
-        """Take a row, unless its step is at or below the last one; return whether it was taken."""
+        """Add a row, unless its step is at or below the last one; return whether it was added."""
         with self._writing:
             if row.step <= self.last_step:
                 return False
@@ -67,7 +68,7 @@ class Journal:
             return True
 
     def append_late(self, row: Row) -> bool:
-        """Take a score of a step that has passed, unless it is known; return whether it was taken."""
+        """Add a score of an earlier step, unless it is known; return whether it was added."""
         with self._writing:
             if _score_key(row) in self._scored:
                 return False
@@ -76,7 +77,7 @@ class Journal:
             return True
 
     def flush(self) -> None:
-        """Write the rows taken since the last flush as segments."""
+        """Write the rows added since the last flush to disk, as segments."""
         with self._writing:
             self._write(self._pending, "")
             self._pending = []
@@ -92,12 +93,12 @@ class Journal:
 
 
 def list_segments(folder: Path) -> list[Path]:
-    """Return a journal's segments, in order."""
+    """Return the files of a journal's segments, in the order in which they were written."""
     return sorted(folder.glob("[0-9]*.jsonl"))
 
 
 def unshipped(folder: Path) -> Iterator[tuple[int, list[Row]]]:
-    """Yield (number, rows) of a journal's segments that were not marked as shipped, in order."""
+    """Yield (number, rows) of each segment that is not marked as shipped to the tracker, in order."""
     path = folder / _SHIPPED_NAME
     done = json.loads(path.read_bytes())["segment"] if path.is_file() else 0
     for segment in list_segments(folder):
@@ -106,15 +107,15 @@ def unshipped(folder: Path) -> Iterator[tuple[int, list[Row]]]:
 
 
 def mark_shipped(folder: Path, segment: int) -> None:
-    """Note that all segments of a journal up to this one have reached the tracker."""
+    """Record that the tracker has all segments up to this one."""
     replace_file(folder / _SHIPPED_NAME, json.dumps({"segment": segment}).encode())
 
 
 def read_segment(path: Path) -> list[Row]:
-    """Read a segment, at least one row.
+    """Return the rows of a segment, at least one.
 
     Raises:
-        DamagedSegmentError: it does not consist of rows.
+        DamagedSegmentError: the file is empty, or one of its lines is not a row.
     """
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
@@ -122,10 +123,10 @@ def read_segment(path: Path) -> list[Row]:
             rows.append(Row(**json.loads(line)))
         except (ValueError, TypeError):
             raise DamagedSegmentError(
-                f"{path} is damaged, its line {number} is no row; restore the file from a copy, or move it away"
+                f"{path} is damaged: line {number} is not a row; restore the file from a copy, or move it away"
             ) from None
     if not rows:
-        raise DamagedSegmentError(f"{path} is damaged, it is empty; restore the file from a copy, or move it away")
+        raise DamagedSegmentError(f"{path} is damaged: it is empty; restore the file from a copy, or move it away")
     return rows
 
 
@@ -138,4 +139,5 @@ def _is_late(segment: Path) -> bool:
 
 
 def _score_key(row: Row) -> tuple[int, tuple[str, ...]]:
+    """Return what identifies a late row: its step and the names of its metrics."""
     return row.step, tuple(sorted(row.metrics))

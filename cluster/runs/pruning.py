@@ -1,4 +1,4 @@
-"""Pruner of checkpoints that no longer count, in the background; an object store may take its time."""
+"""Pruner: removes checkpoints that retention drops, in a background thread, because object stores may be slow."""
 
 import logging
 import queue
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class Pruner:
-    """Removes what a record no longer names from a store of checkpoints, after every change of the record.
+    """Removes the checkpoints that the record no longer lists, after every change of the record.
 
-    A store apart from the run's folder also gets a copy of the record, from which the run goes on if this machine is
+    A store outside the run's folder also receives a copy of the record, so that the run can resume if this machine is
     lost.
 
     Args:
         folder: folder of the run.
-        record: record of the run; names the store's location.
+        record: record of the run, with the location of its checkpoints.
     """
 
     def __init__(self, folder: Path, record: RunRecord) -> None:
@@ -32,24 +32,24 @@ class Pruner:
         threading.Thread(target=self._prune_forever, daemon=True, name="captioning-pruner").start()
 
     def prune(self, record: RunRecord) -> None:
-        """Remove what no longer counts by this record, some time soon."""
+        """Schedule the removal of all checkpoints that this record does not list; return at once."""
         self._records.put(record)
 
     def _prune_forever(self) -> None:
         while True:
             record = self._records.get()
-            while not self._records.empty():
+            while not self._records.empty():  # only the newest record matters
                 record = self._records.get()
             try:
                 if self._has_copy:
                     self._store.put_file(RECORD_NAME, record.content())
                 remove_uncounted(self._store, record)
-            except OSError as error:  # tried again after the next change
-                logger.warning("checkpoints that no longer count are left behind: %s", error)
+            except OSError as error:  # the next change of the record tries again
+                logger.warning("old checkpoints could not be removed yet: %s", error)
 
 
 def remove_uncounted(store: CheckpointStore, record: RunRecord) -> None:
-    """Remove checkpoints that no longer count; what the current attempt may still be writing stays."""
+    """Remove the checkpoints that a record does not list, except what the current attempt may still be writing."""
     counted = {*(checkpoint.name for checkpoint in record.checkpoints), *record.rejected}
     latest = record.latest.step if record.latest else -1
     for name in store.names():

@@ -1,4 +1,4 @@
-"""Record of a training run, ``run.json``: its identity, and which checkpoints count."""
+"""Record of a training run, ``run.json``: its identity, and its committed checkpoints."""
 
 import contextlib
 import fcntl
@@ -22,7 +22,7 @@ VALIDATION_LOSS = "validation_loss_nats"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommittedCheckpoint:
-    """A checkpoint that counts."""
+    """A checkpoint that the record lists: it is complete in the store, and the run may resume from it."""
 
     step: int
     attempt: int
@@ -36,27 +36,27 @@ class CommittedCheckpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """What a run is and how far it has come."""
+    """Identity and progress of a run."""
 
     name: str
     identity: dict[str, Any]
     format_version: int = FORMAT_VERSION
     mlflow_run_id: str = ""
-    """Empty until MLflow has made the run."""
+    """Id of the MLflow run; empty until it is created."""
     key: str = ""
-    """Finds the MLflow run again if the driver was killed before it could note the run's id."""
+    """Unique tag of the MLflow run; finds it again if the driver was killed before it saved the run's id."""
     attempt: int = 0
-    """Starts of the worker group, over all drivers."""
+    """Number of the current attempt: starts of the worker group, counted over all drivers."""
     num_starts: int = 0
-    """Starts of a driver."""
+    """Number of starts of a driver."""
     is_finished: bool = False
     best_by: str = VALIDATION_LOSS
-    """Score that tells which checkpoint is the best: the lowest loss, or the highest of anything else."""
+    """Score that selects the best checkpoint: the lowest validation loss, or the highest value of any other score."""
     checkpoints_at: str | None = None
-    """Where the checkpoints lie, if not in the run's folder."""
+    """URL of the checkpoints; None if they are in the run's folder."""
     checkpoints: tuple[CommittedCheckpoint, ...] = ()
     rejected: tuple[str, ...] = ()
-    """Names of checkpoints that were found damaged, and stay where they are."""
+    """Names of damaged checkpoints; their folders are kept."""
 
     @property
     def latest(self) -> CommittedCheckpoint | None:
@@ -65,7 +65,7 @@ class RunRecord:
 
     @property
     def latest_step(self) -> int:
-        """Return the step to resume at, 0 for the start."""
+        """Return the step to resume at; 0 without a checkpoint."""
         return self.latest.step if self.latest else 0
 
     @property
@@ -76,9 +76,13 @@ class RunRecord:
     def with_checkpoint(
         self, checkpoint: CommittedCheckpoint, *, keep_best: int, keep_last: int, pinned: Collection[int] = ()
     ) -> "RunRecord":
-        """Return the record with one more checkpoint, or a known one with new metrics.
+        """Return the record with one more checkpoint, or with new metrics for a known one.
 
-        The k best and the k latest are kept, and those whose steps are pinned because somebody reads them.
+        Args:
+            checkpoint: the checkpoint; replaces the one of the same step, if there is one.
+            keep_best: number of checkpoints with the best scores to keep.
+            keep_last: number of latest checkpoints to keep.
+            pinned: steps of further checkpoints to keep, because a task is reading them.
         """
         known = [*(known for known in self.checkpoints if known.step != checkpoint.step), checkpoint]
         latest = sorted(known, key=lambda checkpoint: checkpoint.step)[-keep_last:]
@@ -88,7 +92,7 @@ class RunRecord:
         return replace(self, checkpoints=tuple(ordered))
 
     def without(self, checkpoint: CommittedCheckpoint) -> "RunRecord":
-        """Return the record without a checkpoint that turned out to be damaged."""
+        """Return the record without a damaged checkpoint, which is listed as rejected instead."""
         kept = tuple(one for one in self.checkpoints if one != checkpoint)
         return replace(self, checkpoints=kept, rejected=(*self.rejected, checkpoint.name))
 
@@ -96,11 +100,12 @@ class RunRecord:
         return [checkpoint for checkpoint in checkpoints if self.best_by in checkpoint.metrics]
 
     def _rank(self, checkpoint: CommittedCheckpoint) -> tuple[float, int]:
+        # The smaller, the better; of two equal scores, the earlier step wins.
         score = checkpoint.metrics[self.best_by]
         return (score if self.best_by == VALIDATION_LOSS else -score), checkpoint.step
 
     def save(self, folder: Path) -> None:
-        """Write the record into the run's folder, whole or not at all."""
+        """Write the record into the run's folder, atomically."""
         replace_file(folder / RECORD_NAME, self.content())
 
     def content(self) -> bytes:
@@ -109,10 +114,12 @@ class RunRecord:
 
 
 def lock_run(folder: Path) -> TextIO:
-    """Lock the run for this process until it ends, however it ends.
+    """Lock a run for this process; return the open file that holds the lock.
+
+    The lock lasts until the file is closed or the process ends, even by SIGKILL.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
     """
     file = (folder / "driver.lock").open("w")
     try:
@@ -124,7 +131,7 @@ def lock_run(folder: Path) -> TextIO:
 
 
 def recover_record(run: TrainRun) -> None:
-    """Bring back the record of a run whose machine is lost from where its checkpoints lie, unless it is here.
+    """Restore a missing record from the copy beside the run's remote checkpoints, such as after the loss of a machine.
 
     Raises:
         OSError: the store does not answer.
@@ -137,10 +144,10 @@ def recover_record(run: TrainRun) -> None:
 
 
 def load_record(folder: Path) -> RunRecord | None:
-    """Read the record of a run; None if the run has never started.
+    """Read the record of a run; return None if the run has never started.
 
     Raises:
-        Refusal: the record is damaged, or of a format version that this release does not read.
+        Refusal: the record is damaged, or has a format version that this release does not read.
     """
     path = folder / RECORD_NAME
     if not path.is_file():
@@ -149,17 +156,17 @@ def load_record(folder: Path) -> RunRecord | None:
 
 
 def store_of(run_folder: Path, checkpoints_at: str | None) -> CheckpointStore:
-    """Return where a run's checkpoints lie: in its own folder, or in a folder of its name at a URL."""
+    """Return the store of a run's checkpoints: in the run's folder, or in a folder with its name at a URL."""
     if checkpoints_at is None:
         return CheckpointStore(str(run_folder.absolute() / "checkpoints"))
     return CheckpointStore(f"{checkpoints_at.rstrip('/')}/{run_folder.name}")
 
 
 def local_checkpoint(run_folder: Path, record: RunRecord, checkpoint: CommittedCheckpoint) -> Path:
-    """Return a folder on this machine with a checkpoint of a run; one that lies elsewhere is copied.
+    """Return a folder on this machine with a checkpoint of a run; a remote one is copied into the run's folder first.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: a remote store has no such checkpoint.
         OSError: the store does not answer.
     """
     store = store_of(run_folder, record.checkpoints_at)
@@ -170,6 +177,6 @@ def local_checkpoint(run_folder: Path, record: RunRecord, checkpoint: CommittedC
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             fetched = store.fetch(checkpoint.name, Path(scratch))
-            with contextlib.suppress(OSError):  # another process was quicker
+            with contextlib.suppress(OSError):  # another process has already copied it
                 fetched.rename(kept)
     return kept

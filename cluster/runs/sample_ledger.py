@@ -1,7 +1,7 @@
-"""Ledger of the samples that a run trained on, rank by rank: the proof that each came exactly once an epoch.
+"""Ledger of the samples that a run trained on, rank by rank: evidence that each was used exactly once per epoch.
 
 Every rank of every attempt writes a file of JSON lines: first the step at which it resumed, then the keys of every
-step. What an attempt did beyond the step at which the next one resumed was thrown away and is counted apart.
+step. Steps of an attempt beyond the step at which a later attempt resumed were discarded and are counted separately.
 """
 
 import json
@@ -22,13 +22,13 @@ _LEDGER_NAME = "ledger"
 
 
 class SampleLedger:
-    """Writes what one rank of one attempt trains on.
+    """Writes the keys of the samples that one rank trains on in one attempt.
 
     Args:
         folder: folder of the run's ledger; created if absent.
         attempt: number of the attempt.
-        rank: number of the rank in its group.
-        resumed_at: number of steps that were done before.
+        rank: the rank.
+        resumed_at: number of steps done before this attempt.
     """
 
     def __init__(self, folder: Path, *, attempt: int, rank: int, resumed_at: int) -> None:
@@ -37,7 +37,7 @@ class SampleLedger:
         self._write({"resumed_at": resumed_at})
 
     def add(self, step: int, keys: Sequence[str]) -> None:
-        """Record the samples of a step."""
+        """Write the keys of a step's samples."""
         self._write({"step": step, "keys": list(keys)})
 
     def close(self) -> None:
@@ -52,29 +52,35 @@ class SampleLedger:
 def record_samples(
     batches: Iterable[Sequence[CaptionBatch]], ledger: SampleLedger, *, first_step: int
 ) -> Iterator[Sequence[CaptionBatch]]:
-    """Write each step's samples to the ledger before they train, so that none can train unrecorded."""
+    """Yield the batches; write each step's samples to the ledger before they train, so that none is missing from it.
+
+    Args:
+        batches: for each step, the parts of this rank's share of the batch.
+        ledger: the rank's ledger; closed at the end.
+        first_step: number of the first step.
+    """
     try:
         for step, parts in enumerate(batches, start=first_step):
             ledger.add(step, _keys_of(parts))
             yield parts
-    finally:  # training takes no more than it needs
+    finally:  # also when training stops before the batches end
         ledger.close()
 
 
 def _keys_of(parts: Sequence[CaptionBatch]) -> list[str]:
-    """Return the keys of all samples of a share, those included that are left out."""
+    """Return the keys of all samples of a rank's share in the order of their positions, skipped bad ones included."""
     named = [(position, key) for part in parts for position, key in zip(part.positions(), part.keys, strict=True)]
     bad = [(sample.position, sample.key) for part in parts for sample in part.bad]
     return [key for _, key in sorted([*named, *bad])]
 
 
 class TrainedSamples(NamedTuple):
-    """Samples that a run trained on, by its ledger.
+    """Samples that a run trained on, according to its ledger.
 
     Attributes:
-        batches: keys of each step that counts, over all ranks, by step.
-        num_redone: number of samples of steps that were thrown away and computed again.
-        steps_redone: number of such steps by attempt; the last of them may not have been done to its end.
+        batches: keys of all ranks' samples, by step; without discarded steps.
+        num_redone: number of samples in steps that were discarded and computed again.
+        steps_redone: number of such steps, by attempt; the last one may be incomplete.
     """
 
     batches: dict[int, list[str]]
@@ -83,15 +89,15 @@ class TrainedSamples(NamedTuple):
 
 
 class SampleAudit(NamedTuple):
-    """Whether each sample came exactly once an epoch, up to the last checkpoint that counts.
+    """Result of an audit: whether each sample was used exactly once per epoch, up to the last committed checkpoint.
 
     Attributes:
         num_steps: number of steps up to that checkpoint.
-        num_epochs: number of complete epochs in them.
-        num_samples: size of the training split.
-        num_lost: samples that did not come in an epoch in which they should have.
-        num_repeated: samples that came again in an epoch.
-        num_redone: samples of steps that were thrown away and computed again after restarts, which is no fault.
+        num_epochs: number of complete epochs in these steps.
+        num_samples: number of samples in the training split.
+        num_lost: number of samples missing from an epoch, over all epochs.
+        num_repeated: number of samples used again within an epoch, over all epochs.
+        num_redone: number of samples in steps that were discarded and computed again after restarts; not an error.
     """
 
     num_steps: int
@@ -107,7 +113,7 @@ class SampleAudit(NamedTuple):
         return not self.num_lost and not self.num_repeated
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the counts on one line."""
         return (
             f"{self.num_steps} steps, {self.num_epochs} complete epochs of {self.num_samples} samples: "
             f"{self.num_lost} samples lost, {self.num_repeated} repeated, {self.num_redone} computed again after "
@@ -122,13 +128,13 @@ def audit_samples(run_folder: Path) -> SampleAudit:
         run_folder: folder of the run; holds its ``run.json``, ``config.yaml`` and ledger.
 
     Raises:
-        FileNotFoundError: the folder is no run's, the run has no ledger, or its shard set is gone.
+        FileNotFoundError: the folder holds no run, the run has no ledger, or its shard set does not exist.
     """
     record = load_record(run_folder)
     if record is None:
         raise FileNotFoundError(f"{run_folder} holds no run.json; give the folder of a run")
     if not (run_folder / _LEDGER_NAME).is_dir():
-        raise FileNotFoundError(f"run {record.name} has no ledger of its samples; train with --ledger to keep one")
+        raise FileNotFoundError(f"run {record.name} has no ledger of its samples; train with --ledger to record one")
     config = yaml.safe_load((run_folder / CONFIG_NAME).read_text(encoding="utf-8"))
     num_samples = load_manifest(open_folder(config["shards"])).splits[config["train_split"]]
     trained, batch_size = read_sample_ledger(run_folder / _LEDGER_NAME), config["training"]["batch_size"]
@@ -139,11 +145,13 @@ def audit(trained: TrainedSamples, *, num_steps: int, batch_size: int, num_sampl
     """Count the samples that were lost or repeated.
 
     Args:
-        trained: samples by the run's ledger.
-        num_steps: number of steps that count.
-        batch_size: images of a step.
-        num_samples: size of the training split.
+        trained: samples according to the run's ledger.
+        num_steps: number of steps up to the last committed checkpoint.
+        batch_size: number of images per step.
+        num_samples: number of samples in the training split.
     """
+    # An epoch is a stretch of ``num_samples`` positions of the stream, and may end within a step. A step with too few
+    # keys is filled with None, so that the epochs after it keep their positions.
     stream: list[str | None] = []
     num_lost = num_repeated = 0
     for step in range(1, num_steps + 1):
@@ -160,16 +168,16 @@ def audit(trained: TrainedSamples, *, num_steps: int, batch_size: int, num_sampl
 
 
 def read_sample_ledger(folder: Path) -> TrainedSamples:
-    """Read a run's ledger; a last line that was torn by a kill is no step that counts.
+    """Read a run's ledger; ignore a last line that is incomplete because the rank was killed.
 
-    Ranks hold contiguous shares in their order, so that a step's keys, rank by rank, are its part of the stream.
+    Ranks hold contiguous shares of a batch in rank order, so a step's keys in rank order are its part of the stream.
     """
     attempts: dict[int, list[dict[int, list[str]]]] = {}
     resumed: dict[int, int] = {}
     for path in sorted(folder.glob("attempt-*-rank-*.jsonl")):
         attempt = int(path.name.split("-")[1])
         lines = list(_whole_lines(path))
-        if not lines:  # killed before it could say where it resumed, and so before any step
+        if not lines:  # killed before its first line was complete, and so before its first step
             continue
         resumed[attempt] = lines[0]["resumed_at"]
         attempts.setdefault(attempt, []).append({line["step"]: line["keys"] for line in lines[1:]})
@@ -182,6 +190,7 @@ def _trained(attempts: Mapping[int, list[dict[int, list[str]]]], resumed: Mappin
     steps_redone: Counter[int] = Counter()
     numbers = sorted(attempts)
     for attempt in numbers:
+        # All later attempts, not only the next: one may resume even earlier, if a checkpoint turns out to be damaged.
         later = [resumed[other] for other in numbers if other > attempt]
         counts_until = min(later, default=None)
         for step in sorted({step for rank in attempts[attempt] for step in rank}):

@@ -19,12 +19,12 @@ from shards.storage.files import remove_torn
 
 
 class RunWriter:
-    """Keeps ``run.json`` and the journal, and beside them only the checkpoints that the record names.
+    """Writes ``run.json`` and the journal, and removes the checkpoints that the record does not list.
 
     Args:
         folder: folder of the run; holds its ``run.json``.
-        lock: lock of the run, from ``lock_run``.
-        keep_best: number of checkpoints of the best score to keep.
+        lock: the run's lock, from ``lock_run``; ``close`` releases it.
+        keep_best: number of checkpoints with the best scores to keep.
         keep_last: number of latest checkpoints to keep.
 
     Raises:
@@ -35,10 +35,10 @@ class RunWriter:
         record = load_record(folder)
         if record is None:
             lock.close()
-            raise Refusal(f"{folder} holds no run.json", "whoever starts the run writes it first")
+            raise Refusal(f"{folder} holds no run.json", "run the same command again to write it")
         self.record = record
         self.journal = Journal(folder / "journal")
-        """On disk before a checkpoint counts."""
+        """The run's journal; flushed before a checkpoint is committed."""
         remove_torn(folder, RECORD_NAME)
         self._folder, self._lock = folder, lock
         self._keep_best, self._keep_last = keep_best, keep_last
@@ -48,26 +48,26 @@ class RunWriter:
         self._pinned: set[int] = set()
 
     def begin_attempt(self) -> RunRecord:
-        """Count a new attempt; return the record, which has its number."""
+        """Start a new attempt; return the record with its number."""
         self._change(replace(self.record, attempt=self.record.attempt + 1))
         self._pruner.prune(self.record)
         return self.record
 
     def reject(self, checkpoint: CommittedCheckpoint) -> None:
-        """Take a damaged checkpoint out of the record; its folder stays, for people to look at.
+        """Remove a damaged checkpoint from the record; its folder is kept for inspection.
 
         Raises:
-            FileNotFoundError: from here it is whole, so that whoever finds it damaged does not see it; or there is no
-                other to resume from.
+            FileNotFoundError: this process finds the checkpoint intact, so the worker that reported it has no access to
+                it; or there is no other checkpoint to resume from.
         """
         if self._is_whole(checkpoint):
             raise FileNotFoundError(
-                f"checkpoint {checkpoint.name} is whole, but a worker's node does not see it so; "
-                "mount the home folder there, or mend its access to the checkpoints"
+                f"checkpoint {checkpoint.name} is intact, but a worker's node cannot read it; "
+                "mount the home folder on that node, or fix its access to the checkpoints"
             )
         if len(self.record.checkpoints) < 2:
             raise FileNotFoundError(
-                f"checkpoint {checkpoint.name} is damaged, and there is no other to resume from; "
+                f"checkpoint {checkpoint.name} is damaged, and there is no other checkpoint to resume from; "
                 "restore its folder from a copy, or train under another --name"
             )
         self._change(self.record.without(checkpoint))
@@ -81,32 +81,37 @@ class RunWriter:
         return True
 
     def commit(self, step: int, metrics: Mapping[str, float], *, awaits_score: bool) -> None:
-        """Make a checkpoint of the current attempt count.
+        """Add a checkpoint of the current attempt to the record, and apply retention.
 
         Args:
             step: step of the checkpoint.
-            metrics: scores that are known.
-            awaits_score: whether a task is going to score it.
+            metrics: scores that are known so far, by name.
+            awaits_score: whether a validation task will score the checkpoint.
         """
+        # Before the record: a run that resumes from this checkpoint never computes the rows up to it again.
         self.journal.flush()
         self._keep(CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=dict(metrics)))
         if awaits_score:
             self._unscored.add(step)
 
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Attach a score that became known after its step had passed to the checkpoint of that step."""
+        """Attach a score to the checkpoint of a step that has passed, and add it to the journal."""
         self._unscored.discard(step)
         self._pinned.discard(step)
         self.journal.append_late(Row(step, int(time.time() * 1000), dict(metrics)))
-        self.journal.flush()  # once the record has the score, nobody computes it again
+        self.journal.flush()  # before the record: a score in the record is not computed again
         known = self._checkpoint_of(step)
         if known:
             self._keep(replace(known, metrics={**known.metrics, **metrics}))
 
     def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
-        """Return the checkpoint of a step and keep it until it is scored; None if a newer one waits for its score."""
+        """Return the checkpoint of a step and pin it until it is scored.
+
+        Returns:
+            The checkpoint; None if a newer one awaits its score, or if retention has removed this one.
+        """
         known = self._checkpoint_of(step)
-        if known and step in self._pinned:  # its task was killed, and is tried again
+        if known and step in self._pinned:  # its validation task was killed, and this is the retry
             return known
         is_newest = step == max(self._unscored, default=None)
         self._unscored.discard(step)
@@ -116,16 +121,16 @@ class RunWriter:
         return known
 
     def await_score(self, step: int) -> None:
-        """Note that a task is going to score the checkpoint of a step."""
+        """Record that a validation task will score the checkpoint of a step."""
         self._unscored.add(step)
 
     def give_up_score(self, step: int) -> None:
-        """Note that a checkpoint cannot be scored, and need not be kept for that."""
+        """Record that a checkpoint cannot be scored, so it is no longer kept for that."""
         self._unscored.discard(step)
         self._pinned.discard(step)
 
     def finish(self) -> None:
-        """Note that the run has come to its end."""
+        """Mark the run as finished."""
         self.journal.flush()
         self._change(replace(self.record, is_finished=True))
 

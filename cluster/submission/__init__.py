@@ -1,5 +1,5 @@
-"""Jobs sent to a cluster.
+"""Submission of jobs to a Ray cluster.
 
-Reading order: ``submit`` with ``archive`` (the code that travels), ``precheck`` over ``dashboard`` (what is known
-before it is sent), ``address``, ``job_server`` (Ray's jobs API), ``job`` (a job's state). Nothing here runs a job.
+Reading order: ``submit`` with ``archive`` (the uploaded code), ``precheck`` with ``dashboard`` (checks before
+submission), ``address``, ``job_server`` (Ray's jobs API), ``job`` (a job's state). Nothing here runs a job.
 """

@@ -1,4 +1,4 @@
-"""The address of Ray's job server: its form, and who answers there. Imports nothing of Ray."""
+"""The address of Ray's job server: its form, and a check that Ray answers there. Does not import Ray."""
 
 import contextlib
 import http.client
@@ -18,27 +18,27 @@ def server_address(address: str | None) -> str:
     """Return the address of a job server, from RAY_API_SERVER_ADDRESS if none is given.
 
     Raises:
-        ValueError: no address was given, or it is not one of HTTP.
+        ValueError: no address was given, or it is not an HTTP address.
     """
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if not address:
-        raise ValueError(f"no cluster was named; use --address http://HOST:8265, or set {ADDRESS_VARIABLE}")
+        raise ValueError(f"no cluster was given; use --address http://HOST:8265, or set {ADDRESS_VARIABLE}")
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError(
-            f"address {address.rpartition('@')[2]} is none of a job server's; "
-            "use that of Ray's dashboard, http://HOST:8265, without user and password"
+            f"{address.rpartition('@')[2]} is not the address of a job server; "
+            "use the address of Ray's dashboard, http://HOST:8265, without user and password"
         )
     return address.rstrip("/")
 
 
 def check_server(address: str) -> None:
-    """Check that a Ray of our version answers; Ray's own client waits for ever for a server that says nothing.
+    """Check that Ray of this version answers; Ray's own client would wait forever for a server that never responds.
 
     Raises:
         ConnectionError: nothing answers.
         ValueError: what answers is not Ray, or another version of it.
-        PermissionError: the cluster wants a token, and none is set up here.
+        PermissionError: the cluster requires a token, and none is configured here.
     """
     request = urllib.request.Request(f"{address}/api/version", headers={"Accept": "application/json"})
     try:
@@ -60,27 +60,27 @@ def check_server(address: str) -> None:
     ours = importlib.metadata.version("ray")
     if version.split(".")[:2] != ours.split(".")[:2]:
         raise ValueError(
-            f"the cluster at {address} runs Ray {version}, and this code is for {ours}; "
-            f"install ray=={ours} there, or the version of captioning that fits it here"
+            f"the cluster at {address} runs Ray {version}, and this code needs Ray {ours}; "
+            f"install ray=={ours} there, or a version of captioning for Ray {version} here"
         )
 
 
 def _not_ray(address: str) -> ValueError:
     return ValueError(
-        f"what answers at {address} is not Ray's job server; use the dashboard's address, port 8265 mostly"
+        f"what answers at {address} is not Ray's job server; use the dashboard's address (port 8265 by default)"
     )
 
 
 def no_token(address: str) -> PermissionError:
-    """Return the refusal of a cluster that wants another token than ours."""
+    """Return the error for a cluster that rejects a request without the right token."""
     return PermissionError(
-        f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
+        f"the cluster at {address} requires a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
     )
 
 
 @contextlib.contextmanager
 def address_set(address: str) -> Iterator[None]:
-    """Set Ray's own variable to this address within the block: Ray prefers it to the address that it is given."""
+    """Set RAY_API_SERVER_ADDRESS during the block, because Ray's client prefers it to its own argument."""
     before = os.environ.get(ADDRESS_VARIABLE)
     os.environ[ADDRESS_VARIABLE] = address
     try:

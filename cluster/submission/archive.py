@@ -1,4 +1,4 @@
-"""Archive of the code that a submitted job runs: this project's packages, and small files that the job names."""
+"""Archive of the code of a submitted job: this project's packages, and small files that the job's arguments name."""
 
 import tempfile
 import zipfile
@@ -10,30 +10,33 @@ from cluster.git import checkout_around, git_state, listed_files
 
 PACKAGES = ("captioning", "cluster", "jobs", "shards")
 INPUT_LIMIT_MIB = 1
-_LIMIT_MIB = 100  # Ray's own, which it reports as a broken connection (ray#38566)
+_LIMIT_MIB = 100  # Ray's limit; Ray reports a larger archive as a broken connection (ray#38566)
 _NUM_NAMED = 3
 _MIB = 2**20
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first: the same files give the same archive, which Ray then does not send again
+# The earliest time that zip can store. With a fixed time, the same files give the same archive, which Ray uploads once.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceArchive:
-    """The code that a job runs, before it is written as a zip file."""
+    """Plan of the archive with a job's code; nothing is written yet."""
 
     folder: Path
     """Folder of the code on this machine."""
     files: tuple[tuple[str, Path], ...]
-    """Each file's name in the archive, and its path on this machine."""
+    """For each file, its name in the archive and its path on this machine."""
     left_out: tuple[str, ...]
-    """What is not sent, and why; one line each."""
+    """Groups of files that are not sent, and why; one line each."""
     commit: str
-    """Commit of the checkout, or unknown."""
+    """Commit of the checkout, or ``unknown``."""
     is_dirty: str
-    """Whether the checkout has uncommitted changes: true, false or unknown."""
+    """Whether the checkout has uncommitted changes: ``true``, ``false`` or ``unknown``."""
 
 
 def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> SourceArchive:
-    """Find what to send: the packages' files that git tracks, as they are now; without a checkout, all but caches.
+    """Select the files to send: the packages' files that git tracks, as they are on disk, and the inputs.
+
+    Without a checkout, all files of the packages are sent, except caches.
 
     Args:
         folder: folder of the code; by default the checkout around the current folder, or the current folder itself.
@@ -41,7 +44,7 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
 
     Raises:
         FileNotFoundError: the folder lacks the packages.
-        ValueError: an input has the name of a file of the code.
+        ValueError: an input has the same name as a file of the code.
     """
     folder = (folder or checkout_around(Path.cwd()) or Path.cwd()).absolute()
     missing = [name for name in PACKAGES if not (folder / name / "__init__.py").is_file()]
@@ -51,13 +54,13 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
             f"{folder} has no code to run: it lacks {', '.join(missing)}; "
             f"use --working-dir with a checkout of captioning, such as {running}"
         )
-    # A folder inside a checkout may be none of its own, such as that of an environment that git ignores.
+    # A folder inside a checkout may not belong to it, such as a virtual environment that git ignores.
     is_tracked = checkout_around(folder) is not None and "jobs/__init__.py" in listed_files(folder)
     names, left_out = _tracked(folder) if is_tracked else _walked(folder)
     files = {name: folder / name for name in names}
     for path in inputs:
         if path.as_posix() in files and not path.samefile(files[path.as_posix()]):
-            raise ValueError(f"{path} has the name of a file of the code; rename it")
+            raise ValueError(f"input {path} has the same name as a file of the code; rename it")
         files[path.as_posix()] = path.absolute()
     state = git_state(folder) if is_tracked else {}
     return SourceArchive(
@@ -73,7 +76,7 @@ def write_archive(archive: SourceArchive, path: Path, *, limit_mib: float = _LIM
     """Write the archive as a zip file; return its size in bytes.
 
     Raises:
-        ValueError: it is larger than Ray takes.
+        ValueError: the archive is larger than Ray accepts.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name, file in archive.files:
@@ -87,38 +90,40 @@ def write_archive(archive: SourceArchive, path: Path, *, limit_mib: float = _LIM
         largest = sorted(entries, key=lambda entry: -entry.compress_size)[:_NUM_NAMED]
         named = ", ".join(f"{entry.filename} {entry.compress_size / _MIB:.1f} MiB" for entry in largest)
         raise ValueError(
-            f"the code in {archive.folder} is {num_bytes / _MIB:.1f} MiB zipped, and Ray takes less than "
+            f"the code in {archive.folder} is {num_bytes / _MIB:.1f} MiB zipped, and Ray accepts less than "
             f"{limit_mib:g} MiB; move the largest files out of the packages: {named}"
         )
     return num_bytes
 
 
 def archive_size(archive: SourceArchive) -> int:
-    """Return the size of an archive as it would be sent, in bytes.
+    """Return the size of the zipped archive, in bytes.
 
     Raises:
-        ValueError: it is larger than Ray takes.
+        ValueError: the archive is larger than Ray accepts.
     """
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
         return write_archive(archive, Path(scratch) / "code.zip")
 
 
 def _tracked(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the tracked files of the packages, and texts on what is left out."""
     tracked, untracked = listed_files(folder), listed_files(folder, "--others", "--exclude-standard")
     names = [name for name in tracked if _is_ours(name) and (folder / name).is_file()]
     new = [name for name in untracked if _is_ours(name)]
     num_others = sum(not _is_ours(name) for name in tracked)
-    left_out = [f"{_counted(num_others)} outside of {', '.join(PACKAGES)}"] if num_others else []
+    left_out = [f"{_counted(num_others)} outside {', '.join(PACKAGES)}"] if num_others else []
     if new:
         left_out.append(f"{_counted(len(new))} that git does not track: {_named(new)}")
     return names, left_out
 
 
 def _walked(folder: Path) -> tuple[list[str], list[str]]:
+    """Return all files of the packages but caches and hidden files, and texts on what is left out."""
     found = [path.relative_to(folder) for package in PACKAGES for path in sorted((folder / package).rglob("*"))]
     files = [path for path in found if (folder / path).is_file()]
     kept = [path for path in files if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)]
-    left_out = [f"{_counted(len(files) - len(kept))} of caches or with names that begin with a point"]
+    left_out = [f"{_counted(len(files) - len(kept))} in caches or hidden"]
     return [path.as_posix() for path in kept], left_out if len(kept) < len(files) else []
 
 

@@ -1,4 +1,4 @@
-"""Snapshot of a cluster as its dashboard reports it over HTTP, without a session. Imports nothing of Ray."""
+"""Snapshot of a cluster as its dashboard reports it over HTTP, without a Ray session. Does not import Ray."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 from cluster.resources.gcs import Node
 
 _MOST_NODES = 10_000
-_NOT_AUTOSCALED = "node_"  # how the names of kinds begin that Ray gives to nodes which no autoscaler started
+_NOT_AUTOSCALED = "node_"  # prefix of the node type that Ray reports for a node that no autoscaler started
 
 
 class DashboardSnapshot(NamedTuple):
     """A cluster at one moment, as far as its dashboard reports it.
 
     Attributes:
-        nodes: the living nodes; empty if they are not reported.
-        python: version of Python on the head, such as 3.11.7; empty if it is not reported.
-        may_grow: whether an autoscaler may start more nodes. The dashboard does not report their kinds, and nothing at
-            all of Ray's second autoscaler.
+        nodes: the living nodes; empty if the dashboard does not report them.
+        python: version of Python on the head node, such as 3.11.7; empty if the dashboard does not report it.
+        may_grow: whether an autoscaler may start more nodes. The dashboard does not report which nodes, and reports
+            nothing at all about Ray's autoscaler v2; then this is True.
     """
 
     nodes: list[Node]
@@ -25,10 +25,10 @@ class DashboardSnapshot(NamedTuple):
 
 
 def read_dashboard(get: Callable[[str, Mapping[str, Any]], Any]) -> DashboardSnapshot:
-    """Ask a dashboard for what it reports of its cluster.
+    """Return what a dashboard reports of its cluster.
 
     Args:
-        get: a function of a path and its parameters that returns the data of the response, or None.
+        get: function that takes a path and its query parameters, and returns the data of the response, or None.
     """
     rows = get("/api/v0/nodes", {"limit": _MOST_NODES, "detail": "true"})
     status = (get("/api/cluster_status", {}) or {}).get("clusterStatus") or {}
@@ -44,6 +44,6 @@ def read_dashboard(get: Callable[[str, Mapping[str, Any]], Any]) -> DashboardSna
 
 def _node(row: Mapping[str, Any], used: Mapping[str, tuple[float, float]]) -> Node:
     total = row["resources_total"]
-    # Some names, such as accelerator_type:H100, come in another spelling there, and pass as free.
+    # Some resources, such as accelerator_type:H100, have another spelling in the usage report, so they count as free.
     free = {name: amount - used.get(name, (0.0, 0.0))[0] for name, amount in total.items()}
     return Node(row["node_id"], row["node_ip"], total, free)

@@ -1,4 +1,4 @@
-"""A submitted job, as its cluster knows it. Imports nothing of Ray."""
+"""State of a submitted job, as its cluster reports it. Does not import Ray."""
 
 import time
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from typing import Any
 from cluster.errors import one_line
 
 RUN = "python -m jobs.cli "
-"""Start of every entrypoint; pip and uv of a runtime environment need plain ``python``."""
+"""Start of every entrypoint; runtime environments with pip or uv need plain ``python``."""
 COMMIT_KEY = "captioning.git_commit"
-"""Key of the code's commit in the metadata that the cluster keeps with a job."""
+"""Key of the code's commit in the job's metadata on the cluster."""
 _ERROR, _FEW_LINES = "error: ", 2
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobState:
-    """A submitted job, as the cluster knows it."""
+    """State of a submitted job, as its cluster reports it."""
 
     id: str
     status: str
@@ -24,21 +24,21 @@ class JobState:
     entrypoint: str
     message: str = ""
     started: float | None = None
-    """Seconds since 1970; None before the job started."""
+    """Start time, in seconds since 1970; None before the job started."""
     ended: float | None = None
-    """Seconds since 1970; None before the job ended."""
+    """End time, in seconds since 1970; None before the job ended."""
     exit_code: int | None = None
-    """Exit code of the job's own process, once it has one."""
+    """Exit code of the job's process; None while it runs, and if it never started."""
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
-        """Return whether the job neither runs nor waits."""
+        """Return whether the job has ended."""
         return self.status in _OVER
 
     @property
     def command(self) -> str:
-        """Return the job and its arguments."""
+        """Return the command of the job, such as ``train coco``, with its arguments."""
         return self.entrypoint.removeprefix(RUN)
 
     @property
@@ -48,12 +48,12 @@ class JobState:
 
     @property
     def seconds(self) -> float:
-        """Return for how long the job has run."""
+        """Return the time that the job has run, in seconds."""
         return 0.0 if self.started is None else max(0.0, (self.ended or time.time()) - self.started)
 
 
 def job_state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no type here
-    """Return the state of a job from the details that Ray's client returns."""
+    """Convert the details that Ray's client returns to the state of a job."""
     return JobState(
         id=job.submission_id,
         status=job.status.value if hasattr(job.status, "value") else str(job.status),
@@ -67,7 +67,7 @@ def job_state_of(job: Any) -> JobState:  # noqa: ANN401  Ray's own class has no 
 
 
 def _reason(message: str) -> str:
-    """Return how a job ended, on one line: the last error in its log, or the first and last lines of Ray's message."""
+    """Return why a job ended, on one line: the last error in its log, or the first and last lines of Ray's message."""
     first, _, log = message.partition(", last available logs")
     lines = _lines(log.partition("\n")[2])
     errors = [line for line in lines if line.startswith(_ERROR)]

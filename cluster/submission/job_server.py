@@ -1,4 +1,4 @@
-"""Ray's job server over HTTP: jobs by their ids, their logs, and refusals in one line."""
+"""Client of Ray's job server over HTTP: submits, lists, follows and stops jobs, with errors of one line."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from cluster.submission.job import JobState, job_state_of
 
 logger = logging.getLogger(__name__)
 
-_AWAY_SECONDS = 60.0
+_AWAY_SECONDS = 60.0  # how long a followed cluster may not answer
 _DASHBOARD_SECONDS = 2.0
 _POLL_SECONDS = 0.5
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0  # without new log lines, before the job's state is checked
 _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
 
 
@@ -29,9 +29,9 @@ class JobServer:
         address: address of Ray's dashboard, http://HOST:PORT; RAY_API_SERVER_ADDRESS if not given.
 
     Raises:
-        ValueError: no address was given, or what is there is not Ray, or of another version.
+        ValueError: no address was given, or what answers is not Ray, or another version of it.
         ConnectionError: nothing answers.
-        PermissionError: it wants a token.
+        PermissionError: the cluster requires another token.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -46,16 +46,16 @@ class JobServer:
             self._client: Any = JobSubmissionClient(self.address)
 
     def jobs(self) -> list[JobState]:
-        """Return all jobs that were ever submitted to the cluster, the newest first."""
+        """Return all jobs that the cluster lists, the newest first; ended ones too."""
         with self._plain_errors():
             found = [job_state_of(job) for job in self._client.list_jobs() if job.submission_id]
         return sorted(found, key=lambda job: (-(job.started or 0.0), job.id))
 
     def job(self, job_id: str) -> JobState:
-        """Return a job.
+        """Return the state of a job.
 
         Raises:
-            ValueError: there is none of this id.
+            ValueError: there is no job with this id.
         """
         import difflib
 
@@ -66,11 +66,11 @@ class JobServer:
                 if "status code 404" not in str(error):
                     raise
         near = difflib.get_close_matches(job_id, [job.id for job in self.jobs()], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "captioning jobs lists them"
-        raise ValueError(f"the cluster at {self.address} knows no job {job_id}; {hint}")
+        hint = f"did you mean {' or '.join(near)}?" if near else "list its jobs with captioning jobs"
+        raise ValueError(f"the cluster at {self.address} has no job {job_id}; {hint}")
 
     def dashboard(self) -> DashboardSnapshot:
-        """Return what the cluster's dashboard reports of its nodes; nothing if it cannot be read."""
+        """Return the dashboard's snapshot of the cluster; an empty one if the dashboard cannot be read."""
 
         def get(path: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401  any document
             answer = self._client._do_request("GET", path, params=parameters, timeout=_DASHBOARD_SECONDS)
@@ -80,7 +80,7 @@ class JobServer:
             with self._plain_errors():
                 return read_dashboard(get)
         except (AttributeError, ConnectionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            logger.debug("the dashboard at %s reports nothing of its nodes", self.address, exc_info=error)
+            logger.debug("the dashboard at %s does not report its nodes", self.address, exc_info=error)
             return DashboardSnapshot([], "", may_grow=True)
 
     def submit(
@@ -92,10 +92,10 @@ class JobServer:
         metadata: Mapping[str, str],
         num_gpus: float = 0.0,
     ) -> bool:
-        """Submit a job; return False if another one has taken the id.
+        """Submit a job; return False if another job has the id already.
 
         Raises:
-            RuntimeError: the cluster refuses it.
+            RuntimeError: the cluster refuses the job.
         """
         with self._plain_errors():
             try:
@@ -113,7 +113,7 @@ class JobServer:
         return True
 
     def stop(self, job_id: str) -> JobState:
-        """Tell a job to end, and return it once it is over; one that is over already stays as it is."""
+        """Stop a job, and return its state once it has ended; a job that has ended already is left unchanged."""
         with self._plain_errors():
             self._client.stop_job(job_id)
         while not (job := self.job(job_id)).is_over:
@@ -121,15 +121,22 @@ class JobServer:
         return job
 
     def log(self, job_id: str) -> list[str]:
-        """Return the lines of a job's log so far."""
+        """Return the lines of a job's log up to now."""
         with self._plain_errors():
             return self._client.get_job_logs(job_id).splitlines()
 
     def follow(self, job_id: str, show: Callable[[str], None]) -> JobState:
-        """Show the lines of a job's log as they come, until it is over; a connection that breaks is made again.
+        """Show the lines of a job's log as they arrive, until the job ends; reconnect if the connection breaks.
+
+        Args:
+            job_id: id of the job.
+            show: function that is called with each line.
+
+        Returns:
+            The final state of the job.
 
         Raises:
-            ConnectionError: the cluster no longer answers.
+            ConnectionError: the cluster has not answered for 60 s.
         """
         lines, away_since = _Lines(show), None
         while True:
@@ -137,15 +144,15 @@ class JobServer:
             is_whole = asyncio.run(self._tail(job_id, lines))
             try:
                 job = self.job(job_id)
-                if not is_whole:  # such as behind a proxy without web sockets
+                if not is_whole:  # for example behind a proxy without web sockets: read the log by plain HTTP
                     lines.begin()
                     lines.add("\n".join(self.log(job_id)))
             except ConnectionError as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > _AWAY_SECONDS:
                     raise ConnectionError(
-                        f"the cluster at {self.address} no longer answers, and job {job_id} may go on; "
-                        f"captioning logs {job_id} --follow looks again"
+                        f"the cluster at {self.address} no longer answers, and job {job_id} may still run; "
+                        f"try again with captioning logs {job_id} --follow"
                     ) from error
             else:
                 away_since = None
@@ -155,9 +162,10 @@ class JobServer:
             time.sleep(_POLL_SECONDS)
 
     async def _tail(self, job_id: str, lines: "_Lines") -> bool:
-        """Take pieces of a log as they come; return whether the connection held until the cluster ended it.
+        """Read a log as it arrives; return whether the connection lasted until the cluster closed it.
 
-        The cluster ends it some seconds after the job: in a pause, the job is looked at, and the rest left to be asked.
+        The cluster closes it only some seconds after the job's end. So when no new text arrives, check the job; if it
+        has ended, return False, and the caller reads the whole log.
         """
         pieces = self._client.tail_job_logs(job_id)
         while True:
@@ -169,52 +177,52 @@ class JobServer:
                 lines.add(piece.result())
             except StopAsyncIteration:
                 return True
-            except Exception as error:  # aiohttp raises many kinds
+            except Exception as error:  # aiohttp raises many types of errors
                 logger.debug("the connection to the log of job %s broke", job_id, exc_info=error)
                 return False
             finally:
                 piece.cancel()
 
     def rank_log(self, worker: Mapping[str, Any]) -> list[str]:
-        """Return the lines of a rank's log so far, from its node.
+        """Return the lines of a rank's log up to now, from its node.
 
         Args:
-            worker: rank, host, node_id and log, as the job's progress reports them.
+            worker: rank, host, node_id and log of the rank, as the job's progress reports them.
 
         Raises:
-            ValueError: the node does not have it, or is gone.
+            ValueError: the node does not have the log, or is gone.
         """
         file = {"node_id": worker["node_id"], "filename": worker["log"], "lines": -1}
         with self._plain_errors():
-            # Ray's own get_log asks the cluster's GCS, which cannot be reached from outside.
+            # Not Ray's own get_log: it connects to the cluster's GCS, which cannot be reached from outside.
             answer = self._client._do_request("GET", "/api/v0/logs/file", params=file)
-        if answer.status_code != 200 or not answer.text:  # a file that is not there is an empty one
+        if answer.status_code != 200 or not answer.text:  # Ray returns a missing file as an empty one
             raise ValueError(
-                f"the log of rank {worker['rank']} on {worker['host']} cannot be had; its node may be gone "
-                f"(status {answer.status_code})"
+                f"the log of rank {worker['rank']} on {worker['host']} cannot be read (status {answer.status_code}); "
+                "its node may be gone"
             )
         return answer.text.splitlines()
 
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[None]:
-        """Turn what Ray's client raises into one line."""
+        """Turn the errors of Ray's client into errors of one line."""
         from ray.exceptions import AuthenticationError
 
         try:
             yield
         except AuthenticationError:
             raise no_token(self.address) from None
-        except OSError as error:  # as all of what its HTTP library raises
+        except OSError as error:  # base class of all errors of the client's HTTP library
             raise ConnectionError(
                 f"the cluster at {self.address} does not answer ({type(error).__name__}); "
-                "look whether it still runs, or correct --address"
+                "check that it is running, or correct --address"
             ) from error
         except RuntimeError as error:
-            raise RuntimeError(f"the cluster at {self.address} refuses that: {last_line(error)}") from error
+            raise RuntimeError(f"the cluster at {self.address} refuses the request: {last_line(error)}") from error
 
 
 class _Lines:
-    """Puts pieces of a log together to lines, and shows each once, though every connection begins at the first."""
+    """Joins the pieces of a log to lines, and shows each line once, although every connection starts at the first."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show, self._num_shown = show, 0

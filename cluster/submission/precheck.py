@@ -25,14 +25,14 @@ def check_submission(
     tracker: str | None = None,
     has_python: bool = False,
 ) -> list[CheckResult]:
-    """Check a job against what the cluster's dashboard reports.
+    """Check a job against the cluster that the dashboard reports.
 
     Args:
-        dashboard: the cluster, as its dashboard reports it.
-        workers: the workers that the job needs at once; None if it does not train.
-        num_gpus: GPUs that the job's own process needs, on one node.
-        tracker: address of MLflow that the job is given; None for the database in its home folder.
-        has_python: whether the job's runtime environment brings a Python of its own.
+        dashboard: snapshot of the cluster, from its dashboard.
+        workers: number and resources of the workers that the job needs at once; None if it has none.
+        num_gpus: number of GPUs of the job's own process, on one node.
+        tracker: address of MLflow for the job; None for the database in its home folder.
+        has_python: whether the job's runtime environment contains its own Python.
     """
     checks = [] if has_python or not dashboard.python else [_python(dashboard.python)]
     if workers and dashboard.nodes:
@@ -51,9 +51,10 @@ def _python(version: str) -> CheckResult:
     found = f"the cluster has Python {version}"
     if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_PYTHON:
         return CheckResult(name="versions", verdict="ok", found=found)
-    remedy = "build its image by captioning launch dockerfile, or name one as image_uri in --runtime-env"
+    remedy = "build its image with captioning launch dockerfile, or set image_uri in --runtime-env"
     oldest = ".".join(map(str, OLDEST_PYTHON))
-    return CheckResult(name="versions", verdict="failed", found=f"{found}, and this code needs {oldest}", remedy=remedy)
+    found = f"{found}, and this code needs {oldest} or newer"
+    return CheckResult(name="versions", verdict="failed", found=found, remedy=remedy)
 
 
 def _resources(workers: ClusterConfig, dashboard: DashboardSnapshot) -> CheckResult:
@@ -63,16 +64,17 @@ def _resources(workers: ClusterConfig, dashboard: DashboardSnapshot) -> CheckRes
         refusal = failed("resources", error)
     if not dashboard.may_grow:
         return refusal
-    remedy = "the job looks whether an autoscaler may start more, before anything else"
+    remedy = "the job first checks whether an autoscaler may start enough nodes"
     return CheckResult(name="resources", verdict="warning", found=refusal.found, remedy=remedy)
 
 
 def _own_gpus(num_gpus: float, dashboard: DashboardSnapshot) -> CheckResult:
     most = max(node.total.get("GPU", 0.0) for node in dashboard.nodes)
-    found = f"the job's own process needs {num_gpus:g} GPUs, and the node with most has {most:g}"
+    unit = "GPU" if num_gpus == 1 else "GPUs"
+    found = f"the job's own process needs {num_gpus:g} {unit}, and the largest node has {most:g}"
     if most >= num_gpus:
         return CheckResult(name="gpu", verdict="ok", found=found)
-    remedy = f"use --num-gpus {most:g} or other nodes" if most else "leave out --num-gpus, or use other nodes"
+    remedy = f"use --num-gpus {most:g}, or larger nodes" if most else "leave out --num-gpus, or use nodes with GPUs"
     return CheckResult(name="gpu", verdict="warning" if dashboard.may_grow else "failed", found=found, remedy=remedy)
 
 
@@ -80,16 +82,14 @@ def _tracking(uri: str, dashboard: DashboardSnapshot) -> CheckResult:
     shown = without_credentials(uri)
     parts, endpoint = urlsplit(uri), tracker_endpoint(uri)
     if parts.scheme == "sqlite" and not parts.path.startswith("//"):
-        found = f"tracking address {shown} is relative to a folder of this machine"
-        remedy = "name the file as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or use a server"
+        found = f"tracking address {shown} is relative to a folder on this machine"
+        remedy = "use the path as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or a server"
         return CheckResult(name="tracking", verdict="failed", found=found, remedy=remedy)
     if endpoint and not is_cluster_node(dashboard) and _is_loopback(endpoint[0]) and _answers(endpoint):
-        found = f"MLflow at {shown} is on this machine, which is no node of the cluster"
-        remedy = "give the address by which the nodes reach it as --tracking.uri or MLFLOW_TRACKING_URI"
+        found = f"MLflow at {shown} is on this machine, which is not a node of the cluster"
+        remedy = "set --tracking.uri or MLFLOW_TRACKING_URI to the address at which the nodes reach it"
         return CheckResult(name="tracking", verdict="failed", found=found, remedy=remedy)
-    return CheckResult(
-        name="tracking", verdict="ok", found=f"{shown}, which the job tries to reach before anything else"
-    )
+    return CheckResult(name="tracking", verdict="ok", found=f"{shown}; the job first checks that it answers")
 
 
 def _is_loopback(host: str) -> bool:

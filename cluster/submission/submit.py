@@ -1,4 +1,4 @@
-"""Submitting a job to a Ray cluster: its request, the job it starts or follows, and when it is sent again."""
+"""Submission of a job to a Ray cluster: the request, the job that it starts or attaches to, and when to retry."""
 
 import json
 import logging
@@ -24,36 +24,36 @@ from cluster.submission.job_server import JobServer
 logger = logging.getLogger(__name__)
 
 FORWARDED = ("CAPTIONING_HOME", "CAPTIONING_LOG_LEVEL", "MLFLOW_TRACKING_URI")
-"""Environment variables that every job gets if they are set here."""
+"""Environment variables that are passed on to every job if they are set here."""
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
 _RUNTIME_ENV_KEYS = ("pip", "uv", "conda", "env_vars", "image_uri", "config")
 _SETTINGS_KEY = "captioning.settings"
 _TRIES = 5
-_NOT_BETTER_NEXT_TIME = (2, 3)  # exit codes: bad input, refused by a gate
+_NOT_BETTER_NEXT_TIME = (2, 3)  # exit codes that make a retry useless: bad input, refused by a gate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRequest:
-    """All that is sent for a job, except its id."""
+    """Everything that is sent to submit a job, except its id."""
 
     name: str
     entrypoint: str
     archive: SourceArchive
     runtime_env: dict[str, Any]
-    """Without the code, which is added when it is sent."""
+    """Ray's runtime environment without the code, which ``submit`` adds."""
     settings: dict[str, str]
-    """All settings by dotted name, which tell another job of the same name apart."""
+    """All settings by dotted name; a live job with the same name must have the same."""
     num_gpus: float = 0.0
-    """GPUs of the job's own process."""
+    """Number of GPUs of the job's own process."""
 
     @property
     def command(self) -> str:
-        """Return the job and its arguments."""
+        """Return the command of the job, such as ``train coco``, with its arguments."""
         return self.entrypoint.removeprefix(RUN)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Return what the cluster keeps with the job."""
+        """Return the metadata that the cluster stores with the job."""
         return {
             "captioning.name": self.name,
             COMMIT_KEY: self.archive.commit,
@@ -64,12 +64,12 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedJob:
-    """The job on the cluster that a request stands for."""
+    """The job on the cluster that a request starts or attaches to."""
 
     id: str
-    """Id of the live job of the same name, or the next free one."""
+    """Id of the live job with the same name, or the next free id."""
     is_new: bool
-    """Whether no such job is live."""
+    """Whether the job must be submitted, because no job with this name is live."""
 
 
 def build_request(
@@ -82,27 +82,27 @@ def build_request(
     variables: Mapping[str, str],
     num_gpus: float = 0.0,
 ) -> JobRequest:
-    """Describe a job to a cluster; nothing is sent yet.
+    """Return the request for a job; nothing is sent yet.
 
     Args:
-        name: name of the job, to which its id adds a number.
-        command: the job and its arguments.
+        name: name of the job; its id is this name and a number.
+        command: the command of the job, and its arguments.
         settings: the settings that the arguments resolve to, nested.
         archive: the code to send.
         runtime_env: a runtime environment, as ``read_runtime_env`` returns it.
         variables: environment variables of the job, by name.
-        num_gpus: GPUs of the job's own process.
+        num_gpus: number of GPUs of the job's own process.
 
     Raises:
-        ValueError: the name cannot be an id's, or an argument, setting or variable holds a secret.
+        ValueError: the name cannot be part of an id, or an argument, setting or variable holds a secret.
     """
     if not is_name(name):
-        raise ValueError(f"name {name!r} cannot be a job's; use letters, digits, points, dashes")
+        raise ValueError(f"name {name!r} cannot be a job's name; use letters, digits, periods, dashes and underscores")
     recorded = {"job": command[0], **{key: str(value) for key, value in flattened(settings).items()}}
     for value in (*command, *recorded.values()):
         if without_credentials(value) != value:
             raise ValueError(
-                f"{without_credentials(value)} holds credentials, which anyone could read in the job's record; "
+                f"{without_credentials(value)} holds credentials, which everyone could read in the job's metadata; "
                 "set them in the environment of the cluster's nodes"
             )
     env_vars = {**runtime_env.get("env_vars", {}), **variables}
@@ -119,61 +119,64 @@ def build_request(
 
 
 def forwarded_variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that a job gets: those of every job if they are set, and those that are named.
+    """Return the environment variables to pass on to a job.
+
+    Args:
+        names: variables to pass on besides ``FORWARDED``.
+        environment: environment of this process.
 
     Raises:
-        ValueError: one looks secret, or is not set.
+        ValueError: a name looks like a secret's, or the variable is not set.
     """
     _refuse_secrets(dict.fromkeys(names, ""))
     missing = [name for name in names if name not in environment]
     if missing:
-        raise ValueError(f"--env {missing[0]} is not set here; set it, or leave it out")
+        raise ValueError(f"--env {missing[0]}: the variable is not set here; set it, or leave it out")
     return {name: environment[name] for name in (*FORWARDED, *names) if name in environment}
 
 
 def read_runtime_env(file: Path) -> dict[str, Any]:
-    """Read what a job's environment has beside the installed image.
+    """Read a runtime environment: what a job's processes need besides the image installed on the nodes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, or holds something else than a runtime environment.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not YAML, or does not hold a runtime environment.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"--runtime-env {file} does not exist; check its name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--runtime-env {file} is not YAML ({one_line(error, with_kind=False)}); mend it") from None
+        raise ValueError(f"--runtime-env {file} is not YAML ({one_line(error, with_kind=False)}); fix it") from None
     known = ", ".join(_RUNTIME_ENV_KEYS)
     if not isinstance(content, dict):
-        raise ValueError(f"--runtime-env {file} holds no settings; write {known}, each with its value")
+        raise ValueError(f"--runtime-env {file} holds no settings; write some of {known}, each with its value")
     if unknown := [key for key in content if key not in _RUNTIME_ENV_KEYS]:
-        why = (
-            "the code comes from --working-dir" if unknown[0] in ("working_dir", "py_modules") else f"it knows {known}"
-        )
+        why = "the code comes from --working-dir" if unknown[0] in ("working_dir", "py_modules") else f"use {known}"
         raise ValueError(f"--runtime-env {file}: {unknown[0]} cannot be set; {why}")
     if len(managers := [key for key in ("pip", "uv", "conda") if key in content]) > 1:
         raise ValueError(
-            f"--runtime-env {file} names {' and '.join(managers)}, and Ray takes one; leave out the others"
+            f"--runtime-env {file} holds {' and '.join(managers)}, and Ray accepts only one; leave out the others"
         )
     variables = content.get("env_vars", {})
     if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
         raise ValueError(
-            f"--runtime-env {file}: env_vars are names with text, such as A: '1'; put the values in quotes"
+            f"--runtime-env {file}: the values of env_vars must be text, such as A: '1'; put them in quotes"
         )
     return content
 
 
 def submit(server: JobServer, request: JobRequest) -> ResolvedJob:
-    """Send a job, unless one of its name is live with the same settings.
+    """Submit a job, unless a job with the same name and settings is live.
 
     Raises:
-        ValueError: the name is taken by a live job with other settings, or the code is too large.
+        ValueError: a live job with other settings has the name, or the code is too large.
         RuntimeError: the cluster refuses the job.
     """
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
         code = Path(scratch) / "code.zip"
         write_archive(request.archive, code)
+        # Between the listing and the submission, another client may take the id: list again, and take the next one.
         for _ in range(_TRIES):
             resolved = resolve_job(request, server.jobs())
             if not resolved.is_new:
@@ -188,11 +191,11 @@ def submit(server: JobServer, request: JobRequest) -> ResolvedJob:
                 num_gpus=request.num_gpus,
             ):
                 return resolved
-    raise RuntimeError(f"others take every id of {request.name} at this moment; run the same command again")
+    raise RuntimeError(f"other clients are submitting {request.name} at the same time; run the same command again")
 
 
 def resolve_job(request: JobRequest, jobs: Sequence[JobState]) -> ResolvedJob:
-    """Find the live job of a request's name, or the next free id.
+    """Find the live job with a request's name, or the next free id.
 
     Raises:
         ValueError: the live job has other settings.
@@ -211,18 +214,18 @@ def _check_same(request: JobRequest, job: JobState) -> None:
     if changes := differences(theirs, request.settings):
         raise ValueError(
             f"name {request.name} is taken by the live job {job.id} with other settings ({'; '.join(changes)}); "
-            f"wait for it, end it with captioning stop {job.id}, or submit with another --name before the job"
+            f"wait for it, stop it with captioning stop {job.id}, or submit with another --name before the job"
         )
 
 
 def exit_code(job: JobState) -> int:
-    """Return the exit code of a job that is over, as its own process had it if it came so far."""
+    """Return the exit code of an ended job: that of its process, or 1 if the job failed before the process started."""
     code = job.exit_code or 1
-    return 0 if job.status == "SUCCEEDED" else code if code > 0 else 128 - code  # killed by a signal
+    return 0 if job.status == "SUCCEEDED" else code if code > 0 else 128 - code  # below 0: killed by that signal
 
 
 def is_worth_a_retry(job: JobState) -> bool:
-    """Return whether a job failed by something that may not happen again."""
+    """Return whether a job failed for a reason that may not occur again."""
     return job.status == "FAILED" and exit_code(job) not in _NOT_BETTER_NEXT_TIME
 
 
@@ -230,6 +233,6 @@ def _refuse_secrets(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if _SECRET.search(name) or without_credentials(value) != value:
             raise ValueError(
-                f"variable {name} looks secret, and anyone could read it in the job's record; "
+                f"variable {name} looks like a secret, which everyone could read in the job's metadata; "
                 "set it in the environment of the cluster's nodes"
             )

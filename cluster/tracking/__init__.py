@@ -1,5 +1,5 @@
-"""MLflow as a tracker.
+"""MLflow tracking.
 
-Reading order: ``client`` connects, ``shipping`` sends a journal, ``replay`` backfills, ``access`` explains refusals.
-Nothing here knows Ray or the registry.
+Reading order: ``client`` connects, ``shipping`` sends a journal during training, ``replay`` backfills it afterwards,
+``access`` explains refused requests. Nothing here knows Ray or the registry.
 """

@@ -1,4 +1,4 @@
-"""Access to a tracker with users: what a refused request means, and what to do. Imports no MLflow."""
+"""Access to a tracker with authentication: explains refused requests. Does not import MLflow."""
 
 import os
 import re
@@ -8,10 +8,10 @@ _UNKNOWN, _FORBIDDEN = 401, 403
 
 
 def access_refusal(error: BaseException) -> str | None:
-    """Return what happened and what to do if a tracker refused a request for lack of a user or a permission, else None.
+    """Return what was refused and what to do, if a tracker refused a request with 401 or 403; None otherwise.
 
     Args:
-        error: any error; its causes, and the errors that were being handled when it was raised, count as well.
+        error: any error; its causes and contexts are searched as well.
     """
     found: BaseException | None = error
     while found:
@@ -24,7 +24,7 @@ def access_refusal(error: BaseException) -> str | None:
 def _status(error: BaseException) -> int | None:
     if type(error).__module__ == "mlflow.exceptions":
         return getattr(error, "get_http_status_code", lambda: None)()
-    # Files go another way, which raises what requests does.
+    # MLflow transfers artifacts with requests, and does not wrap its errors.
     is_ours = type(error).__module__ == "requests.exceptions" and "/mlflow" in str(error)
     return getattr(getattr(error, "response", None), "status_code", None) if is_ours else None
 
@@ -33,7 +33,7 @@ def _explain(status: int, text: str) -> str:
     user = os.environ.get(USER)
     if status == _UNKNOWN:
         who = f"user {user} with this password" if user else "requests without a user"
-        return f"MLflow refuses {who} (401); set {USER} and {PASSWORD} to what the server knows"
+        return f"MLflow refuses {who} (401); set {USER} and {PASSWORD} to the credentials of a user of the server"
     asked = re.search(r"/mlflow[-a-z]*/([-a-z/]+)", text)
     what = f" {asked[1]}" if asked else ""
     return (

@@ -1,4 +1,4 @@
-"""Client of the tracker: MLflow runs by explicit ids through ``MlflowClient``; no global of MLflow's is set."""
+"""Client of the tracker. Uses ``MlflowClient`` with explicit run ids only, and sets none of MLflow's globals."""
 
 import getpass
 import logging
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
 _KEY_TAG = "run_key"
-# By which MLflow's pages open on runs and their charts, not on traces of agents.
+# Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
 
 
 def tracking_uri(config: TrackingConfig, storage: StorageConfig) -> str:
-    """Return where runs are tracked: as configured, from MLFLOW_TRACKING_URI, or a database in the home folder."""
+    """Return the tracker's address: the configured one, MLFLOW_TRACKING_URI, or a database in the home folder."""
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
 
 
 def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
-    """Reach the tracker, making the embedded one if need be.
+    """Connect to the tracker; the embedded tracker is created if it does not exist.
 
     Raises:
-        Unreachable: nothing answers there.
-        Refusal: the address is none of MLflow's.
+        Unreachable: no server answers at the address.
+        Refusal: the address is not one that MLflow understands.
     """
     uri = check_tracker(config, storage)
     if uri.startswith("sqlite:"):
@@ -48,10 +48,10 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
 
 
 def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
-    """Return the tracker's address, at which something answers if it is a server's.
+    """Return the tracker's address; for a server, check that it answers.
 
     Raises:
-        Unreachable, Refusal: as ``connect`` does.
+        Unreachable, Refusal: as by ``connect``.
     """
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
@@ -59,8 +59,8 @@ def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
         _require_answer(uri, parts)
     elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
         raise Refusal(
-            f"tracking address {without_credentials(uri)} is none of MLflow's",
-            "use http://HOST:PORT, sqlite:///FILE, or nothing for the embedded one",
+            f"tracking address {without_credentials(uri)} is not an MLflow address",
+            "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker",
         )
     return uri
 
@@ -77,7 +77,7 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, storage: StorageConfig) -> str:
-    """Return the id of the experiment, made if absent; an embedded tracker keeps artifacts in the home folder."""
+    """Return the experiment's id; create it if absent. The embedded tracker stores artifacts in the home folder."""
     found = client.get_experiment_by_name(config.experiment)
     if found:
         return found.experiment_id
@@ -85,7 +85,7 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, storage: Storage
     location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
     try:
         return client.create_experiment(config.experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
-    except MlflowException:  # another process made it in between
+    except MlflowException:  # another process may have created it in the meantime
         found = client.get_experiment_by_name(config.experiment)
         if not found:
             raise
@@ -102,16 +102,16 @@ def create_run(
     tags: Mapping[str, str],
     dataset: tuple[str, str, str],
 ) -> str:
-    """Create the MLflow run of a training run, unless a driver that was killed has; return its id.
+    """Create the MLflow run of a training run, unless an earlier driver has created it; return its id.
 
     Args:
-        client: the tracker's client.
+        client: client of the tracker.
         experiment: id of the experiment.
-        key: unique key of the training run, by which a run that exists is found.
+        key: unique key of the training run, stored as a tag, by which an existing MLflow run is found.
         name: name of the run.
-        parameters: settings that decide about the result, by dotted name.
+        parameters: settings that affect the result, by dotted name.
         tags: further tags of the run.
-        dataset: name, source and digest of the shard set.
+        dataset: (name, source, digest) of the shard set.
     """
     known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
     run = (
@@ -119,7 +119,8 @@ def create_run(
         if known
         else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **_source_tags(), **tags})
     )
-    run_id = run.info.run_id  # what follows may have been done already, and changes nothing then
+    run_id = run.info.run_id
+    # A driver may have been killed at any line below; logging the same parameters and inputs again changes nothing.
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     entity = Dataset(
         name=dataset[0],
@@ -132,20 +133,20 @@ def create_run(
 
 
 def _source_tags() -> dict[str, str]:
-    """Return who made a run, and with what."""
+    """Return MLflow's system tags for the user and the source of a run."""
     return {"mlflow.user": current_user(), "mlflow.source.name": "captioning", "mlflow.source.type": "JOB"}
 
 
 def current_user() -> str:
-    """Return the name of the tracker's user if it has users, else of the machine's, or ``unknown``."""
+    """Return the name of the tracker's user, else of the machine's user, else ``unknown``."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # in a container, a user id need not have a name
         return "unknown"
 
 
 def utc(milliseconds: float | None) -> str:
-    """Return a timestamp of the tracker's, in milliseconds since 1970, as ISO 8601 in UTC."""
+    """Return a timestamp of the tracker, in milliseconds since 1970, as text in ISO 8601, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
 
 

@@ -1,4 +1,4 @@
-"""Replay of a run's whole journal to MLflow, after its tracker was down or was restored from a copy."""
+"""Replay: backfill an MLflow run from a run's journal, after the tracker was down or was restored from a backup."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ _METRICS_PER_PAGE = 10_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What a replay did."""
+    """Result of a replay."""
 
     run: str
     """Name of the run."""
@@ -32,17 +32,21 @@ class Replay:
     status: str
     """Status of the MLflow run afterwards."""
     rows: int
-    """Number of intact rows in the journal, all of which the tracker has now."""
+    """Number of intact rows in the journal; the tracker now has all of them."""
     steps: int
     """Number of steps done at the last of these rows."""
     num_lacking: int
-    """Number of values in these rows that the tracker lacked and was sent."""
+    """Number of metric values that were missing from the tracker and were sent."""
     damaged: tuple[str, ...]
-    """Segments of the journal that were left out, and why."""
+    """Skipped segments of the journal, each with the reason."""
 
 
 def find_run(run: str, home: Path) -> Path:
-    """Return the folder of a run, given its name in the home folder or the folder itself.
+    """Return the folder of a run.
+
+    Args:
+        run: name of a run in the home folder, or a run's folder.
+        home: home folder.
 
     Raises:
         FileNotFoundError: there is no such run.
@@ -52,26 +56,31 @@ def find_run(run: str, home: Path) -> Path:
         if (folder / RECORD_NAME).is_file():
             return folder
     raise FileNotFoundError(
-        f"{run} is no run: neither {folders[0]} nor {folders[1]} holds a {RECORD_NAME}; "
+        f"{run} is not a run: neither {folders[0]} nor {folders[1]} holds a {RECORD_NAME}; "
         "give a run's name and its --home, or its folder"
     )
 
 
 def replay(folder: Path, client: MlflowClient) -> Replay:
-    """Send what its MLflow run lacks of a run's intact rows, and end the MLflow run if the run is finished.
+    """Backfill metrics missing from the MLflow run, and end the MLflow run if the run is finished.
 
-    The tracker itself is asked what it has: one that was restored from a copy lacks rows that were noted as shipped.
+    What is missing is read from the tracker, not from the journal's record of shipped segments: a tracker restored from
+    a backup may lack rows that were shipped.
+
+    Args:
+        folder: folder of the run.
+        client: client of the tracker.
 
     Raises:
         BlockingIOError: the run has a live driver, which sends its rows itself.
-        ValueError: the run has no MLflow run, or the tracker does not know it.
-        ConnectionError: what answers there is no tracker.
-        RuntimeError: the tracker stopped taking rows.
+        ValueError: the run has no MLflow run, or the tracker does not have it.
+        ConnectionError: no tracker answers.
+        RuntimeError: the tracker stopped accepting rows.
     """
     with lock_run(folder):
         record = load_record(folder)
         if not record or not record.mlflow_run_id:
-            raise ValueError(f"{folder} has no MLflow run yet; captioning train makes it")
+            raise ValueError(f"{folder} has no MLflow run yet; captioning train creates it")
         tracked = _tracked_run(client, record)
         rows = _IntactRows(folder / "journal")
         try:
@@ -81,8 +90,8 @@ def replay(folder: Path, client: MlflowClient) -> Replay:
         except MlflowException as error:
             reason = one_line(error, with_kind=False)
             raise RuntimeError(
-                f"the tracker stopped taking rows of run {record.name} near row {rows.count} ({reason}); "
-                "mend it and run the same command again, which stores nothing twice"
+                f"the tracker stopped accepting rows of run {record.name} near row {rows.count} ({reason}); "
+                "fix the tracker and run the same command again, which stores no row twice"
             ) from error
     return Replay(
         run=record.name,
@@ -96,7 +105,13 @@ def replay(folder: Path, client: MlflowClient) -> Replay:
 
 
 class _IntactRows:
-    """The rows of a journal's intact segments, a segment in memory at a time, counted as they pass."""
+    """Iterable over the rows of a journal's intact segments, with one segment in memory at a time.
+
+    Attributes:
+        count: number of rows yielded so far.
+        last: row with the highest step so far.
+        damaged: skipped segments, each with the reason.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -113,7 +128,7 @@ class _IntactRows:
                 continue
             for row in rows:
                 self.count += 1
-                if self.last is None or row.step >= self.last.step:  # scores come after their steps
+                if self.last is None or row.step >= self.last.step:  # rows of late scores have earlier steps
                     self.last = row
                 yield row
                 if self.count % _LOG_EVERY_ROWS == 0:
@@ -121,7 +136,7 @@ class _IntactRows:
 
 
 class _History:
-    """The values that the tracker has of one metric, a page in memory at a time, in the order of their timestamps."""
+    """Values of one metric in the tracker, ordered by timestamp, with one page in memory at a time."""
 
     def __init__(self, client: MlflowClient, run_id: str, key: str) -> None:
         self._store, self._run_id, self._key = client._tracking_client.store, run_id, key
@@ -129,7 +144,7 @@ class _History:
         self._head = next(self._values, None)
 
     def has(self, metric: Metric) -> bool:
-        """Return whether a value is there; of the journal's values, none is asked for after a later one."""
+        """Return whether the tracker has a value; call it with values in the order of their timestamps."""
         while self._head and (self._head.timestamp, self._head.step) < (metric.timestamp, metric.step):
             self._head = next(self._values, None)
         head = self._head
@@ -138,7 +153,7 @@ class _History:
         return head.value == metric.value or (math.isnan(head.value) and math.isnan(metric.value))
 
     def _read(self) -> Iterator[Metric]:
-        # The client's own method has no pages: it returns the whole history at once.
+        # MlflowClient.get_metric_history has no pages: it would return the whole history at once.
         token = None
         while True:
             page = self._store.get_metric_history(
@@ -151,10 +166,10 @@ class _History:
 
 
 def _missing(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> Iterator[Metric]:
-    """Yield the metrics that the tracker does not have, or that do not come in the order of time.
+    """Yield the metrics that the tracker does not have, and those that are out of time order.
 
-    To send all would be right too, for what is there is not stored twice. But an SQLite tracker takes 7 seconds to find
-    that out for 1,000 values of a run that has 400,000, and 0.1 seconds to store 1,000 new ones.
+    Sending all metrics would be correct too, because MLflow does not store a value twice. But for a run with 400,000
+    values, an SQLite tracker takes 7 seconds to reject 1,000 known values, and 0.1 seconds to store 1,000 new ones.
     """
     histories: dict[str, _History] = {}
     for metric in metrics:
@@ -174,7 +189,7 @@ def _tracked_run(client: MlflowClient, record: RunRecord) -> Run:
             raise ConnectionError(f"no MLflow answers at {address} ({reason}); correct --tracking.uri") from error
         raise ValueError(
             f"MLflow run {record.mlflow_run_id} of run {record.name} is not in the tracker at {address}; "
-            "name the tracker that it was made in by --tracking.uri"
+            "pass the tracker that holds it with --tracking.uri"
         ) from None
     if run.info.lifecycle_stage != "active":
         raise ValueError(
@@ -184,7 +199,7 @@ def _tracked_run(client: MlflowClient, record: RunRecord) -> Run:
 
 
 def _end(client: MlflowClient, run: Run, last: Row | None) -> str:
-    """Say that a run finished when its last row was journalled, unless the tracker knows."""
+    """Mark the MLflow run as finished, at the time of the run's last row, unless it is marked already."""
     if run.info.status != "FINISHED":
         client.set_terminated(run.info.run_id, "FINISHED", end_time=last.timestamp_ms if last else None)
     return "FINISHED"

@@ -1,4 +1,4 @@
-"""Shipping of a run's journal to MLflow while it trains; training never waits for the tracker."""
+"""Shipping of a run's journal to MLflow during training; training never waits for the tracker."""
 
 import logging
 import threading
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 _SHIP_EVERY_SECONDS = 5.0
 _SYSTEM_METRICS_EVERY_SECONDS = 10
-# A tracker that does not answer is left to itself then.
+# Time, in seconds, to ship the last rows; then the run ends without them, and a replay can send them later.
 _LAST_SECONDS = {"FINISHED": 30.0, "FAILED": 10.0, "KILLED": 1.0}
 
 
 class Shipper:
-    """Flushes and ships a journal every few seconds, in a thread of its own.
+    """Flushes and ships a journal every few seconds, in a background thread.
 
     Args:
-        journal: the run's journal.
-        record: the run's record, which names its MLflow run.
+        journal: journal of the run.
+        record: record of the run, which names its MLflow run.
         tracking_uri: address of the tracker.
     """
 
@@ -44,7 +44,14 @@ class Shipper:
         self._thread.start()
 
     def finish(self, status: str) -> bool:
-        """Send what is left and end the MLflow run: FINISHED, FAILED or KILLED; return whether all is there."""
+        """Ship the remaining rows and end the MLflow run.
+
+        Args:
+            status: status of the MLflow run: FINISHED, FAILED or KILLED.
+
+        Returns:
+            Whether the tracker has all rows and the status.
+        """
         seconds = _LAST_SECONDS[status]
         self._journal.flush()
         self._is_ending.set()
@@ -59,7 +66,7 @@ class Shipper:
     def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event) -> None:
         deadline = time.monotonic() + seconds
         if status == "KILLED":
-            self._end_run(status)  # first of all: whoever kills this process next does not wait
+            self._end_run(status)  # first, because this process may be killed before the rows are shipped
         while not self._ship(status):
             if time.monotonic() > deadline:
                 return
@@ -72,14 +79,14 @@ class Shipper:
         try:
             MlflowClient(self._tracking_uri).set_terminated(self._run_id, status=status)
         except Exception as error:  # as in _ship
-            logger.warning("the tracker does not take the status: %s", error)
+            logger.warning("the tracker does not accept the run's status: %s", error)
 
     def _ship_until_the_end(self, record: RunRecord) -> None:
         self._monitor = _start_monitor(record, self._tracking_uri)
         while not self._is_ending.wait(_SHIP_EVERY_SECONDS):
             try:
                 self._journal.flush()
-            except OSError as error:  # such as a full disk: the rows wait, and so does the next checkpoint
+            except OSError as error:  # such as a full disk: the rows stay in memory until a flush succeeds
                 logger.warning("the journal cannot be written: %s", error)
             else:
                 self._ship()
@@ -88,8 +95,8 @@ class Shipper:
         with self._shipping:
             try:
                 ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.folder, status=status)
-            except Exception as error:  # a broken tracker raises whatever its database or server does
-                logger.warning("the tracker does not take metrics, training goes on: %s", error)
+            except Exception as error:  # a broken tracker raises any error of its database or server
+                logger.warning("the tracker does not accept metrics; training continues: %s", error)
                 return False
             return True
 
@@ -104,18 +111,18 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor
         )
         monitor.start()
     except Exception as error:  # as above
-        logger.warning("no system metrics: %s", error)
+        logger.warning("system metrics are not logged: %s", error)
         return None
     return monitor
 
 
 def metrics_of(rows: Iterable[Row]) -> Iterator[Metric]:
-    """Yield the metrics of rows as they come, with the rows' own timestamps."""
+    """Yield the metrics of rows, in their order, with the rows' timestamps."""
     return (Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items())
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> int:
-    """Send metrics as they come, in batches; one that the tracker has is not stored again. Return their number."""
+    """Send metrics in batches, and return their number; MLflow does not store a metric that it has again."""
     metrics, count = iter(metrics), 0
     while batch := list(islice(metrics, _METRICS_PER_BATCH)):
         client.log_batch(run_id, metrics=batch)
@@ -124,13 +131,15 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) ->
 
 
 def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUNNING") -> int:
-    """Send the journal's unshipped segments; sent twice, a row is stored once, for its timestamp is its own.
+    """Send the journal's unshipped segments.
+
+    A row that is sent twice is stored once, because its timestamp is the same both times.
 
     Args:
-        client: the tracker's client.
+        client: client of the tracker.
         run_id: id of the MLflow run.
         journal: folder of the journal.
-        status: status of the MLflow run once all rows are sent.
+        status: status to give the MLflow run after all rows are sent.
 
     Returns:
         The number of rows sent.

@@ -1,7 +1,7 @@
-"""Callbacks of Train's controller: tell the coordinator of worker groups that start, fail, or get another size.
+"""Callbacks of Ray Train's controller: notify the coordinator of worker groups that start, fail or are resized.
 
-Ray's hooks for its controller are its developers' own; they are used here and nowhere else. They neither raise nor wait
-for MLflow. The controller can do without them: a run then only knows less of why an attempt ended.
+Ray's controller hooks are a private API (``ray.train.v2._internal``), used in this file only. The callbacks never raise
+and never wait for MLflow. Training works without them, but the run then knows less about why an attempt ended.
 """
 
 import logging
@@ -33,21 +33,22 @@ from cluster.errors import one_line
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
+# The errors with which Ray reports a worker whose process or node is gone, rather than one that raised.
 _DEATHS = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
 
 
 class FailureCallback(UserCallback):
-    """Notifies the coordinator of ranks that failed or are gone.
+    """Notifies the coordinator of ranks that raised an error or died.
 
     Args:
-        coordinator: Ray's handle of the coordinator.
+        coordinator: Ray's actor handle of the coordinator.
     """
 
-    def __init__(self, coordinator: Any) -> None:  # noqa: ANN401  no type at Ray
+    def __init__(self, coordinator: Any) -> None:  # noqa: ANN401  Ray has no type for a handle
         self._coordinator = coordinator
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ANN401
-        """Pass on what Ray says of each rank."""
+        """Notify of each rank's error, as Ray reports it."""
         errors = {
             rank: WorkerError(str(error), isinstance(error, _DEATHS)) for rank, error in worker_exceptions.items()
         }
@@ -55,24 +56,24 @@ class FailureCallback(UserCallback):
 
 
 class WorkerGroupNotifier(ControllerCallback, WorkerGroupCallback):
-    """Notifies the coordinator of the controller and its worker groups, and has the state saved before a resize.
+    """Notifies the coordinator of the controller and its worker groups, and requests a checkpoint before each resize.
 
     Args:
-        coordinator: Ray's handle of the coordinator.
-        resize_wait_seconds: longest time that a resize waits for a checkpoint.
+        coordinator: Ray's actor handle of the coordinator.
+        resize_wait_seconds: longest time, in seconds, that a resize waits for the checkpoint.
     """
 
     def __init__(self, coordinator: Any, *, resize_wait_seconds: float) -> None:  # noqa: ANN401  as above
         self._coordinator, self._resize_wait_seconds = coordinator, resize_wait_seconds
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:  # noqa: ANN401
-        """Notify of a group whose processes failed to start, which Ray would try for ever."""
+        """Notify of a worker group that failed to start; Ray itself would retry forever."""
         error = getattr(getattr(current_state, "training_failed_error", None), "controller_failure", None)
         if isinstance(error, WorkerGroupStartupFailedError):
             self._notify(StartFailed(one_line(error, with_kind=False)))
 
     def after_controller_start(self, train_run_context: Any) -> None:  # noqa: ANN401
-        """Hand over the controller, so that the driver can end it."""
+        """Send the controller's actor handle, so that the driver can abort it."""
         self._notify(ControllerStarted(ray.get_runtime_context().current_actor))
 
     def on_controller_start_worker_group(self, *, scaling_config: Any, num_workers: int) -> None:  # noqa: ANN401
@@ -80,12 +81,15 @@ class WorkerGroupNotifier(ControllerCallback, WorkerGroupCallback):
         self._notify(WorkersStarting(num_workers, ray.get_runtime_context().current_actor))
 
     def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
-        """Tell where the workers are, so that one that hangs before it says a word is noticed; Ray waits for ever."""
+        """Notify of the workers' nodes and processes before they train.
+
+        The coordinator can then detect a worker that hangs before its first heartbeat; Ray would wait for it forever.
+        """
         self._notify(WorkersStarted(tuple(_worker_info(number, worker) for number, worker in enumerate(workers))))
         return {}
 
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:  # noqa: ANN401
-        """Have the state saved before a healthy group gives way to one of another size."""
+        """Wait for a checkpoint before Ray replaces a healthy worker group by one of another size."""
         try:
             before = ray.get(self._coordinator.request_resize.remote(resize_decision.num_workers))
             deadline = time.monotonic() + self._resize_wait_seconds
@@ -93,14 +97,14 @@ class WorkerGroupNotifier(ControllerCallback, WorkerGroupCallback):
                 if ray.get(self._coordinator.may_resize.remote(before)):
                     return
                 time.sleep(_POLL_SECONDS)
-        except RayError as error:  # without the coordinator no attempt starts anyway
+        except RayError as error:  # the coordinator is gone; no attempt starts until it is back
             logger.warning("no checkpoint before the resize: %s", error)
 
     def _notify(self, event: TrainEvent) -> None:
         self._coordinator.notify.remote(event)
 
 
-def _worker_info(number: int, worker: Any) -> WorkerInfo:  # noqa: ANN401  no type at Ray
+def _worker_info(number: int, worker: Any) -> WorkerInfo:  # noqa: ANN401  Ray's private class
     context, where = worker.distributed_context, worker.metadata
     rank = context.world_rank if context else number
     return WorkerInfo(rank=rank, node_id=where.node_id, host=where.hostname, pid=where.pid, log="", actor=worker.actor)

@@ -1,4 +1,4 @@
-"""Driver of a training run: starts Ray Train, follows the run, and ends it when told to."""
+"""Driver of a training run: starts Ray Train, follows the run, and stops it on a signal."""
 
 import itertools
 import logging
@@ -33,34 +33,34 @@ from cluster.training.progress import ProgressLog
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]  # as MLflow says it
+Status = Literal["FINISHED", "FAILED", "KILLED"]  # MLflow's names
 
 _POLL_SECONDS, _FOLLOW_SECONDS = 0.05, 0.5
-# Ray kills a stopped job 3 s after it told it to end; marking the run takes some of that.
+# Ray sends SIGKILL to a stopped job 3 s after SIGTERM. The rest of that time is for setting the MLflow run's status.
 _STOP_SECONDS = 1.5
 _COORDINATOR_RETURNS_SECONDS = 60.0
-# MLflow would try for minutes to reach a tracker that is down; the coordinator comes back to it anyway.
+# By default, MLflow retries for minutes when a tracker is down. The coordinator sends everything again later anyway.
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class TrainThread(threading.Thread):
-    """Ray Train's ``fit`` in a thread, so that the driver stays free to be told to end.
+    """Ray Train's blocking ``fit`` in a thread, so that the driver can react to signals meanwhile.
 
     Args:
-        trainer: training to start.
+        trainer: the trainer to run.
     """
 
     def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(daemon=True, name="captioning-fit")
         self._trainer = trainer
         self.error = ""
-        """What went wrong."""
+        """The error that ``fit`` raised, on one line; empty if it raised none."""
 
     def run(self) -> None:
-        """Train, and keep what went wrong for the driver."""
+        """Train; keep an error for the driver."""
         try:
             self._trainer.fit()
-        except Exception as error:  # the driver decides what comes of it
+        except Exception as error:  # the driver decides whether to start again
             self.error = one_line(error)
 
 
@@ -69,16 +69,16 @@ class Driver:
 
     Args:
         run: the training run to follow.
-        coordinator: Ray's handle of the coordinator.
-        num_steps: steps of the whole training.
-        about: values about the run for those who follow a submitted job.
+        coordinator: Ray's actor handle of the coordinator.
+        num_steps: number of steps of the whole training.
+        about: values that describe the run, for ``captioning status`` of a submitted job.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
     """
 
     def __init__(
         self,
         run: TrainRun,
-        coordinator: Any,  # noqa: ANN401  no type at Ray
+        coordinator: Any,  # noqa: ANN401  Ray has no type for a handle
         *,
         num_steps: int,
         about: Mapping[str, Any] | None = None,
@@ -94,12 +94,13 @@ class Driver:
         """Train to the end; return whether the tracker has everything.
 
         Args:
-            build: returns Ray's trainer; called with 1, and with 2, 3, ... each time that its controller is lost.
+            build: function that returns Ray's trainer; called with 1, then with 2, 3, ... after each loss of Ray
+                Train's controller.
 
         Raises:
-            RuntimeError: training failed, and another attempt makes no sense.
-            KeyboardInterrupt: it was interrupted, after a checkpoint.
-            SystemExit: it was told to end, after a checkpoint.
+            RuntimeError: training failed, and the restart policy allows no further attempt.
+            KeyboardInterrupt: the process received SIGINT; a checkpoint was requested first.
+            SystemExit: the process received SIGTERM, or the run is no longer wanted; a checkpoint was requested first.
         """
         status: Status = "FAILED"
         try:
@@ -124,11 +125,11 @@ class Driver:
 
     @property
     def _signal(self) -> int | None:
-        """Return the signal to end, if one has come."""
+        """Return the first signal that was received, if any."""
         return self._signals[0] if self._signals else None
 
     def _follow(self, thread: TrainThread) -> Status | None:
-        """Wait until training is over; return how it ended, None if its controller was lost."""
+        """Wait until training is over; return its status, or None if Ray Train's controller was lost."""
         polled_at = stopping_since = 0.0
         while True:
             now = time.monotonic()
@@ -151,15 +152,17 @@ class Driver:
             thread.join(_POLL_SECONDS)
 
     def _is_done(self) -> bool:
-        """Return whether the last checkpoint is there and scored, so that nothing is left for another start."""
+        """Return whether the last step's checkpoint is committed and scored, so that nothing is left to train."""
         latest = self._progress.latest
         return latest is not None and latest.step >= self._num_steps and VALIDATION_LOSS in latest.metrics
 
     def _poll(self) -> RunProgress:
-        """Ask the coordinator how far the run is; one that was killed comes back, for which an end does not wait.
+        """Return the run's progress from the coordinator.
+
+        If the coordinator was killed, wait until Ray has restarted it; after a signal, return the last known progress.
 
         Raises:
-            RuntimeError: it neither answers nor comes back.
+            RuntimeError: the coordinator does not answer and does not restart in time.
         """
         deadline = time.monotonic() + _COORDINATOR_RETURNS_SECONDS
         while True:
@@ -171,7 +174,7 @@ class Driver:
                     return self._progress
                 if time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the coordinator of run {self._run.name} gives no answer; the same command again goes on"
+                        f"the coordinator of run {self._run.name} does not answer; run the same command again to resume"
                     ) from error
                 time.sleep(_FOLLOW_SECONDS)
             else:
@@ -179,46 +182,52 @@ class Driver:
                 return self._progress
 
     def _call(self, method: str, argument: Any) -> None:  # noqa: ANN401  as above
-        """Call a method of the coordinator; one that is gone is not waited for."""
+        """Call a method of the coordinator; ignore a coordinator that is gone or does not answer soon."""
         try:
             ray.get(getattr(self._coordinator, method).remote(argument), timeout=_STOP_SECONDS)
         except (RayError, GetTimeoutError) as error:
-            logger.debug("the coordinator did not take %s %s", method, argument, exc_info=error)
+            logger.debug("the coordinator did not accept %s %s", method, argument, exc_info=error)
 
     def _end_train(self) -> None:
-        """End what is left of Ray Train, whose workers and placement group go with its controller."""
+        """Abort Ray Train's controller, which ends its workers and removes its placement group."""
         try:
             controller: Any = ray.get(self._coordinator.controller.remote(), timeout=_STOP_SECONDS)
             if controller is not None:
                 ray.get(controller.abort.remote(), timeout=_COORDINATOR_RETURNS_SECONDS)
-        except RayError as error:
+        except RayError as error:  # the expected end of this call: an aborted actor exits before it answers
             logger.debug("the controller has ended", exc_info=error)
 
     def _end_coordinator(self) -> None:
-        """End the coordinator; in a session that goes on nothing else would, and the run's name would stay taken."""
+        """Kill the coordinator and wait until it is gone.
+
+        If the Ray session goes on, nothing else ends it, and it would keep the run's lock and its actor name.
+        """
         try:
             ray.kill(self._coordinator)
             ray.get(self._coordinator.progress.remote(), timeout=_COORDINATOR_RETURNS_SECONDS)
-        except RayError as error:
+        except RayError as error:  # as above
             logger.debug("the coordinator has ended", exc_info=error)
 
     def _finish(self, status: Status) -> bool:
-        """End the run's record; a coordinator that is killed over it is asked again once it is back."""
+        """Have the coordinator finish the run; return whether the tracker has everything.
+
+        If the coordinator is killed meanwhile, try once more when it is back; after a signal there is no time for that.
+        """
         for is_last in (self._signal is not None, True):
             try:
                 self._poll()
                 return bool(ray.get(self._coordinator.finish.remote(status)))
             except (RayError, RuntimeError) as error:
                 if is_last or not isinstance(error, ActorDiedError | ActorUnavailableError):
-                    logger.warning("the coordinator did not end well: %s", str(error).splitlines()[0])
+                    logger.warning("the coordinator could not finish the run: %s", str(error).splitlines()[0])
                     break
         return False
 
     def _exit(self) -> None:
-        """End as whoever told this process to end expects it."""
+        """Raise what Python would have raised for the signal, so that the exit code is the usual one."""
         latest = self._progress.latest
         logger.warning(
-            "stopped %s; the same command again goes on there",
+            "stopped %s; run the same command again to resume",
             f"after step {latest.step}" if latest else "before the first checkpoint",
         )
         if self._signal == signal.SIGINT:
@@ -227,14 +236,14 @@ class Driver:
 
 
 def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # noqa: ANN401  Ray's handles have no type
-    """Start the coordinator of a run as a named actor beside the driver.
+    """Start the coordinator of a run as a named actor on the driver's node; return its handle.
 
     Args:
         folder: folder of the run; holds its ``run.json``.
-        settings: settings of the run.
+        settings: settings of the coordinator.
 
     Raises:
-        BlockingIOError: the run has a live driver.
+        BlockingIOError: another driver is running the run.
         RuntimeError: the coordinator does not start.
     """
     try:
@@ -251,7 +260,8 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
             f"run {folder.name} has a live driver on this cluster; wait for it, or stop it"
         ) from error
     except ActorDiedError as error:
-        lock_run(folder).close()  # refuses by name what the coordinator was refused by: a live driver elsewhere
+        # If the coordinator died because another driver holds the run's lock, this raises an error that says so.
+        lock_run(folder).close()
         cause = str(error).strip().splitlines()[-1]
         raise RuntimeError(f"the coordinator of run {folder.name} did not start: {cause}") from error
     return actor

@@ -1,4 +1,4 @@
-"""Failure report: what a person needs to know when training has failed for good."""
+"""Failure report: the text that a person reads when training has failed for good."""
 
 from collections import deque
 from pathlib import Path
@@ -14,21 +14,21 @@ _FETCH_SECONDS = 10.0
 
 
 def failure_text(run: TrainRun, progress: RunProgress) -> str:
-    """Return what failed, where and why, the last lines of that worker's log, and how to go on; several lines."""
+    """Return a text of several lines: what failed, where and why, how to resume, and the end of that worker's log."""
     final = progress.final_failure
     failure = final.cause if final else None
     latest = progress.latest
     where = f" on {_worker_of(failure, progress.workers)}" if failure else ""
     at = f" after step {failure.step} (position {failure.position} of the stream)" if failure else ""
     resume = (
-        f"the checkpoint of step {latest.step}, {latest.name}"
+        f"resume from the checkpoint of step {latest.step}, {latest.name}"
         if latest
-        else "the beginning, for there is no checkpoint"
+        else "start from the beginning (there is no checkpoint)"
     )
     lines = [
         f"training failed{where}{at}: {failure.reason if failure else 'the cause is unknown'}",
-        f"There is no further attempt: {final.why if final else 'the driver could not go on'}.",
-        f"Once the cause is mended, this goes on from {resume}: captioning train --config {run.folder / CONFIG_NAME}",
+        f"There is no further attempt: {final.why if final else 'the driver could not continue'}.",
+        f"After fixing the cause, {resume}: captioning train --config {run.folder / CONFIG_NAME}",
     ]
     log = _log_of(failure, progress.workers) if failure else []
     if log:
@@ -44,7 +44,7 @@ def _worker_of(failure: Failure, workers: tuple[WorkerInfo, ...]) -> str:
 
 
 def _log_of(failure: Failure, workers: tuple[WorkerInfo, ...]) -> list[str]:
-    """Return the end of a rank's log, read on its node; of one that raised, at least the traceback."""
+    """Return the end of a rank's log, read on its node; if it cannot be read, the traceback that the rank reported."""
     worker = next((worker for worker in workers if worker.rank == failure.rank), None)
     fetched = _fetch(worker) if worker and worker.log else []
     return fetched or list(failure.log)
@@ -57,12 +57,12 @@ def _fetch(worker: WorkerInfo) -> list[str]:
     tail = task_on(worker.node_id, last_lines).remote(worker.log, _LOG_LINES)
     try:
         return ray.get(tail, timeout=_FETCH_SECONDS)
-    except RayError:  # the node went, and the log with it
+    except RayError:  # the node is gone, and the log with it
         return []
 
 
 def last_lines(path: str, count: int) -> list[str]:
-    """Return the last lines of a text file; none if it is not there."""
+    """Return the last lines of a text file; none if it cannot be read."""
     try:
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             return [line.rstrip() for line in deque(file, maxlen=count)]

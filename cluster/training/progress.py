@@ -1,4 +1,4 @@
-"""Log of a training run's progress: events at once, and a line of text a few times a minute."""
+"""Log of a training run's progress: events at once, and a line with loss and speed every 10 s."""
 
 import logging
 import time
@@ -13,16 +13,16 @@ from cluster.runs.journal import Row
 logger = logging.getLogger(__name__)
 
 _LINE_EVERY_SECONDS = 10.0
-_SPEED_OVER_ROWS = 30
+_SPEED_OVER_ROWS = 30  # number of latest rows over which the speed is measured, for the time left
 
 
 class ProgressLog:
-    """Logs what is new of a run.
+    """Logs the new events and the progress of a run.
 
     Args:
-        num_steps: steps of the whole training.
-        about: values about the run for those who follow a submitted job.
-        clock: seconds, monotonic.
+        num_steps: number of steps of the whole training.
+        about: values that describe the run, for ``captioning status`` of a submitted job.
+        clock: returns the time in seconds, monotonic.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class ProgressLog:
 
     def show(self, progress: RunProgress, *, is_last: bool = False) -> None:
         """Log new events at once, and a line with loss, speed and time left when it is due."""
-        if progress.attempt != self._attempt:
+        if progress.attempt != self._attempt:  # steps start lower again: a speed across attempts would be wrong
             self._attempt = progress.attempt
             self._seen.clear()
-        if progress.num_events < self.num_events:  # a coordinator that was killed begins anew
+        if progress.num_events < self.num_events:  # a restarted coordinator counts its events from 0
             self.num_events = 0
         num_new = progress.num_events - self.num_events
         for event in progress.events[len(progress.events) - num_new :]:
@@ -76,7 +76,7 @@ class ProgressLog:
             )
 
     def _described(self, progress: RunProgress, row: Row) -> dict[str, Any]:
-        """Return what a line for people says, and more, for those who follow a submitted job."""
+        """Return the progress by name, for ``captioning status`` of a submitted job."""
         names = ("epoch", "train_loss_nats", "images_per_second", "data_wait_share")
         return {
             "step": row.step,

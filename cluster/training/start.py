@@ -1,4 +1,4 @@
-"""Start of a run on record: its identity on disk, its MLflow run, and where it runs as tags."""
+"""Records of a run's start: its identity on disk, its MLflow run, and tags that say where this start runs."""
 
 import logging
 import uuid
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
-    """Send what the tracker lacks of a finished run; return whether it has everything now."""
+    """Send the rows of a finished run that the tracker lacks; return whether it has everything now."""
     try:
         with lock_run(run.folder):
             client = connect(run.tracking, run.storage)
             ship(client, record.mlflow_run_id, run.folder / "journal", status="FINISHED")
     except (MlflowException, OSError) as error:
-        logger.warning("the tracker may lack rows of this run: %s", error)
+        logger.warning("the tracker may lack metrics of this run: %s", error)
         return False
     return True
 
@@ -37,29 +37,29 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
     """Return the run's record if it was started before.
 
     Raises:
-        Refusal: it was started with other settings, or the record is damaged.
+        Refusal: the run was started with other settings, or the record is damaged.
     """
     record = load_record(run.folder)
     if record:
         check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
     if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:
         raise Refusal(
-            f"run {run.name} has its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}",
-            "give that as --checkpoints again, or choose another --name",
+            f"run {run.name} keeps its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}",
+            "restore this setting of --checkpoints, or choose another --name",
         )
     return record
 
 
 def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None = None) -> RunRecord:
-    """Write the record of this start, with a new MLflow run at the first.
+    """Write the record of this start; create the MLflow run if it does not exist.
 
     Args:
         run: training run that starts.
         shard_set: shard set of the run.
-        client: client of the run's tracker; without one it is connected to once, here.
+        client: client of the run's tracker; without one, this function connects.
 
     Raises:
-        ConnectionError: the tracker does not answer, and does not know the run yet.
+        ConnectionError: the run has no MLflow run yet, and the tracker does not answer.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = lock_run(run.folder)
@@ -67,6 +67,7 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
         identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
         record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
         record = replace(record, best_by=run.validation.best_by, checkpoints_at=run.storage.checkpoints)
+        # Before MLflow: if this process is killed after it created the MLflow run, the next start finds it by the key.
         record.save(run.folder)
         client = client or _connect(run, is_needed=not record.mlflow_run_id)
         if client and (not record.mlflow_run_id or _is_unknown(client, record)):
@@ -82,7 +83,7 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
 
 
 def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
-    """Return a client of the run's tracker; None if it does not answer and need not."""
+    """Return a client of the run's tracker; None if the tracker does not answer and is not needed."""
     try:
         return connect(run.tracking, run.storage)
     except (MlflowException, OSError) as error:
@@ -93,7 +94,7 @@ def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
 
 
 def _is_unknown(client: MlflowClient, record: RunRecord) -> bool:
-    """Return whether the tracker answers and does not have the run, such as a new one on another machine."""
+    """Return whether the tracker answers and does not have the run, because it is another or an empty tracker."""
     try:
         client.get_run(record.mlflow_run_id)
     except MlflowException as error:
@@ -116,7 +117,7 @@ def _create_mlflow_run(client: MlflowClient, run: TrainRun, record: RunRecord, s
 
 
 def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
-    """Tag the MLflow run with where this start runs; a tracker that is down does not stop a run that it knows."""
+    """Tag the MLflow run with where this start runs; only at the first start is an unreachable tracker an error."""
     placement = {
         "cluster": f"{run.cluster.num_workers} workers of {run.cluster.cpus_per_worker} CPUs"
         + (" and a GPU" if run.cluster.use_gpu else ""),
@@ -136,11 +137,11 @@ def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
 
 
 def _warn_that_it_is_down(error: Exception) -> None:
-    logger.warning("the tracker does not answer, training goes on: %s", str(error).splitlines()[0])
+    logger.warning("the tracker does not answer, training continues: %s", str(error).splitlines()[0])
 
 
 def lineage_of(shard_set: ShardSet) -> dict[str, str]:
-    """Return the lineage of a checkpoint: the data and code that it comes from."""
+    """Return the lineage of a checkpoint: the digests of its data and the commit of its code."""
     git = git_state(Path.cwd())
     return {
         "shards_digest": shard_set.manifest.digest,
@@ -151,8 +152,8 @@ def lineage_of(shard_set: ShardSet) -> dict[str, str]:
 
 
 def mark_killed(run: TrainRun, record: RunRecord) -> None:
-    """Mark a run as killed whose start was told to end before it trained."""
+    """Set the status of a run's MLflow run to KILLED; an unreachable tracker is only logged."""
     try:
         connect(run.tracking, run.storage).set_terminated(record.mlflow_run_id, status="KILLED")
-    except Exception as error:  # a tracker that is down raises whatever its database or server does
-        logger.warning("the tracker does not take the status: %s", str(error).splitlines()[0])
+    except Exception as error:  # which type depends on the tracker's database or server
+        logger.warning("the tracker could not record the status KILLED: %s", str(error).splitlines()[0])

@@ -1,4 +1,4 @@
-"""A training run under Ray Train: described first, then started and followed to its end."""
+"""A training run under Ray Train: build the trainer, start it, and follow it to its end."""
 
 import logging
 import os
@@ -35,27 +35,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOutcome:
-    """How a run ended."""
+    """The result of a finished run."""
 
     name: str
     step: int
+    """Step of the latest checkpoint."""
     mlflow_run_id: str
     best_checkpoint: Path
     validation_loss_nats: float
+    """Validation loss of the best checkpoint, in nats per word; nan if it has none."""
     is_tracked: bool
-    """Whether the tracker has every row."""
+    """Whether the tracker has every row of the run's journal."""
 
 
 def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
-    """Describe the training to Ray; nothing starts yet.
+    """Return Ray's trainer of a run; nothing starts yet.
 
     Args:
-        config: configuration of every rank.
-        start: name of this start; each is a Train run of its own, for Ray's snapshot of an earlier one is not relied
-            on.
+        config: configuration of all ranks.
+        start: name of this start. Each start is a new Train run, because a run resumes from its own record and not from
+            Ray's snapshot.
     """
     run, cluster = config.run, config.run.cluster
-    callbacks: list[Any] = [  # Ray takes all of its callbacks, whatever the type says
+    callbacks: list[Any] = [  # Ray also accepts its internal kinds of callbacks, which its type hint leaves out
         FailureCallback(config.coordinator),
         WorkerGroupNotifier(config.coordinator, resize_wait_seconds=cluster.hang_seconds),
     ]
@@ -72,7 +74,7 @@ def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
         run_config=RunConfig(
             name=f"start-{start}",
             storage_path=str(run.folder / "ray"),
-            # Whether another attempt makes sense is for the coordinator to say, which knows why the last one ended.
+            # Unlimited for Ray: the coordinator knows why the last attempt ended, and decides whether to try again.
             failure_config=FailureConfig(max_failures=-1),
             callbacks=callbacks,
         ),
@@ -87,17 +89,17 @@ def fit(
 
     Args:
         run: training run.
-        shard_set: the run's shard set and features, if an earlier check has found its shards whole.
+        shard_set: the run's shard set and features, if they have been checked already.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
-        ValueError: the run cannot work as it is described.
+        ValueError: the run cannot work with this configuration.
         ConnectionError: the cluster or, at the run's first start, the tracker does not answer.
-        BlockingIOError: the run has a live driver.
-        RuntimeError: training failed, and another attempt makes no sense; the message says why.
-        KeyboardInterrupt: it was interrupted, after a checkpoint.
-        SystemExit: it was told to end, after a checkpoint.
+        BlockingIOError: another driver is running the run.
+        RuntimeError: training failed, and there is no further attempt; the message says why.
+        KeyboardInterrupt: the process received SIGINT; a checkpoint was requested first.
+        SystemExit: the process received SIGTERM, or the run is no longer wanted; a checkpoint was requested first.
     """
     shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
@@ -116,11 +118,11 @@ def fit(
                 lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
             )
         except (KeyboardInterrupt, SystemExit):
-            mark_killed(run, record)  # also if it was told to end before anyone listened
+            mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
             raise
     if not is_tracked:
         logger.warning(
-            "the tracker lacks some rows; captioning track replay %s brings them in once it answers", run.folder
+            "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
         )
     return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
@@ -161,7 +163,7 @@ def _coordinator_settings(run: TrainRun) -> CoordinatorSettings:
 def _outcome(run: TrainRun, record: RunRecord, *, is_tracked: bool) -> TrainOutcome:
     best, latest = record.best, record.latest
     if not best or not latest:
-        raise RuntimeError(f"run {run.name} ended without a checkpoint; look at {run.folder}")
+        raise RuntimeError(f"run {run.name} ended without a checkpoint; look for the cause in {run.folder}")
     return TrainOutcome(
         name=run.name,
         step=latest.step,

@@ -1,6 +1,6 @@
-"""The rank's side of training: everything that runs in a Ray Train worker.
+"""Training in a worker: everything that runs in a Ray Train worker process.
 
-Reading order: ``worker`` (entry point), ``resume`` (the checkpoint to start from), ``rank`` (the loop of a rank),
-``checkpointing``, ``validation``, ``async_validation``, ``reporting``, ``prometheus``, ``rank_log``. Nothing here
-knows who started it, or MLflow.
+Reading order: ``worker`` (entry point), ``resume`` (the checkpoint to start from), ``rank`` (the training loop of a
+rank), ``checkpointing``, ``validation``, ``async_validation``, ``reporting``, ``prometheus``, ``rank_log``. Nothing
+here knows which process started the worker, or MLflow.
 """

@@ -1,7 +1,7 @@
-"""Asynchronous validation: tasks of Ray Train that score checkpoints beside training, on resources that are free.
+"""Asynchronous validation: Ray Train tasks that score checkpoints on free resources while training continues.
 
-Ray is told of every checkpoint that is to be scored by a pointer, a folder that only names it, for which checkpoint
-counts is ``run.json``'s to say. When the tasks fall behind, all but the newest checkpoint are passed over.
+Ray Train receives a pointer for each checkpoint to score: a folder that holds only the step, because ``run.json``
+decides which checkpoints are valid. When the tasks fall behind, all but the newest checkpoint are skipped.
 """
 
 import json
@@ -30,7 +30,12 @@ _LONGEST_TASK_SECONDS = 24 * 3600.0
 
 
 def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationConfig | None:  # noqa: ANN401  Ray's handle
-    """Describe the tasks to Ray; None if the workers themselves validate."""
+    """Return Ray Train's configuration of the validation tasks; None if the workers validate.
+
+    Args:
+        run: settings of the run.
+        coordinator: Ray's handle of the coordinator.
+    """
     if run.validation.where != "beside":
         return None
     score: Any = partial(score_pointer, run=run, coordinator=coordinator)
@@ -41,17 +46,17 @@ def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationCo
 
 
 def score_async(step: int, committed: Future[None] | None) -> None:
-    """Have the checkpoint of a step scored once it counts; every rank must call it.
+    """Start a validation task for the checkpoint of a step once it is committed; every rank must call it.
 
     Args:
-        step: step of the checkpoint.
-        committed: future that is done when it counts, on rank 0; None on the others.
+        step: number of steps done in the checkpoint.
+        committed: on rank 0, future that is done when the checkpoint is committed; None on the other ranks.
     """
     if committed is None:
         ray.train.report({"step": step}, checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC)
         return
-    # Ray asks for a folder now, while the pointer is written once the checkpoint counts. An empty one of its own: after
-    # an upload Ray removes the folder with all that is in it, unless it is told not to.
+    # Ray needs a folder now, but the pointer is written only once the checkpoint is committed. An empty folder does: by
+    # default Ray deletes the given folder, with all files in it, after the upload.
     empty = Path(tempfile.mkdtemp(prefix="pointer-"))
     ray.train.report(
         {"step": step},
@@ -74,23 +79,23 @@ def _write_pointer(step: int, committed: Future[None], name: str, *, empty: Path
 
 
 def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: Any, step: int) -> dict[str, float]:  # noqa: ANN401
-    """Score the checkpoint of a step, unless a newer one waits to be scored, and tell the coordinator.
+    """Score the checkpoint of a step and report to the coordinator; skip it if a newer one waits to be scored.
 
     Args:
-        pointer: folder that Ray passes; the step says it all.
-        run: run that trains.
+        pointer: folder that Ray passes; unused, because ``step`` names the checkpoint.
+        run: settings of the run.
         coordinator: Ray's handle of the coordinator.
-        step: step of the checkpoint.
+        step: number of steps done in the checkpoint.
 
     Returns:
-        The scores by name; none if it was passed over or could not be scored.
+        The scores, by name; empty if the checkpoint was skipped or could not be scored.
     """
     checkpoint: Any = ray.get(coordinator.newest_unscored.remote(step))
     if checkpoint is None:
         return {}
     try:
         metrics = score_checkpoint(run, checkpoint)
-    except Exception as error:  # a score that is missing must not end a run
+    except Exception as error:  # a missing score must not end the run
         ray.get(coordinator.give_up_score.remote(step, one_line(error)))
         return {}
     ray.get(coordinator.add_score.remote(step, metrics))
@@ -98,7 +103,7 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
 
 
 def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float]:
-    """Return the validation loss and the caption scores of a checkpoint."""
+    """Return the validation loss, in nats per word, and the caption scores of a checkpoint, by name."""
     shard_set = ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory(prefix="score-") as scratch:

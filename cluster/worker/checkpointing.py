@@ -1,6 +1,6 @@
-"""Checkpoints of a run, written by rank 0 while training goes on.
+"""Asynchronous checkpointing: rank 0 writes checkpoints in a background thread while training continues.
 
-A checkpoint counts once the coordinator has committed it.
+A checkpoint is valid once the coordinator has committed it.
 """
 
 import time
@@ -21,12 +21,12 @@ from cluster.runs.record import CommittedCheckpoint
 
 
 class BackgroundWriter:
-    """Runs one piece of work at a time in a thread; a second one waits for the first.
+    """Background thread that runs one task at a time; submitting a second task waits for the first.
 
-    An error of the work is raised at the next call.
+    An error of a task is raised by the next call.
 
     Args:
-        clock: seconds, monotonic.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,15 +34,19 @@ class BackgroundWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="captioning-writer")
         self._work: Future[None] | None = None
         self.stall_seconds = 0.0
+        """Time, in seconds, that callers have spent in ``submit`` and ``wait``."""
 
     def submit(self, prepare: Callable[[], Callable[[], None]]) -> Future[None]:
-        """Call ``prepare`` now, once earlier work has ended, and run what it returns in the thread.
+        """Wait for the earlier task, call ``prepare``, and run the function that it returns in the thread.
+
+        Args:
+            prepare: function that runs in the caller's thread, such as a copy of the state, and returns the task.
 
         Returns:
-            Future that is done when the work is.
+            Future that is done when the task is.
 
         Raises:
-            Exception: the work before it failed.
+            Exception: the earlier task failed.
         """
         started = self._clock()
         self._join()
@@ -51,19 +55,19 @@ class BackgroundWriter:
         return self._work
 
     def check(self) -> None:
-        """Raise the error of work that has ended, without waiting for any that has not.
+        """Raise the error of a task that has ended; do not wait for one that has not.
 
         Raises:
-            Exception: the work failed.
+            Exception: the task failed.
         """
         if self._work and self._work.done():
             self._join()
 
     def wait(self) -> None:
-        """Wait until nothing is left to do.
+        """Wait for the task, if there is one.
 
         Raises:
-            Exception: the work failed.
+            Exception: the task failed.
         """
         started = self._clock()
         self._join()
@@ -77,15 +81,15 @@ class BackgroundWriter:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaver:
-    """Writes the checkpoints of an attempt, on rank 0 alone.
+    """Writes the checkpoints of an attempt; used on rank 0 only.
 
     Args:
         store: store of the run's checkpoints.
-        coordinator: makes them count.
+        coordinator: coordinator that commits the checkpoints.
         attempt: number of the attempt.
         vocabulary: vocabulary of the model.
-        config: the resolved configuration, YAML.
-        writer: background thread.
+        config: resolved configuration, as YAML.
+        writer: background thread that writes the files.
     """
 
     store: CheckpointStore
@@ -98,15 +102,15 @@ class CheckpointSaver:
     def save(
         self, state: TrainingState, description: CheckpointDescription, *, awaits_score: bool = False
     ) -> Future[None]:
-        """Copy the state now, and write it while training goes on.
+        """Copy the state now, and write it in the background.
 
         Args:
-            state: training state of the bare model.
+            state: training state of the bare model, not of its DDP replica.
             description: description of the checkpoint, without digests.
-            awaits_score: whether a task is going to score it.
+            awaits_score: whether a validation task will score the checkpoint later.
 
         Returns:
-            Future that is done when the checkpoint counts.
+            Future that is done when the checkpoint is committed.
 
         Raises:
             OSError: the checkpoint before this one could not be written.
@@ -128,6 +132,7 @@ class CheckpointSaver:
                     folder, copied, self.vocabulary, description=description, config=self.config
                 ),
             )
+            # Only once all files are on disk: a crash before this leaves a folder that no record names.
             self.coordinator.commit(description.step, metrics, awaits_score=awaits_score)
 
         return work

@@ -1,4 +1,4 @@
-"""Metrics of a rank for Prometheus, as Ray metrics, which the agent of its node exports."""
+"""Prometheus metrics of a rank, set as Ray metrics, which the Ray agent on the node exports."""
 
 import logging
 import math
@@ -14,25 +14,25 @@ logger = logging.getLogger(__name__)
 _EVERY_SECONDS = 1.0
 _TAGS = ("run", "rank")
 GAUGES = {
-    "captioning_step": "steps done",
-    "captioning_step_seconds": "seconds a step, mean since the last value, on this rank",
-    "captioning_loss_nats": "training loss of the last step, nats per word",
-    "captioning_images_per_second": "images a second of all ranks together, while they train",
-    "captioning_data_wait_seconds": "seconds a step that a rank waits for data, mean over ranks since the last value",
+    "captioning_step": "number of steps done",
+    "captioning_step_seconds": "seconds per step on this rank, mean since the last value",
+    "captioning_loss_nats": "training loss of the last step, in nats per word",
+    "captioning_images_per_second": "images per second over all ranks, while training",
+    "captioning_data_wait_seconds": "seconds per step that a rank waits for data, mean over ranks since the last value",
     "captioning_checkpoint_stall_seconds": "seconds that training has waited for checkpoints since the rank started",
 }
 BAD_SAMPLES = "captioning_bad_samples"
 
 
 class MetricsExport:
-    """Sets the metrics of a rank, at most once a second; those of the whole run on rank 0 alone.
+    """Sets the metrics of a rank, at most once a second; rank 0 also sets those of the whole run.
 
-    Ray needs no agent for it, and no session: without one, nobody hears.
+    Ray accepts the values even without a session or an agent; then nothing exports them.
 
     Args:
-        run: name of the run.
-        rank: number of this process in its group.
-        clock: seconds, monotonic.
+        run: name of the run, a tag of every metric.
+        rank: number of this process in its group, a tag of every metric.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, run: str, rank: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,11 +41,11 @@ class MetricsExport:
         self._steps: list[StepResult] = []
 
     def record(self, result: StepResult, *, stall_seconds: float) -> None:
-        """Take the result of a step, and set the metrics if that is due.
+        """Record a step, and set the metrics if a second has passed since they were set.
 
         Args:
             result: result of the step.
-            stall_seconds: time that training has waited for checkpoints so far.
+            stall_seconds: time, in seconds, that training has waited for checkpoints so far.
         """
         self._steps.append(result)
         now = self._clock()
@@ -54,7 +54,7 @@ class MetricsExport:
             self._set(stall_seconds)
 
     def end(self, *, stall_seconds: float) -> None:
-        """Set the metrics of the last steps."""
+        """Set the metrics of the steps recorded since the last time."""
         if self._steps:
             self._set(stall_seconds)
 
@@ -87,4 +87,4 @@ def _gauge(name: str) -> Any:  # noqa: ANN401  Ray is imported where a rank runs
 def _counter() -> Any:  # noqa: ANN401  as above
     from ray.util.metrics import Counter
 
-    return Counter(BAD_SAMPLES, "samples left out of training", tag_keys=_TAGS)
+    return Counter(BAD_SAMPLES, "bad samples skipped in training", tag_keys=_TAGS)

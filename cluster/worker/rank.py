@@ -1,4 +1,7 @@
-"""One rank of a training run: its share of every batch, its validation, its checkpoints; whoever started it."""
+"""One rank of a training run: trains on its share of every batch, validates and writes checkpoints.
+
+The code is the same in a Ray Train worker and in a trial that trains in its own process.
+"""
 
 import logging
 import tempfile
@@ -19,7 +22,7 @@ from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult, TrainingState, num_training_steps, train
 from cluster.config import TrainRun
 from cluster.coordination.interface import CoordinatorInterface
-from cluster.coordination.messages import Attempt
+from cluster.coordination.messages import Attempt, metrics_text
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS, store_of
@@ -35,11 +38,11 @@ _CHECK_PREEMPTION_SECONDS = 5.0
 
 
 class Preempted(Exception):  # noqa: N818  it is no error
-    """A node of this run is about to be taken away; the state is on disk."""
+    """A node of this run is about to be preempted; the state is on disk."""
 
 
 class Validation(NamedTuple):
-    """Scores of the model after a step."""
+    """Validation scores of the model after a step, by name."""
 
     step: int
     metrics: dict[str, float]
@@ -53,26 +56,29 @@ class WorkerConfig:
     coordinator: Any
     """Ray's handle of the run's coordinator."""
     config_text: str
-    """The resolved configuration, YAML."""
+    """Resolved configuration, as YAML."""
     lineage: dict[str, str]
-    """Digests, commit and run id, kept with every checkpoint."""
+    """Digests, commit and run id, stored with every checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankContext:
-    """Where a rank trains, and what those who started it offer; by default a process of its own."""
+    """Environment of a rank, as its launcher provides it; the defaults suit a run in a single process."""
 
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     is_preempted: Callable[[], bool] = lambda: False
-    """Whether a node is about to be taken away; every rank asks at the same step."""
+    """Function that returns whether a node is about to be preempted; every rank calls it at the same step."""
     score_async: Callable[[int, Future[None] | None], None] = lambda step, committed: None
-    """Has the checkpoint of a step scored beside training once it counts; every rank calls it."""
+    """Function that starts a validation task for the checkpoint of a step once it is committed; every rank calls it."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Rank:
-    """This process of a training run: its place in the group, the model, and its parts; made by ``start_rank``."""
+    """State of one rank: its place in the group, the model, and the objects that it works with.
+
+    Made by ``start_rank``.
+    """
 
     config: WorkerConfig
     context: RankContext
@@ -80,12 +86,12 @@ class Rank:
     attempt: Attempt
     shard_set: ShardSet
     num_steps: int
-    """Steps of the whole training."""
+    """Number of steps of the whole training."""
     checkpoint_every: int
-    """Steps from one validation and checkpoint to the next."""
+    """Number of steps between two validations and checkpoints."""
     state: TrainingState
     replica: nn.Module
-    """The model as ``replicate`` wraps it."""
+    """Model wrapped in DDP by ``replicate``."""
     saver: CheckpointSaver
     reporter: StepReporter
     validator: Validator
@@ -93,27 +99,27 @@ class Rank:
 
     @property
     def run(self) -> TrainRun:
-        """Return the run that trains."""
+        """Return the settings of the run."""
         return self.config.run
 
     @property
     def is_first(self) -> bool:
-        """Return whether this is rank 0, which alone writes."""
+        """Return whether this is rank 0, the only one that writes."""
         return self.coordinator.rank == 0
 
     @property
     def is_scored_async(self) -> bool:
-        """Return whether tasks beside training validate, and not the ranks."""
+        """Return whether separate tasks validate, instead of the ranks."""
         return self.run.validation.where == "beside"
 
     def train(self) -> Iterator[Validation]:
-        """Train to the end, or until a stop is requested; yield after every validation by the ranks.
+        """Train to the last step, or until a stop is requested; yield after every validation by the ranks.
 
-        The checkpoint of a yielded step is under way; ``saver.writer.wait`` waits until it counts.
+        The checkpoint of a yielded step may still be being written; ``saver.writer.wait`` waits until it is committed.
 
         Raises:
-            BadSampleError, FloatingPointError: on every rank alike, with the last checkpoint written to its end.
-            Preempted: a node is about to be taken away; on every rank alike, with the state on disk.
+            BadSampleError, FloatingPointError: raised on every rank, after the last checkpoint is written.
+            Preempted: a node is about to be preempted; raised on every rank, after the state is written.
         """
         try:
             if validation := self._validate_resumed():
@@ -121,8 +127,10 @@ class Rank:
             for result in self._steps():
                 self.coordinator.heartbeat(result.step)
                 self.saver.writer.check()
+                # The flags are all-reduced with the step, so every rank takes the same branches below.
                 is_preempted = result.flags.check_preemption and self.context.is_preempted()
                 is_due, is_urgent = self._is_due(result.step), result.flags.checkpoint or is_preempted
+                # An urgent checkpoint leaves no time for a validation; the next attempt makes up for it.
                 is_validated = is_due and not is_urgent and not self.is_scored_async
                 metrics = self.validator.score(self.state.model) if is_validated else {}
                 self.reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
@@ -142,7 +150,7 @@ class Rank:
     def _end(self) -> None:
         self.saver.writer.wait()
         self.reporter.end(stall_seconds=self.saver.writer.stall_seconds)
-        logger.info("ends")
+        logger.info("training ended")
         if self.is_first:
             self.coordinator.end_training()
 
@@ -150,7 +158,7 @@ class Rank:
         return step % self.checkpoint_every == 0 or step == self.num_steps
 
     def _validate_resumed(self) -> Validation | None:
-        """Validate the checkpoint of this start if it was written in haste at a step where a validation was due."""
+        """Validate the checkpoint that this attempt resumes from, if its own validation was skipped."""
         checkpoint = self.attempt.checkpoint
         if not checkpoint or not self._is_due(checkpoint.step) or VALIDATION_LOSS in checkpoint.metrics:
             return None
@@ -163,7 +171,7 @@ class Rank:
         return Validation(checkpoint.step, metrics)
 
     def _score_committed(self, step: int) -> None:
-        """Have a checkpoint scored beside training that counts already."""
+        """Start a validation task for a checkpoint that is committed already."""
         committed: Future[None] | None = None
         if self.is_first:
             self.coordinator.await_score(step)
@@ -172,7 +180,7 @@ class Rank:
         self.context.score_async(step, committed)
 
     def _steps(self) -> Iterator[StepResult]:
-        """Return the generator that takes a step whenever it is asked for the next result."""
+        """Return a generator that takes one step per result."""
         batches = training_batches(
             self.shard_set,
             self.run.train_split,
@@ -204,7 +212,7 @@ class Rank:
         )
 
     def _flags(self) -> Flags:
-        """Return the requests of the coordinator, and now and then that to ask whether a node is taken away."""
+        """Return the coordinator's requests; every few seconds, also request all ranks to check for a preemption."""
         if not self.is_first:
             return Flags()
         flags, now = self.coordinator.requests(), time.monotonic()
@@ -214,7 +222,7 @@ class Rank:
         return flags._replace(check_preemption=True)
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
-        logger.info("checkpoint%s", "".join(f", {name} {value:.4f}" for name, value in metrics.items()))
+        logger.info("writing a checkpoint%s%s", ": " if metrics else "", metrics_text(metrics))
         committed = self._write(metrics, awaits_score=awaits_score) if self.is_first else None
         if awaits_score:
             self.context.score_async(self.state.step, committed)
@@ -232,14 +240,14 @@ class Rank:
 
 
 def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context: RankContext) -> Rank:
-    """Begin or join an attempt with all ranks, and build the model, from the latest checkpoint if there is one.
+    """Begin or join an attempt, and build the model, from the latest checkpoint if there is one.
 
-    Every rank must call it. It sets the number of threads of this process.
+    Every rank must call it. It also sets the number of torch's threads in this process.
 
     Args:
-        config: configuration of every rank.
-        coordinator: decides what counts.
-        context: where this rank trains.
+        config: configuration, the same on every rank.
+        coordinator: coordinator that begins attempts and commits checkpoints.
+        context: environment of this rank.
     """
     run, ranks = config.run, (coordinator.rank, context.world_size)
     torch.set_num_threads(run.cluster.cpus_per_worker)
@@ -276,11 +284,11 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
             heartbeat=lambda: coordinator.heartbeat(state.step),
         ),
     )
-    logger.info("begins attempt %d, one of %d ranks, on %s", attempt.number, context.world_size, context.device)
+    logger.info("starting attempt %d, world size %d, device %s", attempt.number, context.world_size, context.device)
     return rank
 
 
 def wait_for_all() -> None:
-    """Wait for all ranks: the first one that raises ends the group, and with it what rank 0 writes."""
+    """Wait for all ranks: Ray Train ends the group when the first rank raises, even while rank 0 still writes."""
     if dist.is_initialized():
         dist.barrier()

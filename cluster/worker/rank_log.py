@@ -1,4 +1,4 @@
-"""Log of a rank: lines on standard error, each with its run, rank and step."""
+"""Log of a rank: lines on standard error, each with run, rank and step."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ _FORM = "%(asctime)s %(levelname)s run %(run)s rank %(rank)d step %(step)d: %(me
 
 
 class _Stamp(logging.Filter):
-    """Gives every record run, rank and step."""
+    """Logging filter that adds run, rank and step to every record."""
 
     def __init__(self, run: str, rank: int, step: Callable[[], int]) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class _Stamp(logging.Filter):
 
 @contextmanager
 def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
-    """Log what this process does as a rank, from level INFO on.
+    """Log this process's records, from level INFO, as those of a rank.
 
     Args:
         run: name of the run.
         rank: number of this process in its group.
-        step: returns the number of steps done.
+        step: function that returns the number of steps done.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Stamp(run, rank, step))
@@ -38,7 +38,7 @@ def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
-        # In a submitted job, Ray logs what comes to the root as well: every line would be there twice.
+        # In a submitted job, Ray also logs the records of the root logger: every line would appear twice.
         logger.propagate = False
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reporter of a rank's steps: metrics for the journal and Prometheus, and samples that were left out."""
+"""Reporter of a rank's steps: metrics for the journal and Prometheus, and skipped bad samples."""
 
 from captioning.training.bad_samples import describe
 from captioning.training.loop import StepResult
@@ -9,12 +9,12 @@ from cluster.worker.prometheus import MetricsExport
 
 
 class StepReporter:
-    """Reports the steps of a rank: to Prometheus from every rank, to the coordinator from rank 0, without waiting.
+    """Reports steps without blocking training: every rank to Prometheus, rank 0 to the coordinator as well.
 
     Args:
-        run: run that trains.
-        coordinator: takes the rows and events.
-        num_samples: size of the training split.
+        run: settings of the run.
+        coordinator: coordinator that receives rows and log lines.
+        num_samples: number of samples in the training split.
     """
 
     def __init__(self, run: TrainRun, coordinator: CoordinatorInterface, *, num_samples: int) -> None:
@@ -27,8 +27,8 @@ class StepReporter:
 
         Args:
             result: result of the step.
-            scores: scores of the validation after it; none without one.
-            stall_seconds: time that training has waited for checkpoints so far.
+            scores: scores of the validation after the step, by name; empty without a validation.
+            stall_seconds: time, in seconds, that training has waited for checkpoints so far.
         """
         if self._coordinator.rank == 0:
             self._describe_bad(result)
@@ -40,11 +40,11 @@ class StepReporter:
         self._export.end(stall_seconds=stall_seconds)
 
     def _describe_bad(self, result: StepResult) -> None:
-        """Describe samples that were left out."""
+        """Write the step's skipped samples to a file, and log where."""
         if result.bad:
             path = bad_batch_path(self._run.folder, result.step)
             write_bad_batch(path, result.step, result.bad, {})
-            self._coordinator.log_event(f"step {result.step} leaves out {describe(result.bad)}; see {path}")
+            self._coordinator.log_event(f"step {result.step} skips {describe(result.bad)}; see {path}")
 
     def _metrics(self, result: StepResult, stall_seconds: float) -> dict[str, float]:
         return {

@@ -1,4 +1,4 @@
-"""Start of an attempt: the checkpoint that all ranks resume from, and the training state restored from it."""
+"""Start of an attempt: choose the checkpoint that all ranks resume from, and restore the training state."""
 
 import shutil
 from pathlib import Path
@@ -24,11 +24,11 @@ from cluster.runs.checkpoint_store import CheckpointStore
 
 
 class FetchedCheckpoint(NamedTuple):
-    """A checkpoint in a folder of this machine.
+    """A checkpoint in a folder on this machine.
 
     Attributes:
-        folder: folder with its files.
-        description: its description if the files have been checked to be whole; None if nobody has read them yet.
+        folder: folder with the checkpoint's files.
+        description: description of the checkpoint once its files are verified; None before.
     """
 
     folder: Path
@@ -38,17 +38,17 @@ class FetchedCheckpoint(NamedTuple):
 def begin_attempt(
     coordinator: CoordinatorInterface, store: CheckpointStore, scratch: Path, *, world_size: int, device: torch.device
 ) -> tuple[Attempt, FetchedCheckpoint | None]:
-    """Agree with all ranks on the attempt and on the checkpoint that it resumes from; every rank must call it.
+    """Agree with all ranks on the attempt and the checkpoint to resume from; every rank must call it.
 
     Args:
-        coordinator: decides what counts.
+        coordinator: coordinator that begins the attempt.
         store: store of the run's checkpoints.
         scratch: temporary folder of this process, for a checkpoint from a remote store.
         world_size: number of ranks.
-        device: device by which the process group exchanges objects.
+        device: device through which the process group broadcasts objects.
 
     Returns:
-        The attempt; and its checkpoint, found whole, on rank 0, which alone checks before all ranks agree.
+        The attempt, and, on rank 0, its verified checkpoint; None on the other ranks and without a checkpoint.
     """
     workers: list[WorkerInfo] = [coordinator.worker_info()] * world_size
     if dist.is_initialized():
@@ -60,21 +60,21 @@ def begin_attempt(
     if dist.is_initialized():
         dist.broadcast_object_list(begun, device=device)
     if begun[0] is None:
-        raise RuntimeError("the coordinator named no attempt; this is a fault of the program, report it")
+        raise RuntimeError("rank 0 broadcast no attempt; this is a bug in captioning, report it")
     return begun[0], fetched
 
 
 def _from_whole_checkpoint(
     coordinator: CoordinatorInterface, attempt: Attempt, store: CheckpointStore, scratch: Path
 ) -> tuple[Attempt, FetchedCheckpoint | None]:
-    """Pass over checkpoints that are damaged."""
+    """Fetch and verify the attempt's checkpoint; reject damaged ones until an intact one or none is left."""
     while attempt.checkpoint:
         name = attempt.checkpoint.name
         try:
             folder = store.fetch(name, scratch)
             return attempt, FetchedCheckpoint(folder, describe_checkpoint(folder, for_training=True))
         except NewerFormatError:
-            raise  # it is whole: nothing is wrong with it but this release
+            raise  # intact, but written by a newer release: not a reason to train from an older one
         except (ValueError, FileNotFoundError) as error:
             attempt = coordinator.reject(attempt.number, attempt.checkpoint, str(error))
             shutil.rmtree(scratch / name, ignore_errors=True)
@@ -84,13 +84,16 @@ def _from_whole_checkpoint(
 def build_state(
     run: TrainRun, shard_set: ShardSet, fetched: FetchedCheckpoint | None, *, device: torch.device
 ) -> tuple[TrainingState, nn.Module]:
-    """Build the model with its replica: restored from a checkpoint, or new and calibrated.
+    """Build the model and its DDP replica: restored from a checkpoint, or new and calibrated.
 
     Args:
-        run: run that trains.
-        shard_set: shard set of the run.
+        run: settings of the run.
+        shard_set: shard set that the run trains on.
         fetched: checkpoint to restore; None for a new model.
         device: device of the model.
+
+    Returns:
+        The training state of the bare model, and the replica.
     """
     torch.manual_seed(run.training.seed)
     vocabulary = shard_set.vocabulary

@@ -1,4 +1,4 @@
-"""Validation by the ranks: scores of the validation split, computed together while training pauses."""
+"""Validation by the ranks: all ranks together score the validation split while training pauses."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,27 +21,27 @@ SCORE_NAMES = {"BLEU-4": "validation_bleu_4", "ROUGE-L": "validation_rouge_l", "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validator:
-    """Scores a model on this rank's share of the validation split, together with all ranks."""
+    """Scores a model on the validation split, of which every rank computes its share."""
 
     run: TrainRun
     shard_set: ShardSet
     ranks: tuple[int, int]
-    """Number of this rank, and how many there are."""
+    """(rank, world size)."""
     device: torch.device
     """Device of the model."""
     heartbeat: Callable[[], None]
-    """Called with every batch."""
+    """Function called for every batch, so that a long validation does not count as a hang."""
 
     def score(self, model: CaptionModel) -> dict[str, float]:
-        """Return the validation loss in nats, and the scores of captions if checkpoints are chosen by them.
+        """Return the validation loss, in nats per word, and the caption scores if they choose the best checkpoint.
 
         Every rank must call it.
 
         Args:
-            model: the bare model.
+            model: the bare model, not its DDP replica.
 
         Raises:
-            BadSampleError, FloatingPointError: on every rank alike, as ``validation_loss`` does.
+            BadSampleError, FloatingPointError: raised on every rank, as by ``validation_loss``.
         """
         loss = validation_loss(model, self._batches(), config=self.run.training, device=self.device)
         if self.run.validation.best_by == VALIDATION_LOSS:
@@ -67,14 +67,19 @@ class Validator:
 def caption_scores(
     model: CaptionModel, batches: Iterable[CaptionBatch], shard_set: ShardSet, run: TrainRun, *, device: torch.device
 ) -> dict[str, float]:
-    """Caption a rank's share of the validation split, and score the captions of all ranks; each must call it.
+    """Caption this rank's share of the validation split, and score the captions of all ranks.
+
+    Every rank must call it.
 
     Args:
-        model: the bare model.
+        model: the bare model, not its DDP replica.
         batches: batches of this rank's share.
-        shard_set: shard set that they are read from.
-        run: names the split, and how captions are searched.
+        shard_set: shard set that the batches are read from.
+        run: settings of the run: the validation split, beam size and caption length.
         device: device of the model.
+
+    Returns:
+        The caption scores of the whole split, by name; the same on every rank.
     """
     was_training = model.training
     model.eval()
@@ -87,7 +92,7 @@ def caption_scores(
             max_words=run.training.max_caption_words,
         )
         captions = [shard_set.vocabulary.decode(tokens[0]) for tokens in found.tokens.tolist()]
-        written += zip(batch.positions(), captions, strict=False)  # a blank batch has no position
+        written += zip(batch.positions(), captions, strict=False)  # a blank batch has no positions
     model.train(was_training)
     candidates = dict(gather(written))
     reader = shard_set.reader(run.validation_split)

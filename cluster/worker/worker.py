@@ -12,7 +12,7 @@ from cluster.worker.rank_log import log_of_rank
 
 
 def train_worker(loop_config: dict[str, WorkerConfig]) -> None:
-    """Train this rank's share of every batch, from the last checkpoint that counts to the end."""
+    """Train on this rank's share of every batch, from the last committed checkpoint to the last step."""
     config, context = loop_config["config"], _rank_context()
     rank = ray.train.get_context().get_world_rank()
     coordinator = CoordinatorClient(config.coordinator, rank, batch_size=config.run.training.batch_size)
@@ -20,7 +20,7 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> None:
         try:
             for _ in start_rank(config, coordinator, context).train():
                 pass
-        except Preempted:
+        except Preempted:  # re-raised: if the workers returned, Ray Train would take the run for finished
             _report_preemption(coordinator, config)
             raise
         except Exception as error:
@@ -40,20 +40,21 @@ def _rank_context() -> RankContext:
 
 
 def _report_preemption(coordinator: CoordinatorClient, config: WorkerConfig) -> None:
-    """Report that a node is about to be taken away, once all ranks have come so far."""
+    """Report that a node is about to be preempted, then wait for all ranks."""
     try:
         if coordinator.rank == 0:
             coordinator.report_preemption()
-        wait_for_all()
+        wait_for_all()  # a rank that raised earlier would end the group before rank 0 has reported
     except Exception as error:
         _report(error, coordinator, config)
         raise
 
 
 def _report(error: Exception, coordinator: CoordinatorClient, config: WorkerConfig) -> None:
-    """Report a failure of this rank, with the bad samples that caused it if there are any."""
+    """Report a failure of this rank; if bad samples caused it, describe their batch in a file."""
     if isinstance(error, BadSampleError):
         hint = save_bad_batch(config.run.folder, error, writes=coordinator.rank == 0)
         coordinator.report_failure(error, is_agreed=True, hint=hint)
     else:
+        # Losses are all-reduced, so a loss that is not finite raises on every rank.
         coordinator.report_failure(error, is_agreed=isinstance(error, FloatingPointError))

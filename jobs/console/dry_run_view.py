@@ -1,4 +1,4 @@
-"""A dry run in the terminal: what would be submitted, and the capacity of the cluster for it."""
+"""View of a dry run: what would be submitted, and the capacity of the cluster for it."""
 
 import logging
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class SubmissionPlan(NamedTuple):
 
     Attributes:
         address: address of the cluster's dashboard.
-        job: the job that would start, or the live one that would be followed.
-        dashboard: the cluster's nodes and Python version.
-        checks: checks before a new job; none for a live one.
+        job: job that would start, or live job that would be followed.
+        dashboard: nodes and Python version of the cluster.
+        checks: results of the checks of a new job; empty for a live job.
     """
 
     address: str
@@ -39,13 +39,13 @@ class SubmissionPlan(NamedTuple):
 def describe(
     request: JobRequest, plan: SubmissionPlan | None, *, workers: ClusterConfig | None, as_json: bool = False
 ) -> None:
-    """Say what would be sent, and where it would run.
+    """Log what would be submitted, and where it would run.
 
     Args:
-        request: the request that would be sent.
-        plan: what the request would do on the cluster; None if no cluster was named.
-        workers: workers that the job needs at once; None if it does not train.
-        as_json: whether to write it as JSON too.
+        request: request that would be submitted.
+        plan: effect of the request on the cluster; None if no cluster was named.
+        workers: workers that the job needs; None if it does not train.
+        as_json: whether to also write a JSON document.
     """
     num_bytes = archive_size(request.archive)
     job_id = plan.job.id if plan else f"{request.name}-<n>"
@@ -54,7 +54,7 @@ def describe(
         _show_cluster(plan, workers)
     if workers:
         job, _, flags = request.command.partition(" ")
-        logger.info("captioning submit %s %s --dry-run measures a step there, and tells how long it takes", job, flags)
+        logger.info("to estimate the duration on the cluster: captioning submit %s %s --dry-run", job, flags)
     if not as_json:
         return
     archive = request.archive
@@ -74,11 +74,11 @@ def describe(
 def _show_request(request: JobRequest, plan: SubmissionPlan | None, *, job_id: str, num_bytes: int) -> None:
     archive = request.archive
     verb = "follow the live job" if plan and not plan.job.is_new else "submit job"
-    where = plan.address if plan else "no cluster, for none was named"
+    where = plan.address if plan else "no cluster (none was named; use --address)"
     logger.info("would %s %s to %s", verb, job_id, where)
     logger.info("command: %s", request.entrypoint)
     logger.info(
-        "code:    %d files of %s, %.1f MiB zipped, commit %s%s",
+        "code:    %d files in %s, %.1f MiB zipped, commit %s%s",
         len(archive.files),
         archive.folder,
         num_bytes / 2**20,
@@ -87,7 +87,7 @@ def _show_request(request: JobRequest, plan: SubmissionPlan | None, *, job_id: s
     )
     for what in archive.left_out:
         logger.info("left out: %s", what)
-    logger.info("with:    %s", request.runtime_env)
+    logger.info("runtime environment: %s", request.runtime_env)
 
 
 def _show_cluster(plan: SubmissionPlan, workers: ClusterConfig | None) -> None:
@@ -96,9 +96,9 @@ def _show_cluster(plan: SubmissionPlan, workers: ClusterConfig | None) -> None:
     rows = [
         (node.address, _share(node, "CPU"), _share(node, "GPU"), fit) for node, fit in zip(nodes, fits, strict=True)
     ]
-    show_table("Room, now and at most", ("node", "CPUs", "GPUs", "workers"), rows)
+    show_table("Capacity, free/total", ("node", "CPUs", "GPUs", "workers"), rows)
     checks = [(check.name, check.verdict, check.found, check.remedy) for check in plan.checks]
-    show_table("Checks from here", ("what", "verdict", "found", "remedy"), checks)
+    show_table("Checks before submission", ("check", "verdict", "found", "remedy"), checks)
 
 
 def _share(node: Node, resource: str) -> str:
@@ -106,8 +106,8 @@ def _share(node: Node, resource: str) -> str:
 
 
 def show_rehearsal(rehearsal: "Rehearsal") -> None:
-    """Show how many workers each node holds, and why nothing was measured, if so."""
+    """Show how many workers fit on each node, and the reason if no step was measured."""
     rows = [(node.address, f"{node.free}", f"{node.total}") for node in rehearsal.nodes]
-    show_table("Room for workers", ("node", "now", "at most"), rows)
+    show_table("Capacity in workers", ("node", "free", "total"), rows)
     if rehearsal.why_not:
         logger.warning("no estimate: %s", rehearsal.why_not)

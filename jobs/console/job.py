@@ -1,4 +1,4 @@
-"""A job as its module declares it, and what a command line asks of it."""
+"""A job of the command line, as its module declares it, and one invocation of it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,40 +13,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation(Generic[T]):
-    """A job's settings and what every job takes beside them."""
+    """A job's settings, and the flags that every job has."""
 
     settings: Annotated[T, tyro.conf.arg(name="")]
     config: Path | None = None
-    """YAML file with settings; flags override it."""
+    """YAML file of settings; flags override it."""
     print_config: bool = False
-    """Print the resolved settings as YAML, a valid --config, and end."""
+    """Print the resolved settings as YAML, which --config accepts, and exit."""
     dry_run: bool = False
-    """Print what would be done, and end."""
+    """Print what would be done, and exit."""
     json: bool = False
-    """Print one JSON document on standard output."""
+    """Print the result as one JSON document on standard output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(Generic[T]):
-    """What the command line needs to know of a job; each module of ``jobs`` declares one as ``JOB``."""
+    """Declaration of a job; each job's module has one, called ``JOB``."""
 
     name: str
-    """As on the command line; the module's name."""
+    """Name on the command line, which is the module's name."""
     settings: type[T]
-    """Dataclass of what it takes; a field without a default must be given."""
+    """Dataclass of the job's settings; fields without a default are required."""
     run: Callable[[Invocation[T]], None]
-    """Does the job."""
+    """Function that runs the job."""
     description: str | None
-    """Text of ``--help``: the module's docstring."""
+    """Text at the head of ``--help``: the module's docstring."""
     presets: Mapping[str, tuple[str, T]] | None = None
-    """Name -> (what it is, settings); the first argument may name one, else it is ``default``."""
+    """Description and settings of each preset, by name. The first argument may name one; otherwise ``default`` is
+    used."""
     prepare: Callable[[Sequence[str]], Sequence[str]] = list
-    """Rewrites the arguments before they are parsed, for a job that takes the command line of another."""
+    """Function that rewrites the arguments before they are parsed, for a job whose arguments include those of another
+    job."""
 
     def default(self) -> T:
-        """Return the settings where nothing else is said, with ``tyro.MISSING`` where something must be.
+        """Return the default settings, with ``tyro.MISSING`` for required fields.
 
-        They are made anew each time, since a field's default may read the environment.
+        Builds them anew at each call, because a field's default may read the environment.
         """
         if self.presets:
             return self.presets["default"][1]

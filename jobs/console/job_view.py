@@ -1,4 +1,4 @@
-"""A submitted job in the terminal: its state on the cluster, and the progress that it reported."""
+"""View of a submitted job: its state on the cluster, and the progress that it has reported."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from cluster.submission.job import JobState
 
 Progress = Mapping[str, Any]
+_SCORES = {"validation_loss_nats": "validation loss {} nats/word", "validation_cider_d": "validation CIDEr-D {}"}
 
 
 def latest_progress(lines: Iterable[str]) -> dict[str, Any]:
-    """Return the latest value of everything that a job's log reports as progress."""
+    """Return the latest value of each entry that a job reports as progress in its log."""
     latest: dict[str, Any] = {}
     for line in lines:
         latest |= read_progress(line) or {}
@@ -25,8 +26,8 @@ def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
     """Return a table of a job's state and progress.
 
     Args:
-        job: the job's state on the cluster.
-        progress: the progress that it reported last; empty if none.
+        job: state of the job on the cluster.
+        progress: latest progress that the job reported; empty if it reported none.
         address: address of Ray's dashboard.
     """
     table = Table(show_header=False, title=f"Job {job.id}", title_justify="left")
@@ -38,7 +39,7 @@ def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
 
 
 def job_rows(job: "JobState", progress: Progress, *, address: str) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a job's table: name and value."""
+    """Yield the rows of a job's table, as name and value."""
     yield "status", f"{job.status}, {duration(job.seconds)}"
     if job.status == "FAILED" and job.message:
         yield "reason", job.message
@@ -57,14 +58,14 @@ def job_rows(job: "JobState", progress: Progress, *, address: str) -> Iterator[t
 
 
 def job_line(job: "JobState", progress: Progress, *, address: str) -> str:
-    """Return the same in one line, for output that is no terminal."""
+    """Return a job's state and progress in one line, for output that is not a terminal."""
     rows = job_rows(job, progress, address=address)
     facts = [f"{name} {value}" for name, value in rows if name not in ("command", "commit", "MLflow", "dashboard")]
     return f"{job.id}: {', '.join(facts)}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time to people, such as 1 h 05 min or 3 min 07 s."""
+    """Return a duration as text, such as 1 h 05 min or 3 min 07 s."""
     minutes, rest = divmod(int(seconds), 60)
     hours, left = divmod(minutes, 60)
     return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
@@ -73,10 +74,10 @@ def duration(seconds: float) -> str:
 def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
     if "step" in progress:
         yield "step", f"{progress['step']} of {progress['num_steps']} (epoch {progress['epoch']:.2f})"
-        yield "loss", f"{progress['train_loss_nats']:.3f} nats"
+        yield "loss", f"{progress['train_loss_nats']:.3f} nats/word"
         yield "speed", f"{progress['images_per_second']:.0f} images/s"
         if progress.get("data_wait_share") is not None:
-            yield "data wait", f"{progress['data_wait_share']:.0%} of the step"
+            yield "data wait", f"{progress['data_wait_share']:.0%} of the time"
         redone = progress.get("num_steps_redone")
         yield "restarts", f"{progress['num_restarts']}" + (f" ({redone} steps redone)" if redone else "")
     if progress.get("ranks"):
@@ -89,4 +90,5 @@ def _search_rows(progress: Progress) -> Iterator[tuple[str, str]]:
     yield "trials", f"{progress['num_trials_done']} of {progress['num_trials']}, {running}"
     yield "epochs", f"{progress['num_epochs']}"
     if progress.get("best_score") is not None:
-        yield "best", f"{progress['best']}: {progress['metric'].replace('_', ' ')} {progress['best_score']:.4f}"
+        score = _SCORES.get(progress["metric"], f"{progress['metric']} {{}}")
+        yield "best", f"{progress['best']}: {score.format(format(progress['best_score'], '.4f'))}"

@@ -1,4 +1,4 @@
-"""A job's results on standard output, and nothing else there: what libraries print goes to standard error."""
+"""Results of a job on standard output. Everything else, such as what libraries print, goes to standard error."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 @contextlib.contextmanager
 def results_apart() -> Iterator[None]:
-    """Keep standard output for results; Ray, for one, prints there when a worker dies."""
+    """Reserve standard output for results, because libraries print there too, such as Ray when a worker dies."""
     token = _results.set(sys.stdout)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -24,12 +24,12 @@ def results_apart() -> Iterator[None]:
 
 
 def result_stream() -> TextIO:
-    """Return where results go."""
+    """Return the stream that results are written to."""
     return _results.get() or sys.stdout
 
 
 def write_line(text: str = "") -> None:
-    """Write a line of a job's result."""
+    """Write one line of a job's result."""
     result_stream().write(f"{text}\n")
 
 

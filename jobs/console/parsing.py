@@ -1,4 +1,7 @@
-"""Command line and YAML files -> a job's settings: defaults < preset < file < flags."""
+"""Parsing of command lines and YAML files into a job's settings.
+
+Precedence, lowest to highest: defaults, preset, file, flags.
+"""
 
 import contextlib
 import dataclasses
@@ -20,17 +23,17 @@ T = TypeVar("T")
 
 
 def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
-    """Parse a job's command line; ``--help``, ``--print-config`` and what tyro refuses end the process.
+    """Parse a job's command line. Exits on ``--help``, on ``--print-config``, and on flags that tyro rejects.
 
     Args:
         job: the job.
-        arguments: what follows its name.
+        arguments: arguments that follow the job's name.
 
     Returns:
-        An invocation whose paths are absolute, for workers run in other folders.
+        The invocation, with absolute paths, because workers run in other folders.
 
     Raises:
-        ValueError: a file or flag holds an unknown name or a wrong value.
+        ValueError: the file has an unknown key, or a value in the file or of a flag is out of bounds.
         FileNotFoundError: the ``--config`` file does not exist.
     """
     invocation = parse_as_written(job, arguments)
@@ -42,7 +45,7 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
 
 
 def parse_as_written(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
-    """Parse the command line of a job that runs on another machine: like ``parse``, but paths stay as written."""
+    """Parse the command line of a job that runs on another machine: as ``parse`` does, but keep paths as written."""
     default, description = job.default(), job.description or ""
     arguments = list(job.prepare(arguments))
     if job.presets:
@@ -72,7 +75,7 @@ def _preset(presets: Mapping[str, tuple[str, T]], name: str) -> T:
 
 def _config_file(arguments: Sequence[str]) -> Path | None:
     for number, argument in enumerate(arguments):
-        if argument == "--":  # what follows belongs to another job
+        if argument == "--":  # arguments of another job follow
             return None
         if argument == "--config" and number + 1 < len(arguments):
             return Path(arguments[number + 1])
@@ -85,31 +88,32 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"--config {file} does not exist; check its name") from None
+        raise FileNotFoundError(f"--config {file} does not exist; check the name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {file} is not YAML ({' '.join(str(error).split())}); mend it") from None
+        raise ValueError(f"--config {file} is not valid YAML ({' '.join(str(error).split())}); fix it") from None
     if not isinstance(content, dict):
-        raise ValueError(f"--config {file} holds no settings; write them as section: {{field: value}}")
+        raise ValueError(f"--config {file} contains no settings; write them as section: {{field: value}}")
     return content
 
 
 def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") -> T:
-    """Return settings with the file's values in their place, each checked against its field's type."""
+    """Return ``base`` with the file's values, each checked against the type of its field."""
     from pydantic import TypeAdapter, ValidationError
 
     kind = type(base)
-    hints = typing.get_type_hints(kind, include_extras=True)  # which say how a location is read
+    hints = typing.get_type_hints(kind, include_extras=True)  # with the validator that parses a location
     changes: dict[str, Any] = {}
     for name, value in content.items():
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"{prefix or 'it'} knows {', '.join(hints)}"
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(hints)}"
             raise ValueError(f"--config {file}: unknown key {prefix}{name}; {hint}")
         current = getattr(base, name)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
                 raise ValueError(
-                    f"--config {file}: {prefix}{name} is a section, not {value!r}; write its fields below it"
+                    f"--config {file}: {prefix}{name} is a section, not a value such as {value!r}; "
+                    "indent its fields below it"
                 )
             changes[name] = _merge(current, value, file, f"{prefix}{name}.")
             continue
@@ -123,7 +127,7 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") ->
 
 
 def _with_absolute_paths(settings: Any) -> Any:  # noqa: ANN401  any tree of settings
-    """Return settings whose paths are absolute."""
+    """Return settings with every path made absolute."""
     changes = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

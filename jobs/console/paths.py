@@ -1,4 +1,4 @@
-"""Paths of a job to submit: files of this machine, which travel with it, or locations on the cluster."""
+"""Paths of a job to submit: files of this machine, which are uploaded with it, or locations on the cluster."""
 
 import dataclasses
 import re
@@ -9,14 +9,14 @@ from typing import Any
 from jobs.console.job import Invocation
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
-_PATHS_AS_TEXT = ("model", "checkpoints")
+_PATHS_AS_TEXT = ("model", "checkpoints")  # fields of type str that may hold a path
 
 
 def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
-    """Yield the files that travel with a job.
+    """Yield the files of this machine that are uploaded with a job.
 
     Raises:
-        ValueError: a path is relative, and no small file of this folder.
+        ValueError: a path is relative, but is not a small file in the current folder.
     """
     from cluster.submission.archive import INPUT_LIMIT_MIB
 
@@ -27,20 +27,20 @@ def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
         if not (is_inside and path.is_file() and path.stat().st_size <= INPUT_LIMIT_MIB * 2**20):
             how = "--home FOLDER or CAPTIONING_HOME" if name == "home" else f"such as /mnt/{path.name}"
             raise ValueError(
-                f"{name} {path} is relative to a folder of this machine; name it as the cluster's nodes see it, {how} "
-                f"(only files in the current folder, up to {INPUT_LIMIT_MIB} MiB, travel with a job)"
+                f"{name} {path} is relative to a folder of this machine; give it as the cluster's nodes see it, {how} "
+                f"(only files in the current folder, of at most {INPUT_LIMIT_MIB} MiB, are uploaded with a job)"
             )
         yield path
 
 
 def found_here(invocation: Invocation[Any], message: str) -> Path | None:
-    """Return a path of the job that one of its messages names and that also exists on this machine."""
+    """Return a path of the job that appears in its message and exists on this machine; None if there is none."""
     paths = [path for _, path in _paths(invocation) if path.is_absolute()]
     return next((path for path in paths if f"{path}" in message and path.exists()), None)
 
 
 def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa: ANN401  any tree of settings
-    """Yield every path of a tree of settings with the name of its field."""
+    """Yield every path in a tree of settings, with the name of its field."""
     if dataclasses.is_dataclass(settings):
         for one in dataclasses.fields(settings):
             yield from _paths(getattr(settings, one.name), one.name)
@@ -52,5 +52,5 @@ def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa
 
 
 def _is_path(name: str, value: Any) -> bool:  # noqa: ANN401  as above
-    """Return whether a text names a folder or file, as that of a model or checkpoints may, and weights may."""
+    """Return whether a field of type ``str`` may hold a path: a model, checkpoints, or a file of weights."""
     return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and Path(value).is_file()))

@@ -1,4 +1,4 @@
-"""A search in the terminal: a table of the best trials that is kept up to date, or a line now and then."""
+"""View of a running search: a live table of the best trials in a terminal, otherwise a log line now and then."""
 
 import logging
 import sys
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NUM_SHOWN = 10
+_METRIC_TITLES = {"validation_loss_nats": "validation loss (nats/word)", "validation_cider_d": "validation CIDEr-D"}
 _LINE_EVERY_SECONDS = 10.0
 
 
 class View(Protocol):
-    """Shows a search."""
+    """View of a search."""
 
     def show(self, progress: "SearchProgress") -> None:
-        """Show how far the trials are."""
+        """Show the progress of the trials."""
         ...
 
     def show_extraction(self, num_done: int, num_images: int) -> None:
-        """Show how many images have features."""
+        """Show how many images have features so far."""
         ...
 
 
 @contextmanager
 def search_view(search: SearchConfig) -> Iterator[View]:
-    """Give what shows a search, on standard error."""
+    """Yield a view of a search on standard error."""
     if not sys.stderr.isatty():
         yield Lines(search)
         return
@@ -48,7 +49,7 @@ def search_view(search: SearchConfig) -> Iterator[View]:
 
 @contextmanager
 def _logging_above() -> Iterator[None]:
-    """Log by way of the standard error that a live table has put in place, so that lines stand above it."""
+    """Log to the ``sys.stderr`` that the live table has replaced, so that log lines appear above the table."""
     handlers = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
     before = [one.setStream(sys.stderr) for one in handlers]
     try:
@@ -59,11 +60,11 @@ def _logging_above() -> Iterator[None]:
 
 
 def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
-    """Return the best trials and those that run, with what was spent and what is left below."""
+    """Return a table of the ten best trials, with the progress of the search below it."""
     trials = sorted(progress.trials, key=lambda trial: _rank(trial, search))[:_NUM_SHOWN]
     keys = list(trials[0].point) if trials else []
     table = Table(title="Trials", title_justify="left", caption=spent(progress), caption_justify="left")
-    for column in ("trial", "state", "epoch", search.metric.replace("_", " "), *keys):
+    for column in ("trial", "state", "epoch", _METRIC_TITLES[search.metric], *keys):
         table.add_column(column, justify="left" if column in ("trial", "state") else "right")
     for trial in trials:
         score = trial.best(search.mode)
@@ -75,7 +76,7 @@ def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
 
 
 def spent(progress: "SearchProgress") -> str:
-    """Return how far a search is, in a line."""
+    """Return the progress of a search in one line: trials by state, epochs, time used and time left."""
     counts = [
         f"{count} {state}"
         for state in ("finished", "stopped", "failed", "running")
@@ -89,11 +90,11 @@ def spent(progress: "SearchProgress") -> str:
 
 
 class Lines:
-    """Logs a line when something has changed, not too often.
+    """View that logs a line when something has changed, at most every 10 seconds.
 
     Args:
-        search: the search's settings.
-        clock: monotonic clock, in seconds.
+        search: settings of the search.
+        clock: function that returns monotonic time, in seconds.
     """
 
     def __init__(self, search: SearchConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -102,7 +103,7 @@ class Lines:
         self._writer = ProgressWriter({"kind": "search"}, clock=clock)
 
     def show(self, progress: "SearchProgress") -> None:
-        """Log how far the trials are, and which is the best."""
+        """Log the progress of the trials and the best score, and report both to ``captioning status``."""
         best = progress.best
         score = best.best(self._search.mode) if best else None
         shown = f"; best {score:.4f} by {best.name}" if best and score is not None else ""
@@ -122,8 +123,8 @@ class Lines:
         self._log(state, f"{spent(progress)}{shown}")
 
     def show_extraction(self, num_done: int, num_images: int) -> None:
-        """Log how many images have features."""
-        self._log(f"{num_done}", f"features of {num_done} of {num_images} images")
+        """Log how many images have features so far."""
+        self._log(f"{num_done}", f"extracted features of {num_done} of {num_images} images")
 
     def _log(self, state: str, line: str) -> None:
         now = self._clock()
@@ -133,6 +134,8 @@ class Lines:
 
 
 class _LiveTable:
+    """View that updates a live table."""
+
     def __init__(self, search: SearchConfig, live: Live) -> None:
         self._search, self._live = search, live
 
@@ -140,7 +143,7 @@ class _LiveTable:
         self._live.update(trials_table(progress, self._search))
 
     def show_extraction(self, num_done: int, num_images: int) -> None:
-        self._live.update(f"features of {num_done} of {num_images} images")
+        self._live.update(f"extracted features of {num_done} of {num_images} images")
 
 
 def _rank(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:

@@ -1,4 +1,4 @@
-"""What people see in a terminal: progress bars and tables, on standard error."""
+"""Progress bars and tables, on standard error."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from rich.table import Table
 
 @contextmanager
 def counting() -> Iterator[Progress]:
-    """Show a bar that counts things, with the time left."""
+    """Show progress bars that count items, with the time left."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield progress
@@ -27,7 +27,7 @@ def counting() -> Iterator[Progress]:
 
 @contextmanager
 def transferring() -> Iterator[Progress]:
-    """Show a bar of bytes, with speed and the time left."""
+    """Show progress bars that count bytes, with the speed and the time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,8 +40,8 @@ def transferring() -> Iterator[Progress]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Show a table."""
+    """Print a table."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(escape, row))  # rich would take text in square brackets for markup, and drop it
     Console(stderr=True).print(table)

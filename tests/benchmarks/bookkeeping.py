@@ -1,10 +1,10 @@
-"""What Ray Tune and the search's own records cost: the wall time of trials, against the time that they take themselves.
+"""Overhead of Ray Tune and of the search's own records: the wall time of a search, compared to its trials' own time.
 
 Example:
     python tests/benchmarks/bookkeeping.py --num-trials 2 --max-epochs 26 --nested 1
 
-Trials of one worker run two at once in Tune's actors; their peer is the same trials as plain processes, two at once,
-without Ray, in the same run. Trials of two workers nest Ray Train, one at a time, and are a row of their own.
+Trials of one worker run two at a time in Tune's actors. The peer runs the same trials as plain processes without Ray,
+two at a time, in the same benchmark. With --nested, trials of two workers run under Ray Train, one at a time.
 """
 
 import argparse
@@ -58,23 +58,24 @@ print(time.monotonic() - started)
 def parse() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-trials", type=int, default=4)
-    parser.add_argument("--max-epochs", type=int, default=36, help="enough that a trial takes a minute")
-    parser.add_argument("--num-images", type=int, default=400, help="drawn scenes")
-    parser.add_argument("--nested", type=int, default=0, help="trials of two workers, one at a time")
-    parser.add_argument("--no-peer", action="store_true", help="leave out the plain processes")
+    parser.add_argument("--num-trials", type=int, default=4, help="trials of one worker")
+    parser.add_argument("--max-epochs", type=int, default=36, help="epochs of a trial; enough that it takes a minute")
+    parser.add_argument("--num-images", type=int, default=400, help="synthetic scenes to train on")
+    parser.add_argument("--nested", type=int, default=0, help="trials of two workers, run one at a time")
+    parser.add_argument("--no-peer", action="store_true", help="do not run the plain processes")
     return parser.parse_args()
 
 
 def search_of(settings: argparse.Namespace, folder: Path) -> TuneRun:
-    """Draw scenes and return the search that is measured."""
+    """Write a shard set of synthetic scenes; return the search to measure."""
     write_scenes(folder / "scenes", num_train=settings.num_images, num_val=50, seed=0, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
     )
     convert(plan, num_workers=0)
     space = folder / "search.yaml"
-    space.write_text("optimizer.learning_rate: loguniform(1e-4, 1e-2)\n")  # trials of one size, so that none ends alone
+    # Only the learning rate varies, so that all trials take equally long and none runs alone at the end.
+    space.write_text("optimizer.learning_rate: loguniform(1e-4, 1e-2)\n")
     return TuneRun(
         name="alone",
         shards=folder / "shards",
@@ -90,21 +91,21 @@ def search_of(settings: argparse.Namespace, folder: Path) -> TuneRun:
 
 
 def extracted(run: TuneRun) -> TuneRun:
-    """Make the features, which are no bookkeeping, and return the search that reads them."""
+    """Extract the features, which are not part of the overhead; return the search that reads them."""
     plan = plan_search(run)
     extract_features(plan.run, plan.space, plan.shard_set, progress=lambda done, total: None)
     return plan.run
 
 
 def measure(run: TuneRun, *, at_once: int) -> tuple[float, list[float]]:
-    """Search; return the wall time times the trials at once, and the seconds that each trial took itself."""
+    """Run the search; return its wall time multiplied by ``at_once``, and each trial's own time, in seconds."""
     started = time.monotonic()
     tune(run)
     return (time.monotonic() - started) * at_once, [trial.seconds for trial in load_trials(run.folder)]
 
 
 def measure_plain(run: TuneRun, folder: Path) -> tuple[float, list[float]]:
-    """Train the same trials as plain processes, two at once; return as ``measure`` does."""
+    """Train the same trials as plain processes, two at a time; return the same as ``measure``."""
 
     from cluster.search.trainable import TrialContext
     from cluster.search.trials import trial_run
@@ -127,16 +128,16 @@ def _plain_process(file: Path) -> float:
 
 
 def row(name: str, wall: float, seconds: Sequence[float]) -> list[str]:
-    """Return a row of the table."""
+    """Return a row of the table, with the overhead in its last column."""
     shown = f"{min(seconds):.0f} to {max(seconds):.0f}"
     return [name, f"{len(seconds)}", shown, f"{sum(seconds):.0f}", f"{wall:.0f}", f"{wall / sum(seconds) - 1:+.1%}"]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the searches and print the table."""
     settings = parse()
-    columns = ("trials", "number", "seconds of each", "of all", "wall time x trials at once", "over their own time")
-    table = Table(*columns, title="Bookkeeping", title_justify="left")
+    columns = ("trials", "number", "own time of each, s", "of all, s", "wall time x trials at once, s", "overhead")
+    table = Table(*columns, title="Overhead of a search", title_justify="left")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run = search_of(settings, folder)
@@ -146,7 +147,7 @@ def main() -> None:
             fewer = replace(run.search, num_trials=max(1, settings.nested))
             nested = replace(run, name="nested", cluster=ClusterConfig(num_workers=2), search=fewer)
             in_groups = measure(nested, at_once=1) if settings.nested else None
-        table.add_row(*row("one worker, two at once, in Tune's actors", *alone))
+        table.add_row(*row("one worker, two at a time, in Tune's actors", *alone))
         plain = None if settings.no_peer else measure_plain(run, folder)
         if plain:
             table.add_row(*row("the same as plain processes, without Ray", *plain))
@@ -155,7 +156,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(table)
     if plain:
-        console.print(f"wall time, Tune's over that of plain processes: {alone[0] / plain[0]:.3f}")
+        console.print(f"ratio of the wall times, Tune to plain processes: {alone[0] / plain[0]:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What an epoch on features costs, against the same steps on tensors that are in memory already.
+"""Time of an epoch on extracted features, compared to the same steps on tensors in memory.
 
 Example:
     python tests/benchmarks/features.py --shards shards --batch-size 32
 
-Training on features runs through the real loader, from the shards on disk; its peer trains the same steps of the same
-model, in the same process, on the same batches, which were made beforehand. Beside them stands the epoch in which the
-encoder sees every image again, extrapolated from a few of its steps. The two ways take turns of a few steps, so that
-other load on the machine meets both; the first epoch, in which captions are tokenized, counts.
+Training on features reads the shards from disk with the real loader. The peer trains the same steps of the same model
+in the same process, on the same batches, made beforehand. The two alternate every few steps, so that other load on the
+machine affects both. The means include the first epoch, in which captions are tokenized. The time of an epoch that runs
+the encoder on every image ("live") is extrapolated from a few steps.
 """
 
 import argparse
@@ -43,20 +43,22 @@ _TURN_STEPS = 5
 def parse() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="a shard set with a split train; drawn scenes if not given")
-    parser.add_argument("--num-images", type=int, default=1000, help="drawn scenes")
-    parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2", "resnet50"])
-    parser.add_argument("--weights", default="none", help="of the backbones; they do not change the time")
-    parser.add_argument("--regions", nargs="+", default=["pooled"], choices=["pooled", "grid"])
-    parser.add_argument("--image-size", type=int, default=224, help="pixels")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--live-steps", type=int, default=3)
+    parser.add_argument("--shards", type=Path, help="shard set with a split train; synthetic scenes if not given")
+    parser.add_argument("--num-images", type=int, default=1000, help="synthetic scenes to draw")
+    parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2", "resnet50"], help="torchvision models")
+    parser.add_argument("--weights", default="none", help="weights of the backbones; they do not affect the time")
+    parser.add_argument(
+        "--regions", nargs="+", default=["pooled"], choices=["pooled", "grid"], help="kinds of features"
+    )
+    parser.add_argument("--image-size", type=int, default=224, help="side of an image, in pixels")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per step")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs to measure")
+    parser.add_argument("--live-steps", type=int, default=3, help="steps with the encoder running to measure")
     return parser.parse_args()
 
 
 def drawn(settings: argparse.Namespace, folder: Path) -> Path:
-    """Draw scenes and return a shard set of them."""
+    """Write a shard set of synthetic scenes; return its folder."""
     size_px = settings.image_size
     write_scenes(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
     plan = plan_conversion(
@@ -67,12 +69,12 @@ def drawn(settings: argparse.Namespace, folder: Path) -> Path:
 
 
 class Trained:
-    """A model that trains step by step, on whatever batches.
+    """A model that trains a few steps at a time, on any batches.
 
     Args:
-        shard_set: decides about the vocabulary, and what is calibrated by.
-        model: of the run.
-        training: of the run.
+        shard_set: shard set with the vocabulary, and with the images or features for calibration.
+        model: configuration of the model.
+        training: configuration of the training.
     """
 
     def __init__(self, shard_set: ShardSet, model: ModelConfig, training: TrainingConfig) -> None:
@@ -83,7 +85,7 @@ class Trained:
         self._state = TrainingState(built, build_optimizer(built, self._optimizer))
 
     def seconds_of(self, batches: Iterable, num_steps: int) -> np.ndarray:
-        """Train some steps more and return how long they took, reading included: on the clock, and of the CPU."""
+        """Train ``num_steps`` more steps; return their wall time and CPU time in seconds, reading included."""
         started = now()
         results = train(
             self._state,
@@ -95,19 +97,19 @@ class Trained:
             device=_CPU,
         )
         if len(list(results)) != num_steps:
-            raise RuntimeError("the batches ended before the epoch; report this fault")
+            raise RuntimeError("the batches ended before the epoch; report this as a bug")
         return now() - started
 
 
 def now() -> np.ndarray:
-    """Return the seconds on the clock, and those of the CPU that this process has used."""
+    """Return the wall clock and the CPU time of this process, in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(
     settings: argparse.Namespace, shards: Path, folder: Path, *, backbone: str, regions: Literal["pooled", "grid"]
 ) -> dict[str, float]:
-    """Return seconds of an epoch: on features, on tensors in memory, and live; and of the extraction."""
+    """Return the mean seconds of an epoch on features, on tensors in memory, and live; and those of the extraction."""
     model = ModelConfig(backbone=backbone, weights=settings.weights, image_size_px=settings.image_size)
     training = TrainingConfig(batch_size=settings.batch_size, num_epochs=settings.epochs)
     started = now()
@@ -126,7 +128,7 @@ def measure(
     on_disk, beforehand = (iter(batches(featured, num_steps * settings.epochs)) for _ in range(2))
     ours, peer = Trained(featured, model, training), Trained(featured, model, training)
     for one in (ours, peer):
-        one.seconds_of(batches(featured, 2), 2)  # whatever happens once
+        one.seconds_of(batches(featured, 2), 2)  # warm-up, not counted
     features, tensors = np.zeros((settings.epochs, 2)), np.zeros((settings.epochs, 2))
     for epoch in range(settings.epochs):
         in_memory = list(islice(beforehand, num_steps))
@@ -147,12 +149,12 @@ def measure(
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure every encoder and kind of features, and print the table."""
     settings = parse()
     torch.set_num_threads(1)
     console = Console(file=sys.stdout, width=120)
     table = Table(
-        "encoder", "regions", "extraction", "epoch on features", "tensors in memory", "ratio", "of CPU", "live epoch"
+        "encoder", "regions", "extraction", "epoch on features", "on tensors", "ratio", "CPU ratio", "live epoch"
     )
     with tempfile.TemporaryDirectory(prefix="features-") as name:
         folder = Path(name)

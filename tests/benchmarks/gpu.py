@@ -1,12 +1,12 @@
-"""Training and captioning on one GPU: correctness against the CPU, and speed beside a plain PyTorch loop.
+"""Training and captioning on one GPU: agreement with the CPU, and speed compared to a plain PyTorch loop.
 
 Examples:
     python tests/benchmarks/gpu.py
     python tests/benchmarks/gpu.py --backbone squeezenet1_1 --image-size 64 --batch-size 8 --steps 2    # on a CPU
 
-Needs torch, torchvision, numpy, Pillow and rich alone, no Ray or MLflow. The peer is the usual loop of a tutorial: an
+Needs only torch, torchvision, numpy, Pillow and rich, no Ray or MLflow. The peer is the loop of a typical tutorial: an
 encoder without gradients, ``nn.LSTM`` over packed captions, mean cross-entropy and AdamW, on the same batch in the same
-run. Ratios are our images per second over the peer's: above 1 is faster.
+run. A ratio is this project's images per second divided by the peer's; above 1, this project is faster.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Print the checks and the table."""
+    """Print the results of the checks, and the table of speeds."""
     arguments = _arguments()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _console.print(
@@ -54,7 +54,7 @@ def main() -> None:
     _check_against_cpu(arguments, vocabulary, batch, device)
     _check_resume(arguments, vocabulary, batch, device)
     if device.type == "cuda":
-        _console.print(f"host waits for the device: {_num_syncs(arguments, vocabulary, batch, device)} a step")
+        _console.print(f"synchronizations with the device: {_num_syncs(arguments, vocabulary, batch, device)} per step")
     _console.print(f"\n{'what':<44}{'ours, images/s':>16}{'peer, images/s':>16}{'ratio':>8}")
     for precision in ("fp32", "bf16"):
         for trainable_from in (None, arguments.trainable_from):
@@ -65,8 +65,10 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet152")
-    parser.add_argument("--trainable-from", default="layer4", help="stage that trains in every second row")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels a side")
+    parser.add_argument(
+        "--trainable-from", default="layer4", help="first encoder stage that is trained, in every second row"
+    )
+    parser.add_argument("--image-size", type=int, default=224, help="side of an image, in pixels")
     parser.add_argument("--batch-size", type=int, default=128, help="images per step")
     parser.add_argument("--hidden-size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=20, help="timed steps per row")
@@ -120,7 +122,7 @@ def _state(config: ModelConfig, vocabulary: Vocabulary, device: torch.device) ->
 
 
 def _losses(state: TrainingState, batch: CaptionBatch, device: torch.device, *, steps: int, until: int) -> list[float]:
-    """Train for some steps of a training of ``until`` steps; return the losses."""
+    """Train for ``steps`` steps of a schedule of ``until`` steps; return their losses, in nats/word."""
     results = train(
         state,
         state.model,
@@ -140,7 +142,7 @@ def _check_against_cpu(
     config = _model_config(arguments)
     here, there = (_losses(_state(config, vocabulary, one), few, one, steps=2, until=2) for one in (CPU, device))
     worst = max(abs(a - b) / a for a, b in zip(here, there, strict=True))
-    _console.print(f"loss of two fp32 steps, device against CPU: {worst:.1e} relative difference; dropout included")
+    _console.print(f"loss of two fp32 steps with dropout, device against CPU: relative difference {worst:.1e}")
 
 
 def _check_resume(
@@ -160,13 +162,13 @@ def _check_resume(
         float((tensor - whole.model.state_dict()[name]).abs().max()) if tensor.is_floating_point() else 0.0
         for name, tensor in second.model.state_dict().items()
     ]
-    _console.print(f"weights of 2 + 2 steps against 4: largest difference {max(differences):.1e}")
+    _console.print(f"weights of 2 + 2 resumed steps against 4 steps: largest difference {max(differences):.1e}")
 
 
 def _num_syncs(
     arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
 ) -> float:
-    """Return how often a step makes the host wait, as torch's own debug mode counts it."""
+    """Return how often a step makes the host wait for the device, as counted by torch's sync debug mode."""
     state = _state(_model_config(arguments), vocabulary, device)
     _losses(state, batch, device, steps=2, until=100)
     with warnings.catch_warnings(record=True) as caught:
@@ -176,7 +178,7 @@ def _num_syncs(
         torch.cuda.set_sync_debug_mode("default")
     found = [str(one.filename).rpartition("captioning/")[2] + f":{one.lineno}" for one in caught]
     for place in sorted(set(found)):
-        _console.print(f"  {found.count(place) / 4:g} a step at {place}")
+        _console.print(f"  {found.count(place) / 4:g} per step at {place}")
     return len(found) / 4
 
 
@@ -238,12 +240,12 @@ def _endless(batch: CaptionBatch) -> Iterator[Sequence[CaptionBatch]]:
 
 
 class Peer(nn.Module):
-    """The tutorial's model over the same encoder: pooled features, then an LSTM over packed captions.
+    """A tutorial's model on the same encoder: pooled features, then an LSTM over packed captions.
 
     Args:
-        encoder: of our model.
-        size: units of embedding and LSTM.
-        num_words: in the vocabulary.
+        encoder: encoder of this project's model.
+        size: number of units of the embedding and of the LSTM.
+        num_words: size of the vocabulary.
     """
 
     def __init__(self, encoder: Encoder, size: int, num_words: int) -> None:
@@ -253,7 +255,7 @@ class Peer(nn.Module):
         self.score = nn.Linear(size, num_words)
 
     def forward(self, batch: CaptionBatch, lengths: Tensor) -> Tensor:
-        """Return (M, V) logits of the packed targets."""
+        """Return the (M, V) float logits of the M packed target words."""
         features = self.project(self.encoder(batch.images).mean(1))[batch.image_of_caption]
         words = torch.cat([features[:, None], self.embedding(batch.tokens[:, 1:-1])], dim=1)
         packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
@@ -261,7 +263,7 @@ class Peer(nn.Module):
 
     @torch.no_grad()
     def caption(self, images: Tensor) -> Tensor:
-        """Return (B, T) words, the most probable one at each step."""
+        """Return (B, T) int64 word ids, by greedy search."""
         inputs, state, words = self.project(self.encoder(images).mean(1))[:, None], None, []
         for _ in range(_MOST_WORDS):
             hidden, state = self.lstm(inputs, state)
@@ -281,7 +283,7 @@ def _peer_step(peer: Peer, optimizer: torch.optim.Optimizer, batch: CaptionBatch
 
 
 def _rate(step: Callable[[], object], num_steps: int, num_images: int, device: torch.device) -> float:
-    """Return images per second over some steps, after a few that are not timed."""
+    """Return the images per second of ``num_steps`` steps, after warm-up steps that are not timed."""
     for _ in range(_WARMUP_STEPS):
         step()
     _wait(device)

@@ -1,10 +1,10 @@
-"""What checkpoints and tracking cost training: seconds inside their calls, as shares of the wall time.
+"""Overhead of checkpoints and tracking: time that training spends inside their calls, as a share of the wall time.
 
 Example:
     python tests/benchmarks/overheads.py --steps 300 --checkpoint-every 50
 
-Trains on drawn scenes in this process, with the coordinator, its journal and an MLflow database beside it as in any
-run, a row a step. The peer is the way that people usually go: ``torch.save`` of the whole state in the loop, and
+Trains on synthetic scenes in this process, with the coordinator, its journal and an MLflow database as in any run, and
+logs one row of metrics per step. The peer is the common approach: ``torch.save`` of the whole state in the loop, and
 ``MlflowClient.log_batch`` in every step, measured over the same steps of the same model in the same process.
 """
 
@@ -47,14 +47,14 @@ _LOSS = "train_loss_nats"
 
 
 class Stopwatch:
-    """Adds up the seconds inside some calls."""
+    """Collects the durations of calls, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the seconds of the block."""
+        """Add the duration of the ``with`` block."""
         started = time.perf_counter()
         yield
         self.seconds.append(time.perf_counter() - started)
@@ -63,16 +63,16 @@ class Stopwatch:
 def parse() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=300, help="training steps of each measurement")
     parser.add_argument("--checkpoint-every", type=int, default=50, help="steps between checkpoints")
-    parser.add_argument("--backbone", default="resnet18", help="any of torchvision, without weights, layer4 trained")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--image-size", type=int, default=64, help="pixels")
+    parser.add_argument("--backbone", default="resnet18", help="torchvision model, random weights, layer4 trained")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per step")
+    parser.add_argument("--image-size", type=int, default=64, help="side of an image, in pixels")
     return parser.parse_args()
 
 
 def run_of(settings: argparse.Namespace, folder: Path, shards: Path) -> TrainRun:
-    """Return the run that is measured."""
+    """Return the run to measure."""
     return TrainRun(
         name="overheads",
         shards=shards,
@@ -114,7 +114,19 @@ def measure(
     save: Callable[[TrainingState], None],
     finish: Callable[[], None],
 ) -> dict[str, float]:
-    """Train with one way to log and to save; return shares of the wall time and the median costs in ms."""
+    """Train, and measure the time spent on logging and on saving.
+
+    Args:
+        run: run to train.
+        shard_set: shard set of the run.
+        settings: settings of the command line.
+        log: function that logs the metrics of a step.
+        save: function that saves a checkpoint.
+        finish: function that waits for the checkpoints that are still being written.
+
+    Returns:
+        The wall time in seconds; the shares of tracking and of checkpoints in it; the median time of a call in ms.
+    """
     logging_time, saving_time = Stopwatch(), Stopwatch()
     state, results = steps_of(run, shard_set, settings.steps)
     started = time.perf_counter()
@@ -138,7 +150,7 @@ def measure(
 
 
 def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> dict[str, float]:
-    """Measure the journal and the background writer, with a coordinator as in any run."""
+    """Measure this project's journal and background writer, with a coordinator as in any run."""
     run.folder.mkdir(parents=True)
     start_record(run, shard_set)
     coordinator = start_coordinator(
@@ -168,7 +180,7 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> di
 
 
 def usual(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Measure ``torch.save`` and a call of MLflow in the loop."""
+    """Measure the peer: ``torch.save`` and ``MlflowClient.log_batch`` in the loop."""
     client = MlflowClient(tracking_uri(TrackingConfig(), run.storage))
     run_id = client.create_run(client.create_experiment("usual")).info.run_id
 
@@ -184,7 +196,7 @@ def usual(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace, fold
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure both ways on the same scenes and print the table."""
     settings = parse()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="overheads-") as name, cluster_session(ClusterConfig()):
@@ -199,12 +211,12 @@ def main() -> None:
 
 
 def show(settings: argparse.Namespace, ours: dict[str, float], usual: dict[str, float]) -> None:
-    """Print what was measured, with the ratio to the usual way."""
+    """Print both measurements, and the ratio of this project's share to the peer's."""
     title = (
         f"{settings.steps} steps of {settings.batch_size} images of {settings.image_size} px, {settings.backbone} with "
-        f"layer4 trained, one thread; a row a step, a checkpoint every {settings.checkpoint_every} steps"
+        f"layer4 trained, one thread; a row per step, a checkpoint every {settings.checkpoint_every} steps"
     )
-    table = Table("inside the calls of", "share of the wall time", "ms a call", "usual way", "ms a call", "ratio")
+    table = Table("calls of", "share of wall time", "ms per call", "peer's share", "ms per call", "ratio")
     for what in ("tracking", "checkpoints"):
         table.add_row(
             what,
@@ -217,7 +229,7 @@ def show(settings: argparse.Namespace, ours: dict[str, float], usual: dict[str, 
     console = Console(file=sys.stdout)
     console.print(title)
     console.print(table)
-    console.print(f"wall time: {ours['wall']:.1f} s, the usual way {usual['wall']:.1f} s")
+    console.print(f"wall time: {ours['wall']:.1f} s; peer {usual['wall']:.1f} s")
 
 
 if __name__ == "__main__":

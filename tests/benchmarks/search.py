@@ -1,10 +1,10 @@
-"""What early stopping saves: the same trials trained to their end, and stopped by ASHA, for some seeds.
+"""Epochs that ASHA saves: the same trials, trained to their end and stopped early by ASHA, for several seeds.
 
 Example:
     python tests/benchmarks/search.py --shards shards --seeds 0 1 -- --model.backbone mobilenet_v2
 
-Both searches are made in full, over learning rate and hidden size; the points are the same, for they follow from the
-seed. What comes after -- goes to both, as to captioning tune.
+Runs both searches over learning rate and hidden size. The seed determines the points, so that both try the same ones.
+Arguments after -- are passed to captioning tune in both searches.
 """
 
 import argparse
@@ -33,19 +33,19 @@ from shards.synthetic.scenes import write_scenes  # noqa: E402
 
 
 def settings_of(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the settings of the command line, and what goes to ``captioning tune``."""
+    """Return the settings of the command line, and the arguments for ``captioning tune``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="a shard set; drawn scenes if not given")
-    parser.add_argument("--num-trials", type=int, default=24)
-    parser.add_argument("--max-epochs", type=int, default=9)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--folder", type=Path, help="where searches are kept, and go on; a temporary one if not given")
+    parser.add_argument("--shards", type=Path, help="folder of a shard set; synthetic scenes if not given")
+    parser.add_argument("--num-trials", type=int, default=24, help="trials per search")
+    parser.add_argument("--max-epochs", type=int, default=9, help="epochs of a trial that is not stopped")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the searches")
+    parser.add_argument("--folder", type=Path, help="folder of the searches, to resume them; temporary if not given")
     own, _, others = " ".join(arguments).partition(" -- ")
     return parser.parse_args(own.split()), others.split()
 
 
 def drawn(folder: Path) -> Path:
-    """Draw scenes and return a shard set of them."""
+    """Write a shard set of synthetic scenes; return its folder."""
     write_scenes(folder / "scenes", num_train=120, num_val=30, seed=0, size_px=64)
     plan = plan_conversion(
         folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
@@ -55,7 +55,7 @@ def drawn(folder: Path) -> Path:
 
 
 def search_of(settings: argparse.Namespace, others: Sequence[str], folder: Path, shards: Path) -> TuneRun:
-    """Return the search that is made with every seed and both schedulers."""
+    """Return the search, to be run with each seed and both schedulers."""
     sizes = ["--num-trials", f"{settings.num_trials}", "--max-epochs", f"{settings.max_epochs}"]
     arguments = ["--shards", f"{shards}", *sizes, *others]
     parsed = parse(JOB, arguments)
@@ -63,13 +63,13 @@ def search_of(settings: argparse.Namespace, others: Sequence[str], folder: Path,
 
 
 def with_scheduler(run: TuneRun, scheduler: str, seed: int) -> TuneRun:
-    """Return one of the searches to compare."""
+    """Return the search with a given scheduler and seed."""
     search = replace(run.search, scheduler=scheduler, search_seed=seed)  # type: ignore[arg-type]  one of the two
     return replace(run, name=f"{scheduler}-{seed}", search=search)
 
 
 def row(seed: int, full: SearchOutcome, stopped: SearchOutcome) -> list[str]:
-    """Return a row of the table."""
+    """Return the table's row for a seed."""
     worse = stopped.score / full.score - 1
     share = stopped.num_epochs / full.num_epochs
     return [
@@ -79,10 +79,11 @@ def row(seed: int, full: SearchOutcome, stopped: SearchOutcome) -> list[str]:
 
 
 def main() -> None:
-    """Search with every seed, with and without stopping, and print how they compare."""
+    """Search with each seed, with and without ASHA, and print a table that compares them."""
     settings, others = settings_of(sys.argv[1:])
     table = Table(
-        "seed", "best of full trials, nats", "epochs", "best with ASHA, nats", "epochs", "worse by", "share of epochs",
+        "seed", "best loss, full trials", "epochs", "best loss, ASHA (nats/word)", "epochs", "worse by",
+        "share of epochs",
         title=f"{settings.num_trials} trials of at most {settings.max_epochs} epochs", title_justify="left",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,10 +1,10 @@
-"""What the check of a shard set costs at a job's first start and at later ones, beside ``sha256sum`` of the same files.
+"""Time to verify a shard set at a job's first start and at later ones, compared to ``sha256sum`` of the same files.
 
 Example:
     python tests/benchmarks/verification.py --gib 2
 
-The shards are tar files of random bytes, written to a temporary folder and read once before anything is timed, so that
-all three rows read from the page cache. ``--folder`` puts them on another disk.
+The shards are tar files of random bytes in a temporary folder. They are read once before any measurement, so that all
+three rows read from the page cache. Use --folder to write them to another disk.
 """
 
 import argparse
@@ -33,14 +33,14 @@ _SPLITS = {"train": 0.9, "val": 0.1}
 def parse() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard set")
-    parser.add_argument("--mib-per-shard", type=float, default=32.0)
-    parser.add_argument("--folder", type=Path, default=None, help="where to write the shard set")
+    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard set, in GiB")
+    parser.add_argument("--mib-per-shard", type=float, default=32.0, help="size of a shard, in MiB")
+    parser.add_argument("--folder", type=Path, default=None, help="folder to write the shard set in; else temporary")
     return parser.parse_args()
 
 
 def write_set(folder: Path, *, gib: float, mib_per_shard: float) -> Manifest:
-    """Write a shard set of random bytes in place of JPEGs."""
+    """Write a shard set with random bytes instead of JPEG files."""
     num_samples = max(1, int(mib_per_shard * 2**20 / (_IMAGE_BYTES + 1536)))
     records: list[ShardRecord] = []
     for split, share in _SPLITS.items():
@@ -64,29 +64,29 @@ def write_set(folder: Path, *, gib: float, mib_per_shard: float) -> Manifest:
 
 
 def random_samples(first: int, count: int) -> Iterator[dict[str, str | bytes]]:
-    """Yield samples whose images are no images."""
+    """Yield samples with random bytes as their images."""
     for number in range(first, first + count):
         description = {"image_id": number, "captions": ["a photograph"]}
         yield {"__key__": f"{number:012d}", "jpg": os.urandom(_IMAGE_BYTES), "json": json.dumps(description).encode()}
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """Return the wall time of a call."""
+    """Return the wall time of a call, in seconds."""
     started = time.monotonic()
     action()
     return time.monotonic() - started
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the times and print the table."""
     settings = parse()
     with tempfile.TemporaryDirectory(dir=settings.folder) as scratch:
         folder, os.environ["CAPTIONING_CACHE"] = Path(scratch) / "shards", str(Path(scratch) / "cache")
         manifest = write_set(folder, gib=settings.gib, mib_per_shard=settings.mib_per_shard)
         files = [str(folder / shard.name) for shard in manifest.shards]
-        for file in files:  # into the page cache
+        for file in files:  # load them into the page cache
             Path(file).read_bytes()
-        time.sleep(2.5)  # a file that was just written is not remembered
+        time.sleep(2.5)  # the digest of a file that was just written is not cached, because it may still change
         run = TrainRun(name="verification", shards=folder)
         peer = seconds_of(lambda: subprocess.run(["sha256sum", *files], check=True, stdout=subprocess.DEVNULL))
         first, second = (seconds_of(lambda: check_data(run)) for _ in range(2))

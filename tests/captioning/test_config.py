@@ -4,7 +4,7 @@ import pytest
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 
-SHARE_OF_UNITS = "is no share of the units; use 0 up to below 1"
+FRACTION_OF_UNITS = "is not a fraction of the units; use a value from 0 to below 1"
 POSITIVE = "is not positive and finite; use a number above 0"
 NOT_NEGATIVE = "is negative or not finite; use 0 or more"
 
@@ -15,30 +15,40 @@ NOT_NEGATIVE = "is negative or not finite; use 0 or more"
         (ModelConfig, "image_size_px", 0, f"image_size_px 0 {POSITIVE}"),
         (ModelConfig, "embedding_size", -1, f"embedding_size -1 {POSITIVE}"),
         (ModelConfig, "hidden_size", 0, f"hidden_size 0 {POSITIVE}"),
-        (ModelConfig, "dropout", 1.0, f"dropout 1.0 {SHARE_OF_UNITS}"),
-        (ModelConfig, "dropout", -0.1, f"dropout -0.1 {SHARE_OF_UNITS}"),
-        (ModelConfig, "dropout", math.nan, f"dropout nan {SHARE_OF_UNITS}"),
+        (ModelConfig, "dropout", 1.0, f"dropout 1.0 {FRACTION_OF_UNITS}"),
+        (ModelConfig, "dropout", -0.1, f"dropout -0.1 {FRACTION_OF_UNITS}"),
+        (ModelConfig, "dropout", math.nan, f"dropout nan {FRACTION_OF_UNITS}"),
         (OptimizerConfig, "learning_rate", 0.0, f"learning_rate 0.0 {POSITIVE}"),
-        (OptimizerConfig, "learning_rate", math.nan, f"learning_rate nan {POSITIVE}"),  # compares as neither
+        (
+            OptimizerConfig,
+            "learning_rate",
+            math.nan,
+            f"learning_rate nan {POSITIVE}",
+        ),  # nan compares as neither positive nor negative
         (OptimizerConfig, "learning_rate", math.inf, f"learning_rate inf {POSITIVE}"),
         (OptimizerConfig, "max_gradient_norm", 0.0, f"max_gradient_norm 0.0 {POSITIVE}"),
         (OptimizerConfig, "warmup_steps", -1, f"warmup_steps -1 {NOT_NEGATIVE}"),
         (OptimizerConfig, "weight_decay", -0.1, f"weight_decay -0.1 {NOT_NEGATIVE}"),
         (OptimizerConfig, "weight_decay", math.nan, f"weight_decay nan {NOT_NEGATIVE}"),
         (OptimizerConfig, "encoder_learning_rate_factor", -1, f"encoder_learning_rate_factor -1 {NOT_NEGATIVE}"),
-        (OptimizerConfig, "final_factor", 1.5, "final factor 1.5 is no share of the learning rate; use 0 up to 1"),
+        (OptimizerConfig, "final_factor", 1.5, "final factor 1.5 is not a fraction of the learning rate; use 0 to 1"),
         (TrainingConfig, "num_epochs", 0.0, f"num_epochs 0.0 {POSITIVE}"),
         (TrainingConfig, "num_epochs", math.inf, f"num_epochs inf {POSITIVE}"),
         (TrainingConfig, "batch_size", 0, f"batch_size 0 {POSITIVE}"),
         (TrainingConfig, "accumulation", 0, f"accumulation 0 {POSITIVE}"),
         (TrainingConfig, "max_caption_words", 0, f"max_caption_words 0 {POSITIVE}"),
         (TrainingConfig, "shuffle_window_shards", 0, f"shuffle_window_shards 0 {POSITIVE}"),
-        (TrainingConfig, "keep_last", 0, f"keep_last 0 {POSITIVE}"),  # the latest is what a run resumes from
+        (TrainingConfig, "keep_last", 0, f"keep_last 0 {POSITIVE}"),  # a run resumes from its latest checkpoint
         (TrainingConfig, "keep_best", -1, f"keep_best -1 {NOT_NEGATIVE}"),
         (TrainingConfig, "checkpoint_every_steps", -1, f"checkpoint_every_steps -1 {NOT_NEGATIVE}"),
-        (TrainingConfig, "crop_area", 0.0, "crop area 0.0 is no share of an image; use above 0 up to 1"),
-        (TrainingConfig, "crop_area", 1.1, "crop area 1.1 is no share of an image"),
-        (TrainingConfig, "label_smoothing", 1.0, "label smoothing 1.0 is no share; use 0 up to below 1"),
+        (TrainingConfig, "crop_area", 0.0, "crop area 0.0 is not a fraction of an image; use a value above 0, up to 1"),
+        (TrainingConfig, "crop_area", 1.1, "crop area 1.1 is not a fraction of an image"),
+        (
+            TrainingConfig,
+            "label_smoothing",
+            1.0,
+            "label smoothing 1.0 is not a fraction; use a value from 0 to below 1",
+        ),
     ],
 )
 def test_a_value_out_of_bounds_is_refused(config, name, value, message):

@@ -12,12 +12,12 @@ def keys_of(positions, captions, seed=3):
 
 
 def mask(keys, num_words, num_units, *, rate=0.5, site=1):
-    """Return which units are kept: (N, T, H) bool."""
+    """Return a mask of the kept units: (N, T, H) bool."""
     return dropout(torch.ones(len(keys.rows), num_words, num_units), rate, keys, site=site) != 0
 
 
 def reference(values):
-    """Mix as the published C code does, on unsigned numbers."""
+    """Compute splitmix64 as its published C code does, on unsigned numbers."""
     with np.errstate(over="ignore"):
         mixed = values + np.uint64(GAMMA)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

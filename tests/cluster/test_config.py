@@ -21,7 +21,7 @@ def test_workers_are_a_number_or_bounds(num_workers, expected):
 
 
 def test_a_validation_without_captions_is_refused():
-    with pytest.raises(ValueError, match="beam size 0 writes no captions"):
+    with pytest.raises(ValueError, match="beam size 0 generates no captions"):
         ValidationConfig(beam_size=0)
 
 
@@ -38,7 +38,7 @@ def test_credentials_in_the_address_of_shards_are_refused(name):
 
 @pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
 def test_a_limit_that_is_none_is_refused(size):
-    with pytest.raises(ValueError, match=f"{size} GiB of copies hold no shard; use a --cache-gib above 0"):
+    with pytest.raises(ValueError, match=f"a cache of {size} GiB holds no shard; use a --cache-gib above 0"):
         StorageConfig(cache_gib=size)
 
 
@@ -55,12 +55,12 @@ def test_a_run_without_shards_is_refused():
         ({"num_loader_processes": -1}, "num_loader_processes -1"),
         ({"max_restarts": -1}, "max_restarts -1"),
         ({"max_preemptions": -1}, "max_preemptions -1"),
-        ({"hang_seconds": 0.0}, "hang_seconds 0.0 is no time to wait"),
-        ({"resize_seconds": float("nan")}, "resize_seconds nan is no time to wait"),
-        ({"num_workers": "4:1"}, "num_workers 4:1 is no number of workers; use N, or MIN:MAX such as 1:4"),
-        ({"num_workers": "many"}, "num_workers many is no number of workers"),
+        ({"hang_seconds": 0.0}, "hang_seconds 0.0 is not a time to wait"),
+        ({"resize_seconds": float("nan")}, "resize_seconds nan is not a time to wait"),
+        ({"num_workers": "4:1"}, "num_workers 4:1 is not a number of workers; use N, or MIN:MAX such as 1:4"),
+        ({"num_workers": "many"}, "num_workers many is not a number of workers"),
         ({"num_workers": "0:2"}, "0:2 workers of 1 CPUs cannot train"),
-        ({"resources_per_worker": {"x": 0.0}}, "asks for none; use amounts above 0"),
+        ({"resources_per_worker": {"x": 0.0}}, "reserves nothing; use amounts above 0"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(settings, message):

@@ -93,6 +93,7 @@ def run_chaos(
     num_kills: int,
     seed: int,
     further: Sequence[str] = (),
+    undisturbed: TrainingRun | None = None,
 ) -> Report:
     """Train undisturbed, then disturbed, and compare.
 
@@ -103,6 +104,7 @@ def run_chaos(
         num_kills: in all.
         seed: of when what happens.
         further: flags of ``captioning train``.
+        undisturbed: finished run of the same flags, if there is one.
 
     Raises:
         AssertionError: the disturbed run did not end as the undisturbed one.
@@ -113,21 +115,17 @@ def run_chaos(
     runs: list[TrainingRun] = []
     try:
         with local_cluster(NUM_NODES) as cluster:
-            runs += [TrainingRun(cluster, folder / "home", name, flags) for name in ("undisturbed", "disturbed")]
-            plan = runs[0].plan()
-            runs[0].start()
-            runs[0].finish(seconds=3600)
-            logger.info("the undisturbed run has ended")
-            events = plan_events(kinds=kinds, num_events=num_kills, num_steps=plan["num_steps"], seed=seed)
-            every = plan["settings"]["training"]["checkpoint_every_steps"]
-            disturbance = disturb(cluster, runs[1], tracker, events, checkpoint_every=every)
-            claims = assert_unharmed(
-                runs[1],
-                runs[0],
-                num_samples=plan["num_samples"],
-                num_steps=plan["num_steps"],
-                tracking_uri=uri,
-            ).claims
+            runs += [TrainingRun(cluster, folder / "home", name, flags) for name in ("disturbed", "undisturbed")]
+            if undisturbed is None:
+                undisturbed = runs[1]
+                undisturbed.start()
+                undisturbed.finish(seconds=3600)
+                logger.info("the undisturbed run has ended")
+            num_steps = undisturbed.record.latest_step
+            events = plan_events(kinds=kinds, num_events=num_kills, num_steps=num_steps, seed=seed)
+            every = undisturbed.settings["training"]["checkpoint_every_steps"]
+            disturbance = disturb(cluster, runs[0], tracker, events, checkpoint_every=every)
+            claims = assert_unharmed(runs[0], undisturbed, tracking_uri=uri).claims
             claims.append(assert_nothing_is_left(cluster, runs))
             return Report(rows=_rows(disturbance), claims=claims, notes=_notes(disturbance))
     finally:

@@ -37,8 +37,11 @@ def test_the_table_has_a_line_a_kind_and_below_it_what_holds(form):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, drawn_shards):
-    return run_chaos(tmp_path_factory.mktemp("chaos"), drawn_shards, kinds=KILLED, num_kills=len(KILLED), seed=0)
+def report(tmp_path_factory, drawn_shards, undisturbed):
+    folder = tmp_path_factory.mktemp("chaos")
+    return run_chaos(
+        folder, drawn_shards, kinds=KILLED, num_kills=len(KILLED), seed=0, undisturbed=undisturbed
+    )
 
 
 @pytest.mark.cluster

@@ -92,7 +92,7 @@ def replaced(begin, monkeypatch):
 
 
 def test_a_checkpoint_of_a_replaced_attempt_is_refused(replaced, folder):
-    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint does not count"):
+    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint is not committed"):
         save(replaced[0], 7)
     assert load_record(folder).checkpoints == ()
 

@@ -175,7 +175,7 @@ def test_a_job_that_is_cut_in_two_ends_well(trained):
 
 def test_the_worker_that_was_cut_off_is_named(captioning, trained):
     told = captioning("captioning logs first-1").told
-    assert re.search(r"rank \d is gone, after step \d+", told), told
+    assert re.search(r"rank \d was lost after step \d+", told), told
 
 
 def test_the_log_of_a_rank_that_trained_to_the_end_is_there(captioning, trained):
@@ -217,5 +217,5 @@ def test_the_model_is_promoted(captioning, registered):
     evaluated, registration = registered
     promoted = captioning(PROMOTE)
     codes = evaluated.code, registration.code, promoted.code
-    assert (codes, "captioner version 1 is the champion" in promoted.told) == ((0, 0, 0), True), promoted.told
+    assert (codes, "captioner version 1 is now the champion" in promoted.told) == ((0, 0, 0), True), promoted.told
     assert "champion" in captioning(MODELS).told

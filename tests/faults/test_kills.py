@@ -1,150 +1,88 @@
-"""Kill parts of a training run for real; the end must be that of a run that nobody disturbed."""
+"""Stop, end and kill parts of a run on an embedded cluster; its end must be that of a run that nobody disturbed."""
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from cluster.config import StorageConfig, TrackingConfig
-from cluster.tracking.client import connect
+from tests.faults.verdict import assert_unharmed
+from tests.support.local_cluster import wait_until
+from tests.support.training_process import TrainingRun, tracked_runs
 
-CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
-NUM_STEPS = 80
-SETTINGS = {
-    "model.backbone": "squeezenet1_1",
-    "model.weights": "none",
-    "model.trainable-from": "features.12",
-    "model.image-size-px": 64,
-    "model.embedding-size": 16,
-    "model.hidden-size": 16,
-    "model.dropout": 0.3,
-    "optimizer.warmup-steps": 5,
-    "training.num-epochs": 10,
-    "training.batch-size": 15,
-    "training.accumulation": 2,
-    "training.checkpoint-every-steps": 10,
-}
-
-pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def wait_for_checkpoint(run, *, attempt):
+    """Look until a checkpoint of an attempt, or of a later one, counts."""
+
+    def is_there():
+        assert run.code() is None, f"it ended with {run.code()} before it could be killed:\n{run.log_tail()}"
+        return any(checkpoint.attempt >= attempt for checkpoint in run.record.checkpoints)
+
+    wait_until(is_there, lambda: f"a checkpoint of attempt {attempt}:\n{run.log_tail()}", seconds=240)
+
+
+def stop_a_starting_worker(run):
+    """Stop the first worker that starts, before it has said a word: Ray itself would wait for it forever."""
+
+    def starting():
+        family = psutil.Process(run.driver.pid).children(recursive=True)
+        return [one for one in family if "RayTrainWorker" in " ".join(one.cmdline())]
+
+    first, *_ = wait_until(starting, lambda: f"workers start:\n{run.log_tail()}", seconds=120)
+    first.send_signal(signal.SIGSTOP)
 
 
 @pytest.fixture(scope="module")
-def start(home, drawn_shards):
-    """Return a function that starts ``captioning train`` under a name."""
-    started = []
+def disturbed(tmp_path_factory, flags):
+    """Return what is known of a run whose worker was stopped as it started, then its driver told to end, then killed."""
+    run = TrainingRun(None, tmp_path_factory.mktemp("home"), "disturbed", flags)
+    try:
+        run.start()
+        stop_a_starting_worker(run)
+        wait_for_checkpoint(run, attempt=1)
+        log_of_start = run.log_tail()
+        run.strike_driver(signal.SIGTERM)
+        _, (marked,) = tracked_runs(run, None)
+        told = SimpleNamespace(code=run.code(), record=run.record, status=marked.info.status, steps=steps_of(run))
 
-    def launch(name):
-        flags = [text for key, value in SETTINGS.items() for text in (f"--{key}", str(value))]
-        command = [CONSOLE_SCRIPT, "train", "--name", name, "--shards", drawn_shards, "--home", home, "--json", *flags]
-        log = (home / f"{name}-{len(started)}.log").open("w+")
-        started.append((subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True), log))
-        return started[-1][0]
+        run.start()
+        wait_for_checkpoint(run, attempt=told.record.attempt + 1)
+        family = psutil.Process(run.driver.pid).children(recursive=True)
+        run.strike_driver(signal.SIGKILL)
+        # At once: workers take some more steps before they notice, and what they commit counts.
+        killed = run.record
+        psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
+        left = [member for member in family if member.is_running()]
 
-    yield launch
-    for process, log in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-        log.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(start):
-    return finish(start("undisturbed"))
-
-
-def finish(process):
-    """Return what a training command says at its end."""
-    answer, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    return json.loads(answer)
+        run.start()
+        run.finish(seconds=300)
+        yield SimpleNamespace(run=run, log_of_start=log_of_start, told=told, killed=killed, left=left)
+    finally:
+        run.stop()
 
 
-def wait_for_checkpoint(process, folder, *, attempt, seconds=180):
-    """Look until a checkpoint of an attempt counts, and no more than the run has steps; return the run's record."""
-    deadline = time.monotonic() + seconds
-    while attempt not in [checkpoint["attempt"] for checkpoint in record_of(folder)["checkpoints"]]:
-        assert process.poll() is None, f"it ended with {process.returncode} before it could be killed"
-        assert time.monotonic() < deadline, f"no checkpoint of attempt {attempt} within {seconds} s"
-        time.sleep(0.01)
-    return record_of(folder)
+def steps_of(run):
+    """Return how often each step's loss is in MLflow."""
+    client, (tracked,) = tracked_runs(run, None)
+    return Counter(metric.step for metric in client.get_metric_history(tracked.info.run_id, "train_loss_nats"))
 
 
-def record_of(folder):
-    return json.loads((folder / "run.json").read_text()) if (folder / "run.json").exists() else {"checkpoints": []}
+def test_a_worker_that_hangs_as_it_starts_is_told_and_the_workers_start_again(disturbed):
+    _, is_told, after = disturbed.log_of_start.partition("the start of the workers hangs")
+    assert (bool(is_told), "starting 2 workers" in after) == (True, True), disturbed.log_of_start
 
 
-def training_workers(process):
-    """Return the processes of the ranks that a driver has started."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+def test_a_driver_that_is_told_to_end_marks_the_run_and_saves_its_last_step(disturbed, undisturbed):
+    told, latest = disturbed.told, disturbed.told.record.latest_step
+    assert (told.code, told.status, told.steps) == (143, "KILLED", Counter(range(1, latest + 1)))
+    assert latest < undisturbed.record.latest_step
 
 
-def weights_differ(one, other):
-    first, second = (load_file(Path(outcome["best_checkpoint"]) / "model.safetensors") for outcome in (one, other))
-    return [name for name in first if not torch.equal(first[name], second[name])]
-
-
-def tracked(outcome, home):
-    """Return the status of the MLflow run, and how often each step's loss is in it."""
-    client = connect(TrackingConfig(), StorageConfig(home=home))
-    history = client.get_metric_history(outcome["mlflow_run_id"], "train_loss_nats")
-    return client.get_run(outcome["mlflow_run_id"]).info.status, Counter(metric.step for metric in history)
-
-
-@pytest.fixture(scope="module")
-def disturbed(start, home):
-    """Return what is known of a run whose worker was killed, then its driver told to end, then its driver killed."""
-    folder = home / "training" / "disturbed"
-    process = start("disturbed")
-    wait_for_checkpoint(process, folder, attempt=1)
-    training_workers(process)[-1].send_signal(signal.SIGKILL)
-    with_killed_worker = wait_for_checkpoint(process, folder, attempt=2)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    stopped = record_of(folder)
-    stop = (process.returncode, stopped, *tracked(stopped, home))
-    process = start("disturbed")
-    wait_for_checkpoint(process, folder, attempt=3)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    # At once: workers take some more steps before they notice, and what they commit counts.
-    before = record_of(folder)
-    psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
-    left = [member for member in family if member.is_running()]
-    return SimpleNamespace(
-        with_killed_worker=with_killed_worker, stop=stop, before=before, left=left, outcome=finish(start("disturbed"))
-    )
-
-
-def test_a_killed_worker_does_not_fail_the_run(disturbed):
-    assert disturbed.with_killed_worker["attempt"] == 2
-
-
-def test_a_driver_that_is_told_to_end_marks_the_run_and_saves_its_last_step(disturbed):
-    code, record, status, steps = disturbed.stop
-    latest = record["checkpoints"][-1]["step"]
-    assert (code, status, latest < NUM_STEPS, steps) == (143, "KILLED", True, Counter(range(1, latest + 1)))
-
-
-def test_a_killed_driver_was_killed_before_the_end(disturbed):
-    assert max(checkpoint["step"] for checkpoint in disturbed.before["checkpoints"]) < NUM_STEPS
+def test_a_killed_driver_was_killed_before_the_end(disturbed, undisturbed):
+    assert disturbed.killed.latest_step < undisturbed.record.latest_step
 
 
 def test_a_killed_driver_leaves_no_process(disturbed):
@@ -152,13 +90,10 @@ def test_a_killed_driver_leaves_no_process(disturbed):
 
 
 def test_the_same_command_continues_the_same_mlflow_run(disturbed):
-    run_ids = {record["mlflow_run_id"] for record in (disturbed.stop[1], disturbed.before, disturbed.outcome)}
-    assert (len(run_ids), disturbed.outcome["step"]) == (1, NUM_STEPS)
+    records = (disturbed.told.record, disturbed.killed, disturbed.run.record)
+    assert len({record.mlflow_run_id for record in records}) == 1
 
 
-def test_a_killed_worker_and_a_stopped_and_a_killed_driver_change_no_bit_of_the_weights(disturbed, undisturbed):
-    assert weights_differ(disturbed.outcome, undisturbed) == []
-
-
-def test_after_all_of_it_the_tracker_has_every_step_once(disturbed, home):
-    assert tracked(disturbed.outcome, home) == ("FINISHED", Counter(range(1, NUM_STEPS + 1)))
+def test_it_ends_with_the_bits_the_samples_and_the_tracked_steps_of_a_run_that_nobody_disturbed(disturbed, undisturbed):
+    claims = assert_unharmed(disturbed.run, undisturbed).claims
+    assert [claim.partition(" ")[0] for claim in claims] == ["each", "all", "one", "no"]

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.faults.chaos import flags_for
 from tests.faults.verdict import assert_nothing_is_left, assert_unharmed
 from tests.support.local_cluster import local_cluster, wait_until
 from tests.support.training_process import TrainingRun
@@ -12,35 +11,25 @@ from tests.support.training_process import TrainingRun
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
 _ELASTIC = ["--cluster.num-workers", "1:4", "--cluster.resize-seconds", "3"]
-_NUM_KILLS_LONG = 14  # as long as a run that is killed so often
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, drawn_shards):
-    """Return what a run that grew from one worker to two, and shrank again, leaves; beside one of two workers."""
-    home = tmp_path_factory.mktemp("home")
-    flags = flags_for(_NUM_KILLS_LONG, drawn_shards)
-    with local_cluster(num_nodes=2) as cluster:
-        fixed, elastic = (
-            TrainingRun(cluster, home, name, [*flags, *more]) for name, more in (("fixed", []), ("elastic", _ELASTIC))
-        )
+def story(tmp_path_factory, flags):
+    """Return what a run that grew from one worker to two, and shrank again, leaves."""
+    with local_cluster(num_nodes=1) as cluster:
+        elastic = TrainingRun(cluster, tmp_path_factory.mktemp("home"), "elastic", [*flags, *_ELASTIC])
         try:
-            plan = fixed.plan()
-            fixed.start()
-            fixed.finish(seconds=300)
-            cluster.kill_node(cluster.nodes[-1])
             elastic.start()
-            wait_for_workers(elastic, 1)
+            wait_until(lambda: cluster.processes("worker"), lambda: "one worker starts", seconds=120)
             cluster.add_node()
+            wait_for_workers(elastic, 1)
             wait_for_workers(elastic, 2)
             cluster.kill_node(cluster.nodes[0])
             wait_for_workers(elastic, 1)
             progress = elastic.progress()
             elastic.finish(seconds=300)
-            left = assert_nothing_is_left(cluster, [fixed, elastic])
-            yield fixed, elastic, plan, progress, left
+            yield elastic, progress, assert_nothing_is_left(cluster, [elastic])
         finally:
-            fixed.stop()
             elastic.stop()
 
 
@@ -61,32 +50,28 @@ def steps_after(events, form):
     return [int(found[1]) for event in events if (found := re.search(form, event))]
 
 
-def test_the_same_samples_train_in_the_same_batches_and_the_tracker_has_every_step_once(story):
-    fixed, elastic, plan, _, _ = story
-    claims = assert_unharmed(
-        elastic, fixed, num_samples=plan["num_samples"], num_steps=plan["num_steps"], is_bitwise=False
-    ).claims
-    assert len(claims) == 3
+def test_the_same_samples_train_in_the_same_batches_and_the_tracker_has_every_step_once(story, undisturbed):
+    assert len(assert_unharmed(story[0], undisturbed, is_bitwise=False).claims) == 3
 
 
 def test_growth_is_no_failure(story):
-    events = story[3].events
-    grown = next(number for number, event in enumerate(events) if "another size: 2 workers" in event)
-    told = [event for event in events[: grown + 4] if "failed" in event or "is gone" in event or "hang" in event]
+    events = story[1].events
+    grown = next(number for number, event in enumerate(events) if "resizing the group to 2 workers" in event)
+    told = [event for event in events[: grown + 4] if "failed" in event or "was lost" in event or "hang" in event]
     assert told == []
 
 
 def test_growth_resumes_at_a_checkpoint_that_was_written_for_it(story):
-    events = story[3].events
-    grown = next(number for number, event in enumerate(events) if "another size: 2 workers" in event)
+    events = story[1].events
+    grown = next(number for number, event in enumerate(events) if "resizing the group to 2 workers" in event)
     saved = steps_after(events[grown:], r"checkpoint at step (\d+)")
     resumed = steps_after(events[grown:], r"attempt \d+ resumes at step (\d+) with 2 workers")
     assert resumed[0] in saved[:2]
 
 
 def test_workers_that_are_gone_with_their_node_are_a_failure_that_is_borne(story):
-    assert [event for event in story[3].events if "is gone" in event]
+    assert [event for event in story[1].events if "was lost" in event]
 
 
 def test_nothing_is_left_of_it(story):
-    assert story[4].startswith("no process, actor or placement group left")
+    assert story[2].startswith("no process, actor or placement group left")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from cluster.runs.record import local_checkpoint
 from cluster.runs.sample_ledger import TrainedSamples, audit_samples, read_sample_ledger
+from shards.manifest import load_manifest
 from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
@@ -25,8 +26,6 @@ def assert_unharmed(
     disturbed: TrainingRun,
     undisturbed: TrainingRun,
     *,
-    num_samples: int,
-    num_steps: int,
     is_bitwise: bool = True,
     tracking_uri: str | None = None,
 ) -> Verdict:
@@ -35,15 +34,14 @@ def assert_unharmed(
     Args:
         disturbed: run, finished.
         undisturbed: run of the same settings, finished.
-        num_samples: of the training split.
-        num_steps: of the training.
         is_bitwise: the number of workers never changed, so that not a bit of the weights may differ.
         tracking_uri: of the tracker; the embedded one if not given.
 
     Raises:
         AssertionError: they differ; the message says in what.
     """
-    claims = [_compare_samples(disturbed, undisturbed, num_samples, num_steps)]
+    num_steps = undisturbed.record.latest_step
+    claims = [_compare_samples(disturbed, undisturbed, num_steps)]
     if is_bitwise:
         claims.append(_compare_weights(disturbed, undisturbed))
     claims.append(_check_tracker(disturbed, num_steps, tracking_uri))
@@ -51,7 +49,7 @@ def assert_unharmed(
     return Verdict(claims)
 
 
-def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_samples: int, num_steps: int) -> str:
+def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_steps: int) -> str:
     ours, theirs = (read_sample_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
     assert sorted(theirs.batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
     assert num_lost(ours, theirs) == 0, f"{num_lost(ours, theirs)} samples were lost"
@@ -60,8 +58,9 @@ def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_sampl
     assert not others, f"steps {others[:5]} trained on other samples"
     found = audit_samples(disturbed.folder)
     assert found.is_exact, str(found)
-    assert (found.num_samples, found.num_steps) == (num_samples, num_steps), str(found)
-    once = f"each of {num_samples} samples once in each of {found.num_epochs} epochs"
+    assert found.num_steps == num_steps, str(found)
+    assert found.num_samples == load_manifest(Path(disturbed.settings["shards"])).splits["train"], str(found)
+    once = f"each of {found.num_samples} samples once in each of {found.num_epochs} epochs"
     return f"{once}, the same batches in {num_steps} steps"
 
 

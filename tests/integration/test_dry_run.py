@@ -38,8 +38,8 @@ def test_a_training_is_estimated_by_a_step_where_it_would_run(dry, where):
     assert (code, plan["num_samples"], plan["num_steps"], plan["num_workers"]) == (0, 120, 19, 2)
     assert plan["estimate"]["seconds"] == pytest.approx(19 * plan["estimate"]["seconds_per_step"])
     assert [node["total"] >= 2 for node in plan["nodes"]] == [True]
-    assert "would train train for 19 steps of 64 images on 2 workers, on 120 samples" in told
-    assert " on 2 workers: a step of one of them took " in told
+    assert "would train run train for 19 steps of 64 images on 2 workers, with 120 samples" in told
+    assert " on 2 workers, at " in told
 
 
 def test_an_elastic_training_takes_what_there_is(dry):
@@ -57,8 +57,8 @@ def test_a_search_is_estimated_likewise(dry):
     plan = json.loads(printed)
     assert (code, plan["num_trials"], plan["steps_per_trial"], plan["num_views"]) == (0, 3, 4, 150)
     assert plan["seconds"] > 0
-    assert "would try 3 points, " in told
-    assert "s for features of all images" in told
+    assert "would run 3 trials " in told
+    assert "feature extraction before the trials: about " in told
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_a_command_without_a_user_says_what_to_set(as_user, run, capsys, command
     assert (code, said) == (
         2,
         "error: MLflow refuses requests without a user (401); set MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD to what the server knows\n",
+        "MLFLOW_TRACKING_PASSWORD to the credentials of a user of the server\n",
     )
 
 

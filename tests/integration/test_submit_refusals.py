@@ -49,8 +49,8 @@ def last_line(answer):
         ),
         (
             ["--tracking.uri", "sqlite:///runs/mlflow.db"],
-            "error: tracking address sqlite:///runs/mlflow.db is relative to a folder of this machine; name the file "
-            "as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or use a server",
+            "error: tracking address sqlite:///runs/mlflow.db is relative to a folder on this machine; use the path "
+            "as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or a server",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -70,8 +70,8 @@ def test_a_dry_submission_tells_where_it_would_run(address, train):
     cluster = json.loads(answer.out)["cluster"]
     assert (answer.code, [room["total"] for room in cluster["workers"]]) == (0, [2]), answer.told
     assert [check["verdict"] for check in cluster["checks"]] == ["ok", "ok"]
-    assert "Room, now and at most" in answer.told
-    assert "--name big --dry-run measures a step there" in answer.told
+    assert "Capacity, free/total" in answer.told
+    assert "to estimate the duration on the cluster: captioning submit train" in answer.told
 
 
 def test_a_dry_submission_of_what_cannot_work_is_refused(address, train):
@@ -85,7 +85,7 @@ def test_code_that_is_too_large_is_not_sent(address, tmp_path):
     code = code_that(SLEEPS, tmp_path / "code")
     (code / "jobs" / "weights.bin").write_bytes(os.urandom(101 * 2**20))
     answer = captioning(address, "submit", "--working-dir", code, "convert", "/a", "/b")
-    assert (answer.code, "MiB zipped, and Ray takes less than 100 MiB; move the largest files" in answer.told) == (
+    assert (answer.code, "MiB zipped, and Ray accepts less than 100 MiB; move the largest files" in answer.told) == (
         2, True,
     )  # fmt: skip
 
@@ -97,10 +97,10 @@ def test_a_name_that_another_configuration_has_is_refused_with_the_difference(ad
         for target in ("/b", "/b", "/c")
     ]
     assert [answer.code for answer in (first, again, other)] == [0, 0, 2]
-    assert ("submitted job convert-1" in first.told, "found the live job convert-1" in again.told) == (True, True)
+    assert ("submitted job convert-1" in first.told, "following the live job convert-1" in again.told) == (True, True)
     assert last_line(other) == (
         "error: name convert is taken by the live job convert-1 with other settings (shards /b -> /c); wait for it, "
-        "end it with captioning stop convert-1, or submit with another --name before the job"
+        "stop it with captioning stop convert-1, or submit with another --name before the job"
     )
     assert captioning(address, "stop", "convert-1").code == 0
 
@@ -109,7 +109,7 @@ def test_a_name_that_another_configuration_has_is_refused_with_the_difference(ad
 def test_a_job_that_is_not_known_is_bad_input(address, job):
     answer = captioning(address, job, "zzz")
     assert (answer.code, last_line(answer)) == (
-        2, f"error: the cluster at {address} knows no job zzz; captioning jobs lists them",
+        2, f"error: the cluster at {address} has no job zzz; list its jobs with captioning jobs",
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_what_only_the_cluster_can_see_is_refused_by_the_job_in_one_line(address
 
 def test_the_port_of_another_of_rays_services_is_not_taken_for_the_dashboard(address):
     answer = captioning(address, "jobs", "--address", f"http://{gcs_address(address)}")
-    assert (answer.code, "is not Ray's job server; use the dashboard's address, port 8265 mostly" in answer.told) == (
+    assert (answer.code, "is not Ray's job server; use the dashboard's address (port 8265" in answer.told) == (
         2, True,
     )  # fmt: skip
 
@@ -153,5 +153,6 @@ def test_a_cluster_that_wants_a_token_takes_the_right_one_alone():
         ]
     assert [answer.code for answer in answers] == [2, 2, 0]
     assert [last_line(answer) for answer in answers[:2]] == [
-        f"error: the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
+        f"error: the cluster at {address} requires a token; "
+        "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to its file"
     ] * 2

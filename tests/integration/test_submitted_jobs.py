@@ -83,14 +83,16 @@ def test_an_id_that_another_has_taken_meanwhile_is_told(server, asleep):
 
 
 def test_what_the_cluster_refuses_is_told_in_a_line(server):
-    with pytest.raises(RuntimeError, match=r"^the cluster at .* refuses that: Request failed .* does not exist\.$"):
+    with pytest.raises(
+        RuntimeError, match=r"^the cluster at .* refuses the request: Request failed .* does not exist\.$"
+    ):
         server.stop("nothing-1")
 
 
 def test_an_unknown_job_is_named_with_those_near_it(server, asleep):
-    with pytest.raises(ValueError, match=r"knows no job aslep-1; did you mean asleep-1\?"):
+    with pytest.raises(ValueError, match=r"has no job aslep-1; did you mean asleep-1\?"):
         server.job("aslep-1")
-    with pytest.raises(ValueError, match=r"knows no job zzz; captioning jobs lists them"):
+    with pytest.raises(ValueError, match=r"has no job zzz; list its jobs with captioning jobs"):
         server.job("zzz")
 
 
@@ -110,7 +112,7 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(address, asleep):
         following.send_signal(signal.SIGINT)
         told = following.stderr.read()
     assert (following.returncode, seen) == (130, "sleeps as asleep-1 of commit unknown\n")
-    assert "job asleep-1 goes on; captioning logs asleep-1 --follow shows it again" in told
+    assert "job asleep-1 is still running; see its log with captioning logs asleep-1 --follow" in told
     assert "captioning-progress" not in told
 
 
@@ -123,20 +125,20 @@ def test_the_job_goes_on_and_is_listed_with_how_far_it_is(address, asleep):
 
 def test_a_rank_that_no_job_has_told_of_has_no_log(address, asleep):
     answer = captioning(address, "logs", "asleep-1", "--rank", "3")
-    assert (answer.code, "job asleep-1 has told of no ranks" in answer.told) == (2, True)
+    assert (answer.code, "job asleep-1 has reported no ranks" in answer.told) == (2, True)
 
 
 def test_the_log_of_a_rank_comes_from_its_node(server, asleep):
     node = server._client.get_job_info("asleep-1").driver_node_id
     place = {"rank": 3, "host": "h", "node_id": node, "log": "raylet.out"}
     assert server.rank_log(place)
-    with pytest.raises(ValueError, match="the log of rank 3 on h cannot be had; its node may be gone"):
+    with pytest.raises(ValueError, match=r"the log of rank 3 on h cannot be read .*; its node may be gone"):
         server.rank_log({**place, "log": "nothing.err"})
 
 
 def test_a_job_is_stopped_once_and_a_second_stop_says_so(address, server, asleep):
     answers = [captioning(address, "stop", "asleep-1") for _ in range(2)]
-    expected = ["job asleep-1 is over: STOPPED", "job asleep-1 is over already: STOPPED"]
+    expected = ["job asleep-1 has ended: STOPPED", "job asleep-1 has already ended: STOPPED"]
     assert [(answer.code, answer.told.strip()) for answer in answers] == [(0, text) for text in expected]
 
 
@@ -157,7 +159,7 @@ def test_a_job_that_fails_is_submitted_again_as_often_as_wanted(address, tmp_pat
     answer = captioning(address, "submit", *own, "convert", "/a", "/b")
     ended = {"id": "failing-2", "status": "FAILED", "exit_code": 1}
     assert (answer.code, json.loads(answer.out)) == (1, ended), answer.told
-    assert "job failing-1 failed, and is submitted again; retries left after that: 0" in answer.told
+    assert "job failing-1 failed; submitting it again, retries left after that: 0" in answer.told
     assert "failing-2 ended as FAILED: it always" in answer.told
 
 

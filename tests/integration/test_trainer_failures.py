@@ -72,7 +72,7 @@ def test_the_message_names_place_reason_checkpoint_and_command(stopped, run):
         part in stopped
         for part in (
             "training failed on rank 0 (process ",
-            "There is no further attempt: every worker failed alike.",
+            "There is no further attempt: every worker failed with the same error.",
             f"captioning train --config {run.folder.parent / 'spoiled' / 'config.yaml'}",
             "lines of that worker's log:",
         )
@@ -104,7 +104,7 @@ def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
     crashing.folder.mkdir(parents=True)
     (crashing.folder / "ledger").write_text("a file where the ledger's folder should be")
     with pytest.raises(
-        RuntimeError, match=r"FileExistsError(.|\n)*the same happened 2 times in a row at the same step"
+        RuntimeError, match=r"FileExistsError(.|\n)*the same failure occurred 2 times in a row at the same step"
     ):
         fit(crashing)
     assert load_record(crashing.folder).attempt == 2

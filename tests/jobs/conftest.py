@@ -1,4 +1,4 @@
-"""Jobs run from their command lines, in this process."""
+"""Fixtures that run jobs from their command lines, in this process."""
 
 import json
 import shutil
@@ -23,13 +23,13 @@ def captioning(capsys):
 
 @pytest.fixture
 def tiny_home(tiny_run, monkeypatch):
-    """Make the home folder of ``tiny_run`` that of all jobs."""
+    """Make the home folder of ``tiny_run`` the home folder of all jobs."""
     monkeypatch.setenv("CAPTIONING_HOME", str(tiny_run.parent.parent))
 
 
 @pytest.fixture(scope="session")
 def registry_home(tmp_path_factory, empty_tracker):
-    """Return a home folder whose registry the tests of promote, rollback, history and models share."""
+    """Return a home folder with a registry that the tests of promote, rollback, history and models share."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(empty_tracker, folder)
     return folder
@@ -45,7 +45,7 @@ def registry_client(registry_home):
 
 @pytest.fixture(scope="session")
 def trained_sources(tmp_path_factory, drawn_shards):
-    """Return where the files of versions lie, by how long they have trained."""
+    """Return the sources of versions, by their number of training steps."""
     from cluster.data.shard_set import ShardSet
     from tests.support.registered_versions import servable
     from tests.support.trained_models import BETTER, WORSE, trained
@@ -71,7 +71,7 @@ def registry_job(captioning, registry_home, drawn_shards, monkeypatch):
 
 @pytest.fixture
 def name(request, registry_client, trained_sources, registry_job):
-    """Return a model's name of the test's own, whose champion is version 1, the worse, and challenger 2, the better."""
+    """Return the name of a model for one test: its champion is version 1, the worse; its challenger is version 2."""
     from tests.support.registered_versions import add_version
     from tests.support.trained_models import BETTER, WORSE
 
@@ -84,7 +84,7 @@ def name(request, registry_client, trained_sources, registry_job):
 
 @pytest.fixture
 def told(monkeypatch, capsys):
-    """Return what a training run in a submitted job tells: at step 1, and 50 steps and 10 s later."""
+    """Return the progress lines of a training run in a submitted job: at step 1, and 50 steps and 10 s later."""
     from cluster.coordination.messages import RunProgress, WorkerInfo
     from cluster.runs.journal import Row
     from cluster.training.progress import ProgressLog

@@ -1,4 +1,4 @@
-"""``captioning caption`` from the command line, with a model that never trained."""
+"""``captioning caption`` from the command line, with an untrained model."""
 
 import json
 
@@ -43,10 +43,10 @@ def test_a_page_shows_the_pictures(captioning, tiny_run, pictures, tmp_path):
 def test_a_faulty_image_is_named_and_the_others_are_captioned(captioning, tiny_run, pictures):
     (pictures / "1.png").write_bytes(b"no picture")
     code, printed, complaint = captioning("caption", pictures, "--model", tiny_run)
-    assert (code, len(printed.splitlines()), "error: 1 of 3 inputs have no caption" in complaint) == (2, 2, True)
+    assert (code, len(printed.splitlines()), "error: could not caption 1 of 3 inputs" in complaint) == (2, 2, True)
 
 
 def test_a_folder_without_images_is_named(captioning, tiny_run, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, complaint = captioning("caption", tmp_path / "empty", "--model", tiny_run)
-    assert (code, "empty holds no image" in complaint) == (2, True)
+    assert (code, "empty contains no image file" in complaint) == (2, True)

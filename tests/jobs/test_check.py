@@ -1,4 +1,4 @@
-"""The job that looks at a cluster: a real one without a dashboard, where one job lives and one was killed."""
+"""``captioning check`` on a real cluster without a dashboard, where one job is alive and one was killed."""
 
 import contextlib
 import json
@@ -28,8 +28,8 @@ def wait_until(condition, *, seconds=60):
         time.sleep(0.1)
 
 
-# An actor on the far node that makes a placement group after its job is dead: the raylet there, which must end it, is
-# stopped for so long.
+# An actor on the far node creates a placement group after its job is dead: until then, the raylet there, which would
+# kill the actor, is suspended.
 DYING_JOB = """
 import os, ray, sys, time
 from pathlib import Path
@@ -88,12 +88,12 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def remains(tmp_path_factory):
-    """Return the address of a cluster of 4 CPUs, of which a living job uses 1 and a killed one has left 1.5 in use."""
+    """Return the address of a cluster of 4 CPUs: a live job uses 1, and a killed job still reserves 1.5."""
     set_library_defaults()
     from ray.cluster_utils import Cluster
 
     folder = tmp_path_factory.mktemp("jobs")
-    sockets = Path("/tmp") / f"ray-{os.getpid()}-left"  # short, for sockets lie below
+    sockets = Path("/tmp") / f"ray-{os.getpid()}-left"  # short, because Ray's socket paths lie below it
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, sockets, ignore_errors=True)
         head = {"num_cpus": 4, "include_dashboard": False, "temp_dir": str(sockets / "head")}
@@ -161,7 +161,7 @@ def test_groups_made_to_stay_are_listed_as_kept(listed):
 
 @pytest.mark.cluster
 def test_listing_warns_and_removes_nothing(listed):
-    assert (listed.code, listed.removed, "3 leftovers of dead jobs; captioning check --clean" in listed.told) == (
+    assert (listed.code, listed.removed, "leftovers of dead jobs: 3; captioning check --clean" in listed.told) == (
         0, [], True,
     )  # fmt: skip
 

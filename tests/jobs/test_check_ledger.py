@@ -1,4 +1,4 @@
-"""The command that reads a run's sample ledger, the proof that each sample trained once an epoch."""
+"""``captioning check --ledger-of``, which audits that a run trained on each sample once an epoch."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests.support.short_runs import short_run
 
 @pytest.fixture
 def run(drawn_shards, tmp_path) -> TrainRun:
-    """Return a run that is recorded to have trained its first step alone."""
+    """Return a run with a record of one training step."""
     run = short_run(drawn_shards, tmp_path, name="audited")
     run.folder.mkdir(parents=True)
     (run.folder / "config.yaml").write_text(config_text(run))

@@ -1,4 +1,4 @@
-"""What the job that looks at a cluster tells, of tables and checks that are made up."""
+"""Output of ``captioning check``, for given tables of a cluster and results of checks."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ LEFT = Group("g", "02000000", "f" * 32, "", is_detached=False, resources={"CPU":
 
 @pytest.fixture
 def pretended(monkeypatch, capsys):
-    """Return a function that runs the job against tables of a cluster, and returns (exit code, standard error)."""
+    """Return a function that runs the job against given tables, and returns (exit code, standard error)."""
 
     def run(groups, *arguments, stuck=(), checks=()):
         monkeypatch.setattr("cluster.resources.session.cluster_session", lambda config: contextlib.nullcontext())
@@ -34,7 +34,9 @@ def pretended(monkeypatch, capsys):
 
 def test_a_clean_cluster_is_told_in_a_table_of_its_nodes(pretended):
     code, told = pretended([])
-    assert (code, "│ 10.0.0.1 │ 3/4       │ 0/1" in told, "dead jobs left nothing" in told) == (0, True, True), told
+    assert (code, "│ 10.0.0.1 │ 3/4       │ 0/1" in told, "no leftovers from dead jobs" in told) == (0, True, True), (
+        told
+    )
 
 
 def test_a_removed_leftover_is_named(pretended):
@@ -46,7 +48,7 @@ def test_a_leftover_that_stays_is_a_failure(pretended):
     code, told = pretended([LEFT], "--clean", stuck=True)
     assert (code, told.splitlines()[-1]) == (
         1,
-        "error: 1 of 1 leftovers are still there, first placement group g of dead job 02000000 (2 CPU); "
+        "error: could not remove 1 of 1 leftovers, first placement group g of dead job 02000000 (2 CPU); "
         "run the same command again, or restart the cluster",
     )
 
@@ -62,7 +64,7 @@ FULL = CheckResult(name="disk", verdict="failed", found="the disk is full", reme
 
 def test_checks_are_told_in_a_table(pretended):
     code, told = pretended([], checks=[CheckResult(name="gpu", verdict="not asked", found="training runs on CPUs")])
-    assert (code, "│ gpu  │ not asked │ training runs on CPUs │" in told) == (0, True), told
+    assert (code, "│ gpu   │ not asked │ training runs on CPUs │" in told) == (0, True), told
 
 
 @pytest.mark.parametrize(

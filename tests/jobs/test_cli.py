@@ -16,7 +16,7 @@ def captioning(*arguments):
 
 
 def run_in_process(arguments):
-    """Run a job as ``captioning`` does, without paying for another start of Python."""
+    """Run a job as ``captioning`` does, but in this process, which saves a start of Python; return the exit code."""
     job, *rest = arguments
     with pytest.raises(SystemExit) as ended:
         run_job(job, rest)
@@ -41,7 +41,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def answers():
-    """Call modules as ``python -m`` does, in one process; return exit codes, outputs, and heavy packages imported."""
+    """Run modules as ``python -m`` does, all in one process; return their exit codes, outputs and heavy imports."""
     calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS)]
     calls.append(["jobs.cli", "train", "smoke", "--print-config"])
     command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]
@@ -81,22 +81,22 @@ def test_every_job_is_called_as_its_help_says(answers, job):
         (["train", "nopreset"], "error: there is no preset nopreset"),
         (["convert", "nowhere", "out"], "nowhere is not a folder"),
         (["evaluate", "nowhere", "--shards", "nowhere"], "is not a finished shard set"),
-        (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give images, folders or shard sets"),
-        (["register", "nowhere", "name"], "model nowhere is no folder; use models:/NAME@alias"),
+        (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give image files, folders"),
+        (["register", "nowhere", "name"], "model nowhere is not a folder; use models:/NAME@alias"),
         (["register", "runs:/nothing", "name"], "error: runs:/nothing is not in the tracker"),
         (["promote", "nobody"], "error: models:/nobody@challenger is not in the registry"),
         (["models", "nobody"], "error: model nobody cannot be read from the registry"),
         (["history", "nobody"], "error: model nobody cannot be read from the registry"),
         (["rollback", "nobody"], "error: model nobody cannot be read from the registry"),
         (["lineage", "models:/nobody@champion"], "error: model nobody cannot be read from the registry"),
-        (["lineage", "nowhere"], "model nowhere is no folder; use models:/NAME@alias"),
+        (["lineage", "nowhere"], "model nowhere is not a folder; use models:/NAME@alias"),
         (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
-        (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is none of MLflow's"),
+        (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is not an MLflow address"),
         (["check", "--clean"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
         (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
-        (["track", "replay", "nothing"], "error: nothing is no run: neither "),
+        (["track", "replay", "nothing"], "error: nothing is not a run: neither "),
         (["download", "coco2016", "x"], "coco2016"),
-        (["convert", "a", "b", "--num-workers", "-1"], "error: -1 workers write nothing"),
+        (["convert", "a", "b", "--num-workers", "-1"], "error: num_workers -1 is negative"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -129,7 +129,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (ValueError("found 3,\nuse 4"), 2, "error: found 3, use 4\n"),
         (FileNotFoundError("x is missing"), 2, "error: x is missing\n"),
         (RuntimeError("training failed"), 1, "error: training failed\n"),
-        (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a fault of the program"),
+        (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
     ],
 )
@@ -147,4 +147,4 @@ def test_an_unknown_log_level_is_named(monkeypatch, capsys):
     monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "loud")
     with pytest.raises(SystemExit, match="2"):
         exit_after(lambda: None)
-    assert "error: CAPTIONING_LOG_LEVEL LOUD is no level; use DEBUG" in capsys.readouterr().err
+    assert "error: CAPTIONING_LOG_LEVEL LOUD is not a log level; use DEBUG" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``captioning evaluate`` from the command line, with a model that never trained."""
+"""``captioning evaluate`` from the command line, with an untrained model."""
 
 import json
 import shutil
@@ -76,4 +76,4 @@ def test_evaluating_an_unknown_split_is_bad_input(captioning, tiny_run, drawn_sh
 
 def test_a_dry_evaluation_scores_nothing(captioning, tiny_run, drawn_shards):
     _, printed, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--dry-run")
-    assert (printed, "would caption 30 images of val with a beam of 3" in told) == ("", True)
+    assert (printed, "would caption 30 images of split val with beam size 3" in told) == ("", True)

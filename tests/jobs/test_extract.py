@@ -15,7 +15,7 @@ FLAGS = ("--model.backbone", "squeezenet1_1", "--model.weights", "none", "--mode
 
 @pytest.fixture
 def extracting(captioning, tmp_path):
-    """Return a function that extracts into ``features``, without Ray, and answers with one JSON document."""
+    """Return a function that extracts into the folder ``features`` without Ray, with ``--json``."""
 
     def run(shards, *arguments):
         return captioning("extract", shards, tmp_path / "features", "--num-workers", "0", "--json", *arguments, *FLAGS)
@@ -29,13 +29,16 @@ def test_extracting_gives_one_json_document(extracting, drawn_shards, tmp_path):
     assert (code, result["splits"], result["num_views"], result["num_regions"], result["num_channels"]) == (
         0, {"train": 120, "val": 30}, 2, 9, 512,
     )  # fmt: skip
-    assert f"{tmp_path / 'features'}: 120 train, 30 val images, 0 without, digest {result['digest'][:12]}" in told
+    assert (
+        f"{tmp_path / 'features'}: images 120 train, 30 val; 0 of them without features; digest {result['digest'][:12]}"
+        in told
+    )
 
 
 def test_a_dry_extraction_computes_nothing(extracting, drawn_shards, tmp_path):
     code, printed, told = extracting(drawn_shards, "--dry-run", "--splits", "val")
     assert (code, json.loads(printed)["splits"], list(tmp_path.iterdir())) == (0, {}, [])
-    assert "30 images in 1 shards are missing, about 0 MiB" in told
+    assert "to compute: 30 images in 1 shards, about 0 MiB" in told
     assert "would write" in told
 
 
@@ -52,14 +55,14 @@ def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extract
     code, _, complaint = extracting(tmp_path / "shards")
     assert (code, f"error: sample {key} of " in complaint, complaint.count("\n") <= 3) == (2, True, True)
     code, printed, told = extracting(tmp_path / "shards", "--on-bad", "skip")
-    assert (code, json.loads(printed)["splits"], f"no features of {key}: " in told) == (0, {"train": 3}, True)
+    assert (code, json.loads(printed)["splits"], f"no features for {key}: " in told) == (0, {"train": 3}, True)
 
 
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (("--num-workers", "-1"), "error: -1 workers compute nothing"),
-        (("--batch-size", "0"), "error: batch_size 0 computes nothing; use 1 or more"),
+        (("--num-workers", "-1"), "error: num_workers -1 is negative"),
+        (("--batch-size", "0"), "error: batch_size 0 is too small; use 1 or more"),
         (("--views", "0"), "error: 0 views is too few"),
     ],
 )

@@ -1,7 +1,7 @@
 def test_the_history_is_a_table(registry_job, captioning, name):
     registry_job("promote", name)
     _, _, table = captioning("history", name)
-    assert ("none -> 1" in table, "1 -> 2" in table, "whose champion is 2" in table) == (True, True, True)
+    assert ("none -> 1" in table, "1 -> 2" in table, "champion is version 2" in table) == (True, True, True)
 
 
 def test_a_history_tells_of_a_champion_that_is_gone(registry_job, registry_client, name):

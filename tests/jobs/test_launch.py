@@ -48,7 +48,7 @@ def test_a_file_that_someone_changed_is_kept(tmp_path, capsys):
     code = launch("dockerfile", *IMAGE, "--out", str(file))
     complaint = capsys.readouterr().err
     assert (code, file.read_text()) == (2, "FROM scratch\n")
-    assert f"error: {file} exists, perhaps with changes of yours; remove it, or choose another --out" in complaint
+    assert f"error: {file} exists with other content; remove it, or choose another --out" in complaint
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -66,7 +66,7 @@ def test_json_holds_the_document_and_its_versions(capsys):
 
 def test_an_image_that_no_node_can_pull_is_pointed_out(capsys):
     assert launch("kuberay-cluster") == 0
-    assert "is only where it was built; nodes that pull it need --image" in capsys.readouterr().err
+    assert "names no registry, so that nodes cannot pull it; use --image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Start the container's own command with its own variables, but for the port, the folder and the database."""
+    """Run the container's command with its environment, but another port, folder and database; yield the port."""
     tmp_path = tmp_path_factory.mktemp("served")
     *_, deployment = yaml.safe_load_all(expected("mlflow", name="site"))
     container = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -118,7 +118,14 @@ def served(tmp_path_factory):
 
 
 def status(port, host, path="/api/2.0/mlflow/experiments/search?max_results=1", *, page=None):
-    """Return a request's answer by a host name, from a page if one is given, as an HTTP status; 0 without one."""
+    """Return the HTTP status of a request to the server; 0 if it does not answer.
+
+    Args:
+        port: port of the server.
+        host: value of the request's Host header.
+        path: path of the request.
+        page: origin of the web page that sends the request, a POST; None for a GET from no page.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         if page:

@@ -7,7 +7,7 @@ from jobs.logs import LogsJob, find_rank
 def test_a_log_of_a_rank_is_not_followed(capsys):
     with pytest.raises(SystemExit):
         run_job("logs", ["a-1", "--rank", "1", "--follow"])
-    assert "error: a rank's log cannot be followed; leave out --follow, or --rank" in capsys.readouterr().err
+    assert "error: the log of a rank cannot be followed; leave out --follow or --rank" in capsys.readouterr().err
 
 
 def test_a_rank_is_found_where_the_last_group_was(told):
@@ -15,5 +15,5 @@ def test_a_rank_is_found_where_the_last_group_was(told):
 
 
 def test_a_rank_that_is_not_in_the_last_group_is_refused(told):
-    with pytest.raises(ValueError, match="job big-1 has no rank 7; its last group had ranks 0 to 1"):
+    with pytest.raises(ValueError, match="job big-1 has no rank 7; use one of its latest ranks, 0 to 1"):
         find_rank(told, LogsJob(id="big-1", rank=7))

@@ -1,4 +1,4 @@
-"""``captioning promote`` from the command line, on models that learnt a little."""
+"""``captioning promote`` from the command line, on models that were trained for a few steps."""
 
 import pytest
 
@@ -11,14 +11,14 @@ def test_a_better_challenger_is_promoted(registry_job, registry_client, name):
     change = document["change"]
     assert (code, alias_of(name, registry_client), change["over"], change["kind"]) == (0, "2", "1", "promoted")
     assert change["evidence"]["champion"]["version"] == "1"
-    assert f"{name} version 2 is the champion over version 1" in told
+    assert f"{name} version 2 is now the champion (replacing version 1)" in told
 
 
 def test_a_worse_challenger_is_refused_with_a_code_of_its_own(registry_job, registry_client, name):
     registry_job("promote", name)
     code, document, complaint = registry_job("promote", name, "--version", 1)
     assert (code, document["is_promoted"], alias_of(name, registry_client)) == (3, False, "2")
-    assert f"error: {name} version 1 is refused, and the champion stays: CIDEr-D" in complaint
+    assert f"error: {name} version 1 is refused; the champion is unchanged: CIDEr-D" in complaint
 
 
 def test_a_worse_challenger_is_forced_and_the_history_says_so(registry_job, registry_client, name):
@@ -31,18 +31,18 @@ def test_a_worse_challenger_is_forced_and_the_history_says_so(registry_job, regi
 @pytest.mark.parametrize("flags", [["--force"], ["--reason", "because"], ["--force", "--reason", " "]])
 def test_who_forces_says_why(registry_job, flags):
     code, _, complaint = registry_job("promote", "any", *flags)
-    assert (code, "--force and --reason go together" in complaint) == (2, True)
+    assert (code, "--force and --reason must be given together" in complaint) == (2, True)
 
 
 def test_a_dry_promotion_changes_nothing(registry_job, registry_client, name):
     code, document, told = registry_job("promote", name, "--dry-run")
     assert (code, document["is_promoted"], alias_of(name, registry_client)) == (0, True, "1")
-    assert f"{name} version 2 would become the champion over version 1" in told
+    assert f"{name} version 2 would become the champion (replacing version 1)" in told
 
 
 def test_the_champion_is_not_promoted_again(registry_job, name):
     code, _, complaint = registry_job("promote", name, "--version", 1)
-    assert (code, complaint) == (3, f"error: {name} version 1 is the champion already\n")
+    assert (code, complaint) == (3, f"error: {name} version 1 is already the champion\n")
 
 
 def test_a_model_without_a_known_shard_set_needs_one_to_be_named(
@@ -50,4 +50,4 @@ def test_a_model_without_a_known_shard_set_needs_one_to_be_named(
 ):
     add_version("unknown", registry_client, trained_sources[WORSE])
     code, _, complaint = captioning("promote", "unknown", "--home", registry_home)
-    assert (code, "names no shard set; give one by --shards" in complaint) == (2, True)
+    assert (code, "names no shard set; pass one with --shards" in complaint) == (2, True)

@@ -9,7 +9,7 @@ def test_a_rollback_is_on_record(registry_job, registry_client, name):
     assert [(one["over"], one["version"], one["kind"], one["reason"]) for one in changes[-1:]] == [
         ("2", "1", "rolled back", "it is worse at night"),
     ]
-    assert f"{name} version 1 is the champion again, over version 2" in told
+    assert f"{name} version 1 is the champion again (replacing version 2)" in told
 
 
 def test_a_dry_rollback_changes_nothing(registry_job, registry_client, name):

@@ -1,4 +1,4 @@
-"""What ``captioning submit`` refuses and shows before anything is sent."""
+"""``captioning submit`` up to the point where it sends anything: its refusals and its dry runs."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from tests.support.repository import ROOT
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch, capsys):
-    """Return a function that submits with no cluster named, and returns (exit code, standard output, its errors)."""
+    """Return a function that submits without a cluster, and returns (exit code, standard output, standard error)."""
     for name in ("RAY_API_SERVER_ADDRESS", "CAPTIONING_HOME", "MLFLOW_TRACKING_URI", "CAPTIONING_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -75,7 +75,7 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
     [
         (
             ["train", "--shards", "/s"],
-            "error: home runs is relative to a folder of this machine; name it as the cluster's",
+            "error: home runs is relative to a folder of this machine; give it as the cluster's",
         ),
         (["train", "--shards", "s", "--home", "/h"], "error: shards s is relative to a folder of this machine"),
         (
@@ -88,17 +88,17 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
         ),
         (
             ["train", "--shards", "/s", "--home", "/h", "--checkpoints", "runs/c"],
-            "error: checkpoints runs/c is relative to a folder of this machine; name it as the cluster's nodes see it",
+            "error: checkpoints runs/c is relative to a folder of this machine; give it as the cluster's nodes see it",
         ),
         (["train", "--name", "a/b"], "error: name 'a/b' cannot be a folder's"),
-        (["trian"], "error: trian is no job to submit; use one of demo, download, convert"),
-        (["submit", "train"], "error: submit is no job to submit"),
-        (["--retries", "-1", *TRAIN], "error: -1 retries cannot be; use 0 or more"),
-        (["--retries", "1", "--no-wait", *TRAIN], "error: nobody submits a job again that is not followed"),
+        (["trian"], "error: trian cannot be submitted; use one of demo, download, convert"),
+        (["submit", "train"], "error: submit cannot be submitted"),
+        (["--retries", "-1", *TRAIN], "error: retries -1 is negative; use 0 or more"),
+        (["--retries", "1", "--no-wait", *TRAIN], "error: --retries has no effect on a job that is not followed"),
         (["--working-dir", "/", *TRAIN], "error: / has no code to run: it lacks captioning, cluster, jobs, shards"),
-        (["--env", "HF_TOKEN", *TRAIN], "error: variable HF_TOKEN looks secret"),
+        (["--env", "HF_TOKEN", *TRAIN], "error: variable HF_TOKEN looks like a secret"),
         (["--runtime-env", "/none.yaml", *TRAIN], "error: --runtime-env /none.yaml does not exist"),
-        (TRAIN, "error: no cluster was named; use --address http://HOST:8265"),
+        (TRAIN, "error: no cluster was given; use --address http://HOST:8265"),
         (["--address", "http://127.0.0.1:9", *TRAIN], "error: no Ray cluster answers at http://127.0.0.1:9"),
     ],
     ids=lambda value: " ".join(value)[:40] if not isinstance(value, str) else "",
@@ -112,10 +112,10 @@ def test_bad_input_is_refused_before_anything_is_sent(submit, arguments, message
     ("answer", "message"),
     [
         ((404, "no"), "error: what answers at {address} is not Ray's job server; use the dashboard's address"),
-        ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code is for "),
+        ((200, {"ray_version": "2.9.0"}), "error: the cluster at {address} runs Ray 2.9.0, and this code needs Ray "),
         (
             (401, "no"),
-            "error: the cluster at {address} wants a token; set RAY_AUTH_MODE=token, and ",
+            "error: the cluster at {address} requires a token; set RAY_AUTH_MODE=token, and ",
         ),
     ],
     ids=["not Ray", "another version", "token"],
@@ -148,7 +148,7 @@ def test_a_dry_run_of_the_job_is_a_job_of_its_own(submit):
 @pytest.mark.parametrize(
     ("node", "hint"),
     [
-        ("192.0.2.77", " ({place} is on this machine as well, which is no node of the cluster; give a place that its"),
+        ("192.0.2.77", " ({place} exists on this machine, which is not a node of the cluster; give a path that its"),
         ("127.0.0.1", ""),
     ],
     ids=["from outside", "on a node"],
@@ -187,4 +187,4 @@ def test_a_job_after_two_dashes_is_the_same(submit):
 
 def test_a_configuration_of_the_job_is_none_of_ours(submit):
     code, _, told = submit("--dry-run", "train", "--config", "nowhere.yaml")
-    assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check its name\n")
+    assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check the name\n")

@@ -32,7 +32,9 @@ def captioning(home, monkeypatch, capsys):
 def test_the_job_says_what_it_sent(captioning, run):
     code, printed, told = captioning("replay", run.name)
     assert (code, printed, told.startswith(f"MLflow run {run_id_of(run)} (FINISHED) at sqlite:///")) == (0, "", True)
-    assert told.endswith(f"has all 60 intact rows of run {run.name}, to step 60; it lacked 120 of their values\n")
+    assert told.endswith(
+        f": added 120 missing values; it now has all 60 intact rows of run {run.name}, up to step 60\n"
+    )
 
 
 def test_the_job_gives_one_json_document(captioning, run):
@@ -42,7 +44,7 @@ def test_the_job_gives_one_json_document(captioning, run):
 
 def test_a_dry_replay_sends_nothing(captioning, client, run):
     _, printed, told = captioning("replay", run, "--dry-run", "--json")
-    assert (json.loads(printed)["num_segments"], "would send the 6 segments" in told, history(client, run)) == (
+    assert (json.loads(printed)["num_segments"], "would send 6 journal segments" in told, history(client, run)) == (
         6, True, [],
     )  # fmt: skip
 
@@ -50,10 +52,10 @@ def test_a_dry_replay_sends_nothing(captioning, client, run):
 def test_a_damaged_segment_is_named_and_the_job_fails(captioning, run):
     truncate(run / "journal" / "000003.jsonl")
     code, printed, told = captioning("replay", run, "--json")
-    assert (code, json.loads(printed)["rows"], "journal/000003.jsonl is damaged, its line 10 is no row" in told) == (
+    assert (code, json.loads(printed)["rows"], "journal/000003.jsonl is damaged: line 10 is not a row" in told) == (
         1, 50, True,
     )  # fmt: skip
-    assert "error: 1 of 6 segments are damaged and were left out, the rest was sent; restore them" in told
+    assert "error: 1 of 6 journal segments are damaged and were left out; the rest was sent; restore the" in told
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What tests share: servers, clusters, tiny models and data."""
+"""Servers, clusters, tiny models and data that several tests share."""

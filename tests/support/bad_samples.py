@@ -1,4 +1,4 @@
-"""Samples that are bad in every way, and models that have no number for white pictures."""
+"""Bad samples of every kind, and models that return NaN for white pictures."""
 
 import math
 from dataclasses import replace
@@ -13,9 +13,9 @@ from tests.support import tiny_models
 from tests.support.tiny_models import CPU, STAGE, TRAINING
 
 SKIP = replace(TRAINING, on_bad_sample="skip")
-WHITE = tiny_models.encoded(Image.new("RGB", (80, 72), "white"))  # the models here have no number for its features
+WHITE = tiny_models.encoded(Image.new("RGB", (80, 72), "white"))  # its features are NaN in the models here
 DAMAGED = {5, 6, 13, 14, *range(15, 20), 20}  # whole shares of the first and last process, and all of step 4
-UNNUMBERED = {22, 24}  # in step 5, the latter being all that the last of three processes has
+UNNUMBERED = {22, 24}  # in step 5; the second is the whole share of the last of three processes
 
 
 def sample_at(position):
@@ -35,7 +35,7 @@ def white_at(*positions):
 
 
 def training_state(seed=0, **options):
-    """Return a state whose encoder has no number for white pictures."""
+    """Return a state with an encoder that returns NaN for white pictures."""
     state = tiny_models.training_state(seed, trainable_from=STAGE, **options)
 
     def spoil(encoder, inputs, features):
@@ -47,7 +47,7 @@ def training_state(seed=0, **options):
 
 
 def validated(rank=0, world_size=1, *, config=SKIP, positions=range(5, 15), sample_at=sample_at):
-    """Validate; return the loss or the complaint."""
+    """Validate a rank's share of the positions; return the loss or the error message."""
     start, stop = (len(positions) * part // world_size for part in (rank, rank + 1))
     batches = [tiny_models.batch([position], sample_at=sample_at) for position in positions[start:stop]]
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints of a tiny model after a step or two."""
+"""Checkpoints of a tiny model after one or two steps."""
 
 from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
 from captioning.training.loop import train
@@ -15,7 +15,7 @@ DESCRIPTION = CheckpointDescription(
 
 
 def go_on(state, num_steps):
-    """Train for some more steps."""
+    """Train for ``num_steps`` more steps."""
     stop = state.step + num_steps
     parts = batches(range(state.step, stop))
     options = {"optimizer_config": OPTIMIZER, "config": TRAINING, "num_steps": stop, "device": CPU}

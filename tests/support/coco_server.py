@@ -1,4 +1,4 @@
-"""A server on this machine of a COCO of three pictures, and downloads from it."""
+"""HTTP server on this machine that serves a COCO dataset of three pictures, and downloads from it."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ CAPTIONS = {
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve ``server.files``; a request takes the next of ``server.faults`` and notes the byte or error it answers."""
+    """Serve ``server.files`` with the next of ``server.faults``; record the first byte or the error of each answer."""
 
     def do_GET(self):
         server, ranged = self.server, self.headers["Range"]
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A server of the dataset ``tiny``; ``naps`` are the seconds that downloads from it wanted to sleep."""
+    """Server of the dataset ``tiny``; ``naps`` lists the seconds for which downloads would have slept."""
 
     def __init__(self, folder, monkeypatch):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -59,7 +59,7 @@ class Server(ThreadingHTTPServer):
         self._folder, self._monkeypatch, self._archives = folder, monkeypatch, {}
 
     def offer(self, name, content, **targets):
-        """Change an archive and what is known of it."""
+        """Add or replace an archive, with its size, digest and parts in ``DATASETS``."""
         path = f"{'annotations' if 'ann' in name else 'zips'}/{name}.zip"
         parts = tuple(Part(split=split, target=target, num_bytes=2000) for split, target in targets.items())
         digest = hashlib.md5(content).hexdigest()
@@ -68,7 +68,7 @@ class Server(ThreadingHTTPServer):
         self._monkeypatch.setitem(DATASETS, "tiny", tuple(self._archives.values()))
 
     def fetch(self, *, progress=lambda _: None, **options):
-        """Plan a download to the folder and carry it out; return the plan."""
+        """Download the dataset to the folder; return the plan of the download."""
         plan = plan_download("tiny", self._folder, base_url=self.url, **options)
         download(plan, progress=progress, sleep=self.naps.append)
         return plan
@@ -77,7 +77,7 @@ class Server(ThreadingHTTPServer):
 @contextmanager
 def serving_coco(folder, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(os, "sync", lambda: None)  # it waits for whatever else this machine writes
+    monkeypatch.setattr(os, "sync", lambda: None)  # it would wait for the writes of all processes
     captions = {split: f"annotations/captions_{split}2017.json" for split in ("train", "val")}
     with Server(folder, monkeypatch) as server:
         server.offer("annotations_trainval2017", zipped(CAPTIONS), **captions)
@@ -99,7 +99,7 @@ def zipped(members):
 
 
 def layout(*contents):
-    """Return the files that archives of these members leave in the folder."""
+    """Return the files that the folder must hold after archives of these members are unpacked, by path."""
     return {
         name: content
         for members in contents
@@ -109,6 +109,6 @@ def layout(*contents):
 
 
 def pictures_of(folder):
-    """Return all files of a folder but the notes of what was downloaded."""
+    """Return all files of a folder by path, except the records of finished downloads."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in found.items() if not name.startswith(".downloaded")}

@@ -1,4 +1,4 @@
-"""The command line in this process: what a command costs is then its work, and not another start of Python."""
+"""Command line run in this process, which saves a start of Python per command."""
 
 import contextlib
 import io
@@ -12,18 +12,18 @@ from jobs.cli import run_job
 
 
 def captioning(*arguments, folder=None, unset=(), **variables):
-    """Run a command in a folder, as a user would; return its exit code, its output and what it tells people.
+    """Run a command as a user would; return its exit code, standard output and standard error.
 
     Args:
-        arguments: of the command line; they become text.
-        folder: to run it in; the current one if not given.
-        unset: environment variables that it does not have.
-        variables: environment variables that it has beside the others.
+        arguments: arguments of the command line, converted to text.
+        folder: working folder of the command; the current folder if not given.
+        unset: names of environment variables that are removed for the command.
+        variables: environment variables that are set for the command, in addition to those of this process.
     """
     job, *rest = map(str, arguments)
     out, told = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as a user sees none of them
+        warnings.simplefilter("ignore")  # pytest turns warnings into errors; a user's Python does not
         for name in unset:
             patch.delenv(name, raising=False)
         for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""Feature sets of drawn scenes by a tiny encoder with random weights."""
+"""Feature sets of synthetic scenes, by a tiny encoder with random weights."""
 
 import os
 from dataclasses import replace
@@ -25,7 +25,7 @@ def plan(shards, folder, *, model=ENCODER, splits=(), skip_bad=False, **changes)
 
 
 def extracted(shards, folder, **options):
-    """Extract in this process; return the folder."""
+    """Extract a feature set in this process; return its folder."""
     extract(plan(shards, folder, **options), num_workers=0)
     return folder
 
@@ -35,7 +35,7 @@ def content(folder):
 
 
 def damage(shard, key):
-    """Overwrite the beginning of an image in a shard, whose size stays what it is."""
+    """Overwrite the beginning of an image in a shard; the shard's size does not change."""
     stored = bytearray(shard.read_bytes())
     start = stored.index(f"{key}.jpg".encode()) + 512
     stored[start : start + 32] = os.urandom(4) + b"?" * 28

@@ -49,7 +49,7 @@ def manifest(shards, **changes):
 
 @pytest.fixture
 def stored(tmp_path):
-    """Write two shards of three samples, of which the fifth has no features; return the folder and the manifest."""
+    """Write two shards of three samples each, the fifth without features; return the folder and the manifest."""
     records = [
         write_feature_shard(samples(range(3)), plan(), tmp_path),
         write_feature_shard(samples(range(3, 6), without=(4,)), plan("train-000001.tar", first=3), tmp_path),

@@ -1,7 +1,7 @@
-"""Hosts of their own on this machine: Linux namespaces for network, processes, mounts and host names.
+"""Simulated hosts on this machine: Linux namespaces for network, processes, mounts and host names.
 
-A host has an address, a host name and a home folder; it sees no other's processes, and reaches the others through a
-switch of which any link can be cut. Nothing outside is reached, and nothing is left once the hosts are closed.
+Each host has its own address, host name, home folder and processes. Hosts reach each other through a switch, and any
+link to it can be cut. They cannot reach any other network, and closing them removes everything that they made.
 """
 
 import shutil
@@ -24,10 +24,10 @@ class Host:
     """One host.
 
     Args:
-        name: by which others find it.
-        number: last part of its address.
-        folder: its own, outside of every host.
-        environment: of all that runs there, beside what every process needs.
+        name: host name, by which other hosts find it.
+        number: last byte of its IPv4 address.
+        folder: folder on the real machine that holds the home folders of all hosts.
+        environment: environment variables of its processes, in addition to those that every process needs.
     """
 
     def __init__(self, name: str, number: int, folder: Path, environment: Mapping[str, str]) -> None:
@@ -62,26 +62,32 @@ class Host:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self.pid = int(wait_until(self._first_process, lambda: f"host {name} is there", seconds=10))
+        self.pid = int(wait_until(self._first_process, lambda: f"host {name} has started", seconds=10))
 
     def _first_process(self) -> str:
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
-        # Until sleep has taken the shell's place, the host is not set up.
+        # The shell execs sleep last, so that the host is set up once the process is called sleep.
         is_set_up = children and Path(f"/proc/{children[0]}/comm").read_text() == "sleep\n"
         return children[0] if is_set_up else ""
 
     def command(
         self, *arguments: str | Path, folder: Path | None = None, **variables: str
     ) -> tuple[list[str], dict[str, str]]:
-        """Return what runs a command there, in the host's home or another folder, and its environment."""
+        """Return the command line that runs a command on the host, and its environment.
+
+        Args:
+            arguments: command and its arguments.
+            folder: working folder of the command; the host's home folder if not given.
+            variables: environment variables, in addition to those of the host.
+        """
         enter = ["nsenter", "--target", str(self.pid), *_NAMESPACES, f"--wd={folder or self.home}", "--"]
         return [*enter, *map(str, arguments)], {**self._environment, **variables}
 
     def run(self, *arguments: str | Path, seconds: float = 60, **variables: str) -> str:
-        """Run a command to its end, and return what it printed.
+        """Run a command on the host to its end, and return its standard output.
 
         Raises:
-            AssertionError: it failed.
+            AssertionError: the command exited with another code than 0.
         """
         command, environment = self.command(*arguments, **variables)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=seconds)
@@ -89,32 +95,32 @@ class Host:
         return done.stdout
 
     def start(self, *arguments: str | Path, **variables: str) -> None:
-        """Start a server there, whose log is ``server.log`` in the host's home."""
+        """Start a server on the host; it logs to ``server.log`` in the host's home folder."""
         command, environment = self.command(*arguments, **variables)
         with (self.home / "server.log").open("ab") as log:
             quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
             self._servers.append(subprocess.Popen(command, env=environment, **quiet))
 
     def answers(self, port: int) -> bool:
-        """Return whether something there listens on a port, as the host itself sees it."""
+        """Return whether a process on the host listens on a port, by a connection from the host itself."""
         look = f"import socket; socket.create_connection(('{self.address}', {port}), 1).close()"
         command, environment = self.command(sys.executable, "-S", "-c", look)
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
 
     def end(self) -> None:
-        """End the host with all its processes, as a loss of power does."""
+        """Kill all processes of the host, as a power failure would."""
         self._outer.kill()
         for process in (self._outer, *self._servers):
             process.wait(timeout=30)
 
 
 class Hosts:
-    """Hosts that reach each other by their names.
+    """Hosts that reach each other by name. Each host has its own folder at /srv.
 
     Args:
-        names: of the hosts.
-        sharing: those that mount one folder at /mnt; that of the others is empty. Every host has a /srv of its own.
-        environment: of all hosts.
+        names: names of the hosts.
+        sharing: names of the hosts that mount the same folder at /mnt; /mnt of the others is empty.
+        environment: environment variables of all hosts.
     """
 
     def __init__(self, names: Sequence[str], *, sharing: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -149,7 +155,7 @@ class Hosts:
         host.run("ip", "link", "set", "eth0", "up")
 
     def __getitem__(self, name: str) -> Host:
-        """Return a host."""
+        """Return the host of a name."""
         return self._hosts[name]
 
     def cut(self, name: str) -> None:
@@ -157,11 +163,11 @@ class Hosts:
         self._hosts[_SWITCH].run("ip", "link", "set", name, "down")
 
     def heal(self, name: str) -> None:
-        """Mend the link of a host to the switch."""
+        """Restore the link of a host to the switch."""
         self._hosts[_SWITCH].run("ip", "link", "set", name, "up")
 
     def end(self) -> None:
-        """End all hosts."""
+        """Kill all hosts and remove their folders."""
         for host in self._hosts.values():
             host.end()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -169,15 +175,15 @@ class Hosts:
 
 @contextmanager
 def hosts_or_skip(names: Sequence[str], *, sharing: Sequence[str], environment: Mapping[str, str]) -> Iterator[Hosts]:
-    """Hold hosts; where they cannot be made, skip the test and say why."""
+    """Yield running hosts; skip the test with the reason if this machine cannot create them."""
     import pytest
 
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
-        pytest.skip(f"no hosts can be made here: {', '.join(missing)} is not installed (iproute2, util-linux)")
+        pytest.skip(f"cannot create hosts: {', '.join(missing)} not found; install iproute2 and util-linux")
     probe = subprocess.run(["unshare", *_NAMESPACES, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
-        pytest.skip(f"no hosts can be made here: {probe.stderr.strip()}; run the tests as root")
+        pytest.skip(f"cannot create hosts: {probe.stderr.strip()}; run the tests as root")
     hosts = Hosts(names, sharing=sharing, environment=environment)
     try:
         hosts.start()

@@ -1,4 +1,4 @@
-"""What a written page holds, as a browser reads it."""
+"""Parser of the HTML pages that the project writes: tags, texts and embedded images."""
 
 import base64
 from html.parser import HTMLParser

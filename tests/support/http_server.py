@@ -1,4 +1,4 @@
-"""A small HTTP server whose answers a test chooses."""
+"""HTTP server with answers that a test defines."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def answering(answers: Mapping[str, tuple[int, object]]):
-    """Serve (status, document) by path, 404 elsewhere; yield the address."""
+    """Serve a status and a document for each path, and 404 for other paths; yield the address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -21,7 +21,7 @@ def answering(answers: Mapping[str, tuple[int, object]]):
             self.wfile.write(body)
 
         def log_message(self, format, *arguments):
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,7 +1,7 @@
-"""The fields of KubeRay's objects that are used here, as its API reference of ray.io/v1 documents them.
+"""JSON schemas of the fields of KubeRay's objects that this project writes, from the API reference of ray.io/v1.
 
-https://ray-project.github.io/kuberay/reference/api/. The definitions themselves are in no
-package of the registries; a pod's template is Kubernetes' own, and has its schema.
+Source: https://ray-project.github.io/kuberay/reference/api/. They are written by hand, because no package on PyPI
+contains KubeRay's definitions. A pod's template is checked by Kubernetes' own schema instead.
 """
 
 

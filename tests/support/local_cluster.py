@@ -1,6 +1,6 @@
-"""A real Ray cluster of several raylets on this machine, whose nodes and processes can be killed, stopped and drained.
+"""Ray cluster of several raylets on this machine, with nodes and processes that can be killed, stopped and drained.
 
-The head holds no CPU, so that no rank ever trains there: drivers, controllers and coordinators run on it.
+The head has no CPUs, so that no rank trains there: only drivers, controllers and coordinators run on it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import psutil
 from cluster.resources.environment import set_library_defaults
 
 NAMESPACE = "captioning"
-# A dead raylet is noticed within seconds, not within a quarter of a minute.
+# Ray notices a dead raylet within seconds; with its defaults, it takes a quarter of a minute.
 _HEALTH = {
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 1000,
@@ -32,7 +32,7 @@ _TITLES = {
     "controller": "ray::TrainController",
     "coordinator": "ray::Coordinator",
 }
-# What Ray itself keeps on a cluster, whatever runs there.
+# Processes of Ray itself, which run on any cluster.
 _OF_RAY = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoordinatorActor")
 
 
@@ -40,15 +40,16 @@ class LocalCluster:
     """A head without CPUs, and nodes.
 
     Args:
-        num_nodes: besides the head.
-        cpus_per_node: each rank takes one.
+        num_nodes: number of nodes, without the head.
+        cpus_per_node: CPUs of each node; a rank takes one.
     """
 
     def __init__(self, num_nodes: int, *, cpus_per_node: int = 1) -> None:
         from ray.cluster_utils import Cluster
 
-        self._temporary = tempfile.mkdtemp(prefix="chaos-")  # short, for sockets lie below
-        # Where Ray notes the address of the latest cluster: none that is sought without one shall find this.
+        self._temporary = tempfile.mkdtemp(prefix="chaos-")  # short: a socket's path below it may have 107 bytes
+        # Ray writes the address of the latest cluster below RAY_TMPDIR; a folder of its own keeps other processes
+        # that look for a cluster by the address "auto" from finding this one.
         (Path(self._temporary) / "ray").mkdir()
         self._earlier_tmpdir = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = self._temporary
@@ -68,17 +69,17 @@ class LocalCluster:
 
     @property
     def address(self) -> str:
-        """Return host:port."""
+        """Return the cluster's address, host:port."""
         return self._cluster.address
 
     def add_node(self) -> Any:
-        """Add a node, and wait until the cluster knows it."""
+        """Add a node, and wait until it has joined the cluster."""
         node = self._cluster.add_node(num_cpus=self._cpus_per_node, temp_dir=self._temporary)
         self.nodes.append(node)
         return node
 
     def kill_node(self, node: Any) -> None:
-        """End a raylet and all processes on its node, as a loss of power does."""
+        """Kill a raylet and all processes on its node, as a power failure would."""
         raylet = _raylet(node)
         family = [raylet, *raylet.children(recursive=True)] if raylet else []
         for process in family:
@@ -89,17 +90,25 @@ class LocalCluster:
         self.nodes.remove(node)
 
     def drain_node(self, node: Any, *, seconds: int) -> None:
-        """Give notice that a node goes, as a cloud does before it takes one back."""
+        """Announce the preemption of a node, as a cloud does before it takes a machine back.
+
+        Args:
+            node: node to drain.
+            seconds: time until the node's deadline.
+
+        Raises:
+            RuntimeError: Ray rejected the request.
+        """
         import ray
         from ray.core.generated import autoscaler_pb2
 
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = time.time_ns() // 1_000_000 + seconds * 1000
         is_accepted, message = ray._raylet.GcsClient(address=self.address).drain_node(
-            node.node_id, reason, "taken back", deadline
+            node.node_id, reason, "preempted", deadline
         )
         if not is_accepted:
-            raise RuntimeError(f"the node is not drained: {message}")
+            raise RuntimeError(f"Ray rejected the drain of node {node.node_id}: {message}")
 
     def node_of(self, process: psutil.Process) -> Any:
         """Return the node that a worker runs on."""
@@ -113,7 +122,7 @@ class LocalCluster:
         return [one for raylet in raylets if raylet for one in _children(raylet) if _title(one) == _TITLES[kind]]
 
     def strays(self) -> list[str]:
-        """Return the titles of processes of this cluster that belong to a job, wherever they hang in the tree."""
+        """Return the titles of this cluster's processes that belong to a job, whatever their parent process is."""
         titles = map(_title, self._logging_here())
         return [title for title in titles if title.startswith("ray::") and title not in _OF_RAY]
 
@@ -124,7 +133,7 @@ class LocalCluster:
                     yield process
 
     def close(self) -> None:
-        """End every process, and remove what Ray has written."""
+        """Kill every process of the cluster, and remove Ray's files."""
         raylets = [_raylet(node) for node in [self._cluster.head_node, *self.nodes]]
         family = [child for raylet in raylets if raylet for child in raylet.children(recursive=True)]
         self._cluster.shutdown()
@@ -140,7 +149,7 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(num_nodes: int, *, cpus_per_node: int = 1) -> Iterator[LocalCluster]:
-    """Hold a cluster, with a connection of this process to it."""
+    """Yield a cluster to which this process is connected."""
     set_library_defaults()
     import ray
 
@@ -156,15 +165,15 @@ def local_cluster(num_nodes: int, *, cpus_per_node: int = 1) -> Iterator[LocalCl
 
 
 def wait_until(condition: Callable[[], Any], claim: Callable[[], str], *, seconds: float) -> Any:
-    """Look until a condition is true, and return what it returned.
+    """Poll a condition until it is true, and return its value.
 
     Args:
-        condition: to become true.
-        claim: says what did not become true.
-        seconds: at most.
+        condition: function that returns a true value once the condition holds.
+        claim: function that returns a description of the condition, for the error message.
+        seconds: timeout, in seconds.
 
     Raises:
-        AssertionError: it did not become true in time.
+        AssertionError: the condition did not become true in time.
     """
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -174,7 +183,7 @@ def wait_until(condition: Callable[[], Any], claim: Callable[[], str], *, second
 
 
 def strike(process: psutil.Process, number: int = signal.SIGKILL) -> None:
-    """Send a signal to a process, and, if it is to end, wait until it has."""
+    """Send a signal to a process; after SIGKILL, wait until the process has ended."""
     process.send_signal(number)
     if number == signal.SIGKILL:
         psutil.wait_procs([process], timeout=10)

@@ -1,4 +1,4 @@
-"""MLflow's own servers for tests: a tracker that asks for a password, and a served model."""
+"""MLflow's own servers for tests: a tracking server with passwords, and a model server."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ def free_port():
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tracking server with MLflow's basic-auth app."""
+    """Tracking server with MLflow's basic-auth app."""
 
     folder: Path
     port: int
@@ -42,11 +42,11 @@ class Tracker:
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self, user=ADMIN, password=None):
-        """Return the environment of a process that is a user of this server."""
+        """Return the environment of a process that uses this server, as a given user."""
         return without_mlflow() | self.variables(user, password)
 
     def variables(self, user=ADMIN, password=None):
-        """Return what tells MLflow's client of this server and a user."""
+        """Return the environment variables that give MLflow's client this server and a user."""
         return {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": user,
@@ -55,21 +55,21 @@ class Tracker:
 
 
 def without_mlflow():
-    """Return this process's environment without what tells of trackers and users."""
+    """Return this process's environment without any tracking server or user."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "CAPTIONING_"))}
     return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
 @contextlib.contextmanager
 def tracker(folder):
-    """Start a tracking server in a folder, and stop it."""
+    """Run a tracking server with its files in a folder; yield it."""
     port, password = free_port(), f"secret-{secrets.token_hex(12)}"
     settings = (
         "[mlflow]",
         "default_permission = READ",
         f"database_uri = sqlite:///{folder}/users.db",
         f"admin_username = {ADMIN}",
-        "auth_cache_ttl_seconds = 60",  # else it hashes the password for every request, for a tenth of a second or more
+        "auth_cache_ttl_seconds = 60",  # otherwise every request hashes the password, which takes 0.1 s or more
     )
     (folder / "basic_auth.ini").write_text("\n".join(settings))
     environment = without_mlflow() | {
@@ -88,7 +88,13 @@ def tracker(folder):
 
 @contextlib.contextmanager
 def served(command, environment, log):
-    """Start a server of captions, whose command ends in ``--port``; return its address."""
+    """Run a model server; yield its address.
+
+    Args:
+        command: command line of the server, without the port, which is appended.
+        environment: environment variables of the server.
+        log: file for the server's output; the server runs in the file's folder.
+    """
     port = free_port()
     with running([*command, str(port)], environment, log) as process:
         wait_until_it_answers(f"http://127.0.0.1:{port}/ping", process, log)
@@ -97,7 +103,7 @@ def served(command, environment, log):
 
 @contextlib.contextmanager
 def cluster_of_user(server):
-    """Make this process a user of a tracker, with an embedded cluster whose workers are that user too."""
+    """Make this process and the workers of an embedded Ray cluster users of a tracking server."""
     set_library_defaults()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.variables().items():
@@ -108,7 +114,7 @@ def cluster_of_user(server):
 
 @contextlib.contextmanager
 def running(command, environment, log):
-    """Run a server while the block does; its output goes to a file."""
+    """Run a server during the ``with`` block, with its output in a file."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(map(str, command)), env=environment, cwd=log.parent, stdout=output, stderr=subprocess.STDOUT
@@ -123,7 +129,7 @@ def running(command, environment, log):
 def wait_until_it_answers(url, process, log, *, seconds=180):
     deadline = time.monotonic() + seconds
     while True:
-        assert process.poll() is None, f"the server ended with {process.returncode}:\n{log.read_text()[-3000:]}"
+        assert process.poll() is None, f"the server exited with code {process.returncode}:\n{log.read_text()[-3000:]}"
         assert time.monotonic() < deadline, f"no answer within {seconds} s:\n{log.read_text()[-3000:]}"
         try:
             urllib.request.urlopen(url, timeout=5).close()
@@ -134,7 +140,7 @@ def wait_until_it_answers(url, process, log, *, seconds=180):
 
 
 def post(address, body):
-    """Return status and answer of a request for captions."""
+    """Send a request for captions; return the HTTP status and the answer."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), headers)
     try:

@@ -13,7 +13,7 @@ QUARTERS = ((200, 40, 40), (40, 180, 60), (50, 70, 210), (230, 220, 60))
 
 
 def picture(width, height, mode="RGB"):
-    """Return four coloured quarters, which show every turn and mirroring."""
+    """Return a picture of four coloured quarters, which reveals any rotation or mirroring."""
     pixels = np.empty((height, width, 3), np.uint8)
     half_height, half_width = height // 2, width // 2
     pixels[:half_height, :half_width], pixels[:half_height, half_width:] = QUARTERS[:2]
@@ -22,7 +22,7 @@ def picture(width, height, mode="RGB"):
 
 
 def noise(width, height, mode="RGB", seed=0):
-    """Return a picture that compresses badly, so that a cut file lacks pixels."""
+    """Return a picture that compresses badly, so that a truncated file lacks pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
@@ -34,7 +34,7 @@ def encoded(image, form="JPEG", **options):
 
 
 def png(width, height, depth, colour, pixels, *chunks):
-    """Build a PNG by hand, of kinds that Pillow does not write."""
+    """Return the bytes of a PNG of a kind that Pillow does not write."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,7 +56,7 @@ def quarters(image):
 
 
 def write_coco(source, split="train", *, num_images=3, num_captions=2, folder="images", year=""):
-    """Write pictures and captions in COCO layout; return what the annotation file says."""
+    """Write pictures and captions in COCO layout; return the content of the annotation file."""
     images = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in range(1, num_images + 1)]
     (source / folder).mkdir(parents=True, exist_ok=True)
     for image in images:

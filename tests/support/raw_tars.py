@@ -1,4 +1,4 @@
-"""Shards of any members, as other programs write them."""
+"""Shards with arbitrary members, as other programs write them."""
 
 import io
 import json
@@ -13,7 +13,7 @@ def description(image_id, **changes):
 
 
 def write_tar(path, members, *, form=tarfile.PAX_FORMAT):
-    """Write names and contents; a name without content is a folder's."""
+    """Write a tar of (name, content) members; a member with content None is a folder."""
     with tarfile.open(path, "w", format=form) as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""A head of our own with a dashboard, and the command line that talks to it."""
+"""Ray head with a dashboard, and the command line run against it."""
 
 import os
 import shutil
@@ -21,7 +21,12 @@ from tests.support.repository import ROOT
 
 @contextmanager
 def job_head(*, num_gpus=0, **variables):
-    """Start a head with two CPUs and GPUs by name alone; yield the address of its dashboard, which answers."""
+    """Run a Ray head with two CPUs; yield the address of its dashboard, once it answers.
+
+    Args:
+        num_gpus: number of GPUs that the head declares, without having any.
+        variables: environment variables of the head, in addition to those of this process.
+    """
     set_library_defaults()
     scratch = tempfile.mkdtemp(prefix="r-")  # short: Ray's sockets lie deep below it
     port, agent = free_port(), free_port()
@@ -61,7 +66,12 @@ def _when_it_answers(address):
 
 
 def code_that(text, folder):
-    """Return a folder with our packages' names, whose command line does something else."""
+    """Write a code folder with this project's packages, all empty but for ``jobs/cli.py``; return it.
+
+    Args:
+        text: content of ``jobs/cli.py``.
+        folder: folder to write.
+    """
     for name in PACKAGES:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").touch()
@@ -70,12 +80,12 @@ def code_that(text, folder):
 
 
 def captioning(address, *arguments, folder=None, **variables):
-    """Run a command line in a folder, as a user of the cluster at an address would."""
+    """Run a command line in this process, against the cluster at a dashboard's address."""
     return command_line.captioning(*arguments, folder=folder, RAY_API_SERVER_ADDRESS=address, **variables)
 
 
 def captioning_process(address, *arguments, **variables):
-    """Run a command line in a process of its own: Ray reads once a process how it is to prove who it is."""
+    """Run a command line in a new process, because Ray reads its authentication settings once per process."""
     environment = os.environ | {"RAY_API_SERVER_ADDRESS": address, "PYTHONPATH": f"{ROOT}"} | variables
     command = [sys.executable, "-W", "ignore", "-m", "jobs.cli", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)

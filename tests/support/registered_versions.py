@@ -1,4 +1,4 @@
-"""Versions in a registry that were never saved as MLflow models, and judges of any opinion."""
+"""Registered versions that were never saved as MLflow models, and gates with a given verdict."""
 
 import shutil
 from contextlib import suppress
@@ -12,7 +12,7 @@ from cluster.registry.history import Change, claim
 
 
 def servable(checkpoint, folder):
-    """Lay a checkpoint where that of a registered model lies; return the source of a version."""
+    """Copy a checkpoint into the layout of a registered model; return the source of its version."""
     target = folder / "artifacts" / "checkpoint"
     target.mkdir(parents=True)
     for name, path in inference_files(checkpoint).items():
@@ -37,7 +37,7 @@ def claim_after(state, change, client):
 
 
 def make_champion(name, client, version=None, **fields):
-    """Change the champion without a gate."""
+    """Make a version the champion without a gate; add the version if none is given."""
     version = version or add_version(name, client)
     state = read_champion_state(name, client)
     source = client.get_model_version(name, version).source
@@ -52,7 +52,7 @@ def alias_of(name, client):
 
 
 def judgement(is_passed, *reasons):
-    """Return what a gate says."""
+    """Return a gate's judgement with a given verdict."""
     check = {"name": "CIDEr-D", "challenger": "0.6", "champion": "0.5", "wanted": "> 0.5|", "is_passed": is_passed}
     evidence = {"is_passed": is_passed, "checks": [check]}
     return SimpleNamespace(is_passed=is_passed, reasons=reasons or ("said so",), evidence=evidence, rows=lambda: [])

@@ -1,10 +1,9 @@
-"""A home folder that release 0.1 left behind, with the shard set that its runs were trained on.
+"""Home folder that was written by release 0.1, with the shard set that its runs were trained on.
 
-``release_0_1.tar.xz`` was made by that release in a folder /tmp/fx, from 40 synthetic scenes and an encoder whose
-weights take a few values, so that it is small. It holds, below ``home``: run ``half`` of 160 steps, whose driver was
-killed after the checkpoint at step 20; run ``whole`` of 12 steps; search ``half-search``, killed when three of its
-four trials had stopped once; and versions 1 (the champion) and 2 (the challenger) of ``captioner``, both of run
-``whole``.
+Release 0.1 wrote ``release_0_1.tar.xz`` in a folder /tmp/fx, from 40 synthetic scenes. The encoder's weights take only
+a few values, so that the archive is small. Below ``home`` it contains: run ``half`` of 160 steps, which was killed
+after the checkpoint at step 20; run ``whole`` of 12 steps; search ``half-search``, killed when three of its four trials
+had stopped once; and versions 1 (the champion) and 2 (the challenger) of ``captioner``, both from run ``whole``.
 """
 
 import sqlite3
@@ -21,7 +20,7 @@ SHARDS_DIGEST = "63947ca01c1bf83083beac64a7738405de8d98d6c5c6f9a3ae4639476e3cb90
 
 
 def unpack_release(folder: Path) -> Path:
-    """Unpack the archive, and let its tracker's database name the new folder; return it."""
+    """Unpack the archive, and rewrite the paths in its MLflow database to the new folder; return the folder."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     with closing(sqlite3.connect(folder / "home" / "mlflow.db")) as database, database:

@@ -1,4 +1,4 @@
-"""Where this checkout lies."""
+"""Root folder of this checkout, and its README."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An S3 server in this process, empty at first, whatever another one held before."""
+"""S3 server in this process, which starts empty."""
 
 import logging
 import urllib.request
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
-    """Run a server; give the variables by which clients find it."""
-    from moto.server import ThreadedMotoServer  # half a second, which the tests without it need not wait
+    """Run a server; yield the environment variables that clients need to reach it."""
+    from moto.server import ThreadedMotoServer  # takes 0.5 s to import, which other tests need not wait for
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -22,6 +22,6 @@ def s3_server() -> Iterator[dict[str, str]]:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    # All servers of a process share their buckets.
+    # All moto servers of a process share their buckets: empty them for the next one.
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
     server.stop()

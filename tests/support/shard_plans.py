@@ -1,4 +1,4 @@
-"""Seven tiny pictures, how they are dealt to shards, and what lies in a folder."""
+"""Seven tiny pictures, plans of their shards, and the contents of a folder."""
 
 from shards.images import ImageSpec
 from shards.sources.coco import read_coco

@@ -1,4 +1,4 @@
-"""A training run of a dozen steps, with three checkpoints, on drawn scenes."""
+"""Training run of 12 steps on synthetic scenes, with three checkpoints."""
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import StorageConfig, TrainRun
@@ -11,7 +11,13 @@ NUM_STEPS = 12
 
 
 def short_run(shards, home, **settings):
-    """Return the run, with other settings if any are given."""
+    """Return the run.
+
+    Args:
+        shards: folder of the shard set.
+        home: home folder of the run.
+        settings: further settings of the run.
+    """
     return TrainRun(
         shards=shards,
         model=MODEL,

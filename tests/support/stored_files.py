@@ -1,4 +1,4 @@
-"""What stands for a checkpoint in a store."""
+"""Files that stand in for a checkpoint in a store."""
 
 FILES = {"checkpoint.json": b"{}", "config.yaml": b"", "model.safetensors": bytes(2**20)}
 

@@ -1,4 +1,4 @@
-"""Tiny models, and batches of drawn pictures with random captions."""
+"""Tiny models, and batches of synthetic pictures with random captions."""
 
 import io
 from dataclasses import replace
@@ -42,7 +42,7 @@ def encoded(image, form="JPEG", **options):
 
 
 def jpeg(number, width=80, height=72):
-    """Return a smooth picture, another for each number."""
+    """Return a smooth picture as JPEG, different for each number."""
     corners = np.random.default_rng(number).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     return encoded(Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -66,7 +66,7 @@ def batch(positions=range(4), *, config=TRAINING, is_augmented=False, sample_at=
 
 
 def share(step, *, rank=0, world_size=1, size=TRAINING.batch_size):
-    """Return the positions of a rank's share of a step's batch, the remainder with the low ranks."""
+    """Return the positions of a rank's share of a step's batch; low ranks take one more if the batch is uneven."""
     each, rest = divmod(size, world_size)
     start = step * size + rank * each + min(rank, rest)
     return range(start, start + each + (rank < rest))
@@ -81,7 +81,7 @@ def batches(steps, *, rank=0, world_size=1, num_parts=1, sample_at=sample):
 
 
 def model(seed=0, **changes):
-    """Return a model with small random weights; ``changes`` are of its configuration."""
+    """Return a model with small random weights; ``changes`` are changes of its configuration."""
     torch.manual_seed(seed)
     return CaptionModel(replace(MODEL, **changes), vocabulary_size=len(VOCABULARY))
 
@@ -93,7 +93,7 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
 
 
 def classifier_of(name, **options):
-    """Return a classifier with random weights, and batch-norm statistics that are not the trivial ones."""
+    """Return a classifier with random weights, and batch-norm statistics other than mean 0 and variance 1."""
     torch.manual_seed(0)
     classifier = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in classifier.modules():
@@ -127,7 +127,7 @@ def summary(results, state):
 
 
 def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
-    """Train to the end; return what the steps did, and the weights."""
+    """Train to the end; return the steps' results and the final weights."""
     state = training_state(is_double=is_double, trainable_from=STAGE)
     parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
     results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
@@ -135,7 +135,7 @@ def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
 
 
 def resumed(folder, rank=0, world_size=1):
-    """Train for half of the steps, then in another model for the rest, from a checkpoint."""
+    """Train half of the steps, then the rest in another model that is restored from a checkpoint."""
     first = training_state(trainable_from=STAGE)
     parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
     results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
@@ -159,13 +159,18 @@ def distance(weights, others):
 
 
 def in_groups(see, folder):
-    """Return, by world size, what each process of a group saw: ``see(rank, world size, folder)``, kept in files."""
+    """Call a function in the processes of a group of each world size; return its results by world size and rank.
+
+    Args:
+        see: function of rank, world size and ``folder``.
+        folder: folder for the results on their way between the processes.
+    """
     spawn(_in_process, (see, folder), nprocs=max(WORLD_SIZES))
     return {size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in WORLD_SIZES}
 
 
 def _in_process(rank, see, folder):
-    """Be one process of groups of all sizes."""
+    """Run as one process, which takes part in the groups of all sizes above its rank."""
     torch.set_num_threads(1)
     for size in WORLD_SIZES[rank:]:
         dist.init_process_group("gloo", init_method=f"file://{folder}/group-{size}", rank=rank, world_size=size)

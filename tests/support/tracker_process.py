@@ -1,4 +1,4 @@
-"""An MLflow server as a process of its own, that can be down for a while."""
+"""MLflow server in its own process, which can be stopped and started again."""
 
 import os
 import socket
@@ -14,10 +14,10 @@ from tests.support.local_cluster import wait_until
 
 
 class Tracker:
-    """An MLflow server on a port of its own; started at once.
+    """MLflow server on a free port; the constructor starts it and waits until it answers.
 
     Args:
-        folder: of its database and artifacts.
+        folder: folder of its database and artifacts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,11 +31,11 @@ class Tracker:
 
     @property
     def uri(self) -> str:
-        """Return its address."""
+        """Return the server's address."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start the server, if it is down; it answers some seconds later."""
+        """Start the server if it is down, without waiting until it answers."""
         if self._process:
             return
         places = ["--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}"]

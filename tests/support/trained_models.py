@@ -1,4 +1,4 @@
-"""Tiny models that learnt to caption drawn scenes a little, for as long as it takes to tell them apart."""
+"""Tiny models that were trained on synthetic scenes just long enough to differ in score."""
 
 import torch
 
@@ -14,11 +14,11 @@ MODEL = ModelConfig(
     backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=32, dropout=0.0
 )
 WORSE, BETTER = 10, 30
-"""Steps of training: one says the same word again and again, the other a sentence that fits some scenes."""
+"""Training steps: the worse model repeats one word; the better one writes a sentence that fits some scenes."""
 
 
 def trained(folder, shard_set, num_steps, *, name=None, version=None):
-    """Train a model on 40 scenes and write its checkpoint to a new folder: a third of a second."""
+    """Train a model on 40 scenes and write its checkpoint to a new folder, in about 0.3 s."""
     batch = shard_set.source("train", model=MODEL, config=TrainingConfig(max_caption_words=12)).batch(
         range(40), range(40), is_training=False
     )

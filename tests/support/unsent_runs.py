@@ -1,4 +1,4 @@
-"""Runs whose journal no tracker was sent."""
+"""Finished runs with a journal that was never sent to MLflow."""
 
 import uuid
 
@@ -11,7 +11,7 @@ STEPS = range(1, 61)
 
 
 def unsent_run(client, home):
-    """Make a finished run whose journal of six segments was never sent; return its folder."""
+    """Write a finished run with a journal of six segments, none of them sent; return its folder."""
     name = f"run-{uuid.uuid4().hex[:8]}"
     dataset = ("shards", "/data/shards", "d" * 64)
     experiment = experiment_id(client, TrackingConfig(), home)
@@ -31,7 +31,7 @@ def run_id_of(folder):
 
 
 def history(client, folder):
-    """Return every row that the tracker has of a run, as (metric, step, value, timestamp)."""
+    """Return every metric value that MLflow has of a run, as (metric, step, value, timestamp)."""
     run_id = run_id_of(folder)
     return [
         (key, one.step, one.value, one.timestamp)

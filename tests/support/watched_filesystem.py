@@ -1,4 +1,7 @@
-"""A filesystem, watched://, that notes in a file what is fetched, and takes its time, or all time, over it."""
+"""fsspec filesystem ``watched://``, which logs the files that are fetched, and delays each fetch.
+
+``WATCHED_LOG`` is the log's path; ``WATCHED_SECONDS`` is the delay after half of the file is written.
+"""
 
 import os
 import time

@@ -58,7 +58,7 @@ def made_of(*samples):
 
 
 def assert_equal(batch, other):
-    """Compare tensors and names."""
+    """Assert that two batches have equal tensors and names."""
     assert batch[5:] == other[5:]
     torch.testing.assert_close(batch[:5], other[:5], rtol=0, atol=0)
 

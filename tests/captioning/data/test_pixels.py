@@ -1,4 +1,4 @@
-"""JPEGs and other images become squares of pixels."""
+"""Decoding of JPEGs and other images to squares of pixels."""
 
 import io
 from dataclasses import replace
@@ -17,13 +17,13 @@ FLIP = Augmentation(seed=0, crop_area=1.0, flip=True)
 
 
 def coordinates(width, height):
-    """Return a picture whose red says x and whose green says y, in steps of two."""
+    """Return an image with x as red and y as green, in steps of two."""
     rows, columns = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([columns * 2, rows * 2, rows * 0], axis=-1).astype(np.uint8))
 
 
 def seen(size_px, image, **options):
-    """Return the first and last x and y that a decoded square shows."""
+    """Return the first and last x and y in a decoded square."""
     red, green, _ = decode_image(encoded(image, "PNG"), size_px, **options).float() / 2
     return tuple(round(float(value)) for value in (red[0, 0], red[0, -1], green[0, 0], green[-1, 0]))
 
@@ -49,7 +49,7 @@ def test_a_large_jpeg_is_decoded_small_with_the_same_geometry():
 
 @pytest.mark.parametrize("position", range(4))
 def test_a_crop_of_a_large_jpeg_keeps_its_pixels(position):
-    # Decoded at half of its size, as the whole square would be, the picture lacks the pixels that a crop asks for.
+    # Decoded at half of its size, as for the whole square, the image would lack pixels for a crop.
     stripes = Image.fromarray((np.indices((256, 256))[1] // 2 % 2 * 255).astype(np.uint8))
     small = decode_image(encoded(stripes, quality=95), 128, augmentation=CROP, position=position).float()
     exact = decode_image(encoded(stripes, "PNG"), 128, augmentation=CROP, position=position).float()
@@ -112,14 +112,14 @@ def test_transparency_becomes_white():
 def test_an_image_stands_as_its_exif_says():
     turned = coordinates(64, 96)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # orientation 6: a viewer rotates by 90 degrees clockwise
     lying = turned.transpose(Image.Transpose.ROTATE_90)
     shown = decode_image(encoded(lying, "PNG", exif=exif), 64)
     assert torch.equal(shown, decode_image(encoded(turned, "PNG"), 64))
 
 
 def turned_with_damaged_tag(number):
-    """Return a JPEG to be turned by its EXIF, whose description is of another type than its tag says."""
+    """Return a JPEG with an EXIF rotation and an EXIF description of the wrong type."""
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "hello", 6
     content = bytearray(encoded(coordinates(64, 96), exif=exif))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from captioning.data.tokenizer import tokenize
 
-OFFICIAL = {  # What the Java tokenizer of the COCO evaluation prints, punctuation dropped as the evaluation drops it.
+OFFICIAL = {  # Output of the COCO evaluation's Java tokenizer, after the evaluation drops punctuation.
     "A man can't sit; the dog's \"on\" it.": "a man ca n't sit the dog 's on it",
     "DON'T, I'll, they've, we're, I'd": "do n't i 'll they 've we 're i 'd",
     "He cannot; 'tis gonna wanna y'all": "he can not 't is gon na wan na y' all",

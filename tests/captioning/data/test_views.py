@@ -1,4 +1,4 @@
-"""Views of an image: what they show, and which one training draws."""
+"""Views of an image: their pixels, and the draw of one for training."""
 
 import math
 from collections import Counter

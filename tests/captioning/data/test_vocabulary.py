@@ -17,8 +17,8 @@ def test_a_caption_comes_back_from_its_ids():
     [
         ("a cat runs", [4, UNK, 6]),
         ("", []),
-        ("...", []),  # punctuation is no word
-        ("a <pad> <bos> <eos> <unk> dog", [4, UNK, UNK, UNK, UNK, 5]),  # else padding would stand inside a caption
+        ("...", []),  # punctuation is not a word
+        ("a <pad> <bos> <eos> <unk> dog", [4, UNK, UNK, UNK, UNK, 5]),  # an id of <pad> would end the caption early
     ],
 )
 def test_words_that_are_not_known_become_unknown(caption, ids):
@@ -68,9 +68,9 @@ def test_the_digest_is_that_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a", "dog"], "begins with <pad> <bos> <eos> <unk>, not 'a dog'"),
-        ([*WORDS, "dog"], "the word 'dog' stands in the vocabulary more than once"),
-        ([*SPECIAL_WORDS, "a", "", "dog"], "word 5 of the vocabulary is empty"),
+        (["a", "dog"], "the first words are 'a dog', not '<pad> <bos> <eos> <unk>'"),
+        ([*WORDS, "dog"], "the word 'dog' occurs more than once"),
+        ([*SPECIAL_WORDS, "a", "", "dog"], "word 5 is empty"),
     ],
 )
 def test_a_garbled_list_of_words_is_refused(words, message):
@@ -81,9 +81,9 @@ def test_a_garbled_list_of_words_is_refused(words, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no vocabulary: a vocabulary begins with"),
-        (b"<pad>\n<bos>\n<eos>\n<unk>\n\n", "is no vocabulary: word 4 of the vocabulary is empty"),
-        (b"<pad>\n\xff\n", "is no vocabulary: 'utf-8' codec can't decode"),
+        (b"", r"is not a vocabulary \(the first words are"),
+        (b"<pad>\n<bos>\n<eos>\n<unk>\n\n", r"is not a vocabulary \(word 4 is empty\); run captioning convert again"),
+        (b"<pad>\n\xff\n", r"is not a vocabulary \('utf-8' codec can't decode"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, message):

@@ -68,7 +68,7 @@ def test_the_same_image_varies_to_the_same_bytes(variant):
 @pytest.mark.parametrize("variant", Variant)
 def test_a_turned_image_varies_upright(variant):
     exif = decoded(encoded(picture(80, 60))).getexif()
-    exif[0x0112] = 3  # a half turn
+    exif[0x0112] = 3  # orientation 3: a half turn
     upright = quarters(decoded(make_variant(encoded(picture(80, 60), exif=exif, quality=95), variant)))
     assert np.abs(np.array(upright) - np.array(QUARTERS[::-1])).max() < 20
 
@@ -91,12 +91,12 @@ def test_the_smallest_image_varies(variant):
         ("a dog dog runs", True),
         ("a man with a hat with a hat", True),
         ("a red and blue a red and blue bird", True),
-        ("A dog, a dog.", True),  # as the scores read words
-        ("a dog and a dog", False),  # not one after the other
+        ("A dog, a dog.", True),  # words as the scores tokenize them
+        ("a dog and a dog", False),  # not adjacent
         ("a bird is on a bird", False),
         ("dog", False),
         ("", False),
-        ("one two three four five one two three four five", False),  # five words
+        ("one two three four five one two three four five", False),  # a phrase of five words
     ],
 )
 def test_a_caption_repeats_if_it_says_up_to_four_words_twice_running(caption, is_repeated):

@@ -14,7 +14,7 @@ def normal(seed, num_images=200, mean=0.0, deviation=1.0):
 
 
 def corpus(words):
-    """Return the scores of an image a candidate; all images have the same reference."""
+    """Return the scores of one image per candidate; all images have the same reference."""
     references = ("a dog runs on the grass", "a brown dog")
     return score_captions(dict(enumerate(words)), dict.fromkeys(range(len(words)), references)).images
 
@@ -40,7 +40,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_another():
 
 
 def test_the_draws_are_the_same_in_every_release():
-    # Philox's raw stream is; these numbers were written down with numpy 2.4.
+    # numpy guarantees this for Philox's raw stream; the numbers below are from numpy 2.4.
     drawn = [[2.0, 1.0, 0.0, 1.0], [2.0, 0.0, 1.0, 1.0], [1.0, 2.0, 0.0, 1.0]]
     assert resampled_sums(np.eye(4), num_resamples=3, seed=1).tolist() == drawn
 
@@ -112,7 +112,10 @@ def test_a_paired_interval_is_narrower_than_those_of_the_systems():
     found = compare(challenger, champion)
     apart = [percentile_interval(mean_score(resampled_sums(one, num_resamples=1000, seed=0), 500), 0.95)
              for one in (challenger, champion)]  # fmt: skip
-    assert (found.low > 0, apart[0][0] < apart[1][1]) == (True, True)  # surely better, though the intervals overlap
+    assert (found.low > 0, apart[0][0] < apart[1][1]) == (
+        True,
+        True,
+    )  # better beyond doubt, although the intervals overlap
 
 
 def test_one_challenger_in_twenty_that_is_no_better_seems_so_at_95_percent():
@@ -134,12 +137,12 @@ def test_any_score_of_sums_is_compared():
 
 
 def test_systems_on_other_images_are_not_paired():
-    with pytest.raises(ValueError, match=r"3 and 2 images cannot be paired: .*; score both on the same split"):
+    with pytest.raises(ValueError, match=r"one system has 3 images and the other 2, .*; score both on the same split"):
         compare(column([1, 2, 3]), column([1, 2]))
 
 
 def test_no_images_are_not_resampled():
-    with pytest.raises(ValueError, match="0 images cannot be resampled; give at least one"):
+    with pytest.raises(ValueError, match="there are no images to resample; give at least 1"):
         resampled_sums(np.empty((0, 2)), num_resamples=5, seed=0)
 
 

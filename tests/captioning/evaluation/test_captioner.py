@@ -69,7 +69,7 @@ def test_an_image_that_does_not_decode_is_named_by_its_number(model):
 def test_captions_that_cannot_be_are_left_out():
     model = tiny_models.model().eval()
     torch.nn.init.constant_(model.decoder.output.bias, -torch.inf)
-    model.decoder.output.bias.data[EOS] = 0.0  # no word is possible: the empty caption is the only one
+    model.decoder.output.bias.data[EOS] = 0.0  # only <eos> is possible, so the only caption is empty
     assert [one.captions for one in write(model, beam_size=4)] == [("",)] * 5
 
 

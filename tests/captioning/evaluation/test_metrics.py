@@ -5,9 +5,7 @@ import pytest
 
 from captioning.evaluation.metrics import score_captions, scores_of_sums, summands
 
-ELSEWHERE = {
-    2: ["an old ship sails past"]
-}  # A second image without a word in common, so that each word's weight is log 2.
+ELSEWHERE = {2: ["an old ship sails past"]}  # A second image with no word in common gives each word the weight log 2.
 
 
 def score_one(candidate, references):
@@ -38,13 +36,17 @@ def test_published_scores_of_the_official_evaluation_are_reproduced(shared_data)
     ("candidate", "references", "bleu_1"),
     [
         ("a cat sat on the mat", ["a cat sat on the mat"], 1.0),
-        ("a cat", ["a cat sat on the mat"], math.exp(1 - 6 / 2)),  # All words right, the brevity penalty alone.
+        ("a cat", ["a cat sat on the mat"], math.exp(1 - 6 / 2)),  # All words match: only the brevity penalty.
         (
             "the the the the the the the",
             ["the cat is on the mat", "there is a cat on the mat"],
             2 / 7,
         ),  # Papineni 2002.
-        ("one two three four", ["one two three", "one two three four five"], 1.0),  # As close: the shorter one counts.
+        (
+            "one two three four",
+            ["one two three", "one two three four five"],
+            1.0,
+        ),  # Equally close: the shorter one counts.
         ("x y", ["a b"], 0.0),
     ],
 )
@@ -66,9 +68,14 @@ def test_bleu_pools_counts_over_images_rather_than_averaging():
     ("candidate", "references", "precision", "recall"),
     [
         ("a cat on mat", ["a cat sat on the mat"], 4 / 4, 4 / 6),  # The longest common subsequence may have gaps.
-        ("mat the on cat a", ["a cat on the mat"], 1 / 5, 1 / 5),  # It keeps the order.
+        ("mat the on cat a", ["a cat on the mat"], 1 / 5, 1 / 5),  # It depends on the order.
         ("a cat sat", ["a cat sat on the mat", "a dog"], 3 / 3, 3 / 6),
-        ("a b c d", ["a b c d e f g h", "a b"], 4 / 4, 2 / 2),  # Each the best over references, not of one.
+        (
+            "a b c d",
+            ["a b c d e f g h", "a b"],
+            4 / 4,
+            2 / 2,
+        ),  # The best precision and the best recall may be of different references.
     ],
 )
 def test_rouge_l_joins_the_best_precision_and_recall(candidate, references, precision, recall):
@@ -86,7 +93,7 @@ def test_cider_d_of_a_caption_equal_to_its_reference_is_10():
     [
         ("dog runs", ["dog runs fast"], (2 / math.sqrt(6), 1 / math.sqrt(2)), 1),
         ("dog dog", ["dog"], (1 / 2,), 1),  # Clipped: plain CIDEr would call these unigrams equal.
-        ("dog", ["dog", "cat"], (1 / 2,), 0),  # A mean over references.
+        ("dog", ["dog", "cat"], (1 / 2,), 0),  # The mean over references.
         ("dogs", ["dog"], (), 0),  # Nothing is stemmed.
     ],
 )
@@ -153,15 +160,19 @@ def test_scoring_prints_nothing(capsys):
 @pytest.mark.parametrize(
     ("candidates", "references", "message"),
     [
-        ({}, {}, "0 images to score: .*give at least one caption"),
-        ({1: "a", 7: "b"}, {1: ["a"]}, r"1 of 2 candidates have no references \(image 7 first\); .*same split"),
+        ({}, {}, "there are no images to score; give at least 1 caption"),
+        ({1: "a", 7: "b"}, {1: ["a"]}, r"no references for 1 of 2 candidates \(first: image 7\); .*same split"),
         (
             {1: "a"},
             {1: ["a"], 5: ["b"], 4: ["c"]},
-            r"2 of 3 images .* have no candidate \(image 4 first\); caption every",
+            r"no candidate for 2 of 3 images with references \(first: image 4\); caption every",
         ),
-        ({1: "a"}, {1: []}, "image 1 has no word in its 0 references: nothing to score against; leave it out"),
-        ({1: "a"}, {1: [".", ""]}, "image 1 has no word in its 2 references"),
+        (
+            {1: "a"},
+            {1: []},
+            r"image 1 has no reference with words \(references: 0\), so it cannot be scored; leave it out",
+        ),
+        ({1: "a"}, {1: [".", ""]}, r"image 1 has no reference with words \(references: 2\)"),
     ],
 )
 def test_captions_that_cannot_be_scored_are_refused(candidates, references, message):

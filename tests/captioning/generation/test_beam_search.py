@@ -8,12 +8,12 @@ from captioning.generation.beam_search import beam_search
 from captioning.model.decoder import Decoder
 from tests.support import tiny_models
 
-NUM_WORDS = 3  # known beside the four special ones
+NUM_WORDS = 3  # in addition to the four special words
 VOCABULARY_SIZE = 4 + NUM_WORDS
 
 
 class TableDecoder(Decoder):
-    """A decoder whose scores stand in a table, ``features`` (B, T, V * V): by position, last word and next word."""
+    """A decoder that reads scores from a table, ``features`` (B, T, V * V), by position, last word and next word."""
 
     def forward(self, features, tokens, image_of_caption, dropout_keys):
         raise NotImplementedError
@@ -47,13 +47,13 @@ def random_tables(num_images, max_words=4, seed=0):
 
 
 def log_probability(table, words):
-    """Return the log-probability of the words, by the table (T, V * V) of an image."""
+    """Return the log-probability of the words, from the table (T, V * V) of an image."""
     steps = torch.log_softmax(table.unflatten(1, (VOCABULARY_SIZE, VOCABULARY_SIZE)), dim=-1)
     return float(sum(steps[at, last, word] for at, (last, word) in enumerate(zip([BOS, *words], words, strict=False))))
 
 
 def all_captions(max_words):
-    """Return every caption: words, then <eos>, or as many words as there may be."""
+    """Return every caption: words and <eos>, or ``max_words`` words without it."""
     words = range(4, VOCABULARY_SIZE)
     ended = [(*caption, EOS) for length in range(max_words) for caption in product(words, repeat=length)]
     return ended + list(product(words, repeat=max_words))
@@ -78,7 +78,7 @@ def test_a_wide_beam_ranks_all_captions_as_exhaustive_search_does(length_power, 
 def test_a_narrow_beam_finds_a_caption_that_greedy_search_misses():
     table = torch.full((2, VOCABULARY_SIZE, VOCABULARY_SIZE), -9.0)
     table[0, BOS, 4], table[0, BOS, 5] = 1.0, 0.9
-    table[1, 4, 4:], table[1, 5, EOS] = 0.0, 5.0  # after the best first word, nothing is likely
+    table[1, 4, 4:], table[1, 5, EOS] = 0.0, 5.0  # after the best first word, no word is likely
     features = table.flatten(1)[None]
     greedy = written(beam_search(TableDecoder(), features, beam_size=1, max_words=2))
     beam = written(beam_search(TableDecoder(), features, beam_size=2, max_words=2))
@@ -137,7 +137,7 @@ def test_the_score_is_the_log_probability_over_a_power_of_the_length(length_powe
 @pytest.mark.parametrize("beam_size", [1, 2, 7, 200])
 def test_special_words_are_never_written(beam_size):
     features = random_tables(3)
-    features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))[..., [PAD, BOS, UNK]] += 50  # the likeliest by far
+    features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))[..., [PAD, BOS, UNK]] += 50  # the most likely by far
     found = beam_search(TableDecoder(), features, beam_size=beam_size, max_words=4)
     for row in range(3):
         assert {token for caption in written(found, row) for token in caption} <= {EOS, *range(4, VOCABULARY_SIZE)}
@@ -158,7 +158,7 @@ def test_a_search_ends_when_all_captions_are_complete():
 
 
 def test_a_search_does_not_wait_for_captions_that_cannot_be():
-    # No word is possible, so that eos is the only caption; a beam of four would look for three more.
+    # Only <eos> is possible, so there is one caption; a beam of four would wait for three more.
     table, decoder = torch.full((1, 9, VOCABULARY_SIZE, VOCABULARY_SIZE), -torch.inf), CountingDecoder()
     table[..., EOS] = 0
     found = beam_search(decoder, table.flatten(2), beam_size=4, max_words=9)
@@ -184,7 +184,6 @@ def test_a_beam_wider_than_the_number_of_captions_holds_each_once():
 
 @pytest.mark.parametrize(("beam_size", "max_words"), [(0, 5), (3, 0), (-1, 5)])
 def test_a_search_for_nothing_is_refused(beam_size, max_words):
-    with pytest.raises(
-        ValueError, match=f"a beam of {beam_size} with {max_words} words finds no caption; use at least 1"
-    ):
+    message = f"beam_size {beam_size} with max_words {max_words} allows no caption; use at least 1 for each"
+    with pytest.raises(ValueError, match=message):
         beam_search(TableDecoder(), random_tables(1), beam_size=beam_size, max_words=max_words)

@@ -25,7 +25,7 @@ def padded(batch, num_columns=6):
 
 
 def caption_of(batch, row):
-    """Return a batch of one caption, with its image alone."""
+    """Return a batch of only one caption and its image."""
     image = int(batch.image_of_caption[row])
     return CaptionBatch(
         batch.images[image : image + 1],

@@ -13,7 +13,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
 
 
 def encoder_of(classifier, name):
-    """Return an encoder with the classifier's weights, put into it as a checkpoint's are."""
+    """Return an encoder with the classifier's weights, loaded like a checkpoint's."""
     encoder = Encoder(replace(MODEL, backbone=name, weights="DEFAULT"), load_weights=False)
     tensors = classifier.state_dict()
     encoder.backbone.load_state_dict({key: tensors[key] for key in encoder.backbone.state_dict()})
@@ -26,7 +26,7 @@ def normalized(images):
 
 
 def pooled_scores(classifier, features):
-    """Finish what the encoder leaves out: pool its features as the classifier does, and score the classes."""
+    """Apply the classifier's own pooling and head to features of the encoder."""
     if isinstance(classifier, torchvision.models.SqueezeNet):
         side = int(features.shape[1] ** 0.5)
         return classifier.classifier(features.transpose(1, 2).unflatten(2, (side, side))).flatten(1)
@@ -41,10 +41,10 @@ def pooled_scores(classifier, features):
         ("resnet18", {}),
         ("squeezenet1_1", {}),
         ("mobilenet_v2", {}),
-        ("mobilenet_v3_small", {}),  # a convolution after its stages
-        ("swin_t", {}),  # channels last inside
-        ("shufflenet_v2_x0_5", {}),  # pooled by a function, not a layer
-        ("googlenet", {"transform_input": True, "init_weights": False}),  # as torchvision makes it for its own weights
+        ("mobilenet_v3_small", {}),  # has a convolution after its stages
+        ("swin_t", {}),  # computes in channels-last order
+        ("shufflenet_v2_x0_5", {}),  # pools by a function, not a layer
+        ("googlenet", {"transform_input": True, "init_weights": False}),  # as torchvision builds it for its own weights
     ],
 )
 @torch.no_grad()
@@ -120,7 +120,7 @@ def test_a_stage_trains_from_its_first_parameter_on(name, stage, first, last_fro
     ("name", "stage", "stages"),
     [
         ("resnet18", "layer9", "conv1, bn1, layer1, layer2, layer3, layer4$"),
-        ("squeezenet1_1", "features.1", r"features\.0, features\.3, .*, features\.12$"),  # not features.12
+        ("squeezenet1_1", "features.1", r"features\.0, features\.3, .*, features\.12$"),  # must not match features.12
     ],
 )
 def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
@@ -133,5 +133,7 @@ def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
     [("resnet125", "resnet152"), ("ResNet18", "resnet18"), ("mobilenet2", "mobilenet_v2"), ("", "alexnet")],
 )
 def test_an_unknown_backbone_is_refused_with_the_nearest(name, near):
-    with pytest.raises(ValueError, match=f"backbone {name} is no torchvision classifier; the nearest are .*{near}"):
+    with pytest.raises(
+        ValueError, match=f"backbone {name} is not a torchvision classifier; similar names are .*{near}"
+    ):
         check_backbone(name)

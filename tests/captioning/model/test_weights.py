@@ -1,4 +1,4 @@
-"""Weights come from files that fit and are safe; all others are refused."""
+"""Weights load from files that fit and are safe; other files are refused."""
 
 import hashlib
 import io
@@ -34,7 +34,10 @@ def test_weights_that_do_not_download_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(ConnectionError, match=r"weights of resnet18 do not download .*no route.*; give a local file"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"weights of resnet18 cannot be downloaded .*no route.*; set --model.weights to a local file",
+    ):
         Encoder(replace(RESNET, weights="DEFAULT"))
 
 
@@ -50,7 +53,7 @@ def test_a_weights_file_of_either_kind_loads_with_or_without_its_head(tmp_path, 
 
 
 def test_weights_without_counters_of_batches_load(tmp_path):
-    # Files older than torch 0.4.1 have none, and eval mode reads none.
+    # Files older than torch 0.4.1 have no counters, and eval mode reads none.
     tensors = classifier_of("resnet18").state_dict()
     torch.save(
         {key: one for key, one in tensors.items() if not key.endswith("num_batches_tracked")}, tmp_path / "w.pth"
@@ -60,7 +63,7 @@ def test_weights_without_counters_of_batches_load(tmp_path):
 
 
 def changed(**changes):
-    """Return the weights of a classifier with some added, replaced or, as None, left out."""
+    """Return the weights of a classifier with some added, replaced, or (if None) removed."""
     tensors = classifier_of("squeezenet1_1").state_dict() | changes.pop("also", {})
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -68,9 +71,12 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("also", "misfit"),
     [
-        ({"features.0.weight": None, "features.0.bias": None}, r"features\.0\.weight is missing \(2 such\)"),
-        ({"layer1.weight": torch.zeros(1)}, r"layer1\.weight is unknown \(1 such\)"),
-        ({"features.0.bias": torch.zeros(3)}, r"features\.0\.bias is \(3,\), not \(64,\) \(1 such\)"),
+        (
+            {"features.0.weight": None, "features.0.bias": None},
+            r"features\.0\.weight is missing \(mismatched tensors: 2\)",
+        ),
+        ({"layer1.weight": torch.zeros(1)}, r"layer1\.weight is unknown \(mismatched tensors: 1\)"),
+        ({"features.0.bias": torch.zeros(3)}, r"features\.0\.bias is \(3,\), not \(64,\) \(mismatched tensors: 1\)"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_first_misfit(tmp_path, also, misfit):
@@ -92,7 +98,7 @@ def saved(found):
 
 
 class Command:
-    """What a malicious file holds: unpickling it would make a file."""
+    """Content of a malicious file: unpickling it creates a file."""
 
     def __init__(self, path):
         self.path = path
@@ -115,7 +121,7 @@ class Command:
 def test_a_file_that_holds_no_weights_is_refused(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{name} holds no weights that load safely \(.*({reason}).*use a \.pth"):
+    with pytest.raises(ValueError, match=rf"{name} cannot be loaded safely \(.*({reason}).*use a \.pth"):
         Encoder(replace(MODEL, weights=str(path)))
 
 
@@ -123,7 +129,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, name, content, reason
 def test_a_malicious_file_is_refused_and_not_run(tmp_path, save):
     path, trace = tmp_path / "weights.pth", tmp_path / "trace"
     save({"features.0.weight": Command(trace)}, path)
-    with pytest.raises(ValueError, match=r"holds no weights that load safely \(it holds more than tensors\)"):
+    with pytest.raises(ValueError, match=r"cannot be loaded safely \(it holds more than tensors\)"):
         Encoder(replace(MODEL, weights=str(path)))
     assert not trace.exists()
 

@@ -122,10 +122,10 @@ def test_some_hundred_pictures_make_one_page(page_of):
     [
         ({"jpeg": b"\x89PNG\r\n"}, r"dog.jpg starts with b'\\x89PNG', which is not JPEG: .*; encode it as JPEG"),
         ({"jpeg": b""}, "dog.jpg starts with b'', which is not JPEG"),
-        ({"captions": []}, "dog.jpg has no caption: .*; leave it out"),
+        ({"captions": []}, "dog.jpg has no caption, .*; give one, or leave the image out"),
         (
             {"log_probabilities_nats": [-1.0, -2.0]},
-            "dog.jpg has 2 log-probabilities for 1 captions; give one a caption",
+            r"dog.jpg has different numbers of captions \(1\) and log-probabilities \(2\); give one per caption",
         ),
     ],
 )
@@ -136,5 +136,7 @@ def test_an_item_that_would_show_badly_is_refused(changes, message):
 
 @pytest.mark.parametrize("points", [[], [(0, math.nan), (1, math.inf)]])
 def test_a_curve_without_a_finite_value_is_refused(points):
-    with pytest.raises(ValueError, match=f"curve 'loss' has no finite value in {len(points)} points: .*; leave it out"):
+    with pytest.raises(
+        ValueError, match=rf"curve 'loss' has no finite value \(points: {len(points)}\), .*; leave it out"
+    ):
         Curve(name="loss", points=points)

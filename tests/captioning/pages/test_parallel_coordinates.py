@@ -17,7 +17,7 @@ from captioning.pages.trial_summary import TrialSummary
         ([None, "all"], False, {"all": 0.25, None: 0.75}, ["all", "null"]),
         ([x / 10 for x in range(21)], False, {0: 0, 1: 0.5}, ["0", "0.4", "0.8", "1.2", "1.6", "2"]),
         ([1e-4 * 1.7**x for x in range(9)], False, {}, ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005"]),
-        ([1.0, 1.001, 2.0], False, {1: 0, 2: 1}, ["1", "1.2", "1.4", "1.6", "1.8", "2"]),  # two would overlap
+        ([1.0, 1.001, 2.0], False, {1: 0, 2: 1}, ["1", "1.2", "1.4", "1.6", "1.8", "2"]),  # 1 and 1.001 would overlap
     ],
 )  # fmt: skip
 def test_a_parameter_has_an_axis_that_suits_its_values(values, is_log, heights, texts):

@@ -22,11 +22,11 @@ def trial(*curve, state="finished", reported=()):
          [(1, 3.0), (2, 2.0), (3, 1.0)]),
         # In the order of the trials if a time is missing.
         ([trial((1, 3.0), (2, 1.0), reported=(10, 30)), trial((1, 2.0))], "min", [(1, 3.0), (2, 1.0), (3, 1.0)]),
-        # A failed trial costs, and its score does not count.
+        # The epochs of a failed trial count, but its score does not.
         ([trial((4, 0.1), state="failed"), trial((1, 3.0))], "min", [(4, NAN), (5, 3.0)]),
         ([trial((1, NAN), (2, math.inf), (3, 2.0))], "min", [(1, NAN), (2, NAN), (3, 2.0)]),
         ([trial((1, 2.0)), trial((1, NAN))], "min", [(1, 2.0), (2, 2.0)]),
-        ([trial((2, 2.0), (1, 3.0))], "min", [(2, 2.0), (2, 2.0)]),  # never negative
+        ([trial((2, 2.0), (1, 3.0))], "min", [(2, 2.0), (2, 2.0)]),  # a cost is never negative
         ([], "min", []),
     ],
 )  # fmt: skip

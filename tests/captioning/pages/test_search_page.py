@@ -13,7 +13,7 @@ NAN = math.nan
 
 
 def trial(name="t", scores=(), **changes):
-    """Return a trial with a score an epoch."""
+    """Return a trial with one score per epoch."""
     given = {
         "name": name,
         "point": {"model.dropout": 0.1},
@@ -39,7 +39,7 @@ def page_of(tmp_path):
 
 @pytest.fixture
 def light_alone(monkeypatch):
-    """Leave out the charts for dark, whose drawing is the other half of what a page costs."""
+    """Leave out the charts of the dark theme, which halves the time of a page."""
     draw = html._svg_uri
     monkeypatch.setattr(html, "_svg_uri", lambda figure, theme: draw(figure, theme) if theme is html.LIGHT else "")
 
@@ -55,8 +55,8 @@ def test_a_page_holds_three_charts_for_light_and_for_dark(page_of):
     assert len({*light, *dark}) == 6
     assert {ElementTree.fromstring(chart).tag for chart in light + dark} == {"{http://www.w3.org/2000/svg}svg"}
     assert [image["alt"] for image in page.all("img")] == [
-        "model.dropout and loss of 2 trials, a line a trial: a is best with 1.5",
-        "loss over epochs, a line a trial: a is best with 1.5",
+        "model.dropout and loss, one line per trial (2): a is best with 1.5",
+        "loss over epochs, one line per trial: a is best with 1.5",
         "best loss so far, after 3 epochs of all trials: 1.5",
     ]
 

@@ -6,13 +6,15 @@ from captioning.pages.trial_summary import TrialSummary, parameter_keys, rank_tr
 
 
 def trial(name="t", scores=(), point=(), **changes):
-    """Return a trial with a score an epoch."""
+    """Return a trial with one score per epoch."""
     given = {"state": "finished", "seconds": 1.0, "curve": [*enumerate(scores, start=1)]}
     return TrialSummary(name=name, point=dict(point), **given | changes)
 
 
 def test_times_that_belong_to_no_point_are_refused():
-    with pytest.raises(ValueError, match="trial t has 1 times for 2 points of its curve; give one a point, or none"):
+    with pytest.raises(
+        ValueError, match=r"trial t has different numbers of curve points \(2\) and times \(1\); give one time per"
+    ):
         trial(scores=[1.0, 2.0], reported=[3.0])
 
 

@@ -23,14 +23,14 @@ def chunk(kind, data):
 
 
 def bomb(width, height):
-    """Return a PNG of a few bytes whose header promises many pixels."""
+    """Return a PNG of a few bytes with a header that announces many pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with a picture, and one beside it that is nobody's business."""
+    """Return a folder with an image; another image, outside the folder, must not be readable."""
     (tmp_path / "open" / "deep").mkdir(parents=True)
     (tmp_path / "open" / "deep" / "a.jpg").write_bytes(JPEG)
     (tmp_path / "secret.jpg").write_bytes(JPEG)
@@ -49,17 +49,17 @@ def test_bytes_and_base64_are_taken(value):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"image": None}, "the row is empty; give one of image"),
-        ({}, "the row is empty; give one of image"),
+        ({"image": None}, "the row is empty; give one value, in column image"),
+        ({}, "the row is empty; give one value, in column image"),
         ({"image": "a" * 5}, r"the image is not base64 \(.*\); encode the file's bytes"),
         ({"image": "/etc/passwd!"}, "the image is not base64"),
         ({"image": "\u00e4\u00f6"}, "the image is not base64"),
-        ({"image": ["a"]}, "the image is a list; give base64 text or bytes"),
-        ({"image": 3.5}, "the image is a float; give base64 text or bytes"),
-        ({"image": b""}, "the image begins with b'' and is no readable JPEG"),
-        ({"image": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, "begins with b'%!PS-Ado' and is no readable JPEG, PNG"),
-        ({"path": "/etc/hostname"}, "the row is empty; give one of image"),  # for no path was allowed
-        ({"url": "http://127.0.0.1/"}, "the row is empty; give one of image"),
+        ({"image": ["a"]}, "the image has type list; give base64 text or bytes"),
+        ({"image": 3.5}, "the image has type float; give base64 text or bytes"),
+        ({"image": b""}, "the image starts with b'' and is not a readable JPEG"),
+        ({"image": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, "starts with b'%!PS-Ado' and is not a readable JPEG, PNG"),
+        ({"path": "/etc/hostname"}, "the row is empty; give one value, in column image"),  # paths are not allowed
+        ({"url": "http://127.0.0.1/"}, "the row is empty; give one value, in column image"),
     ],
 )
 def test_what_is_no_image_is_refused(row, message):
@@ -68,13 +68,15 @@ def test_what_is_no_image_is_refused(row, message):
 
 
 def test_two_images_in_a_row_are_refused(folder):
-    with pytest.raises(ValueError, match="the row holds image and path; give one of image, path"):
+    with pytest.raises(
+        ValueError, match="the row has values in image and path; give one value, in column image or path"
+    ):
         read_image({"image": JPEG, "path": "deep/a.jpg"}, ImageInputConfig(allow_paths=folder))
 
 
 @pytest.mark.parametrize("value", [b"x" * (2**20 + 1), text(b"x" * (2**20 + 6)), "x" * 3 * 2**20])
 def test_a_file_that_is_too_large_is_refused(value):
-    with pytest.raises(ValueError, match="has more than the 1 MiB allowed; shrink it first"):
+    with pytest.raises(ValueError, match="is larger than the allowed 1 MiB; shrink it first"):
         read_image({"image": value}, ImageInputConfig(max_mib=1))
 
 
@@ -86,7 +88,7 @@ def test_a_file_at_the_limit_is_taken():
 
 @pytest.mark.parametrize(("width", "height"), [(1001, 1000), (9000, 10000), (60000, 60000)])
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(width, height):
-    with pytest.raises(ValueError, match="has more than the 1 megapixels allowed; shrink it first"):
+    with pytest.raises(ValueError, match="has more than the allowed 1 million pixels; shrink it first"):
         read_image({"image": bomb(width, height)}, ImageInputConfig(max_megapixels=1))
 
 
@@ -97,9 +99,9 @@ def test_an_image_at_the_limit_is_taken():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_mib": 0}, "no image has 0 MiB; use a --max-mib of at least 1"),
-        ({"max_megapixels": 0}, "0 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
-        ({"max_megapixels": 90}, "90 megapixels cannot be the limit; use --max-megapixels 1 to 89"),
+        ({"max_mib": 0}, "a limit of 0 MiB refuses every image; use --max-mib 1 or more"),
+        ({"max_megapixels": 0}, "a limit of 0 megapixels is out of range; use --max-megapixels 1 to 89"),
+        ({"max_megapixels": 90}, "a limit of 90 megapixels is out of range; use --max-megapixels 1 to 89"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(settings, message):
@@ -122,7 +124,7 @@ def test_a_path_that_leads_out_is_refused_whether_it_is_there_or_not(folder, nam
     (folder / "link.jpg").symlink_to(folder.parent / "secret.jpg")
     (folder / "up").symlink_to(folder.parent)
     (folder / "circle").symlink_to(folder / "circle")
-    with pytest.raises(ValueError, match="the path leads out of the folder for images; give one below it"):
+    with pytest.raises(ValueError, match="the path is outside the image folder; give a path below it"):
         by_path(folder, name.format(folder=folder))
 
 
@@ -144,7 +146,7 @@ def test_a_folder_is_no_image(folder):
 
 def test_a_file_that_is_no_image_tells_nothing_but_its_first_bytes(folder):
     (folder / "notes.txt").write_text("password: hunter2")
-    with pytest.raises(ValueError, match=r"begins with b'password' and is no readable") as caught:
+    with pytest.raises(ValueError, match=r"starts with b'password' and is not a readable") as caught:
         by_path(folder, "notes.txt")
     assert "hunter2" not in str(caught.value)
 
@@ -152,12 +154,12 @@ def test_a_file_that_is_no_image_tells_nothing_but_its_first_bytes(folder):
 def test_a_large_file_below_the_folder_is_refused_unread(folder):
     with (folder / "large.jpg").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ValueError, match="has more than the 1 MiB allowed"):
+    with pytest.raises(ValueError, match="is larger than the allowed 1 MiB"):
         by_path(folder, "large.jpg", max_mib=1)
 
 
 def test_a_path_that_is_no_text_is_refused(folder):
-    with pytest.raises(ValueError, match="the path is a int; give text"):
+    with pytest.raises(ValueError, match="the path has type int; give text"):
         read_image({"path": 3}, ImageInputConfig(allow_paths=folder))
 
 
@@ -184,5 +186,5 @@ def test_a_url_of_this_network_is_fetched_if_any_is_allowed(url):
 
 
 def test_a_url_of_this_network_is_refused_if_public_ones_are_allowed(url):
-    with pytest.raises(ValueError, match="host is at an address that is not allowed; give a public one"):
+    with pytest.raises(ValueError, match="host has an address that is not allowed; give a public host"):
         read_image({"url": url}, ImageInputConfig(allow_urls="public"))

@@ -1,4 +1,4 @@
-"""A bad sample is named or left out; a model that has no numbers is not blamed on a sample."""
+"""A bad sample is named or left out; a model with weights that are not finite is not blamed on a sample."""
 
 import copy
 import math
@@ -38,7 +38,9 @@ def test_a_batch_without_any_good_sample_changes_nothing_and_counts():
 
 
 def test_one_bad_sample_is_told_as_one():
-    expected = r"^step 1: 1 bad sample, 003 of train-000000.tar \(its loss is nan nats\); --training.on-bad-sample skip"
+    expected = (
+        r"^step 1: 1 bad sample, 003 of train-000000.tar \(its loss is nan nats\); leave bad samples out with --t"
+    )
     with pytest.raises(BadSampleError, match=expected):
         next(steps_of(training_state(), tiny_models.batches([0], sample_at=white_at(3))))
 
@@ -46,7 +48,7 @@ def test_one_bad_sample_is_told_as_one():
 @pytest.mark.parametrize(("num_white", "error"), [(2, BadSampleError), (3, FloatingPointError)])
 def test_half_of_a_batch_is_bad_and_more_is_divergence(num_white, error):
     batch = tiny_models.batch(range(4), sample_at=white_at(*range(num_white)))
-    with pytest.raises(error, match=r"2 bad samples, first 000|\(3 of 4 images have no finite loss\); lower the learn"):
+    with pytest.raises(error, match=r"2 bad samples, first 000|\(images without a finite loss: 3 of 4\); lower the"):
         next(steps_of(training_state(), [[batch]]))
 
 
@@ -56,7 +58,7 @@ def test_weights_that_are_no_number_are_not_blamed_on_a_sample(config):
     (batch,) = next(tiny_models.batches([0]))
     words, counts = batch.tokens[batch.tokens > 3].unique(return_counts=True)
     state.model.decoder.word_embedding.weight.data[words[counts.argmin()]] = math.nan
-    with pytest.raises(FloatingPointError, match=r"loss nan nats .* \([12] of 5 images have no finite loss\)"):
+    with pytest.raises(FloatingPointError, match=r"loss nan nats/word .* \(images without a finite loss: [12] of 5\)"):
         next(steps_of(state, [[batch]], config=config))
 
 
@@ -66,7 +68,7 @@ def test_a_gradient_that_is_no_number_is_not_blamed_on_a_sample(white):
     state.model.decoder.output.bias.register_hook(lambda gradient: gradient * math.inf)
     before = copy.deepcopy(state.model.state_dict())
     with pytest.raises(
-        FloatingPointError, match=r"step 1: loss \d\.\d+ nats and gradient norm (nan|inf) .*; lower the"
+        FloatingPointError, match=r"step 1: loss \d\.\d+ nats/word or gradient norm (nan|inf) .*; lower the"
     ):
         next(steps_of(state, tiny_models.batches([0], sample_at=white_at(*white)), config=SKIP))
     assert distance(state.model.state_dict(), before) == 0.0
@@ -83,7 +85,7 @@ def test_what_stopped_a_step_leaves_no_gradient_behind():
 
 def test_most_validation_images_without_a_loss_are_divergence():
     told = validated(positions=range(4), sample_at=white_at(0, 1, 2))
-    assert "is not a finite number (3 of 4 images have no finite loss); lower the learning rate" in told
+    assert "is not finite (images without a finite loss: 3 of 4); lower the learning rate" in told
 
 
 def test_a_validation_that_leaves_samples_out_is_logged(caplog):

@@ -1,4 +1,4 @@
-"""Bad samples: every process names the same ones, and a batch without them trains as if they had never been in it."""
+"""Bad samples in a group: all processes name the same ones, and skipping them equals training without them."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ def trained(rank=0, world_size=1, *, num_parts=1, batches=None, config=SKIP, **o
 
 
 def resumed(rank, world_size):
-    """Train for half of the steps, then in another model for the rest."""
+    """Train for half of the steps, then resume in another model for the rest."""
     first, second = training_state(), training_state(seed=9)
     results = []
     for state, steps in ((first, range(3)), (second, range(3, NUM_STEPS))):
@@ -43,7 +43,7 @@ def resumed(rank, world_size):
 
 
 def stopped(rank=0, world_size=1, *, step, sample_at=sample_at, config=TRAINING):
-    """Take one step that is to fail; return how it does, and how far the weights moved."""
+    """Take one step that must fail; return its error, and how far the weights moved."""
     state = training_state(is_double=True, dropout=0.0)
     state.step = step
     before = copy.deepcopy(state.model.state_dict())
@@ -59,7 +59,7 @@ def stopped(rank=0, world_size=1, *, step, sample_at=sample_at, config=TRAINING)
 
 
 def messages_sent(rank, world_size):
-    """Return how often processes spoke to each other in Python while training on good samples."""
+    """Return the collectives that Python code calls while training on good samples."""
     with pytest.MonkeyPatch.context() as patch:
         sent = []
         for name in ("all_reduce", "all_gather_object"):
@@ -92,7 +92,7 @@ def groups(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def without_them():
-    """Return what training on the same batches without the bad samples gives."""
+    """Return the result of training on the same batches without the bad samples."""
     kept = [[position for position in tiny_models.share(step) if position not in ALL_BAD] for step in range(NUM_STEPS)]
     batches = [
         [tiny_models.batch(positions, is_augmented=True) if positions else blank_batch(64)] for positions in kept
@@ -144,7 +144,7 @@ def test_a_resumed_run_that_skips_ends_in_the_same_bits(groups, size):
     [
         ("damaged", "BadSampleError", 2, [5, 6], "step 2: 2 bad samples, first 005 of train-000001.tar (unread); "),
         ("unnumbered", "BadSampleError", 5, [22, 24], "step 5: 2 bad samples, first 010 of train-000002.tar (its loss"),
-        ("diverged", "FloatingPointError", None, [], "step 5: loss nan nats and gradient norm nan are not both finite"),
+        ("diverged", "FloatingPointError", None, [], "step 5: loss nan nats/word or gradient norm nan is not finite"),
     ],
 )
 def test_every_process_stops_alike_and_leaves_the_weights(groups, size, cause, kind, step, bad, message):
@@ -176,7 +176,7 @@ def test_validation_leaves_them_out_on_any_number_of_processes(groups, size):
 def test_validation_stops_alike_on_every_process(groups, size):
     expected = (
         "validation: 4 bad samples, first 005 of train-000001.tar (unread); "
-        "--training.on-bad-sample skip leaves such images out, or run captioning convert again"
+        "leave bad samples out with --training.on-bad-sample skip, or run captioning convert again"
     )
     assert [seen["validation_stopped"] for seen in groups[size]] == [expected] * size
 

@@ -31,7 +31,7 @@ def original(tmp_path_factory, state):
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """Return a copy to be damaged."""
+    """Return a copy that a test may damage."""
     return shutil.copytree(original, tmp_path / "checkpoint")
 
 
@@ -100,7 +100,7 @@ def test_a_snapshot_is_written_as_the_state_was_while_training_goes_on(original,
         go_on(state, 2)
         writing.result()
     assert contents(tmp_path / "c") == contents(original)
-    assert contents(save(tmp_path / "d", taken)) == contents(original)  # nor did the steps change the snapshot
+    assert contents(save(tmp_path / "d", taken)) == contents(original)  # the steps did not change the snapshot
     assert (taken.step, state.step) == (2, 4)
 
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_format_version_1_is_restored(folder, original):
 
 def test_a_checkpoint_of_another_vocabulary_is_not_restored(folder):
     other = Vocabulary([*VOCABULARY.words, "more"])
-    with pytest.raises(ValueError, match=r"is of another vocabulary .* than the shard set's .*; train under another"):
+    with pytest.raises(ValueError, match=r"has another vocabulary .* than the shard set .*; train under another"):
         restore(training_state(), folder, other)
 
 
@@ -143,7 +143,9 @@ def test_a_copy_for_captioning_has_no_optimizers_state(folder, read):
 
 def test_a_copy_for_captioning_is_not_restored(folder):
     (folder / "optimizer.pt").unlink()
-    with pytest.raises(ValueError, match=r"is a copy for captioning, without optimizer\.pt; resume from the run's own"):
+    with pytest.raises(
+        ValueError, match=r"has no optimizer\.pt, so it is a copy for captioning; resume from the run's own"
+    ):
         restore(training_state(), folder, VOCABULARY)
 
 
@@ -175,5 +177,5 @@ def test_killed_while_writing_it_is_no_checkpoint(tmp_path, state, monkeypatch, 
         patch.setattr(owner, name, be_killed)
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path / "checkpoint", state)
-    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="is not a checkpoint"):
         describe_checkpoint(tmp_path / "checkpoint")

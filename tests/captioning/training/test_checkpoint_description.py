@@ -20,19 +20,19 @@ def original(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """Return a checkpoint that shares no file with the original."""
+    """Return a checkpoint with no file equal to the original's."""
     more = Vocabulary([*VOCABULARY.words, "more"])
     return save(tmp_path_factory.mktemp("run") / "other", trained(num_steps=1), vocabulary=more, config="name: s\n")
 
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """Return a copy to be damaged."""
+    """Return a copy that a test may damage."""
     return shutil.copytree(original, tmp_path / "checkpoint")
 
 
 def edit_description(folder, **changes):
-    """Change a description in a way that its own digest does not tell."""
+    """Change a description, and renew its own digest."""
     path = folder / "checkpoint.json"
     content = json.loads(path.read_text())
     del content["digest"]
@@ -40,7 +40,7 @@ def edit_description(folder, **changes):
 
 
 def digests(folder):
-    """Return the digests that the files of a checkpoint have now."""
+    """Return the actual digests of a checkpoint's files."""
     names = json.loads((folder / "checkpoint.json").read_text())["files"]
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
@@ -50,7 +50,7 @@ def truncated(size):
 
 
 def flipped(index):
-    """Return a damage: one bit is another, in the byte at an index or a share of the length."""
+    """Return a function that flips one bit, in the byte at an index or at a fraction of the length."""
 
     def flip(content):
         where = int(index * len(content)) if isinstance(index, float) else index
@@ -105,7 +105,7 @@ def test_a_file_of_another_checkpoint_is_noticed(folder, other, name):
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
 def test_a_file_too_many_is_named(folder, make):
     make(folder / "notes")
-    with pytest.raises(ValueError, match="notes is no part of the checkpoint; take it out of the folder"):
+    with pytest.raises(ValueError, match="notes is not part of the checkpoint; remove it from the folder"):
         describe_checkpoint(folder)
 
 
@@ -124,7 +124,9 @@ def test_a_missing_file_is_named(folder, name):
 
 def test_a_folder_without_description_is_no_checkpoint(folder):
     (folder / "checkpoint.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"is no checkpoint: it has no checkpoint\.json; give a checkpoint's"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is not a checkpoint: it has no checkpoint\.json; give a checkpoint's"
+    ):
         describe_checkpoint(folder)
 
 
@@ -134,9 +136,9 @@ def test_a_folder_without_description_is_no_checkpoint(folder):
         (b"", "Expecting value"),
         (b'{"format_version": 1, "st', "Unterminated string"),
         (b"\xff\xfe\x00", "can't decode"),
-        (b"[]", "it is no JSON object"),
+        (b"[]", "it is not a JSON object"),
         (b'{"format_version": 1}', "step Field required"),
-        (b'{"format_version": 2}', "its digest does not fit"),
+        (b'{"format_version": 2}', "its digest does not match"),
         (b'{"format_version": 0}', "it has format version 0, which no release wrote"),
         (b'{"format_version": true}', "it has format version True, which"),
         (b"{}", "it has format version None, which"),
@@ -151,8 +153,8 @@ def test_a_garbled_description_is_named(folder, content, reason):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"files": {}}, "it does not list config.yaml"),  # else nothing would be checked
-        ({"model": {"dropout": 2.0}}, "dropout 2.0 is no share"),
+        ({"files": {}}, "it does not list config.yaml"),  # otherwise no file would be verified
+        ({"model": {"dropout": 2.0}}, "dropout 2.0 is not a fraction"),
         ({"step": "many"}, "step Input should be a valid integer"),
     ],
 )
@@ -165,13 +167,13 @@ def test_a_description_that_says_nonsense_is_refused(folder, changes, reason):
 def test_a_newer_formats_checkpoint_is_refused(folder):
     edit_description(folder, format_version=3)
     with pytest.raises(
-        ValueError, match="has format version 3, this release reads up to 2; use a newer release, such as"
+        ValueError, match="has format version 3, but this release reads only up to 2; use a newer release, such as"
     ):
         describe_checkpoint(folder)
 
 
 class Command:
-    """What a malicious file holds: unpickling it would make a file."""
+    """Content of a malicious file: unpickling it creates a file."""
 
     def __init__(self, path):
         self.path = path
@@ -185,6 +187,8 @@ def test_a_malicious_optimizers_state_is_refused_and_not_run(folder, tmp_path, w
     trace = tmp_path / "trace"
     write({"state": Command(trace)}, folder / "optimizer.pt")
     edit_description(folder, files=digests(folder))
-    with pytest.raises(ValueError, match=r"optimizer\.pt holds more than tensors and numbers; use another checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"optimizer\.pt is unsafe: it holds more than tensors and numbers; use another"
+    ):
         restore(training_state(trainable_from="features.12"), folder, VOCABULARY)
     assert not trace.exists()

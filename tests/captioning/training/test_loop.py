@@ -60,7 +60,7 @@ def test_a_request_to_stop_ends_training_after_its_step():
 
 @pytest.fixture(scope="module")
 def trained_resnet():
-    """Return a model with batch-norm before and after two steps that train its last stage."""
+    """Return a model with batch norm, before and after two steps that train its last stage."""
     torch.manual_seed(0)
     state = tiny_models.training_state(backbone="resnet18", trainable_from="layer4")
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}

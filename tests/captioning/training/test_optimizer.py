@@ -1,4 +1,4 @@
-"""What one step does to the weights, and how fast."""
+"""The effect of one step on the weights, and the learning rate schedule."""
 
 from dataclasses import replace
 
@@ -12,19 +12,19 @@ from captioning.training.optimizer import build_optimizer, encoder_ramp_at, lear
 from tests.support import tiny_models
 from tests.support.tiny_models import OPTIMIZER, STAGE, distance, steps_of
 
-# Plain descent at rate 1: a step moves the weights by the gradient.
+# Plain gradient descent at learning rate 1: a step subtracts the gradient from the weights.
 DESCENT = OptimizerConfig(learning_rate=1.0, warmup_steps=0, max_gradient_norm=1e9)
 
 
 def descent(**changes):
-    """Return a state without dropout, whose optimizer subtracts the gradient from the weights."""
+    """Return a state without dropout, with an optimizer that subtracts the gradient from the weights."""
     model = tiny_models.training_state(is_double=True, dropout=0.0, **changes).model
     parameters = [one for one in model.parameters() if one.requires_grad]
     return TrainingState(model, torch.optim.SGD([{"params": parameters, "factor": 1.0, "is_encoder": False}], lr=1.0))
 
 
 def step_and_gradient(optimizer=DESCENT, num_parts=1):
-    """Take a step; return it, how the weights moved, and the gradient of the mean loss over the batch's words."""
+    """Take a step; return its result, the change of the weights, and the gradient of the mean loss over words."""
     state = descent(trainable_from=STAGE)
     parameters = [one for one in state.model.parameters() if one.requires_grad]
     before = [one.detach().clone() for one in parameters]
@@ -66,7 +66,7 @@ def test_a_step_counts_words_and_images():
 
 @pytest.mark.parametrize(
     ("step", "rate"),
-    [(0, 0.5), (1, 1.0), (3, 2.0), (4, 2.0), (9, 1.1), (14, 0.2), (99, 0.2)],  # half way: the mean of 2.0 and 0.2
+    [(0, 0.5), (1, 1.0), (3, 2.0), (4, 2.0), (9, 1.1), (14, 0.2), (99, 0.2)],  # halfway: the mean of 2.0 and 0.2
 )
 def test_the_learning_rate_rises_and_falls(step, rate):
     config = OptimizerConfig(learning_rate=2.0, warmup_steps=4, final_factor=0.1)
@@ -124,7 +124,7 @@ def test_the_optimizer_holds_every_trainable_parameter_once():
     ("num_epochs", "num_samples", "batch_size", "num_steps"),
     [
         (1.0, 100, 10, 10),
-        (3.0, 10, 4, 8),  # seven and a half: the last one is whole
+        (3.0, 10, 4, 8),  # 7.5 steps, rounded up
         (0.1, 30, 3, 1),  # 1.0000000000000002 in floating point
         (0.001, 10, 4, 1),
     ],

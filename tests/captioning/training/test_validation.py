@@ -1,4 +1,4 @@
-"""Losses that are no numbers, and the loss of a validation split."""
+"""Losses that are not finite, and the loss of a validation split."""
 
 import math
 from dataclasses import replace
@@ -13,15 +13,17 @@ from tests.support.tiny_models import CPU, TRAINING, steps_of
 
 
 def corrupted(value):
-    """Return a state whose first score is a value that spoils its loss."""
+    """Return a state with a value as its first output bias that makes the loss not finite."""
     state = tiny_models.training_state()
     state.model.decoder.output.bias.data[0] = value
     return state
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])  # the last is finite, and too large to be added up
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])  # the last is finite, but too large to be summed
 def test_a_loss_that_is_no_number_stops_training_and_names_samples(value):
-    with pytest.raises(FloatingPointError, match=r"step 1: loss nan nats .* lower the learning rate, .* 000, 001, 002"):
+    with pytest.raises(
+        FloatingPointError, match=r"step 1: loss nan nats/word .* lower the learning rate, .* \(000, 001, 002"
+    ):
         next(steps_of(corrupted(value), tiny_models.batches(range(1))))
 
 
@@ -29,7 +31,7 @@ def test_a_gradient_that_is_no_number_stops_training_before_the_weights_change()
     state = tiny_models.training_state()
     state.model.decoder.output.bias.register_hook(lambda gradient: gradient * math.inf)
     before = state.model.decoder.word_embedding.weight.clone()
-    with pytest.raises(FloatingPointError, match=r"step 1: loss \d\.\d+ nats and gradient norm (nan|inf) are not both"):
+    with pytest.raises(FloatingPointError, match=r"step 1: loss \d\.\d+ nats/word or gradient norm (nan|inf) is not"):
         next(steps_of(state, tiny_models.batches(range(1))))
     assert torch.equal(state.model.decoder.word_embedding.weight, before)
 
@@ -52,6 +54,6 @@ def test_validation_leaves_the_models_mode_as_it_was(mode):
 @pytest.mark.parametrize(("value", "positions", "counts"), [(math.nan, [0, 1], "2 of 2"), (0.0, [], "0 of 0")])
 def test_a_validation_loss_that_is_no_number_is_refused(value, positions, counts):
     batches = [tiny_models.batch([position]) for position in positions]
-    message = rf"the validation loss is not a finite number \({counts} images have no finite loss\); lower the learning"
+    message = rf"the validation loss is not finite \(images without a finite loss: {counts}\); lower the learning"
     with pytest.raises(FloatingPointError, match=message):
         validation_loss(corrupted(value).model, batches, config=TRAINING, device=CPU)

@@ -20,7 +20,7 @@ WORKER = WorkerInfo(rank=0, node_id="n", host="host", pid=4194305, log="")
 
 
 class Followed:
-    """An attempt, with what it told and ended."""
+    """An attempt, with the lines it logged, the workers it killed and the controllers it ended."""
 
     def __init__(self, **settings):
         self.events, self.killed, self.ended = [], [], []
@@ -34,7 +34,7 @@ class Followed:
 
 @pytest.fixture
 def follow():
-    """Return a function that follows an attempt until the test has ended."""
+    """Return a function that makes an attempt, which is closed after the test."""
     made = []
 
     def follow(**settings):
@@ -65,7 +65,7 @@ def test_a_rank_that_is_gone_is_told_with_the_last_step(follow):
     followed.attempt.begin(4, [])
     followed.attempt.notify(WorkersFailed({1: WorkerError("the actor is dead", True)}))
     assert (followed.events, followed.attempt.is_training) == (
-        ["rank 1 is gone, after step 4: the actor is dead"],
+        ["rank 1 was lost after step 4: the actor is dead"],
         False,
     )
 
@@ -112,7 +112,7 @@ def test_groups_that_fail_to_start_use_up_the_budget(follow):
     for _ in range(2):
         attempt.notify(WorkersStarting(2, None))
         attempt.notify(StartFailed("segmentation fault"))
-    assert "it failed 2 times" in attempt.final_failure.why
+    assert "training failed 2 times" in attempt.final_failure.why
 
 
 def test_a_preemption_is_no_crash(follow):
@@ -171,7 +171,7 @@ def test_workers_that_fail_between_their_start_and_their_training_use_up_the_bud
     attempt.notify(WorkersStarting(2, None))
     attempt.notify(WorkersStarted((WORKER,)))
     attempt.notify(StartFailed("segmentation fault"))
-    assert "it failed once" in attempt.final_failure.why
+    assert "training failed once" in attempt.final_failure.why
 
 
 def test_a_controller_is_known_once_it_has_started(follow):

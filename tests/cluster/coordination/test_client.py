@@ -1,4 +1,4 @@
-"""What a client keeps on the rank's side; with a coordinator it is tested in ``tests/faults``."""
+"""Tests of a client's state in the rank's process; ``tests/faults`` tests it against a coordinator."""
 
 import pytest
 

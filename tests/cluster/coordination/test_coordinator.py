@@ -73,10 +73,17 @@ def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, 
     assert coordinator.begin_attempt().checkpoint.step == 5
 
 
+def test_a_commit_is_logged_with_the_units_of_its_scores(coordinator):
+    attempt = coordinator.begin_attempt().number
+    coordinator.commit(attempt, 5, {VALIDATION_LOSS: 6.27, "validation_cider_d": 0.5})
+    expected = "checkpoint at step 5: validation loss 6.270 nats/word, validation cider d 0.500"
+    assert coordinator.progress().events == [expected]
+
+
 def test_a_replaced_attempt_commits_nothing(coordinator, folder):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()
-    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint does not count"):
+    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2; its checkpoint is not committed"):
         coordinator.commit(old, 5, metrics(1.0))
     assert load_record(folder).checkpoints == ()
 
@@ -122,7 +129,7 @@ def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, storage,
     attempt = coordinator.begin_attempt().number
     coordinator.heartbeat(attempt, 0, 1, [row(1)])
     was_tracked = coordinator.finish("FINISHED")
-    # What still tries to reach the tracker would go on into other tests.
+    # A thread that still tries to reach the tracker would run on into other tests.
     eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("captioning-shipper")])
     kept = [row.step for _, rows in unshipped(folder / "journal") for row in rows]
     assert (was_tracked, kept, load_record(folder).is_finished) == (False, [1], True)
@@ -151,7 +158,7 @@ def test_a_request_has_a_number_of_its_own(coordinator):
 def test_a_failure_that_all_ranks_share_ends_the_run_at_once(coordinator):
     attempt = coordinator.begin_attempt().number
     coordinator.report_failure(attempt, Failure(0, 4, 32, "FloatingPointError: nan", is_agreed=True))
-    assert coordinator.progress().final_failure.why == "every worker failed alike"
+    assert coordinator.progress().final_failure.why == "every worker failed with the same error"
 
 
 def test_after_a_final_failure_no_attempt_begins(coordinator):
@@ -204,9 +211,7 @@ def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     eventually(lambda: killed == [worker])
     events = coordinator.progress().events
     coordinator.finish("FAILED")
-    assert any(
-        "the workers hang: rank 1 (process 4194305 on host) gave no sign of progress" in event for event in events
-    )
+    assert any("the workers hang: rank 1 (process 4194305 on host) made no progress" in event for event in events)
 
 
 def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
@@ -224,5 +229,5 @@ def test_a_run_has_one_live_driver(coordinator, folder):
 
 
 def test_a_run_without_a_record_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run\.json; whoever starts the run writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run\.json; run the same command again to write it"):
         Coordinator(tmp_path, CoordinatorSettings(tracking_uri="sqlite://"))

@@ -71,7 +71,7 @@ def test_only_the_best_and_the_latest_checkpoint_are_kept(coordinator, folder):
 def test_a_checkpoint_of_an_attempt_that_was_replaced_does_not_count(coordinator, folder):
     coordinator.begin_attempt([])
     replace(load_record(folder), attempt=2).save(folder)
-    with pytest.raises(PermissionError, match="attempt 1 was replaced; its checkpoint at step 8 does not count"):
+    with pytest.raises(PermissionError, match="attempt 1 was replaced; its checkpoint at step 8 is not committed"):
         coordinator.commit(8, {})
 
 
@@ -122,5 +122,5 @@ def test_a_process_that_ends_soon_is_waited_for(folder):
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run.json; whoever starts the run writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run.json; run the same command again to write it"):
         LocalCoordinator(tmp_path, keep_best=1, keep_last=1)

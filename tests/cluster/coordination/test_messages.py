@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.coordination.messages import HeartbeatReply, WorkerInfo
+from cluster.coordination.messages import HeartbeatReply, WorkerInfo, workers_text
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ def test_a_request_gets_the_next_number(before, request_, after):
 @pytest.mark.parametrize(("before", "after"), [("checkpoint", "none"), ("stop", "stop"), ("none", "none")])
 def test_a_checkpoint_fulfils_a_request_for_one(before, after):
     assert HeartbeatReply(before, 3).after_checkpoint() == (after, 3)
+
+
+@pytest.mark.parametrize(("num_workers", "text"), [(1, "1 worker"), (2, "2 workers")])
+def test_one_worker_is_singular(num_workers, text):
+    assert workers_text(num_workers) == text
 
 
 def test_a_worker_is_named_by_rank_process_and_host():

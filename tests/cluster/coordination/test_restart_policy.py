@@ -16,7 +16,7 @@ def history(max_restarts=3, max_preemptions=2):
 
 
 def reasons(many, *failures, between=lambda kept: None):
-    """Return what the history says after each of these causes."""
+    """Return, for each of these failures in turn, the rule that ended the run; None where none did."""
     said = []
     for one in failures:
         said.append(many.end("crash", [one]))
@@ -30,7 +30,7 @@ def reasons(many, *failures, between=lambda kept: None):
         ([failure("RuntimeError: Connection closed by peer"), failure("KeyError: 'x'", rank=1)], "KeyError: 'x'"),
         ([failure("RuntimeError: gloo"), death(reason="is dead")], "is dead"),
         ([death(reason="is dead"), failure("KeyError: 'x'")], "KeyError: 'x'"),
-        ([failure("RuntimeError: Broken pipe")], "RuntimeError: Broken pipe"),  # nobody knows more
+        ([failure("RuntimeError: Broken pipe")], "RuntimeError: Broken pipe"),  # the only report
         ([failure("FloatingPointError: nan", is_agreed=True), failure("OSError: x")], "FloatingPointError: nan"),
     ],
 )
@@ -43,7 +43,7 @@ def test_nothing_has_no_cause():
 
 
 def test_what_every_rank_fails_by_alike_ends_the_run():
-    assert reasons(history(), failure("nan", is_agreed=True)) == ["every worker failed alike"]
+    assert reasons(history(), failure("nan", is_agreed=True)) == ["every worker failed with the same error"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_every_rank_fails_by_alike_ends_the_run():
         (failure("ValueError: x", step=4), failure("ValueError: x", step=5), False),
         (failure("ValueError: x"), failure("ValueError: y"), False),
         (death(), death(), False),  # kills may hit the same step twice
-        # Of a node that is gone, the other ranks may be all that is heard.
+        # When a node is lost, the reports of the other ranks may be all there is.
         (failure("RuntimeError: gloo: Connection closed"), failure("RuntimeError: gloo: Connection closed"), False),
         *[
             (failure(f"RuntimeError: DataLoader worker (pid(s) {pid}) {how}"),) * 2 + (False,)
@@ -69,7 +69,7 @@ def test_the_same_failure_at_the_same_step_is_no_accident(first, second, ends):
 
 def test_the_same_death_at_the_same_step_is_an_accident_twice():
     assert reasons(history(9), death(), death(), death()) == [
-        None, None, "the same happened 3 times in a row at the same step",
+        None, None, "the same failure occurred 3 times in a row at the same step",
     ]  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_errors_before_the_first_step_are_no_accident():
 
 def test_failures_in_a_row_use_up_the_budget():
     said = reasons(history(2), *(death(step=step) for step in range(3)))
-    expected = "it failed 3 times without a checkpoint in between (--cluster.max-restarts)"
+    expected = "training failed 3 times without a new checkpoint (--cluster.max-restarts)"
     assert said == [None, None, expected]
 
 
@@ -96,13 +96,13 @@ def test_a_checkpoint_in_between_starts_the_budget_anew():
 
 def test_no_restart_is_borne_if_none_is_allowed():
     said = reasons(history(0), death())
-    assert said == ["it failed once without a checkpoint in between (--cluster.max-restarts)"]
+    assert said == ["training failed once without a new checkpoint (--cluster.max-restarts)"]
 
 
 def test_preemptions_have_a_budget_of_their_own():
     many = history(max_restarts=0, max_preemptions=2)
     said = [many.end("preemption", [death()]) for _ in range(3)]
-    assert (said[:2], said[2].why) == ([None, None], "nodes were taken away 3 times (--cluster.max-preemptions)")
+    assert (said[:2], said[2].why) == ([None, None], "nodes were preempted 3 times (--cluster.max-preemptions)")
 
 
 def test_resizes_are_free():

@@ -41,13 +41,13 @@ def clock():
 
 @pytest.fixture
 def late():
-    """Return the seconds after which groups were given up that did not start."""
+    """Return the times, in seconds, after which groups were reported as not started."""
     return []
 
 
 @pytest.fixture
 def watchdog(clock, late):
-    # On its own the watch looks twice a second of real time; here it is asked.
+    # The watchdog's thread polls in real time, on which these tests do not rely: they call its methods themselves.
     made = Watchdog(
         lambda worker, seconds: None, late.append, hang_seconds=10.0, start_seconds=30.0,
         kill=lambda workers: None, clock=clock,

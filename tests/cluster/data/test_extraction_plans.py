@@ -185,7 +185,7 @@ def test_features_that_do_not_fit_the_run_are_refused(drawn_shards, folder, chan
 
 
 def test_a_run_that_trains_its_encoder_takes_no_features(folder):
-    with pytest.raises(ValueError, match=r"trains from all on, so that its features .*; leave out --features, or"):
+    with pytest.raises(ValueError, match=r"trains from all on, so its features .*; leave out --features or"):
         TrainRun(features=folder, model=replace(ENCODER, trainable_from="all"))
 
 

@@ -79,7 +79,7 @@ def test_a_bad_image_is_told_in_one_line(session, drawn_shards, tmp_path):
 def test_weights_that_do_not_fit_are_told_in_one_line(session, drawn_shards, tmp_path):
     (tmp_path / "w.pth").write_bytes(b"no weights")
     wrong = plan(drawn_shards, tmp_path / "out", model=replace(ENCODER, weights=str(tmp_path / "w.pth")))
-    with pytest.raises(ValueError, match=r"w.pth holds no weights that load safely"):
+    with pytest.raises(ValueError, match=r"w.pth cannot be loaded safely"):
         extract(wrong, num_workers=1)
 
 

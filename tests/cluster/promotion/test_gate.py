@@ -65,7 +65,7 @@ def test_a_model_does_not_pass_over_itself(models, shard_set, cache):
 def test_the_first_champion_needs_no_other(models, shard_set, cache):
     found = judge(models[WORSE], None, shard_set, "val", GATE, cache=cache)
     assert (found.is_passed, found.reasons[0], found.evidence["champion"], found.evidence["comparison"]) == (
-        True, "there is no champion to be better than", None, None,
+        True, "there is no champion to compare with", None, None,
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_the_same_judgement_again_is_the_same_to_the_byte(promoted, models, shar
 
 
 def test_what_is_known_is_not_computed_again(promoted, refused, models, cache, drawn_shards, tmp_path):
-    # Neither weights nor shards are there to compute with.
+    # Without weights and shards, nothing could be computed again.
     shutil.copytree(drawn_shards, tmp_path / "shards", ignore=shutil.ignore_patterns("*.tar"))
     known = [resolved_copy_without_weights(models[steps], tmp_path / str(steps)) for steps in (BETTER, WORSE)]
     again = judge(*known, ShardSet(tmp_path / "shards"), "val", GATE, cache=cache)

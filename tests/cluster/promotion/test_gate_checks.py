@@ -11,7 +11,7 @@ REPEATING = "a dog a dog"
 
 
 def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped=0.9):
-    """Return a model that scores so on each image; captions beyond those given are plain ones."""
+    """Return a model's results with these scores on each image; images without a given caption get a plain one."""
     counts = (8, 5, 3, 1, 10, 9, 8, 7, 10, 9)
     images = {
         number: ImageScores(bleu_4=0.1, rouge_l=0.5, cider_d=score, bleu_counts=counts)
@@ -46,7 +46,7 @@ def criteria(new, old=None, **settings):
 
 
 def scores(num_images, gain=0.0, spread=0.0):
-    """Return CIDEr-D of images, better by ``gain`` on the average, and by that plus or minus ``spread`` in turn."""
+    """Return CIDEr-D of images, better by ``gain`` on average, by ``gain`` plus and minus ``spread`` in turn."""
     return [number % 5 + gain + (spread if number // 5 % 2 else -spread) for number in range(num_images)]
 
 
@@ -57,9 +57,9 @@ def scores(num_images, gain=0.0, spread=0.0):
         (1000, 0.0, 0.0, 0.0, False),  # the same scores
         (1000, 0.0, 1.0, 0.0, False),
         (1000, -0.2, 1.0, 0.0, False),
-        (20, 0.2, 1.0, 0.0, False),  # too few images for so little
+        (20, 0.2, 1.0, 0.0, False),  # too few images for a gain this small
         (1000, 0.2, 1.0, 0.1, True),
-        (1000, 0.2, 1.0, 0.19, False),  # more, but not surely
+        (1000, 0.2, 1.0, 0.19, False),  # more, but not significantly
         (1000, 0.2, 0.0, 0.2, False),  # as much, and not more
     ],
 )
@@ -75,7 +75,7 @@ def test_a_higher_confidence_asks_for_more():
 
 def test_any_score_may_decide():
     found = criteria(results(), results(), metric="ROUGE-L")
-    assert "ROUGE-L 0.5000 is not surely better than 0.5000" in found["ROUGE-L"].reason
+    assert "ROUGE-L 0.5000 is not significantly better than 0.5000" in found["ROUGE-L"].reason
 
 
 @pytest.mark.parametrize(("floor", "is_passed"), [(2.4, True), (2.5, True), (2.6, False)])
@@ -110,14 +110,14 @@ def test_the_points_allowed_are_a_setting():
 @pytest.mark.parametrize("old", [None, results(captions=["", ""])])
 def test_one_empty_caption_is_too_many_even_if_the_champion_has_more(old):
     found = criteria(results(captions=[""]), old)["empty captions"]
-    assert (found.is_passed, found.reason) == (False, "1 of 4 captions have no word")
+    assert (found.is_passed, found.reason) == (False, "1 of 4 captions are empty")
 
 
 @pytest.mark.parametrize(
     ("after", "before", "is_passed"),
     [
         (0, 0, True),
-        (1, 0, True),  # one image's chance
+        (1, 0, True),  # a single image may be chance
         (5, 0, False),
         (5, 5, True),
         (0, 5, True),
@@ -148,16 +148,16 @@ def test_every_criterion_has_a_reason_of_one_line():
 def test_a_refused_gain_is_explained_in_figures():
     found = criteria(results(scores(100)), results(scores(100)), min_gain=0.1)["CIDEr-D"]
     assert found.reason == (
-        "CIDEr-D 2.0000 is not surely better by more than 0.1 than 2.0000: the difference is +0.0000 (+0.0000 to "
-        "+0.0000), and better by more than 0.1 in 0 % of the resamples, where 95 % are wanted"
+        "CIDEr-D 2.0000 is not significantly better than 2.0000 by more than 0.1: the difference is +0.0000 "
+        "(+0.0000 to +0.0000), better by more than 0.1 in 0 % of the resamples, 95 % required"
     )
 
 
 def test_a_refusal_for_other_captions_says_how_many_there_are():
     new, old = results(captions=["a dog", "two cats", "a red bird"], cropped=0.5), results(cropped=1.0)
     assert criteria(new, old)["same caption cropped"].reason == (
-        "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %, 5 fewer are allowed; it "
-        "writes 4 different captions, the champion 1"
+        "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %, -5 allowed; the "
+        "challenger writes 4 different captions, the champion 1"
     )
 
 
@@ -169,12 +169,12 @@ def test_the_same_results_give_the_same_criteria():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"confidence": 1.0}, r"a confidence of 1\.0 proves nothing; use 0\.5 up to below 1, such as 0\.95"),
-        ({"confidence": float("nan")}, "a confidence of nan proves nothing"),
-        ({"min_gain": -0.1}, r"min_gain -0\.1 is no gain; use 0 or more"),
-        ({"max_same_caption_drop_points": 101}, "max_same_caption_drop_points 101 is no part of 100; use 0 to 100"),
-        ({"floors": {"CIDER": 1.0}}, "no score is called CIDER; use floors of BLEU-1, .*, CIDEr-D"),
-        ({"floors": {"CIDEr-D": float("inf")}}, "the floor inf of CIDEr-D is no score; use a finite number"),
+        ({"confidence": 1.0}, r"confidence 1\.0 is out of range; use 0\.5 up to below 1, such as 0\.95"),
+        ({"confidence": float("nan")}, "confidence nan is out of range"),
+        ({"min_gain": -0.1}, r"min_gain -0\.1 is out of range; use a finite number, 0 or more"),
+        ({"max_same_caption_drop_points": 101}, "max_same_caption_drop_points 101 is out of range; use 0 to 100"),
+        ({"floors": {"CIDER": 1.0}}, "floors names an unknown score, CIDER; use BLEU-1, .*, CIDEr-D"),
+        ({"floors": {"CIDEr-D": float("inf")}}, "floor inf of CIDEr-D is not finite; use a finite number"),
         ({"num_resamples": 99}, "num_resamples 99 is too small; use 100 or more"),
         ({"seed": -1}, "seed -1 is too small; use 0 or more"),
         ({"num_behaviour_images": 0}, "num_behaviour_images 0 is too small; use 1 or more"),

@@ -16,12 +16,12 @@ def source(tiny_run, tmp_path_factory):
 
 @pytest.fixture
 def name(request, client):
-    """Return a model's name of the test's own."""
+    """Return a model's name that only this test uses."""
     return request.node.name.replace("[", "-").replace("]", "")
 
 
 def saying(is_passed, *reasons, seen=None):
-    """Return a judge of a fixed opinion, that notes who came before it."""
+    """Return a judge with a fixed decision, which records the versions it was given."""
 
     def judge(challenger, champion):
         if seen is not None:
@@ -90,7 +90,7 @@ def test_who_comes_second_is_judged_again_against_the_new_champion(client, sourc
     def judge(challenger, champion):
         seen.append((challenger.version, champion.version))
         if len(seen) == 1:
-            promote(name, client, saying(True), version=2)  # somebody else is quicker
+            promote(name, client, saying(True), version=2)  # another process is faster
         return judgement(champion.version == "1", "the second is no worse")
 
     outcome = promote(name, client, judge)
@@ -100,7 +100,7 @@ def test_who_comes_second_is_judged_again_against_the_new_champion(client, sourc
 def test_a_champion_is_not_promoted_over_itself(client, source, name):
     add_version(name, client, source)
     promote(name, client, saying(True))
-    with pytest.raises(GateRefusal, match="version 1 is the champion already"):
+    with pytest.raises(GateRefusal, match="version 1 is already the champion"):
         promote(name, client, saying(True))
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_compared_with_a_champion_that_is_gone(client, source, name):
     make_champion(name, client)
     add_version(name, client, source)
     client.delete_model_version(name, "1")
-    with pytest.raises(ValueError, match=r"was deleted from the registry, so that nothing can be compared with it"):
+    with pytest.raises(ValueError, match=r"was deleted from the registry, so no challenger can be compared with it"):
         promote(name, client, saying(True))
 
 
@@ -145,5 +145,7 @@ def test_a_model_without_a_champion_is_told(client, source, name):
 def test_a_champion_that_is_gone_is_not_resolved(client, source, name):
     make_champion(name, client)
     client.delete_model_version(name, "1")
-    with pytest.raises(ValueError, match=r"was deleted from the registry; captioning rollback .* takes the one before"):
+    with pytest.raises(
+        ValueError, match=r"was deleted from the registry; captioning rollback .* restores the previous champion"
+    ):
         resolve_model(f"models:/{name}@champion", client)

@@ -10,7 +10,7 @@ from tests.support.registered_versions import add_version, alias_of, make_champi
 
 @pytest.fixture
 def name(request):
-    """Return a model's name of the test's own."""
+    """Return a model's name that only this test uses."""
     return request.node.name.replace("[", "-").replace("]", "")
 
 
@@ -23,7 +23,7 @@ def versions_of(name, client):
     [
         ([1, 2], "1"),
         ([1, 2, 3], "2"),
-        ([1, 2, 3, "back"], "1"),  # and not to 3, which was left
+        ([1, 2, 3, "back"], "1"),  # and not to 3, from which the first rollback went back
         ([1, 2, 3, "back", 4], "2"),
         ([1, 2, 3, "back", "back", 3], "1"),
         ([1, 2, 1], "2"),
@@ -66,12 +66,12 @@ def test_a_rollback_that_is_tried_changes_nothing(client, name):
 
 def test_the_first_champion_has_none_before_it(client, name):
     make_champion(name, client)
-    with pytest.raises(ValueError, match=r"has no champion before version 1; captioning models .* lists versions"):
+    with pytest.raises(ValueError, match=r"has no champion before version 1; captioning models .* lists its"):
         rollback(name, client)
 
 
 class Overtaken(MlflowClient):
-    """A client whose entry in a history always comes right after somebody else's."""
+    """Client for which another process always adds an entry to the history just before."""
 
     def __init__(self, client, version):
         super().__init__(client.tracking_uri, client.tracking_uri)
@@ -92,7 +92,9 @@ def test_two_who_roll_back_at_once_go_back_once(client, name):
 def test_a_rollback_does_not_undo_a_change_that_it_did_not_see(client, name):
     for _ in range(3):
         make_champion(name, client)
-    with pytest.raises(RuntimeError, match=r"version 1 has become champion of .* meanwhile, by .*; look at captioning"):
+    with pytest.raises(
+        RuntimeError, match=r"version 1 became the champion of .* in the meantime, by .*; look at captioning"
+    ):
         rollback(name, Overtaken(client, "1"))
 
 
@@ -112,7 +114,7 @@ def test_a_rollback_to_a_version_that_is_gone_is_refused(client, name):
 
 
 def made_anew(name, client):
-    """Make two champions, then the name with its versions anew."""
+    """Make two champions, then delete the model and create it again with two versions."""
     for _ in range(2):
         make_champion(name, client)
     client.delete_registered_model(name)
@@ -122,7 +124,7 @@ def made_anew(name, client):
 
 def test_a_rollback_to_another_version_of_the_number_is_refused(client, name):
     made_anew(name, client)
-    with pytest.raises(ValueError, match=r"version 1 of .* is another one than was champion under this number; capt"):
+    with pytest.raises(ValueError, match=r"version 1 of .* is not the one that was champion: .*; captioning promote"):
         rollback(name, client, to=1)
 
 
@@ -133,7 +135,7 @@ def test_no_other_version_of_its_number_is_the_champion_before(client, name):
 
 
 class Forbidden(MlflowClient):
-    """A client that may write entries, and move no alias."""
+    """Client that may write entries, but not move an alias."""
 
     def set_registered_model_alias(self, *arguments):
         raise MlflowException("not yours", error_code=PERMISSION_DENIED)
@@ -142,6 +144,6 @@ class Forbidden(MlflowClient):
 def test_a_change_whose_alias_cannot_be_moved_fails_and_counts(client, name):
     for _ in range(2):
         make_champion(name, client)
-    with pytest.raises(RuntimeError, match=r"version 1 is the champion of .*, and its alias cannot be moved there"):
+    with pytest.raises(RuntimeError, match=r"version 1 is the champion of .*, but the alias cannot be moved to it"):
         rollback(name, Forbidden(client.tracking_uri, client.tracking_uri))
     assert versions_of(name, client) == ["1", "2", "1"]

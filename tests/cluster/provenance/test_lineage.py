@@ -98,9 +98,9 @@ def test_the_chain_goes_through_the_features(client, checkpoint, drawn_shards, t
 @pytest.mark.parametrize(
     ("configuration", "fault"),
     [
-        ({}, "the configuration does not tell where it lies"),
+        ({}, "the configuration does not name its location"),
         ({"shards": "/nowhere"}, "/nowhere is not a finished shard set"),
-        ({"shards": "drawn"}, "what lies there now is another, "),
+        ({"shards": "drawn"}, "the location now holds another set, "),
     ],
 )
 def test_data_that_cannot_be_reached_says_so_in_its_place(client, checkpoint, drawn_shards, configuration, fault):
@@ -123,7 +123,7 @@ def test_the_shard_set_of_a_model_is_that_of_its_configuration(client, checkpoin
 
 
 def test_a_model_without_a_shard_set_is_named(client, checkpoint):
-    with pytest.raises(ValueError, match="the configuration of step 7 of run first names no shard set; give one by"):
+    with pytest.raises(ValueError, match="the configuration of step 7 of run first names no shard set; pass one with"):
         shards_of(resolve_model(str(checkpoint({"name": "first"})), client))
 
 

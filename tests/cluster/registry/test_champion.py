@@ -12,7 +12,7 @@ from tests.support.registered_versions import add_version, alias_of, change_to, 
 
 @pytest.fixture
 def name(request):
-    """Return a model's name of the test's own."""
+    """Return a model's name that only this test uses."""
     return request.node.name.replace("[", "-").replace("]", "")
 
 
@@ -24,11 +24,11 @@ def name(request):
         ([(1, 0), (2, 0), (3, 1)], [1, 3], 3),  # 2 was too late
         ([(1, 0), (2, 1), (3, 1), (4, 1), (5, 2)], [1, 2, 5], 5),
         ([(1, 0), (2, 0)], [1], 1),  # one claim, sent twice
-        ([(1, 0), (3, 2)], [1, 3], 3),  # 2 was deleted by hand, and counted, for 3 follows it
+        ([(1, 0), (3, 2)], [1, 3], 3),  # 2 was deleted by hand, and was valid, because 3 follows it
         ([(1, 0), (3, 1), (4, 2)], [1, 4], 4),  # the same, and 3 came too late for it
         ([(1, 0), (3, 1)], [1, 3], 3),  # 2 was deleted, and had come too late
         ([(2, 1), (3, 2)], [2, 3], 3),
-        ([(1, 0), (2, 5)], [1], 1),  # after an entry that there is not
+        ([(1, 0), (2, 5)], [1], 1),  # after an entry that does not exist
     ],
 )
 def test_the_first_entry_after_another_counts(entries, counted, last):
@@ -72,7 +72,7 @@ def test_an_alias_that_a_killed_process_left_behind_is_set_right(client, name, c
     version = add_version(name, client)
     claim_after(read_champion_state(name, client), change_to(version, over="1"), client)  # and then it was killed
     reconcile_alias(name, client)
-    assert (alias_of(name, client), "points to version 1, while its history says version 2" in caplog.text) == (
+    assert (alias_of(name, client), "points to version 1, but its history names version 2" in caplog.text) == (
         "2", True,
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_an_alias_moved_by_hand_is_set_right_and_the_command_for_it_named(client
     make_champion(name, client)
     client.set_registered_model_alias(name, "champion", "1")
     reconcile_alias(name, client)
-    assert (alias_of(name, client), f"captioning rollback {name} --to 1 changes the champion" in caplog.text) == (
+    assert (alias_of(name, client), f"use captioning rollback {name} --to 1" in caplog.text) == (
         "2", True,
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def test_a_dry_run_leaves_the_alias_where_it_is(client, name, caplog):
     make_champion(name, client)
     client.delete_registered_model_alias(name, "champion")
     reconcile_alias(name, client, is_dry_run=True)
-    assert (alias_of(name, client), "it would be set right" in caplog.text) == (None, True)
+    assert (alias_of(name, client), "the alias would be moved there" in caplog.text) == (None, True)
 
 
 def test_an_alias_in_line_is_not_worth_a_word(client, name, caplog):
@@ -118,7 +118,7 @@ def test_a_champion_that_was_deleted_is_told(client, name):
     client.delete_model_version(name, "1")
     state = reconcile_alias(name, client)
     assert (state.is_lost, state.fault) == (
-        True, f"version 1 of {name}, its champion by entry 1 of its history, was deleted from the registry",
+        True, f"version 1 of {name}, champion by entry 1 of the history, was deleted from the registry",
     )  # fmt: skip
 
 
@@ -128,13 +128,13 @@ def test_another_version_under_the_champions_number_is_told(client, name):
     add_version(name, client, "elsewhere")
     state = reconcile_alias(name, client)
     assert (state.is_lost, alias_of(name, client)) == (True, None)
-    assert state.fault.endswith("was replaced by another under its number")
+    assert state.fault.endswith("was replaced by another version with its number")
 
 
 def test_a_version_that_was_deleted_is_not_made_champion(client, name):
     version = add_version(name, client)
     client.delete_model_version(name, version)
-    with pytest.raises(RuntimeError, match=r"MLflow did not take the change of .*'s champion .*captioning history"):
+    with pytest.raises(RuntimeError, match=r"MLflow did not confirm the change of .*'s champion .*captioning history"):
         claim_after(read_champion_state(name, client), change_to(version), client)
 
 
@@ -146,7 +146,7 @@ def test_a_history_is_told_from_models(client, name):
 def test_a_model_of_the_historys_name_is_left_alone(client, name):
     client.create_registered_model(history_name(name))
     with pytest.raises(
-        ValueError, match=r"the registered model .*\.history is no history of .*; rename one of the two"
+        ValueError, match=r"the registered model .*\.history is not the history of .*; rename one of the two"
     ):
         make_champion(name, client)
 
@@ -173,7 +173,7 @@ def test_a_model_that_there_is_not_is_named(client, unknown):
 
 
 class Refused(MlflowClient):
-    """A client whose first attempts to set an alias are refused, as MLflow refuses one of two at once."""
+    """Client of which the first requests to set an alias are refused, as MLflow refuses one of two at once."""
 
     def __init__(self, client, codes):
         super().__init__(client.tracking_uri, client.tracking_uri)
@@ -192,4 +192,4 @@ def test_an_alias_that_another_process_sets_at_the_same_time_is_tried_again(clie
     change = change_to(add_version(name, client))
     claim_after(read_champion_state(name, client), change, client)
     state = reconcile_alias(name, Refused(client, codes))
-    assert (alias_of(name, client), "its alias cannot be moved there" in state.fault) == (alias, alias is None)
+    assert (alias_of(name, client), "the alias cannot be moved to it" in state.fault) == (alias, alias is None)

@@ -34,7 +34,7 @@ def client(home):
 
 @pytest.fixture
 def name(request):
-    """Return a model's name of the test's own."""
+    """Return a model's name that only this test uses."""
     return request.node.name
 
 
@@ -78,13 +78,13 @@ def test_a_version_that_cannot_become_the_challenger_goes_again(client, model, n
 
 
 def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
-    with pytest.raises(ValueError, match="a beam of 21 cannot serve; use 1 to 20"):
+    with pytest.raises(ValueError, match="beam size 21 is out of range; use 1 to 20"):
         register(model, name, client, beam_size=21)
 
 
 def test_a_models_history_is_no_model(client, model, name):
     make_champion(name, client)
-    with pytest.raises(ValueError, match=r"\.history is another model's history; choose another name"):
+    with pytest.raises(ValueError, match=r"\.history is the history of another model; choose another name"):
         register(model, history_name(name), client)
 
 
@@ -112,7 +112,7 @@ def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, 
 
 @pytest.fixture(scope="module")
 def pickled(client, tiny_run, tmp_path_factory):
-    """Return a version with a pickle that notes if anyone has loaded it, and that note's path."""
+    """Return a version with a pickle, and the path of the file that loading the pickle would write."""
     folder = tmp_path_factory.mktemp("pickled")
     note = folder / "loaded"
     source = servable(tiny_run / "checkpoints" / "step-00000005-attempt-1", folder / "model")
@@ -153,7 +153,7 @@ def test_pickles_go_by_many_names(client, tiny_run, tmp_path, name, file):
 def test_a_version_of_something_else_is_named(client, tmp_path, name):
     (tmp_path / "MLmodel").write_text("")
     version = add_version(name, client, str(tmp_path))
-    with pytest.raises(ValueError, match=r"holds no artifacts/checkpoint/checkpoint\.json; use one that captioning"):
+    with pytest.raises(ValueError, match=r"holds no artifacts/checkpoint/checkpoint\.json; use a version that capt"):
         resolve_model(f"models:/{name}/{version}", client)
 
 
@@ -167,9 +167,9 @@ def test_a_version_of_a_newer_format_is_refused_by_its_number(client, model, nam
 
 def test_only_registered_models_are_served(home, capsys):
     assert run_in_process(["serve", "runs/r", "--home", str(home)]) == 2
-    assert "error: runs/r is not registered; use models:/NAME@alias" in capsys.readouterr().err
+    assert "error: runs/r is not the address of a registered model; use models:/NAME@alias" in capsys.readouterr().err
 
 
 def test_no_processes_serve_nothing(home, capsys):
     assert run_in_process(["serve", "models:/a/1", "--num-workers", "0", "--home", str(home)]) == 2
-    assert "error: 0 processes serve nothing; use at least 1" in capsys.readouterr().err
+    assert "error: num_workers 0 is too small; use 1 or more" in capsys.readouterr().err

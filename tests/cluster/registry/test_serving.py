@@ -1,4 +1,4 @@
-"""The registered model as MLflow loads it, in this process; ``integration/test_model_server`` has it behind HTTP."""
+"""The registered model as MLflow loads it, in this process; ``integration/test_model_server`` tests it over HTTP."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def client(tiny_run):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder with a picture that may be read."""
+    """Return a folder with an image that the version may read."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "a.jpg").write_bytes(SCENES[0])
     return folder
@@ -43,7 +43,7 @@ def load(created):
 
 @pytest.fixture(scope="module")
 def stored(client, tiny_run):
-    """Return a version that takes bytes alone."""
+    """Return a version that accepts image bytes only."""
     return register(resolve_model(str(tiny_run), client), "bytes", client)
 
 
@@ -54,7 +54,7 @@ def served(stored):
 
 @pytest.fixture(scope="module")
 def open_served(client, tiny_run, folder):
-    """Return a loaded version that also takes paths below the folder, and URLs."""
+    """Return a loaded version that also accepts paths below the folder, and URLs."""
     intake = ImageInputConfig(allow_paths=folder, allow_urls="public")
     return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake))
 
@@ -93,9 +93,9 @@ def test_a_bad_image_is_an_error_of_its_row_alone(served):
     answers = ask(served, text(SCENES[0]), text(b"no image"), "not base64!", None, text(cut), text(SCENES[1]))
     assert [one["error"] and one["error"].split("(")[0] for one in answers] == [
         None,
-        "the image begins with b'no image' and is no readable JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM",
+        "the image starts with b'no image' and is not a readable JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM",
         "the image is not base64 ",
-        "the row is empty; give one of image",
+        "the row is empty; give one value, in column image",
         "the image does not decode ",
         None,
     ]
@@ -129,8 +129,8 @@ def test_no_caption_is_longer_than_asked(served):
         ({"beam": 21}, "beam cannot be 21; use 1 to 20"),
         ({"max_length": 0}, "max_length cannot be 0; use 1 to 100"),
         ({"max_length": 10**9}, "max_length cannot be 1000000000; use 1 to 100"),
-        ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, the beam at most"),
-        ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, the beam at most"),
+        ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, at most the beam"),
+        ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, at most the beam"),
         ({"beam": "many"}, "Invalid parameters found.*beam"),
     ],
 )
@@ -144,14 +144,14 @@ def test_a_path_is_read_if_it_was_registered_so(open_served, tiny_run, client):
     answers = open_served.predict(rows).to_dict("records")
     wanted = expected(tiny_run, client, SCENES[:2], beam_size=2)
     assert [one["caption"] for one in answers] == [wanted[0].captions[0], None, wanted[1].captions[0]]
-    assert answers[1]["error"] == "the path leads out of the folder for images; give one below it"
+    assert answers[1]["error"] == "the path is outside the image folder; give a path below it"
 
 
 def test_a_url_of_this_network_is_not_fetched(open_served):
     (answer,) = open_served.predict(pandas.DataFrame({"url": ["http://169.254.169.254/latest/meta-data"]})).to_dict(
         "records"
     )
-    assert answer["error"] == "the URL's host is at an address that is not allowed; give a public one"
+    assert answer["error"] == "the URL's host has an address that is not allowed; give a public host"
 
 
 @pytest.mark.parametrize("column", ["path", "url"])
@@ -162,7 +162,7 @@ def test_neither_paths_nor_urls_are_taken_otherwise(served, folder, column):
 
 def test_a_path_is_not_read_beside_an_empty_image(served, folder):
     rows = pandas.DataFrame({"image": [None], "path": [str(folder / "a.jpg")]})
-    assert served.predict(rows)["error"][0] == "the row is empty; give one of image"
+    assert served.predict(rows)["error"][0] == "the row is empty; give one value, in column image"
 
 
 def test_limits_are_those_that_were_registered(client, tiny_run):
@@ -171,7 +171,7 @@ def test_limits_are_those_that_were_registered(client, tiny_run):
     large = encoded(noise(1001, 1000), quality=10)
     errors = [one["error"].split(";")[0] for one in ask(model, large, b"x" * (2**20 + 1))]
     assert errors == [
-        "the image has more than the 1 megapixels allowed", "the image has more than the 1 MiB allowed",
+        "the image has more than the allowed 1 million pixels", "the image is larger than the allowed 1 MiB",
     ]  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_the_example_of_the_version_is_answered(served):
 
 def test_the_version_holds_its_configuration_and_no_pickle(stored):
     root = Path(stored.source.removeprefix("file://"))
-    # Python caches what it imports beside it where a test has loaded the version in place.
+    # A test that loads the version in place leaves Python's bytecode caches beside its code.
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert yaml.safe_load((root / "artifacts/checkpoint/config.yaml").read_text()) == {"name": "r"}
     assert {Path(file).suffix for file in files if not file.startswith("code/")} == {

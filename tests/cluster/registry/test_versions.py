@@ -27,7 +27,7 @@ def run_folder(tiny_run):
 
 @pytest.fixture
 def name(request):
-    """Return a model's name of the test's own."""
+    """Return a model's name that only this test uses."""
     return request.node.name
 
 
@@ -99,7 +99,7 @@ def test_a_name_that_cannot_be_is_named(client):
 
 def test_a_name_without_versions_is_told(client, name):
     client.create_registered_model(name)
-    with pytest.raises(ValueError, match=f"model {name} has no versions; captioning register MODEL {name} makes one"):
+    with pytest.raises(ValueError, match=f"model {name} has no versions; captioning register MODEL {name} creates one"):
         list_versions(client, name)
 
 
@@ -142,7 +142,7 @@ def test_more_models_than_a_page_are_listed(empty_home, monkeypatch):
         ("models:/nobody@champion", ValueError, "model nobody cannot be read from the registry"),
         ("models:/nobody/3", ValueError, "models:/nobody/3 is not in the registry"),
         ("runs:/0123", ValueError, "runs:/0123 is not in the tracker"),
-        ("nowhere", FileNotFoundError, "model .*nowhere is no folder; use models:/NAME@alias"),
+        ("nowhere", FileNotFoundError, "model .*nowhere is not a folder; use models:/NAME@alias"),
     ],
 )
 def test_an_unknown_model_is_named(client, model, error, message):
@@ -151,19 +151,19 @@ def test_an_unknown_model_is_named(client, model, error, message):
 
 
 def test_a_folder_without_a_checkpoint_is_named(client, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="is not a checkpoint"):
         resolve_model(str(tmp_path), client)
 
 
 def test_a_run_without_a_checkpoint_is_named(client, tmp_path):
     RunRecord(name="r", identity={}, mlflow_run_id="m").save(tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint that counts"):
+    with pytest.raises(FileNotFoundError, match="holds no committed checkpoint"):
         resolve_model(str(tmp_path), client)
 
 
 def test_a_run_of_something_else_is_refused(client):
     run_id = client.create_run("0").info.run_id
-    with pytest.raises(ValueError, match="is no training run; use a run that captioning train made"):
+    with pytest.raises(ValueError, match="is not a training run; use a run that captioning train created"):
         resolve_model(f"runs:/{run_id}", client)
 
 
@@ -174,5 +174,5 @@ def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, empty_hom
 
 
 def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
-    with pytest.raises(ValueError, match="'a/b' cannot be a model's name"):
+    with pytest.raises(ValueError, match="'a/b' is not a valid model name"):
         register(resolve_model(str(run_folder), client), "a/b", client)

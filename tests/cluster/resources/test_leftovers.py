@@ -36,7 +36,7 @@ COORDINATOR = actor(name="coordinator/runs/r", namespace="captioning", is_detach
     [
         ([group()], [], [True]),
         ([group(job_id=LIVING)], [], []),
-        ([group(job_id="03000000")], [], []),  # a job that nobody knows is not known to be dead
+        ([group(job_id="03000000")], [], []),  # an unknown job is not known to be dead
         ([group(actor_id="a")], [actor(is_alive=False)], [True]),
         ([group(actor_id="a")], [], [True]),  # Ray forgets dead actors in the end
         ([group(actor_id="a")], [actor()], [False]),
@@ -48,7 +48,7 @@ COORDINATOR = actor(name="coordinator/runs/r", namespace="captioning", is_detach
         ([], [COORDINATOR], [True]),
         ([], [COORDINATOR._replace(job_id=LIVING)], []),
         ([], [COORDINATOR._replace(namespace="other")], []),
-        ([], [actor()], []),  # a detached actor of somebody's
+        ([], [actor()], []),  # a detached actor of another program
     ],
 )
 def test_a_leftover_is_what_no_living_job_or_actor_needs(groups, actors, found):
@@ -110,7 +110,7 @@ def test_what_dead_controllers_of_a_living_job_left_is_told_from_what_is_needed(
 
 @pytest.mark.cluster
 def test_a_placement_group_goes_before_the_next_controller_starts_if_its_maker_was_killed(session):
-    class Maker:  # a class of this module is out of a worker's reach
+    class Maker:  # nested, because a worker cannot import this test module
         def make(self):
             made = ray.util.placement_group([{"CPU": 1}])
             ray.get(made.ready())

@@ -13,7 +13,7 @@ def test_a_task_is_bound_to_its_node():
 
 @pytest.mark.cluster
 def test_a_task_runs_on_its_node_though_others_have_taken_the_cpus(session):
-    def where():  # a function of this module is out of a worker's reach
+    def where():  # nested, because a worker cannot import this test module
         return ray.get_runtime_context().get_node_id()
 
     group = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])

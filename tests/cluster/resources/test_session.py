@@ -14,7 +14,7 @@ from cluster.resources.session import cluster_session
 
 @contextlib.contextmanager
 def control_service(answer):
-    """Be the control service of a cluster, as far as a first question goes; yield host:port."""
+    """Serve a fake control service that answers the first request of a client; yield host:port."""
     set_library_defaults()
     from ray.core.generated import gcs_service_pb2_grpc
 
@@ -42,9 +42,9 @@ def refusal(address):
 def test_what_never_answers_is_refused_in_time(monkeypatch):
     monkeypatch.setattr(gcs, "_ALIVE_SECONDS", 0.5)
     started = time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and sends nothing
         told = refusal(f"127.0.0.1:{silent.getsockname()[1]}")
-    assert ("is no Ray cluster (Deadline Exceeded); give the port of its control service" in told) is True, told
+    assert ("is not a Ray cluster (Deadline Exceeded); use the port of its control service" in told) is True, told
     assert time.monotonic() - started < 10
 
 
@@ -52,15 +52,15 @@ def test_what_speaks_another_language_is_refused():
     with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
-            for _ in range(2):  # the first look, and Ray's question
+            for _ in range(2):  # the first connection only tests the port; the second is Ray's request
                 connection, _ = server.accept()
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 connection.close()
 
         pool.submit(serve)
         told = refusal(f"127.0.0.1:{server.getsockname()[1]}")
-    assert "is no Ray cluster" in told
-    assert "and not the dashboard's, 8265" in told
+    assert "is not a Ray cluster" in told
+    assert "not the dashboard's port (8265)" in told
 
 
 def test_a_cluster_of_another_release_is_refused():
@@ -68,8 +68,8 @@ def test_a_cluster_of_another_release_is_refused():
 
     with control_service(lambda request, context: gcs_service_pb2.CheckAliveReply(ray_version="2.9.3")) as address:
         told = refusal(address)
-    assert "runs Ray 2.9.3, and this process 2." in told
-    assert told.endswith("; install the same version on both")
+    assert "runs Ray 2.9.3, and this process runs 2." in told
+    assert told.endswith("; install the same version on both sides")
 
 
 def test_a_cluster_that_wants_a_token_is_refused():
@@ -77,8 +77,9 @@ def test_a_cluster_that_wants_a_token_is_refused():
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing")
 
     with control_service(refuse) as address:
-        assert "wants a token (InvalidAuthToken: Authentication token is missing); set RAY_AUTH_MODE=token" in refusal(
-            address
+        assert (
+            "requires a token (InvalidAuthToken: Authentication token is missing); set RAY_AUTH_MODE=token"
+            in refusal(address)
         )
 
 

@@ -45,7 +45,7 @@ def memory_url():
 
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
 def url(request, tmp_path):
-    """Return an empty place of every kind."""
+    """Return an empty location of each kind."""
     folder = tmp_path / "a run"
     if request.param in ("memory", "s3"):
         return request.getfixturevalue(f"{request.param}_url")

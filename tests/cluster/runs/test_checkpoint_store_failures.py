@@ -19,7 +19,7 @@ def memory_url():
 
 @pytest.fixture
 def waits():
-    """Return the seconds that were waited between attempts."""
+    """Return the waiting times between retries, in seconds."""
     return []
 
 
@@ -131,7 +131,9 @@ def test_credentials_are_in_no_message(memory_url, monkeypatch):
 
 @pytest.mark.parametrize("location", ["runs/r", "file://runs/r", "file://localhosts/r"])
 def test_a_relative_path_is_refused(location):
-    with pytest.raises(ValueError, match=f"{location} is no absolute path; other nodes run in other folders"):
+    with pytest.raises(
+        ValueError, match=f"{location} is a relative path, and workers on other nodes run in other folders"
+    ):
         CheckpointStore(location)
 
 

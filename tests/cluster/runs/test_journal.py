@@ -86,17 +86,17 @@ def test_threads_lose_no_row(tmp_path, num_threads):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"step": 1, "timestamp_ms": 5, "metrics": {}}\n{"step": 2, "ti', "its line 2 is no row; restore the file"),
-        (b'{"step": 1}\n', "its line 1 is no row"),
-        (b"\x00\xff\n", "its line 1 is no row"),
-        (b"7\n", "its line 1 is no row"),
+        (b'{"step": 1, "timestamp_ms": 5, "metrics": {}}\n{"step": 2, "ti', "line 2 is not a row; restore the file"),
+        (b'{"step": 1}\n', "line 1 is not a row"),
+        (b"\x00\xff\n", "line 1 is not a row"),
+        (b"7\n", "line 1 is not a row"),
         (b"", "it is empty; restore the file from a copy, or move it away"),
     ],
 )
 def test_a_damaged_segment_is_named(tmp_path, content, message):
     path = tmp_path / "000001.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DamagedSegmentError, match=rf"000001\.jsonl is damaged, {message}"):
+    with pytest.raises(DamagedSegmentError, match=rf"000001\.jsonl is damaged: {message}"):
         read_segment(path)
 
 

@@ -12,7 +12,7 @@ from tests.support.short_runs import short_run
 
 
 def write(folder, attempt, resumed_at, steps, *, ranks=2, keys="ab"):
-    """Write the ledger of an attempt whose ranks take the same number of samples."""
+    """Write the ledger of an attempt in which all ranks have the same number of samples."""
     for rank in range(ranks):
         ledger = SampleLedger(folder, attempt=attempt, rank=rank, resumed_at=resumed_at)
         for step in steps:
@@ -105,5 +105,7 @@ def test_a_folder_that_is_no_runs_is_refused(tmp_path):
 
 def test_a_run_without_a_ledger_is_refused(tmp_path):
     RunRecord(name="r", identity={}).save(tmp_path)
-    with pytest.raises(FileNotFoundError, match="run r has no ledger of its samples; train with --ledger to keep one"):
+    with pytest.raises(
+        FileNotFoundError, match="run r has no ledger of its samples; train with --ledger to record one"
+    ):
         audit_samples(tmp_path)

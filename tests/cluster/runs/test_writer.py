@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def writer(folder):
-    """Return the writer of a run that has begun its first attempt."""
+    """Return the writer of a run in its first attempt; it keeps one checkpoint."""
     writer = RunWriter(folder, lock_run(folder), keep_best=1, keep_last=1)
     writer.begin_attempt()
     yield writer
@@ -25,7 +25,7 @@ def writer(folder):
 
 @pytest.fixture
 def patient(folder):
-    """Return a writer of two checkpoints."""
+    """Return a writer that keeps the two latest checkpoints."""
     writer = RunWriter(folder, lock_run(folder), keep_best=1, keep_last=2)
     writer.begin_attempt()
     yield writer
@@ -57,7 +57,7 @@ def test_a_run_is_left_to_others(writer, folder):
 
 
 def test_a_run_without_a_record_is_refused_and_left_to_others(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run\.json; whoever starts the run writes it first"):
+    with pytest.raises(ValueError, match=r"holds no run\.json; run the same command again to write it"):
         RunWriter(tmp_path, lock_run(tmp_path), keep_best=1, keep_last=1)
     lock_run(tmp_path).close()
 
@@ -81,13 +81,15 @@ def test_a_checkpoint_that_is_whole_is_not_rejected(patient, folder, tiny_run):
     commit(patient, 9, 1.0)
     latest = patient.begin_attempt().latest
     shutil.copytree(tiny_run / "checkpoints" / latest.name, folder / "checkpoints" / latest.name)
-    with pytest.raises(FileNotFoundError, match="is whole, but a worker's node does not see it so; mount the home"):
+    with pytest.raises(FileNotFoundError, match="is intact, but a worker's node cannot read it; mount the home"):
         patient.reject(latest)
 
 
 def test_the_last_checkpoint_is_not_rejected(writer):
     commit(writer, 5, 1.0)
-    with pytest.raises(FileNotFoundError, match="is damaged, and there is no other to resume from; restore its folder"):
+    with pytest.raises(
+        FileNotFoundError, match="is damaged, and there is no other checkpoint to resume from; restore its folder"
+    ):
         writer.reject(writer.record.latest)
 
 

@@ -14,7 +14,7 @@ OURS = importlib.metadata.version("ray")
 
 @pytest.fixture
 def serve():
-    """Return a function that serves answers by path until the test is over, and returns the address."""
+    """Return a function that serves responses by path until the test ends, and returns the server's address."""
     with contextlib.ExitStack() as stack:
         yield lambda answers: stack.enter_context(answering(answers))
 
@@ -26,13 +26,15 @@ def test_an_address_may_come_from_the_environment(monkeypatch):
 
 def test_without_an_address_it_is_asked_for(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match="no cluster was named; use --address http://HOST:8265, or set RAY_API_SERVER"):
+    with pytest.raises(ValueError, match="no cluster was given; use --address http://HOST:8265, or set RAY_API_SERVER"):
         server_address(None)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "auto", "http://", "http://me:pass@head"])
 def test_an_address_of_another_kind_is_refused_without_its_password(address):
-    with pytest.raises(ValueError, match=r"is none of a job server's; use that of Ray's dashboard") as refusal:
+    with pytest.raises(
+        ValueError, match=r"is not the address of a job server; use the address of Ray's dashboard"
+    ) as refusal:
         server_address(address)
     assert "pass@" not in f"{refusal.value}"
 
@@ -44,7 +46,7 @@ def test_our_version_is_accepted(serve):
 
 def test_another_version_is_refused(serve):
     address = serve({"/api/version": (200, {"ray_version": "2.9.0"})})
-    with pytest.raises(ValueError, match=rf"runs Ray 2.9.0, and this code is for {OURS}; install ray=={OURS} there"):
+    with pytest.raises(ValueError, match=rf"runs Ray 2.9.0, and this code needs Ray {OURS}; install ray=={OURS} there"):
         check_server(address)
 
 
@@ -71,7 +73,7 @@ def test_what_does_not_speak_http_is_no_ray():
 def test_a_cluster_that_wants_a_token_is_named(serve, status, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     address = serve({"/api/version": (status, "no")})
-    with pytest.raises(PermissionError, match="wants a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"):
+    with pytest.raises(PermissionError, match="requires a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"):
         check_server(address)
 
 
@@ -101,5 +103,5 @@ def test_an_address_is_set_for_ray_alone_and_then_as_before(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
     with address_set("http://b"):
         pass
-    with pytest.raises(ValueError, match="no cluster was named"):
+    with pytest.raises(ValueError, match="no cluster was given"):
         server_address(None)

@@ -8,7 +8,7 @@ from cluster.submission.archive import PACKAGES, plan_archive, write_archive
 
 @pytest.fixture
 def code(tmp_path):
-    """Return a folder with the packages, which is no checkout."""
+    """Return a folder with the packages that is not a checkout."""
     folder = tmp_path / "code"
     for name in PACKAGES:
         (folder / name).mkdir(parents=True)
@@ -47,7 +47,7 @@ def test_the_packages_of_a_checkout_travel_as_they_are_now(checkout, tmp_path):
 def test_what_is_left_out_is_named(checkout):
     (checkout / "jobs" / "new.py").touch()
     assert plan_archive(checkout).left_out == (
-        "1 file outside of captioning, cluster, jobs, shards",
+        "1 file outside captioning, cluster, jobs, shards",
         "1 file that git does not track: jobs/new.py",
     )
 
@@ -57,7 +57,7 @@ def test_without_a_checkout_all_but_caches_travels(code):
     (code / "jobs" / "__pycache__").mkdir()
     (code / "jobs" / "__pycache__" / "new.pyc").touch()
     archive = plan_archive(code)
-    left_out = ("1 file of caches or with names that begin with a point",)
+    left_out = ("1 file in caches or hidden",)
     assert (names(archive), archive.left_out, archive.commit) == (["jobs/new.py"], left_out, "unknown")
 
 
@@ -93,7 +93,7 @@ def test_a_file_of_the_job_does_not_replace_one_of_the_code(code, tmp_path, monk
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "__init__.py").touch()
     inputs = [(tmp_path / "jobs" / "__init__.py").relative_to(tmp_path)]
-    with pytest.raises(ValueError, match=r"jobs/__init__.py has the name of a file of the code; rename it"):
+    with pytest.raises(ValueError, match=r"input jobs/__init__.py has the same name as a file of the code; rename it"):
         plan_archive(code, inputs=inputs)
 
 
@@ -104,5 +104,7 @@ def test_a_folder_without_the_code_is_refused(tmp_path):
 
 def test_an_archive_that_ray_does_not_take_is_refused_with_its_largest_files(code, tmp_path):
     (code / "jobs" / "large.bin").write_bytes(bytes(range(256)) * 100)
-    with pytest.raises(ValueError, match=r"MiB zipped, and Ray takes less than 0.0001 MiB; .*: jobs/large.bin 0.0 MiB"):
+    with pytest.raises(
+        ValueError, match=r"MiB zipped, and Ray accepts less than 0.0001 MiB; .*: jobs/large.bin 0.0 MiB"
+    ):
         write_archive(plan_archive(code), tmp_path / "code.zip", limit_mib=1e-4)

@@ -1,4 +1,4 @@
-"""Snapshots of a cluster; the answers are those of real dashboards of Ray 2.60, shortened."""
+"""Snapshots of a cluster, from shortened responses of real dashboards of Ray 2.60."""
 
 from cluster.resources.gcs import Node
 from cluster.submission.dashboard import DashboardSnapshot, read_dashboard
@@ -38,5 +38,5 @@ def test_nodes_of_an_autoscaler_have_kinds_and_are_counted_by_address():
 
 
 def test_of_a_dashboard_that_tells_nothing_nothing_is_known():
-    nothing = {"/api/cluster_status": {"clusterStatus": None}}  # as of the second autoscaler
+    nothing = {"/api/cluster_status": {"clusterStatus": None}}  # as Ray's autoscaler v2 reports
     assert [asked(documents) for documents in ({}, nothing)] == [DashboardSnapshot([], "", may_grow=True)] * 2

@@ -1,4 +1,4 @@
-"""How troubles with the job server are told; a small HTTP server has them when asked, which a cluster does not."""
+"""Errors of the job server; a small HTTP server produces them on demand, which a real cluster cannot."""
 
 import importlib.metadata
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ ANSWERS = {"/api/version": (200, {"ray_version": importlib.metadata.version("ray
 
 @pytest.fixture
 def gone():
-    """Return a job server that is gone by now."""
+    """Return the client of a job server that has stopped."""
     with answering(ANSWERS) as address:
         return JobServer(address)
 
@@ -25,20 +25,20 @@ def gone():
 def test_a_refused_token_is_told():
     with answering({**ANSWERS, "/api/jobs/": (403, "no")}) as address:
         server = JobServer(address)
-        with pytest.raises(PermissionError, match="wants a token; set RAY_AUTH_MODE=token"):
+        with pytest.raises(PermissionError, match="requires a token; set RAY_AUTH_MODE=token"):
             server.jobs()
 
 
 def test_a_cluster_that_is_gone_is_told(gone):
-    with pytest.raises(
-        ConnectionError, match=r"the cluster at .* does not answer \(ConnectionError\); look whether it"
-    ):
+    with pytest.raises(ConnectionError, match=r"the cluster at .* does not answer \(ConnectionError\); check that it"):
         gone.jobs()
 
 
 def test_a_log_is_not_followed_for_ever_when_the_cluster_is_gone(gone, monkeypatch):
     monkeypatch.setattr(job_server, "_AWAY_SECONDS", 0.0)
-    with pytest.raises(ConnectionError, match=r"no longer answers, and job a-1 may go on; .* logs a-1 --follow looks"):
+    with pytest.raises(
+        ConnectionError, match=r"no longer answers, and job a-1 may still run; try again with .* logs a-1 --foll"
+    ):
         gone.follow("a-1", lambda line: None)
 
 
@@ -59,5 +59,7 @@ def test_ids_that_are_taken_again_and_again_are_told(tmp_path):
         name="big", archive=archive, runtime_env={"env_vars": {}}, entrypoint="", metadata={}, num_gpus=0
     )
     server = SimpleNamespace(jobs=list, submit=lambda *_, **__: False)
-    with pytest.raises(RuntimeError, match="others take every id of big at this moment; run the same command again"):
+    with pytest.raises(
+        RuntimeError, match="other clients are submitting big at the same time; run the same command again"
+    ):
         submit(server, request)

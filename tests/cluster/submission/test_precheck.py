@@ -1,4 +1,4 @@
-"""What is refused before a job is sent; the answers are those of real dashboards of Ray 2.60, shortened."""
+"""Checks that refuse a job before submission, on shortened responses of real dashboards of Ray 2.60."""
 
 import re
 import socket
@@ -28,7 +28,9 @@ def test_a_python_that_cannot_run_the_code_is_refused(python, is_refused):
 
 
 def test_the_refused_python_is_named():
-    with pytest.raises(ValueError, match=r"the cluster has Python 3\.9\.1, and this code needs 3\.11; build its image"):
+    with pytest.raises(
+        ValueError, match=r"the cluster has Python 3\.9\.1, and this code needs 3\.11 or newer; build its image"
+    ):
         require(check_submission(DashboardSnapshot(ELSEWHERE, "3.9.1", may_grow=False)))
 
 
@@ -47,7 +49,7 @@ def test_where_an_autoscaler_may_start_nodes_the_job_has_the_last_word():
     assert (check.verdict, str(check)) == (
         "warning",
         "3 workers of 1 CPU do not fit: the cluster's 1 node has 2 CPU, enough for 2; "
-        "the job looks whether an autoscaler may start more, before anything else",
+        "the job first checks whether an autoscaler may start enough nodes",
     )
 
 
@@ -61,9 +63,9 @@ WITH_GPU = [*ELSEWHERE, Node("n", "192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU"
 @pytest.mark.parametrize(
     ("nodes", "may_grow", "verdict", "remedy"),
     [
-        (ELSEWHERE, False, "failed", "leave out --num-gpus, or use other nodes"),
-        (ELSEWHERE, True, "warning", "leave out --num-gpus, or use other nodes"),
-        (WITH_GPU, False, "failed", "use --num-gpus 2 or other nodes"),
+        (ELSEWHERE, False, "failed", "leave out --num-gpus, or use nodes with GPUs"),
+        (ELSEWHERE, True, "warning", "leave out --num-gpus, or use nodes with GPUs"),
+        (WITH_GPU, False, "failed", "use --num-gpus 2, or larger nodes"),
         ([*WITH_GPU, Node("n", "192.0.2.79", {"GPU": 4.0}, {})], False, "ok", ""),
     ],
 )
@@ -79,7 +81,9 @@ def tracker():
 
 
 def test_a_tracker_of_this_machine_alone_is_refused(tracker):
-    with pytest.raises(ConnectionError, match=r"MLflow at .* is on this machine, which is no node of the cluster; g"):
+    with pytest.raises(
+        ConnectionError, match=r"MLflow at .* is on this machine, which is not a node of the cluster; s"
+    ):
         require(check_submission(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker=tracker))
 
 
@@ -95,5 +99,5 @@ def test_what_does_not_answer_here_may_answer_there(address):
 
 
 def test_a_tracking_database_relative_to_this_machine_is_refused():
-    with pytest.raises(ConnectionError, match=r"tracking address sqlite:///runs/mlflow\.db is relative to a folder of"):
+    with pytest.raises(ConnectionError, match=r"tracking address sqlite:///runs/mlflow\.db is relative to a folder on"):
         require(check_submission(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker="sqlite:///runs/mlflow.db"))

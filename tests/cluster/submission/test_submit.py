@@ -83,7 +83,7 @@ def test_a_name_taken_by_other_settings_is_refused_with_the_difference():
 
 
 def test_a_name_cannot_hold_a_path():
-    with pytest.raises(ValueError, match="name 'a/b' cannot be a job's; use letters"):
+    with pytest.raises(ValueError, match="name 'a/b' cannot be a job's name; use letters"):
         request(name="a/b")
 
 
@@ -92,7 +92,7 @@ def test_a_name_cannot_hold_a_path():
     [{"command": ["train", "--tracking.uri", "http://me:pass@host"]}, {"settings": {"uri": "http://me:pass@host"}}],
 )
 def test_credentials_are_refused_and_not_repeated(given):
-    with pytest.raises(ValueError, match=r"http://host holds credentials, which anyone could read") as refusal:
+    with pytest.raises(ValueError, match=r"http://host holds credentials, which everyone could read") as refusal:
         request(**given)
     assert "pass@" not in f"{refusal.value}"
 
@@ -106,22 +106,24 @@ def test_named_variables_travel_and_those_of_every_job_if_they_are_set():
     "name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "api_key", "MY_CREDENTIALS"]
 )
 def test_variables_that_look_secret_are_refused(name):
-    with pytest.raises(ValueError, match=f"variable {name} looks secret, .*; set it in the environment of the cluster"):
+    with pytest.raises(
+        ValueError, match=f"variable {name} looks like a secret, .*; set it in the environment of the cluster"
+    ):
         forwarded_variables([name], {name: "x"})
 
 
 def test_a_variable_with_credentials_in_its_address_is_refused():
-    with pytest.raises(ValueError, match="variable MLFLOW_TRACKING_URI looks secret"):
+    with pytest.raises(ValueError, match="variable MLFLOW_TRACKING_URI looks like a secret"):
         request(variables=forwarded_variables([], {"MLFLOW_TRACKING_URI": "http://me:pass@host"}))
 
 
 def test_a_secret_in_a_runtime_environment_is_refused():
-    with pytest.raises(ValueError, match="variable HF_TOKEN looks secret"):
+    with pytest.raises(ValueError, match="variable HF_TOKEN looks like a secret"):
         request(runtime_env={"env_vars": {"HF_TOKEN": "x"}})
 
 
 def test_a_variable_that_is_not_set_is_refused():
-    with pytest.raises(ValueError, match="--env MINE is not set here; set it, or leave it out"):
+    with pytest.raises(ValueError, match="--env MINE: the variable is not set here; set it, or leave it out"):
         forwarded_variables(["MINE"], {})
 
 
@@ -134,11 +136,11 @@ def test_a_runtime_environment_is_read(tmp_path):
     ("text", "message"),
     [
         ("a: [", "is not YAML"),
-        ("[1]", "holds no settings; write pip, uv, conda, env_vars"),
+        ("[1]", "holds no settings; write some of pip, uv, conda, env_vars"),
         ("working_dir: .", "working_dir cannot be set; the code comes from --working-dir"),
-        ("pips: []", "pips cannot be set; it knows pip, uv"),
-        ("pip: []\nuv: []", "names pip and uv, and Ray takes one"),
-        ("env_vars: {A: 1}", "env_vars are names with text, such as A: '1'"),
+        ("pips: []", "pips cannot be set; use pip, uv"),
+        ("pip: []\nuv: []", "holds pip and uv, and Ray accepts only one"),
+        ("env_vars: {A: 1}", "the values of env_vars must be text, such as A: '1'"),
     ],
 )
 def test_a_faulty_runtime_environment_is_refused(tmp_path, text, message):

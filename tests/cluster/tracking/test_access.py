@@ -1,4 +1,4 @@
-"""What is said of a tracker that refuses a request; of a real one's refusals, in ``integration/test_model_server``."""
+"""Explanations of refused requests; ``integration/test_model_server`` covers the refusals of a real server."""
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
@@ -9,7 +9,7 @@ from cluster.tracking.access import access_refusal
 
 @pytest.fixture(autouse=True)
 def user(monkeypatch):
-    """Set no user, and return a function that sets one."""
+    """Unset the user, and return a function that sets one."""
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     return lambda name: monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
 
@@ -28,7 +28,7 @@ def test_requests_without_a_user_are_told(user):
     told = access_refusal(rest_error("UNAUTHENTICATED"))
     assert told == (
         "MLflow refuses requests without a user (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
-        "what the server knows"
+        "the credentials of a user of the server"
     )
 
 

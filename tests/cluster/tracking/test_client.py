@@ -86,7 +86,7 @@ def test_a_server_that_does_not_answer_is_named(home):
 
 @pytest.mark.parametrize("uri", ["ftp://host", "somewhere"])
 def test_an_address_of_something_else_is_refused(home, uri):
-    with pytest.raises(ValueError, match="is none of MLflow's"):
+    with pytest.raises(ValueError, match="is not an MLflow address"):
         connect(TrackingConfig(uri=uri), home)
 
 

@@ -45,7 +45,7 @@ def test_a_second_replay_adds_nothing(client, run):
 @pytest.mark.parametrize(
     "there",
     [
-        range(1, 31),  # a tracker restored from a copy
+        range(1, 31),  # a tracker restored from a backup
         [*range(1, 11), *range(51, 61)],  # and then trained on
         range(1, 61, 2),
         range(60, 61),
@@ -156,7 +156,9 @@ def test_a_run_is_found_by_name_and_by_folder(home, run):
 
 
 def test_a_folder_that_is_no_run_is_refused(home, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing is no run: neither .*/training/nothing nor .* holds a run\."):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing is not a run: neither .*/training/nothing nor .* holds a run\."
+    ):
         find_run("nothing", home.home)
 
 
@@ -167,13 +169,13 @@ def test_a_run_with_a_live_driver_is_refused(client, run):
 
 def test_a_run_that_never_reached_the_tracker_is_refused(client, run):
     alter(run, mlflow_run_id="")
-    with pytest.raises(ValueError, match="has no MLflow run yet; captioning train makes it"):
+    with pytest.raises(ValueError, match="has no MLflow run yet; captioning train creates it"):
         replay(run, client)
 
 
 def test_a_run_that_the_tracker_does_not_know_is_refused(client, run):
     alter(run, mlflow_run_id="f" * 32)
-    with pytest.raises(ValueError, match=r"MLflow run f{32} of run run-.* is not in the tracker at sqlite:.*; name"):
+    with pytest.raises(ValueError, match=r"MLflow run f{32} of run run-.* is not in the tracker at sqlite:.*; pass"):
         replay(run, client)
 
 
@@ -198,5 +200,7 @@ def test_a_tracker_that_breaks_on_the_way_is_named(client, run, monkeypatch):
         raise MlflowException("the disk\nis full")
 
     monkeypatch.setattr(client, "log_batch", refuse)
-    with pytest.raises(RuntimeError, match=r"stopped taking rows of run run-.* near row 60 \(the disk is full\); mend"):
+    with pytest.raises(
+        RuntimeError, match=r"stopped accepting rows of run run-.* near row 60 \(the disk is full\); fix"
+    ):
         replay(run, client)

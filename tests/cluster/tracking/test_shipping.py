@@ -61,7 +61,7 @@ def test_the_tracker_gets_a_status_once_all_rows_are_there(client, run_id, tmp_p
 
 @pytest.fixture
 def unmonitored(monkeypatch):
-    """Leave out the system's metrics, whose thread would outlive a test."""
+    """Disable system metrics, because their thread would outlive the test."""
     monkeypatch.setattr("cluster.tracking.shipping._start_monitor", lambda record, tracking_uri: None)
 
 
@@ -79,4 +79,4 @@ def test_nobody_waits_long_for_a_tracker_that_takes_nothing(client, unmonitored,
     record = RunRecord(name="r", identity={}, mlflow_run_id="0" * 32)
     shipper = Shipper(journal_of(tmp_path, [1]), record, client.tracking_uri)
     assert shipper.finish("FAILED") is False
-    assert "the tracker does not take metrics, training goes on: " in caplog.text
+    assert "the tracker does not accept metrics; training continues: " in caplog.text

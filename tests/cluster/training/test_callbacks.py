@@ -1,4 +1,4 @@
-"""What Ray Train's callbacks notify a coordinator of, by the values that Ray gives them."""
+"""Events that the callbacks of Ray Train send to a coordinator, from arguments as Ray passes them."""
 
 import logging
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 
 
 class Handle:
-    """A coordinator's handle that keeps events, and has answers to give."""
+    """A fake handle of the coordinator: keeps the events, and returns prepared answers."""
 
     def __init__(self, **answers):
         self.events = []
@@ -33,7 +33,7 @@ class Handle:
 
 @pytest.fixture
 def local(monkeypatch):
-    """Let Ray's functions answer in this process."""
+    """Replace Ray's functions, so that they work in this process without a cluster."""
     monkeypatch.setattr(callbacks.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="controller"))

@@ -1,4 +1,4 @@
-"""The start of a run's coordinator, and who is refused one."""
+"""Start of a run's coordinator, and the cases in which it is refused."""
 
 import pytest
 import ray
@@ -14,7 +14,7 @@ SETTINGS = CoordinatorSettings(tracking_uri="sqlite://")
 
 @pytest.fixture
 def folder(session, tmp_path):
-    """Return the folder of a run on record."""
+    """Return the folder of a run that has a record."""
     RunRecord(name=tmp_path.name, identity={}).save(tmp_path)
     return tmp_path
 
@@ -32,5 +32,5 @@ def test_a_run_that_has_a_coordinator_on_this_cluster_is_refused(folder):
 
 
 def test_a_coordinator_that_does_not_start_says_why(session, tmp_path):
-    with pytest.raises(RuntimeError, match=r"did not start: .* no run\.json; whoever starts the run writes it first"):
+    with pytest.raises(RuntimeError, match=r"did not start: .* no run\.json; run the same command again to write it"):
         start_coordinator(tmp_path, SETTINGS)

@@ -1,4 +1,4 @@
-"""What people read when training has failed for good; the end of a worker's log is fetched in the integration tests."""
+"""Text of the failure report; the integration tests cover the log lines that are fetched from a worker's node."""
 
 import pytest
 
@@ -13,7 +13,7 @@ WORKER = WorkerInfo(rank=1, node_id="0123456789abcdef", host="node-2", pid=7, lo
 
 def text(tmp_path, failure, **progress):
     run = TrainRun(name="r", storage=StorageConfig(home=tmp_path))
-    final = FinalFailure("every worker failed alike", failure)
+    final = FinalFailure("every worker failed with the same error", failure)
     return failure_text(run, RunProgress(1, None, [], final_failure=final, **progress)).splitlines()
 
 
@@ -36,14 +36,13 @@ def test_a_failure_before_the_group_began_is_named_by_what_is_known(tmp_path, ra
 @pytest.mark.parametrize(
     ("latest", "start"),
     [
-        (CommittedCheckpoint(step=5, attempt=2), "the checkpoint of step 5, step-00000005-attempt-2"),
-        (None, "the beginning, for there is no checkpoint"),
+        (CommittedCheckpoint(step=5, attempt=2), "resume from the checkpoint of step 5, step-00000005-attempt-2"),
+        (None, "start from the beginning (there is no checkpoint)"),
     ],
 )
 def test_the_command_that_goes_on_is_given_with_its_start(tmp_path, latest, start):
     assert text(tmp_path, None, latest=latest)[2] == (
-        f"Once the cause is mended, this goes on from {start}: "
-        f"captioning train --config {tmp_path / 'training' / 'r' / 'config.yaml'}"
+        f"After fixing the cause, {start}: captioning train --config {tmp_path / 'training' / 'r' / 'config.yaml'}"
     )
 
 

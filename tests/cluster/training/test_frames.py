@@ -1,4 +1,4 @@
-"""How deep the call of ``loss.backward()`` stands: a reader of a traceback meets few frames of ours."""
+"""Depth of the call stack at ``loss.backward()``: a traceback should show few frames of this project."""
 
 import sys
 import threading
@@ -23,7 +23,7 @@ MOST_FRAMES = 9
 
 
 def our_frames():
-    """Return the functions of our packages on the stack of this thread, outermost first; from a job's ``main`` on."""
+    """Return this project's functions on the stack of this thread, outermost first, from a job's ``main`` on."""
     frame, found = sys._getframe(1), []
     while frame:
         name = frame.f_globals.get("__name__", "")
@@ -34,7 +34,7 @@ def our_frames():
 
 
 class Client(LocalCoordinator):
-    """A local coordinator in the place of a worker's client."""
+    """A local coordinator that replaces a worker's client of the coordinator."""
 
     def __init__(self, actor, rank, *, batch_size):
         super().__init__(actor, keep_best=1, keep_last=1)

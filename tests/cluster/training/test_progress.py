@@ -8,7 +8,7 @@ from cluster.training.progress import ProgressLog
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that the test sets by hand, in seconds."""
 
     def __init__(self):
         self.now = 0.0

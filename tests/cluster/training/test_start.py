@@ -1,4 +1,4 @@
-"""What is on record before the workers start, and how often the tracker is connected to for it."""
+"""Records written before the workers start, and the number of connections to the tracker."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def client(run):
 
 @pytest.fixture
 def connections(monkeypatch, client):
-    """Return the trackers that were connected to."""
+    """Return the list of trackers that the code connects to."""
     made = []
     monkeypatch.setattr(start, "connect", lambda tracking, storage: (made.append(tracking), client)[1])
     return made
@@ -60,7 +60,9 @@ def test_a_run_whose_tracker_is_down_starts_again(run, shard_set, record, caplog
     down = replace(run, tracking=TrackingConfig(uri="http://127.0.0.1:9"))
     again = start_record(down, shard_set)
     assert again.mlflow_run_id == record.mlflow_run_id
-    assert "the tracker does not answer, training goes on: MLflow at http://127.0.0.1:9 does not answer" in caplog.text
+    assert (
+        "the tracker does not answer, training continues: MLflow at http://127.0.0.1:9 does not answer" in caplog.text
+    )
 
 
 def test_a_new_run_whose_tracker_is_down_is_refused(run, shard_set):

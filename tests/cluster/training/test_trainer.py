@@ -139,7 +139,7 @@ def test_other_settings_under_the_same_name_are_refused(outcome, run):
 @pytest.mark.cluster
 def test_checkpoints_elsewhere_than_before_are_refused(outcome, run):
     elsewhere = replace(run, storage=replace(run.storage, checkpoints="memory://bucket"))
-    with pytest.raises(ValueError, match="run undisturbed has its checkpoints at its folder in the home folder"):
+    with pytest.raises(ValueError, match="run undisturbed keeps its checkpoints at its folder in the home folder"):
         fit(elsewhere)
 
 

@@ -6,7 +6,7 @@ from cluster.worker.checkpointing import BackgroundWriter
 
 
 class Clock:
-    """Gives the seconds that it was told to pass."""
+    """Clock that a test advances."""
 
     def __init__(self):
         self.now = 0.0

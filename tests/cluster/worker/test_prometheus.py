@@ -1,4 +1,4 @@
-"""A rank of a real run on a cluster of one node, of which the metrics page and the log are read."""
+"""Metrics of a rank: what it sets, and the metrics page and log of a real run on a one-node cluster."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def result(step, *, seconds=0.5, bad=()):
 
 
 class Recorder:
-    """Takes the place of Ray's gauges and its counter."""
+    """Stand-in for Ray's gauges and counter that records the values."""
 
     def __init__(self):
         self.values, self.num_sets = {}, 0
@@ -102,7 +102,7 @@ def test_without_ray_nothing_fails_and_a_step_costs_little():
 
 @pytest.fixture(scope="module")
 def ranked(drawn_shards, tmp_path_factory):
-    """Return the metrics page, and the log of the worker, while a rank that has trained is still there."""
+    """Return the metrics page and the worker's log, while the actor that has trained is still alive."""
     set_library_defaults()
     import ray
 
@@ -147,11 +147,11 @@ def spoil_first_image(shard):
 
 
 def trainer():
-    """Return an actor's class, pickled with its code: the worker has no tests to import."""
+    """Return an actor's class, pickled with its code, because workers cannot import the tests."""
 
     class Trainer:
         def train(self, run):
-            """Train as a trial of a search does, and stay; return where it is logged."""
+            """Train as a trial of a search does, without ending the process; return the path of its log."""
             from cluster.search.space.config import TuneRun
             from cluster.search.trainable import TrialContext, train_in_process
 
@@ -164,7 +164,7 @@ def trainer():
 
 
 def page(url, *, seconds=60):
-    """Return the page of a node once it shows the last step."""
+    """Return a node's metrics page once it shows the last step."""
     deadline, text = time.monotonic() + seconds, ""
     while not re.search(rf"^ray_captioning_step\{{.*\}} {NUM_STEPS}", text, re.MULTILINE):
         assert time.monotonic() < deadline, text[-2000:]
@@ -192,5 +192,5 @@ def test_prometheus_finds_the_samples_that_were_left_out(ranked):
 @pytest.mark.cluster
 def test_the_log_of_a_rank_names_run_rank_and_step(ranked):
     lines = re.findall(r"INFO run measured rank 0 step (\d+): (.*)", ranked[1])
-    assert lines[0] == ("0", "begins attempt 1, one of 1 ranks, on cpu")
-    assert lines[-1] == (f"{NUM_STEPS}", "ends")
+    assert lines[0] == ("0", "starting attempt 1, world size 1, device cpu")
+    assert lines[-1] == (f"{NUM_STEPS}", "training ended")

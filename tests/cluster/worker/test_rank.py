@@ -1,4 +1,4 @@
-"""A rank that trains alone: where it resumes, how often a checkpoint is fetched and hashed for that, and its end."""
+"""A rank that trains alone: where it resumes, how often it fetches and hashes a checkpoint for that, and its end."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ FILES = ["config.yaml", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
 
 
 def rank_of(run):
-    """Return a rank that trains alone, ready to train; its coordinator is to be closed."""
+    """Return a rank that trains alone, ready to train; the caller closes its coordinator."""
     coordinator = LocalCoordinator(run.folder, keep_best=3, keep_last=3)
     config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={})
     return start_rank(config, coordinator, RankContext())
@@ -26,7 +26,7 @@ def rank_of(run):
 
 @pytest.fixture(params=STORES)
 def run(request, drawn_shards, tmp_path):
-    """Return a run of a few steps whose checkpoints lie in its folder or at a URL, trained to its first validation."""
+    """Return a run of a few steps, with checkpoints in its folder or at a URL, trained to its first validation."""
     location = {"folder": None, "file": (tmp_path / "bucket").as_uri()}.get(request.param, request.param)
     run = short_run(drawn_shards, tmp_path, name=f"r-{tmp_path.name}", cluster=ClusterConfig(num_workers=1))
     training = replace(run.training, num_epochs=0.5, checkpoint_every_steps=2)

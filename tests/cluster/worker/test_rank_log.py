@@ -8,7 +8,7 @@ from cluster.worker.rank_log import log_of_rank
 
 @pytest.fixture
 def stamped(capsys):
-    """Return a function that returns what was logged with a stamp: the rest of each line, from its level on."""
+    """Return a function that returns the stamped log lines, each from its level on."""
     return lambda: re.findall(r"^[\d-]+ [\d:,]+ (\w+ run .*)$", capsys.readouterr().err, re.MULTILINE)
 
 

@@ -39,9 +39,9 @@ def test_a_training_job_is_shown_with_all_that_it_has_told(job, told):
         "train --name big",
         "cccccccccccc ",
         "51 of 100 (epoch 0.50)",
-        "2.500 nats",
+        "2.500 nats/word",
         "80 images/s",
-        "25% of the step",
+        "25% of the time",
         "2 on 2 hosts",
         "9 s",
         "http://mlflow:5000/#/runs/abc",
@@ -56,7 +56,9 @@ def test_it_tells_where_its_ranks_log_once(told):
 
 def test_a_line_says_the_same_in_short(job, told):
     line = job_line(job, latest_progress(told), address=ADDRESS)
-    assert line.startswith("big-1: status RUNNING, 1 h 02 min, step 51 of 100 (epoch 0.50), loss 2.500 nats, speed 80")
+    assert line.startswith(
+        "big-1: status RUNNING, 1 h 02 min, step 51 of 100 (epoch 0.50), loss 2.500 nats/word, speed 80"
+    )
 
 
 def test_a_search_is_shown_by_its_trials(job):
@@ -72,7 +74,7 @@ def test_a_search_is_shown_by_its_trials(job):
         "seconds_left": 60.0,
     }
     text = shown(job_table(job, progress, address=ADDRESS))
-    expected = ["3 of 20, 2 running", "trial-0001: validation loss nats 1.2500", "1 min 00 s"]
+    expected = ["3 of 20, 2 running", "trial-0001: validation loss 1.2500 nats/word", "1 min 00 s"]
     assert [one for one in expected if one not in text] == [], text
 
 

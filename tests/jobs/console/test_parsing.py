@@ -54,15 +54,15 @@ def test_every_preset_prints_as_yaml(preset, capsys):
     [
         ("training: {batchsize: 8}", r"unknown key training\.batchsize; did you mean training\.batch_size\?"),
         ("trainin: {}", r"unknown key trainin; did you mean training\?"),
-        ("zzz: 1", "unknown key zzz; it knows name, shards"),
+        ("zzz: 1", "unknown key zzz; use one of name, shards"),
         ("training: {batch_size: many}", r"training\.batch_size cannot be 'many' \(Input should be a valid integer"),
         ("training: {precision: fp8}", r"training\.precision cannot be 'fp8' \(Input should be 'fp32' or 'bf16'"),
-        ("training: 3", "training is a section, not 3"),
+        ("training: 3", "training is a section, not a value such as 3; indent"),
         ("training: {batch_size: 0}", "batch_size 0 is not positive"),
-        ("model: {dropout: 1.0}", r"dropout 1\.0 is no share"),
-        ("- a", "holds no settings"),
-        ("", "holds no settings"),
-        ("a: [", "is not YAML"),
+        ("model: {dropout: 1.0}", r"dropout 1\.0 is not a fraction"),
+        ("- a", "contains no settings"),
+        ("", "contains no settings"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_a_faulty_file_is_named_with_its_fault(file, text, message):

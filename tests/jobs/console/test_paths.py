@@ -9,7 +9,7 @@ from jobs.console.paths import found_here, travelling_files
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Return a function that parses a training's command line in an empty folder."""
+    """Return a function that parses the command line of ``train`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: parse_as_written(find_job("train"), [*arguments, "--home", "/mnt/runs"])
 

@@ -92,7 +92,7 @@ def test_a_line_names_the_best(some, caplog):
 def test_an_extraction_is_told_in_lines_too(caplog):
     with caplog.at_level(logging.INFO):
         Lines(SEARCH).show_extraction(64, 600)
-    assert caplog.messages == ["features of 64 of 600 images"]
+    assert caplog.messages == ["extracted features of 64 of 600 images"]
 
 
 def test_where_nobody_looks_there_are_lines():

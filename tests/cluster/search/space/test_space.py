@@ -66,7 +66,7 @@ def test_the_default_search_suits_every_preset(preset):
         ({"training.num_epochs": "int(1, 4)"}, "training.num_epochs cannot be searched: --max-epochs says .*; leave"),
         ({"validation.where": "beside"}, "cannot be searched: a trial's own workers compute its score; leave"),
         ({"validation.best_by": "validation_cider_d"}, "cannot be searched: one score .* --metric"),
-        ({DROPOUT: "uniform(0, 1.5)"}, r"model.dropout, uniform\(0.0, 1.5\): dropout 1.5 is no share"),
+        ({DROPOUT: "uniform(0, 1.5)"}, r"model.dropout, uniform\(0.0, 1.5\): dropout 1.5 is not a fraction"),
         ({UNITS: "choice([8, 0, 16])"}, r"model.hidden_size, choice\(\[8, 0, 16\]\): hidden_size 0 is not positive"),
         ({"training.batch_size": 1}, "fixed search keys training.batch_size: a batch of 1 images leaves"),
         ({"training.batch_size": "int(1, 4)"}, r"batch_size, int\(1, 4\): a batch of 1 images leaves"),

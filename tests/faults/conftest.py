@@ -1,0 +1,30 @@
+import pytest
+
+from tests.faults.chaos import flags_for
+from tests.support.training_process import TrainingRun
+
+NUM_KILLS = 5
+
+
+@pytest.fixture(scope="session")
+def flags(drawn_shards):
+    """Return the flags of the run that is disturbed in several ways."""
+    return flags_for(NUM_KILLS, drawn_shards)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared_folder, flags):
+    """Return the finished run that every disturbed one is compared with."""
+
+    def at(home):
+        return TrainingRun(None, home, "undisturbed", flags)
+
+    def train(home):
+        run = at(home)
+        try:
+            run.start()
+            run.finish(seconds=300)
+        finally:
+            run.stop()
+
+    return at(shared_folder("undisturbed", train))
