@@ -47,7 +47,7 @@ def check_features(run: TuneRun, space: SearchSpace) -> None:
         ValueError: the search changes a setting that the features depend on.
     """
     if run.features and (reason := why_trials_read_images(run, space)):
-        raise ValueError(f"not all trials can use --features: {reason}; leave out --features, or that setting")
+        raise ValueError(f"not all trials can use --features: {reason}; leave out --features or that setting")
 
 
 def extract_features(

@@ -26,7 +26,7 @@ class SearchPlan:
     """A checked search, ready to start."""
 
     run: TuneRun
-    """The search's settings; ``features`` is the folder of the features that trials read, None if they read images."""
+    """The search's settings; ``features`` locates the features that trials read, or is None if they read images."""
     space: SearchSpace
     shard_set: ShardSet
     """The images."""

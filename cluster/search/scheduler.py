@@ -170,7 +170,7 @@ class SearchScheduler:
         )
 
     def _seconds_left(self, trials: Sequence[Trial], seconds: float) -> float | None:
-        """Extrapolate: all trials train as many epochs as the mean ended trial, at the speed of this start."""
+        """Extrapolate: each trial trains as many epochs as an ended one on average, at the speed of this start."""
         done = _num_epochs(trials) - self._epochs_before
         ended = [trial.epochs for trial in trials if trial.has_ended]
         if not done or not ended:

@@ -140,7 +140,7 @@ class SearchTracker:
                 send(*self._connect())
             except Exception as error:  # which type depends on the tracker's database or server
                 logger.warning(
-                    "the tracker does not accept records, the search continues: %s", one_line(error, with_kind=False)
+                    "the tracker does not accept records; the search continues: %s", one_line(error, with_kind=False)
                 )
                 return False
         return True

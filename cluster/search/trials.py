@@ -169,8 +169,8 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
     Args:
         run: the search.
         trial: one of its trials.
-        tracking_uri: address of the search's tracker. It must be given, because the default would be a database in the
-            run's home folder, which for a trial is the search's folder.
+        tracking_uri: address of the search's tracker. The default database would be the wrong one: it is in a run's
+            home folder, which for a trial is the search's folder.
     """
     checkpoints = run.storage.checkpoints
     base = run.base(

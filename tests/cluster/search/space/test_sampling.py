@@ -90,7 +90,7 @@ def test_a_random_value_depends_on_nothing_but_seed_number_and_key():
     ],
 )
 def test_random_values_fill_their_scale(key, text, middle):
-    # An infinite space, because only there may the values of one key repeat.
+    # The second key makes the space infinite, so that a key with few values can be drawn 1000 times.
     space = parse_space({key: text, "optimizer.weight_decay": "uniform(0, 1)"}, BASE)
     values = [point_at(space, number)[key] for number in range(1000)]
     assert 450 < sum(value < middle for value in values) < 550
