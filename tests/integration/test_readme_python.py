@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,8 @@ def small_presets(monkeypatch):
     """Let every preset train a small model for few steps, on one worker."""
     training = api.TrainingConfig(num_epochs=0.5, batch_size=16)
     for name, (what, run) in api.TRAIN_PRESETS.items():
-        small = replace(run, model=SMALL, training=training, cluster=api.ClusterConfig(num_workers=1))
+        cluster, storage = api.ClusterConfig(num_workers=1), api.StorageConfig(home=Path("runs"))
+        small = replace(run, model=SMALL, training=training, cluster=cluster, storage=storage)
         monkeypatch.setitem(api.TRAIN_PRESETS, name, (what, small))
 
 
@@ -30,7 +32,9 @@ def test_the_python_example_captions_a_photo(example, session, small_presets, em
     write_scenes(folder / "coco", num_train=60, num_val=20, seed=2, size_px=64)
     render(draw_scene(0, 5)).resize((640, 480)).save(folder / "photo.jpg")
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("CAPTIONING_HOME", str(folder))
+    monkeypatch.delenv("CAPTIONING_HOME", raising=False)
+    (folder / "runs").mkdir()
+    (folder / "mlflow.db").rename(folder / "runs" / "mlflow.db")
     exec(compile(example, "README.md", "exec"), {})
     (caption,) = capsys.readouterr().out.splitlines()
     assert set(caption.split()) <= {*(folder / "data" / "shards" / "vocabulary.txt").read_text().split()}
