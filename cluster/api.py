@@ -19,7 +19,7 @@ from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 from cluster.data.conversion_config import ConversionConfig
-from cluster.presets import TRAIN_PRESETS
+from cluster.presets import TRAIN_PRESETS, preset
 from cluster.promotion.gate_config import GateConfig
 from cluster.resources.environment import set_library_defaults
 from cluster.settings import with_absolute_paths
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TRAIN_PRESETS", "ClusterConfig", "ConversionConfig", "GateConfig", "ImageInputConfig", "ModelConfig",
     "OptimizerConfig", "StorageConfig", "TrackingConfig", "TrainRun", "TrainingConfig", "ValidationConfig",
-    "convert", "evaluate", "load", "promote", "register", "submit", "train",
+    "convert", "evaluate", "load", "preset", "promote", "register", "submit", "train",
 ]  # fmt: skip
 
 

@@ -29,6 +29,11 @@ def test_every_package_is_typed():
     assert [name for name in PACKAGES if not (ROOT / name / "py.typed").is_file()] == []
 
 
+def test_the_version_is_that_of_the_project():
+    # Not read from the package by setuptools: an image installs the dependencies before it has the packages.
+    assert captioning.__version__ == PROJECT["project"]["version"]
+
+
 def test_the_changelog_begins_with_this_version():
     headings = [line for line in (ROOT / ".github" / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert headings[0].startswith(f"## [{captioning.__version__}]")

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,7 @@ def small_presets(monkeypatch):
     """Let every preset train a small model for few steps, on one worker."""
     training = api.TrainingConfig(num_epochs=0.5, batch_size=16)
     for name, (what, run) in api.TRAIN_PRESETS.items():
-        cluster, storage = api.ClusterConfig(num_workers=1), api.StorageConfig(home=Path("runs"))
-        small = replace(run, model=SMALL, training=training, cluster=cluster, storage=storage)
+        small = replace(run, model=SMALL, training=training, cluster=api.ClusterConfig(num_workers=1))
         monkeypatch.setitem(api.TRAIN_PRESETS, name, (what, small))
 
 
