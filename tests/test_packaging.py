@@ -10,7 +10,7 @@ PACKAGES = ("captioning", "cluster", "jobs", "shards")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_every_file_of_the_packages_is_installed():
+def test_every_file_that_the_packages_read_is_installed():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
     left_out = []
@@ -18,7 +18,7 @@ def test_every_file_of_the_packages_is_installed():
         above = next(parent for parent in path.parents if (parent / "__init__.py").is_file())
         package = ".".join(above.relative_to(ROOT).parts)
         known = [*patterns["*"], *patterns.get(package, ())]
-        if path.suffix not in (".py", ".pyc") and not any(
+        if path.suffix not in (".py", ".pyc", ".md") and not any(
             fnmatch(path.relative_to(above).as_posix(), pattern) for pattern in known
         ):
             left_out.append(path)
