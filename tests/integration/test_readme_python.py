@@ -27,7 +27,7 @@ def small_presets(monkeypatch):
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_the_python_example_captions_a_photo(example, session, small_presets, empty_home, monkeypatch, capsys):
     folder = empty_home.home
-    write_scenes(folder / "coco", num_train=60, num_val=20, seed=2, size_px=64)
+    write_scenes(folder / "data" / "coco", num_train=60, num_val=20, seed=2, size_px=64)
     render(draw_scene(0, 5)).resize((640, 480)).save(folder / "photo.jpg")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("CAPTIONING_HOME", raising=False)
@@ -35,4 +35,4 @@ def test_the_python_example_captions_a_photo(example, session, small_presets, em
     (folder / "mlflow.db").rename(folder / "runs" / "mlflow.db")
     exec(compile(example, "README.md", "exec"), {})
     (caption,) = capsys.readouterr().out.splitlines()
-    assert set(caption.split()) <= {*(folder / "data" / "shards" / "vocabulary.txt").read_text().split()}
+    assert set(caption.split()) <= {*(folder / "data" / "coco-shards" / "vocabulary.txt").read_text().split()}
