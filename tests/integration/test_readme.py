@@ -24,7 +24,7 @@ from tests.support.repository import README, READMES, ROOT, blocks, commands
 SET_UP, RUN_TESTS = blocks("bash")
 OWN_PICTURES, WALK = blocks("console")
 BIN = Path(sys.executable).parent
-# What makes the walk small enough for a test: it is on drawn scenes, and the model is small and from scratch.
+# What makes the walk small enough for a test: synthetic scenes, and a small model trained from scratch.
 SMALL = (
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64 --model.hidden-size 16 "
     "--training.num-epochs 0.5 --training.batch-size 16 --cluster.num-workers 1"
