@@ -5,3 +5,5 @@ Reading order: ``config``, ``data`` (image bytes and captions to tensors), ``mod
 reads the images of a request, ``pages`` renders HTML. Nothing here imports Ray, MLflow or the shard format, so it runs
 in any PyTorch process.
 """
+
+__version__ = "0.2.0"

@@ -1,7 +1,9 @@
 """Named presets of a training run; each lists only what differs from the defaults."""
 
+from dataclasses import replace
+
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.config import ClusterConfig, TrainRun
+from cluster.config import ClusterConfig, StorageConfig, TrainRun
 
 _SMALL = ModelConfig(
     backbone="alexnet",
@@ -41,3 +43,14 @@ TRAIN_PRESETS = {
         ),
     ),
 }
+
+
+def preset(name: str) -> TrainRun:
+    """Return the settings of a preset, with the home folder that CAPTIONING_HOME names now.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name not in TRAIN_PRESETS:
+        raise ValueError(f"there is no preset {name}; use one of {', '.join(TRAIN_PRESETS)}")
+    return replace(TRAIN_PRESETS[name][1], storage=StorageConfig())

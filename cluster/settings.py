@@ -1,10 +1,12 @@
-"""Settings as plain data: conversion for YAML and JSON, flattening, comparison, and parsing of ranges and names."""
+"""Settings as plain data: conversion for YAML and JSON, flattening, comparison, parsing; and absolute paths."""
 
 import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _ABSENT = "(absent)"
 _RANGE_FORM = re.compile(r"(\d+)(?::(\d+))?")
@@ -20,6 +22,24 @@ def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or result
     if isinstance(value, (list, tuple)):
         return [as_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def with_absolute_paths(settings: T) -> T:
+    """Return settings with every path made absolute, because workers run in other folders.
+
+    Args:
+        settings: a dataclass, whose fields may be dataclasses too.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]  a dataclass
+        value = getattr(settings, field.name)
+        if isinstance(value, Path):
+            changes[field.name] = value.absolute()
+        elif field.name == "weights" and Path(value).is_file():
+            changes[field.name] = str(Path(value).absolute())
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = with_absolute_paths(value)
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -21,6 +21,7 @@ from jobs.console.output import write_json, write_line
 
 if TYPE_CHECKING:
     from captioning.evaluation.captioner import Captioner, ImageCaptions
+    from cluster.evaluation.pictures import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,6 @@ class CaptionJob:
     """Split of a shard set to caption."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-class _Picture(NamedTuple):
-    name: str
-    jpeg: bytes
-    references: tuple[str, ...] = ()
 
 
 def main(invocation: Invocation[CaptionJob]) -> None:
@@ -93,11 +88,10 @@ def _name_faults(faults: Sequence[str], num_good: int) -> None:
         raise ValueError(f"could not caption {count} inputs: {'; '.join(faults[:3])}")
 
 
-def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
+def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
     """Yield the pictures that can be decoded; append a message for each of the others to ``faults``."""
-    from shards.images import ImageSpec, store_image
+    from cluster.evaluation.pictures import read_picture
 
-    spec = ImageSpec(shorter_side_px=512)
     for path in job.inputs:
         if isinstance(path, str) or (path / "manifest.json").is_file():
             yield from _shard_set_pictures(path, job)
@@ -109,13 +103,14 @@ def _pictures(job: CaptionJob, faults: list[str]) -> Iterator[_Picture]:
             faults.append(f"{path} contains no image file")
         for file in files:
             try:
-                yield _Picture(str(file), store_image(file.read_bytes(), spec).jpeg)
+                yield read_picture(file)
             except (ValueError, OSError) as error:
                 faults.append(f"{file}: {error}")
 
 
-def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Picture]:
+def _shard_set_pictures(location: Path | str, job: CaptionJob) -> "Iterator[Picture]":
     from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.pictures import Picture
     from shards.verification import verify_shards
 
     shard_set = ShardSet(location, cache_gib=job.storage.cache_gib)
@@ -123,12 +118,12 @@ def _shard_set_pictures(location: Path | str, job: CaptionJob) -> Iterator[_Pict
     reader = shard_set.reader(job.split)
     for number in range(len(reader)):
         sample = reader.read(number)
-        yield _Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)
+        yield Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)
 
 
-def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, "ImageCaptions"]]:
+def _captioned(captioner: "Captioner", pictures: "Iterator[Picture]") -> "Iterator[tuple[Picture, ImageCaptions]]":
     """Yield each picture with its captions, keeping only as many pictures in memory as the captioner reads ahead."""
-    waiting: list[_Picture] = []
+    waiting: list[Picture] = []
 
     def jpegs() -> Iterator[bytes]:
         for picture in pictures:
@@ -139,7 +134,7 @@ def _captioned(captioner: "Captioner", pictures: Iterator[_Picture]) -> Iterator
         yield waiting.pop(0), written
 
 
-def _write_page(path: Path, done: Sequence[tuple[_Picture, "ImageCaptions"]], model: str) -> None:
+def _write_page(path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", model: str) -> None:
     from captioning.pages.gallery import GalleryItem, write_gallery
 
     items = [

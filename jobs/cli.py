@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from captioning import __version__
 from cluster.errors import GateRefusal
 from cluster.resources.environment import set_library_defaults
 from cluster.tracking.access import access_refusal
@@ -56,9 +57,7 @@ def main() -> None:
         sys.stdout.write(_usage())
         sys.exit(DONE if arguments else BAD_INPUT)
     if arguments[0] == "--version":
-        from importlib.metadata import version
-
-        sys.stdout.write(f"captioning {version('captioning')}\n")
+        sys.stdout.write(f"captioning {__version__}\n")
         sys.exit(DONE)
     job, *rest = arguments
     if job not in JOBS:

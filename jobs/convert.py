@@ -9,41 +9,28 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from cluster.config import ClusterConfig, Location
+from cluster.data.conversion_config import ConversionConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import counting
-from shards.images import ImageSpec
 from shards.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvertJob:
+class ConvertJob(ConversionConfig):
     """What to convert, and how."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COCO")]
     """Folder in COCO layout: images/ or <split>2017/, and annotations/captions_<split>*.json."""
     shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
     """Shard set to write: a folder, or any URL that fsspec supports."""
-    splits: tuple[str, ...] = ()
-    """Splits to convert; all splits of the folder if not given."""
-    karpathy: Path | None = None
-    """Karpathy split file, used instead of COCO's own splits."""
-    image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
-    samples_per_shard: int = 1000
-    """Number of images per shard."""
-    minimum_word_count: int = 4
-    """Occurrences in the training captions below which a word is left out of the vocabulary (and becomes <unk>)."""
-    on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with a faulty image or caption: stop, or skip it and list it in the manifest."""
-    seed: int = 0
-    """Seed of the shuffle that assigns images to shards."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Number of shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
     address: str | None = None
@@ -72,20 +59,9 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     Returns:
         The manifest of the shard set; with ``is_dry``, the manifest of the shards that exist so far.
     """
-    from cluster.data.conversion import convert, plan_conversion
-    from cluster.resources.session import cluster_session
+    from cluster.data.conversion import convert, plan_with
 
-    plan = plan_conversion(
-        job.source,
-        job.shards,
-        splits=job.splits,
-        karpathy=job.karpathy,
-        spec=job.image,
-        samples_per_shard=job.samples_per_shard,
-        seed=job.seed,
-        minimum_word_count=job.minimum_word_count,
-        skip_bad=job.on_bad == "skip",
-    )
+    plan = plan_with(job, job.source, job.shards)
     counts = ", ".join(f"{len(images)} {split}" for split, images in plan.annotations.splits.items())
     logger.info(
         "images %s; vocabulary of %d words; %d shards, %d of them already written",
@@ -99,9 +75,14 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
-        with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
+        with counting() as bars:
             bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))
-            manifest = convert(plan, num_workers=job.num_workers, progress=lambda record: bars.advance(bar))
+            manifest = convert(
+                plan,
+                num_workers=job.num_workers,
+                cluster=ClusterConfig(address=job.address),
+                progress=lambda record: bars.advance(bar),
+            )
     else:
         manifest = convert(plan, num_workers=0)
     set_aside = [*manifest.set_aside, *(one for shard in manifest.shards for one in shard.set_aside)]

@@ -3,8 +3,8 @@
 Write flags of submit before JOB, and the arguments of captioning JOB after it. They are checked before anything is
 sent.
 
-Code: the packages of the checkout around the current folder are uploaded, with uncommitted changes. The packages that
-they need must be installed on the cluster.
+Code: the packages of the checkout around the current folder, or else the installed ones that run this command, are
+uploaded, with uncommitted changes. The packages that they need must be installed on the cluster.
 
 Paths: write them as the cluster's nodes see them, such as /mnt/coco or s3://bucket/coco-shards. A relative path may
 only name a file of at most 1 MiB in the current folder, such as that of --config or --search, which is uploaded too.
@@ -37,17 +37,17 @@ import tyro
 
 from cluster.config import ClusterConfig, TrainRun
 from cluster.settings import as_plain
+from cluster.submission.paths import found_here, travelling_files
 from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, find_job
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.parsing import parse_as_written
-from jobs.console.paths import found_here, travelling_files
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
     from cluster.submission.job_server import JobServer
+    from cluster.submission.plan import SubmissionPlan
     from cluster.submission.submit import JobRequest
-    from jobs.console.dry_run_view import SubmissionPlan
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class SubmitJob:
     name: str | None = None
     """Name of the job on the cluster. If not given: the --name of a training run or search; for others, JOB."""
     working_dir: Path | None = None
-    """Folder of the code to upload; the checkout around the current folder, or the current folder, if not given."""
+    """Folder of the code to upload; if not given, the checkout around the current folder, or the installed packages."""
     runtime_env: Path | None = None
     """YAML file of a Ray runtime environment (pip, uv, conda, env_vars or image_uri), for what the cluster lacks."""
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -175,20 +175,10 @@ def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest"
 
 def _plan(server: "JobServer", request: "JobRequest", invocation: Invocation[Any]) -> "SubmissionPlan":
     """Return the job that a request would start or follow on the cluster, and the checks of a new job."""
-    from cluster.submission.precheck import check_submission
-    from cluster.submission.submit import resolve_job
-    from jobs.console.dry_run_view import SubmissionPlan
+    from cluster.submission.plan import plan_submission
 
-    job, dashboard = resolve_job(request, server.jobs()), server.dashboard()
     tracking = getattr(invocation.settings, "tracking", None)
-    checks = check_submission(
-        dashboard,
-        workers=_workers(invocation),
-        num_gpus=request.num_gpus,
-        tracker=tracking and (tracking.uri or request.runtime_env["env_vars"].get("MLFLOW_TRACKING_URI")),
-        has_python=any(name in request.runtime_env for name in ("conda", "image_uri")),
-    )
-    return SubmissionPlan(server.address, job, dashboard, checks if job.is_new else ())
+    return plan_submission(server, request, workers=_workers(invocation), tracking=tracking)
 
 
 def _training(invocation: Invocation[Any]) -> TrainRun | None:

@@ -50,12 +50,13 @@ FLOORS = {
 SAME_FLOOR = {("launch", "settings"), ("formats", "errors")}
 # Packages of ``cluster`` that may import these libraries; all others do without.
 ALLOWED = {
-    "mlflow": {"tracking", "registry", "promotion", "provenance", "search", "training/start"},
+    "mlflow": {"api", "tracking", "registry", "promotion", "provenance", "search", "training/start"},
     "ray": {"resources", "checks", "coordination", "data", "worker", "training", "search", "submission"},
 }
 # Processes without Ray and MLflow, and a served model, use these parts of ``cluster``.
 FREE_OF = {
     "cluster/config.py": {"ray", "mlflow", "torch"},
+    "cluster/data/conversion_config.py": {"ray", "mlflow", "torch"},
     "cluster/data/shard_set.py": {"ray", "mlflow"},
     "cluster/promotion/gate_config.py": {"ray", "mlflow", "torch"},
     "cluster/launch/render.py": {"ray", "mlflow", "torch"},
@@ -75,6 +76,7 @@ TESTED_ELSEWHERE = {
     "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),
     "captioning/training/losses.py": ("captioning/training/test_loop", "captioning/model/test_caption_model"),
     "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
+    "cluster/data/conversion_config.py": ("jobs/test_convert", "cluster/test_api"),
     "cluster/data/sources.py": ("cluster/data/test_loading", "integration/test_feature_training"),
     "cluster/job_progress.py": ("jobs/console/test_job_view",),
     "cluster/promotion/gate_config.py": ("cluster/promotion/test_gate_checks",),
@@ -85,6 +87,7 @@ TESTED_ELSEWHERE = {
     "cluster/runs/identity.py": ("cluster/runs/test_record",),
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
     "cluster/signals.py": ("faults/test_kills",),
+    "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
     "cluster/worker/async_validation.py": ("integration/test_training",),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/validation.py": ("integration/test_training",),
@@ -190,6 +193,7 @@ def test_what_runs_without_the_cluster_imports_none_of_it(name):
 
 def test_processes_that_compute_nothing_load_no_torch():
     names = (
+        "api",
         "coordination.coordinator",
         "config",
         "promotion.gate_config",

@@ -39,6 +39,20 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         template: file name of the template.
         values: variables of the template, by name.
     """
+    page = render(template, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Render a template to HTML; all text is escaped.
+
+    Args:
+        template: file name of the template.
+        values: variables of the template, by name.
+    """
     environment = Environment(
         loader=PackageLoader("captioning.pages"),
         autoescape=True,
@@ -47,11 +61,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
     )
     environment.filters["jpeg_uri"] = lambda jpeg: _data_uri(jpeg, "image/jpeg")
-    page = environment.get_template(template).render(values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    return environment.get_template(template).render(values)
 
 
 def render_chart(description: str, draw: Callable[[Theme], "Figure"]) -> dict[str, str]:

@@ -7,6 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from captioning.data.vocabulary import Vocabulary, build_vocabulary
+from cluster.config import ClusterConfig
+from cluster.data.conversion_config import ConversionConfig
+from cluster.resources.session import cluster_session
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.sources.coco import Annotations, read_coco, read_karpathy
@@ -103,14 +106,34 @@ def plan_conversion(
     )
 
 
+def plan_with(config: ConversionConfig, source: Path, location: ShardFolder | str) -> ConversionPlan:
+    """Plan a conversion by its settings; see ``plan_conversion``."""
+    return plan_conversion(
+        source,
+        location,
+        splits=config.splits,
+        karpathy=config.karpathy,
+        spec=config.image,
+        samples_per_shard=config.samples_per_shard,
+        seed=config.seed,
+        minimum_word_count=config.minimum_word_count,
+        skip_bad=config.on_bad == "skip",
+    )
+
+
 def convert(
-    plan: ConversionPlan, *, num_workers: int, progress: Callable[[ShardRecord], None] = lambda record: None
+    plan: ConversionPlan,
+    *,
+    num_workers: int,
+    cluster: ClusterConfig | None = None,
+    progress: Callable[[ShardRecord], None] = lambda record: None,
 ) -> Manifest:
     """Write the missing shards as Ray tasks, then vocabulary and manifest.
 
     Args:
         plan: plan of the shard set.
         num_workers: number of concurrent tasks; 0 writes in this process, without Ray.
+        cluster: Ray cluster of the tasks; None uses this process's session, or starts an embedded cluster.
         progress: callback, called after each shard with its record.
 
     Raises:
@@ -120,7 +143,7 @@ def convert(
         plan.folder.mkdir(parents=True, exist_ok=True)
     remove_stale_shards(plan.shards, plan.folder)
     records = list(plan.finished)
-    for record in _written(plan.missing, plan.folder, num_workers):
+    for record in _written(plan.missing, plan.folder, num_workers, cluster or ClusterConfig()):
         records.append(record)
         progress(record)
     write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
@@ -145,24 +168,27 @@ def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary
         )
 
 
-def _written(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) -> Iterator[ShardRecord]:
+def _written(
+    plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int, cluster: ClusterConfig
+) -> Iterator[ShardRecord]:
     if not plans:
         return
     if num_workers == 0:
         yield from (write_shard(plan, folder) for plan in plans)
         return
-    import ray
+    with cluster_session(cluster):
+        import ray
 
-    task = ray.remote(num_cpus=1, max_retries=3)(_write_or_fault)
-    waiting = iter(plans)
-    running = [task.remote(plan, folder) for plan in islice(waiting, num_workers)]
-    while running:
-        done, running = ray.wait(running, num_returns=1)
-        result = ray.get(done[0])
-        if isinstance(result, str):
-            raise ValueError(result)
-        yield result
-        running += [task.remote(plan, folder) for plan in islice(waiting, 1)]
+        task = ray.remote(num_cpus=1, max_retries=3)(_write_or_fault)
+        waiting = iter(plans)
+        running = [task.remote(plan, folder) for plan in islice(waiting, num_workers)]
+        while running:
+            done, running = ray.wait(running, num_returns=1)
+            result = ray.get(done[0])
+            if isinstance(result, str):
+                raise ValueError(result)
+            yield result
+            running += [task.remote(plan, folder) for plan in islice(waiting, 1)]
 
 
 def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:

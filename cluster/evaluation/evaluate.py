@@ -11,6 +11,7 @@ from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageScores, score_captions
+from captioning.pages.notebook import scores_html
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
 from shards.reader import Sample, ShardReader
@@ -45,6 +46,11 @@ class Evaluation:
             "intervals": self.intervals,
             "confidence": CONFIDENCE,
         }
+
+    def _repr_html_(self) -> str:
+        """Return the scores as a table, for notebooks."""
+        title = f"{len(self.captions)} images of split {self.split}, step {self.step}"
+        return scores_html(title, self.scores, self.intervals, confidence=CONFIDENCE)
 
     def save_results(self, path: Path) -> None:
         """Write the captions in the COCO results format."""

@@ -39,20 +39,19 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
     Without a checkout, all files of the packages are sent, except caches.
 
     Args:
-        folder: folder of the code; by default the checkout around the current folder, or the current folder itself.
+        folder: folder of the code; by default the checkout around the current folder if it has the packages, otherwise
+            the folder that this process runs them from, such as a checkout elsewhere or ``site-packages``.
         inputs: files that the job's arguments name, relative to the current folder.
 
     Raises:
         FileNotFoundError: the folder lacks the packages.
         ValueError: an input has the same name as a file of the code.
     """
-    folder = (folder or checkout_around(Path.cwd()) or Path.cwd()).absolute()
-    missing = [name for name in PACKAGES if not (folder / name / "__init__.py").is_file()]
-    if missing:
-        running = Path(__file__).absolute().parents[2]
+    folder = (folder or _default_folder()).absolute()
+    if missing := _missing_packages(folder):
         raise FileNotFoundError(
             f"{folder} has no code to run: it lacks {', '.join(missing)}; "
-            f"use --working-dir with a checkout of captioning, such as {running}"
+            f"use --working-dir with a checkout of captioning, such as {_running_folder()}"
         )
     # A folder inside a checkout may not belong to it, such as a virtual environment that git ignores.
     is_tracked = checkout_around(folder) is not None and "jobs/__init__.py" in listed_files(folder)
@@ -104,6 +103,20 @@ def archive_size(archive: SourceArchive) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
         return write_archive(archive, Path(scratch) / "code.zip")
+
+
+def _default_folder() -> Path:
+    checkout = checkout_around(Path.cwd()) or Path.cwd()
+    return _running_folder() if _missing_packages(checkout) else checkout
+
+
+def _running_folder() -> Path:
+    """Return the folder that holds the packages that this process runs."""
+    return Path(__file__).absolute().parents[2]
+
+
+def _missing_packages(folder: Path) -> list[str]:
+    return [name for name in PACKAGES if not (folder / name / "__init__.py").is_file()]
 
 
 def _tracked(folder: Path) -> tuple[list[str], list[str]]:

@@ -1,16 +1,14 @@
 """View of a dry run: what would be submitted, and the capacity of the cluster for it."""
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from cluster.checks.result import CheckResult
 from cluster.config import ClusterConfig
 from cluster.resources.capacity import capacity_by_node
 from cluster.resources.gcs import Node
 from cluster.submission.archive import archive_size
-from cluster.submission.dashboard import DashboardSnapshot
-from cluster.submission.submit import JobRequest, ResolvedJob
+from cluster.submission.plan import SubmissionPlan
+from cluster.submission.submit import JobRequest
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
 
@@ -18,22 +16,6 @@ if TYPE_CHECKING:
     from cluster.checks.rehearsal import Rehearsal
 
 logger = logging.getLogger(__name__)
-
-
-class SubmissionPlan(NamedTuple):
-    """What submitting a request would do on a cluster.
-
-    Attributes:
-        address: address of the cluster's dashboard.
-        job: job that would start, or live job that would be followed.
-        dashboard: nodes and Python version of the cluster.
-        checks: results of the checks of a new job; empty for a live job.
-    """
-
-    address: str
-    job: ResolvedJob
-    dashboard: DashboardSnapshot
-    checks: Sequence[CheckResult]
 
 
 def describe(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
-from cluster.settings import as_plain
+from cluster.settings import as_plain, with_absolute_paths
 from jobs.console.job import Invocation, Job
 from jobs.console.output import result_stream, write_line
 
@@ -37,7 +37,7 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
         FileNotFoundError: the ``--config`` file does not exist.
     """
     invocation = parse_as_written(job, arguments)
-    invocation = dataclasses.replace(invocation, settings=_with_absolute_paths(invocation.settings))
+    invocation = dataclasses.replace(invocation, settings=with_absolute_paths(invocation.settings))
     if invocation.print_config:
         write_line(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
         sys.exit(0)
@@ -124,17 +124,3 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") ->
                 f"--config {file}: {prefix}{name} cannot be {value!r} ({error.errors()[0]['msg']})"
             ) from None
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
-
-
-def _with_absolute_paths(settings: Any) -> Any:  # noqa: ANN401  any tree of settings
-    """Return settings with every path made absolute."""
-    changes = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, Path):
-            changes[field.name] = value.absolute()
-        elif field.name == "weights" and Path(value).is_file():
-            changes[field.name] = str(Path(value).absolute())
-        elif dataclasses.is_dataclass(value):
-            changes[field.name] = _with_absolute_paths(value)
-    return dataclasses.replace(settings, **changes)

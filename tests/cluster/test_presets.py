@@ -1,12 +1,14 @@
+from pathlib import Path
+
 import pytest
 
-from cluster.presets import TRAIN_PRESETS
+from cluster.presets import TRAIN_PRESETS, preset
 from cluster.settings import is_name
 
 
-@pytest.mark.parametrize("preset", TRAIN_PRESETS)
-def test_a_preset_says_what_it_is_and_names_its_run(preset):
-    about, run = TRAIN_PRESETS[preset]
+@pytest.mark.parametrize("name", TRAIN_PRESETS)
+def test_a_preset_says_what_it_is_and_names_its_run(name):
+    about, run = TRAIN_PRESETS[name]
     assert (bool(about), is_name(run.name)) == (True, True)
 
 
@@ -17,3 +19,13 @@ def test_the_default_is_what_the_settings_say_without_a_preset():
 def test_the_smoke_run_needs_neither_a_gpu_nor_a_download():
     run = TRAIN_PRESETS["smoke"][1]
     assert (run.cluster.use_gpu, run.cluster.max_workers, run.model.weights) == (False, 2, "none")
+
+
+def test_a_preset_has_the_home_folder_of_now(monkeypatch):
+    monkeypatch.setenv("CAPTIONING_HOME", "/mnt/now")
+    assert preset("coco").folder == Path("/mnt/now/training/coco")
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="there is no preset cocoa; use one of default, smoke"):
+        preset("cocoa")

@@ -127,11 +127,10 @@ def test_a_server_that_is_none_of_ours_is_refused(submit, monkeypatch, answer, m
     assert (code, told.splitlines()[-1].startswith(message.format(address=address))) == (2, True), told
 
 
-def test_a_folder_that_is_no_checkout_and_has_no_code_is_refused(submit, tmp_path, monkeypatch):
+def test_from_a_folder_without_code_the_code_that_runs_here_travels(submit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, told = submit("--dry-run", *TRAIN)
-    expected = f"error: {tmp_path} has no code to run: it lacks captioning, cluster, jobs, shards; use --working-dir"
-    assert (code, told.startswith(expected)) == (2, True), told
+    code, shown, _ = submit("--dry-run", "--json", *TRAIN)
+    assert (code, json.loads(shown)["code"]["folder"]) == (0, f"{ROOT}")
 
 
 def test_code_outside_of_a_checkout_travels_without_a_commit(submit, tmp_path):

@@ -3,6 +3,7 @@ import zipfile
 
 import pytest
 
+from cluster.submission import archive
 from cluster.submission.archive import PACKAGES, plan_archive, write_archive
 
 
@@ -95,6 +96,13 @@ def test_a_file_of_the_job_does_not_replace_one_of_the_code(code, tmp_path, monk
     inputs = [(tmp_path / "jobs" / "__init__.py").relative_to(tmp_path)]
     with pytest.raises(ValueError, match=r"input jobs/__init__.py has the same name as a file of the code; rename it"):
         plan_archive(code, inputs=inputs)
+
+
+def test_an_installed_package_travels_from_where_it_is_installed(code, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "__file__", f"{code}/cluster/submission/archive.py")
+    monkeypatch.chdir(tmp_path)
+    planned = plan_archive()
+    assert (planned.folder, len(planned.files), planned.commit) == (code, len(PACKAGES), "unknown")
 
 
 def test_a_folder_without_the_code_is_refused(tmp_path):

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.submission.paths import found_here, travelling_files
 from jobs.cli import find_job
 from jobs.console.parsing import parse_as_written
-from jobs.console.paths import found_here, travelling_files
 
 
 @pytest.fixture

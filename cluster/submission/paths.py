@@ -6,21 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.console.job import Invocation
+from cluster.submission.archive import INPUT_LIMIT_MIB
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
 _PATHS_AS_TEXT = ("model", "checkpoints")  # fields of type str that may hold a path
 
 
-def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
+def travelling_files(settings: Any) -> Iterator[Path]:  # noqa: ANN401  any tree of settings
     """Yield the files of this machine that are uploaded with a job.
+
+    Args:
+        settings: settings of the job, a dataclass.
 
     Raises:
         ValueError: a path is relative, but is not a small file in the current folder.
     """
-    from cluster.submission.archive import INPUT_LIMIT_MIB
-
-    for name, path in _paths(invocation):
+    for name, path in _paths(settings):
         if path.is_absolute() or _URL_FORM.match(f"{path}"):
             continue
         is_inside = ".." not in path.parts
@@ -33,9 +34,9 @@ def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
         yield path
 
 
-def found_here(invocation: Invocation[Any], message: str) -> Path | None:
+def found_here(settings: Any, message: str) -> Path | None:  # noqa: ANN401  as above
     """Return a path of the job that appears in its message and exists on this machine; None if there is none."""
-    paths = [path for _, path in _paths(invocation) if path.is_absolute()]
+    paths = [path for _, path in _paths(settings) if path.is_absolute()]
     return next((path for path in paths if f"{path}" in message and path.exists()), None)
 
 

@@ -1,0 +1,292 @@
+"""The Python API: one typed function for each step, from a COCO folder to the captions of a promoted model.
+
+The functions take the configurations of the command line, return values, raise exceptions, and print nothing. Relative
+paths are those of the current folder. Ray and MLflow are imported when a function needs them, not before.
+
+Example:
+    from cluster.api import load
+
+    print(load("models:/captioner@champion").caption("photo.jpg"))
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.serving.image_input import ImageInputConfig
+from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
+from cluster.data.conversion_config import ConversionConfig
+from cluster.presets import TRAIN_PRESETS, preset
+from cluster.promotion.gate_config import GateConfig
+from cluster.resources.environment import set_library_defaults
+from cluster.settings import with_absolute_paths
+from shards.storage.location import parse_location
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from cluster.evaluation.evaluate import Evaluation
+    from cluster.evaluation.pictures import LoadedModel
+    from cluster.promotion.promotion import Promotion
+    from cluster.registry.models import ResolvedModel
+    from cluster.submission.submit import ResolvedJob
+    from cluster.training.trainer import TrainOutcome
+    from shards.manifest import Manifest
+
+__all__ = [
+    "TRAIN_PRESETS", "ClusterConfig", "ConversionConfig", "GateConfig", "ImageInputConfig", "ModelConfig",
+    "OptimizerConfig", "StorageConfig", "TrackingConfig", "TrainRun", "TrainingConfig", "ValidationConfig",
+    "convert", "evaluate", "load", "preset", "promote", "register", "submit", "train",
+]  # fmt: skip
+
+
+def convert(
+    source: Path | str,
+    shards: Path | str,
+    *,
+    config: ConversionConfig | None = None,
+    num_workers: int | None = None,
+    cluster: ClusterConfig | None = None,
+) -> "Manifest":
+    """Convert a COCO folder to a shard set; shards that an earlier call wrote are kept.
+
+    Args:
+        source: folder in COCO layout.
+        shards: shard set to write: a folder, or any URL that fsspec supports.
+        config: settings of the conversion; None for the defaults.
+        num_workers: number of shards written at once, each by a Ray task; 0 writes without Ray; None uses all cores.
+        cluster: Ray cluster of the tasks; None for RAY_ADDRESS, or one that starts on this machine.
+
+    Raises:
+        FileNotFoundError: the source, its annotations or a split is missing.
+        ValueError: the annotations or an image are faulty, or the folder has another shard set.
+    """
+    from cluster.data import conversion
+
+    plan = conversion.plan_with(config or ConversionConfig(), Path(source).absolute(), _location(shards))
+    workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+    return conversion.convert(plan, num_workers=workers, cluster=cluster)
+
+
+def train(run: TrainRun) -> "TrainOutcome":
+    """Train a run to its end, from its last checkpoint if it has one; a finished run is returned as it is.
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: the run cannot work with this configuration.
+        ConnectionError: the cluster or the tracker does not answer.
+        RuntimeError: training failed; the message says why.
+        KeyboardInterrupt: the process received SIGINT; a checkpoint was requested first.
+    """
+    set_library_defaults()
+    from cluster.training.trainer import fit
+
+    return fit(with_absolute_paths(_with_locations(run)))
+
+
+def evaluate(
+    model: Path | str,
+    shards: Path | str,
+    *,
+    split: str = "val",
+    beam_size: int = 3,
+    batch_size: int = 32,
+    storage: StorageConfig | None = None,
+    tracking: TrackingConfig | None = None,
+) -> "Evaluation":
+    """Caption each image of a split, score the captions, and log the scores to the model's version and run.
+
+    Args:
+        model: ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or the folder of a checkpoint or run.
+        shards: shard set: a folder, or any URL that fsspec supports.
+        split: split of the shard set.
+        beam_size: beam size of the search for captions; 1 is greedy search.
+        batch_size: number of images per batch.
+        storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
+        tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or a shard is missing.
+        ValueError: there is no such model or split, or a shard is damaged.
+    """
+    storage = _storage(storage)
+    client, found = _resolve(model, storage, tracking)
+    from cluster.data.shard_set import ShardSet
+    from cluster.registry.scores import evaluate_and_log
+
+    shard_set = ShardSet(_location(shards), cache_gib=storage.cache_gib)
+    return evaluate_and_log(
+        found, shard_set, split, client, storage=storage, beam_size=beam_size, batch_size=batch_size
+    )
+
+
+def load(
+    model: Path | str,
+    *,
+    beam_size: int = 3,
+    batch_size: int = 32,
+    storage: StorageConfig | None = None,
+    tracking: TrackingConfig | None = None,
+) -> "LoadedModel":
+    """Load a model for captioning, on a GPU if there is one.
+
+    Args:
+        model: ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or the folder of a checkpoint or run.
+        beam_size: beam size of the search for captions; 1 is greedy search.
+        batch_size: number of images per batch.
+        storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
+        tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: there is no such model, version or run.
+    """
+    _, found = _resolve(model, _storage(storage), tracking)
+    from cluster.evaluation.evaluate import load_captioner
+    from cluster.evaluation.pictures import LoadedModel
+
+    return LoadedModel(str(found), load_captioner(found.folder, beam_size=beam_size, batch_size=batch_size))
+
+
+def register(
+    model: Path | str,
+    name: str,
+    *,
+    beam_size: int = 3,
+    intake: ImageInputConfig | None = None,
+    storage: StorageConfig | None = None,
+    tracking: TrackingConfig | None = None,
+) -> "ModelVersion":
+    """Register a checkpoint in MLflow as a new version of a model, with the alias ``challenger``.
+
+    Args:
+        model: ``runs:/ID``, the folder of a checkpoint or run, or another registered version.
+        name: name of the model in the registry.
+        beam_size: beam size for requests to a server that give none.
+        intake: images that the served version accepts; None for the content of image files only.
+        storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
+        tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the run that trained it is not in this tracker, or the name or the beam size is not valid.
+    """
+    client, found = _resolve(model, _storage(storage), tracking)
+    from cluster.registry import registration
+
+    return registration.register(found, name, client, beam_size=beam_size, intake=intake)
+
+
+def promote(
+    name: str,
+    *,
+    version: int | None = None,
+    shards: Path | str | None = None,
+    split: str = "val",
+    forced_because: str | None = None,
+    gate: GateConfig | None = None,
+    storage: StorageConfig | None = None,
+    tracking: TrackingConfig | None = None,
+) -> "Promotion":
+    """Make a version the champion if the gate passes it; ``is_promoted`` of the result says whether it did.
+
+    Args:
+        name: name of the model in the registry.
+        version: version to promote; None for the challenger.
+        shards: shard set for the comparison; None for the one that the version was trained on.
+        split: split of the shard set.
+        forced_because: reason to promote the version whatever the gate decides; None if the gate decides.
+        gate: criteria of the gate; None for the defaults.
+        storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
+        tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
+
+    Raises:
+        GateRefusal: the version is already the champion.
+        ValueError: there is no such model or version, or the champion was deleted and the promotion is not forced.
+    """
+    storage = _storage(storage)
+    client = _connect(storage, tracking)
+    from cluster.promotion import promotion
+    from cluster.promotion.gate import Gate
+    from cluster.registry.scores import keep_scores
+
+    location = None if shards is None else _location(shards)
+    judge = Gate(config=gate or GateConfig(), shards=location, split=split, storage=storage)
+    outcome = promotion.promote(name, client, judge, version=version, forced_because=forced_because)
+    keep_scores(outcome.judgement.evidence, client)
+    return outcome
+
+
+def submit(
+    run: TrainRun,
+    *,
+    address: str | None = None,
+    name: str | None = None,
+    working_dir: Path | str | None = None,
+    runtime_env: Path | str | None = None,
+    env: Sequence[str] = (),
+) -> "ResolvedJob":
+    """Submit a training run to a Ray cluster; a live job with the same name and settings is returned instead.
+
+    Args:
+        run: the run, with paths as the cluster's nodes see them.
+        address: address of Ray's dashboard, http://HOST:8265; None for RAY_API_SERVER_ADDRESS.
+        name: name of the job; None for the name of the run.
+        working_dir: folder of the code to upload; None for the checkout around the current folder, or the packages
+            that run here.
+        runtime_env: YAML file of a Ray runtime environment, for what the cluster lacks.
+        env: names of environment variables to forward to the job.
+
+    Raises:
+        FileNotFoundError: the folder lacks the code.
+        ValueError: a path is relative, the cluster cannot run the job, or a live job with other settings has the name.
+        ConnectionError: the cluster does not answer.
+        RuntimeError: the cluster refuses the job.
+    """
+    from cluster.submission.job_server import JobServer
+    from cluster.submission.training import submit_training
+
+    return submit_training(
+        _with_locations(run),
+        JobServer(address),
+        name=name,
+        working_dir=Path(working_dir) if working_dir else None,
+        runtime_env=Path(runtime_env) if runtime_env else None,
+        env=env,
+    )
+
+
+def _location(location: Path | str) -> Path | str:
+    """Return a folder as an absolute path, and any other URL unchanged."""
+    parsed = parse_location(location)
+    return parsed.absolute() if isinstance(parsed, Path) else parsed
+
+
+def _with_locations(run: TrainRun) -> TrainRun:
+    """Return a run whose shards and features are paths if they are folders, given as text or not."""
+    shards, features = (None if one is None else parse_location(one) for one in (run.shards, run.features))
+    return replace(run, shards=shards, features=features)
+
+
+def _storage(storage: StorageConfig | None) -> StorageConfig:
+    return with_absolute_paths(storage or StorageConfig())
+
+
+def _connect(storage: StorageConfig, tracking: TrackingConfig | None) -> "MlflowClient":
+    set_library_defaults()
+    from cluster.tracking.client import connect
+
+    return connect(tracking or TrackingConfig(), storage)
+
+
+def _resolve(
+    model: Path | str, storage: StorageConfig, tracking: TrackingConfig | None
+) -> "tuple[MlflowClient, ResolvedModel]":
+    client = _connect(storage, tracking)
+    from cluster.registry.models import resolve_model
+
+    return client, resolve_model(str(model), client)
