@@ -9,7 +9,7 @@ placement group.
 
 Examples:
     captioning check --cluster.address 10.0.0.1:6379
-    captioning check coco --shards /mnt/shards --home /mnt/runs --cluster.address auto --cluster.num-workers 8
+    captioning check coco --shards /mnt/coco-shards --home /mnt/runs --cluster.address auto --cluster.num-workers 8
     captioning check --cluster.address auto --clean
     captioning check --ledger-of big                 # was each sample trained on exactly once an epoch?
 """

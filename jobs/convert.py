@@ -1,8 +1,8 @@
 """Convert a COCO folder to a shard set. The same command again writes only what is missing.
 
 Examples:
-    captioning convert coco shards                                  # images/ or <split>2017/ beside annotations/
-    captioning convert coco shards --karpathy dataset_coco.json     # the split of Karpathy and Li
+    captioning convert data/coco data/coco-shards                             # images/ or <split>2017/, annotations/
+    captioning convert data/coco data/coco-shards --karpathy dataset_coco.json    # the split of Karpathy and Li
 """
 
 import logging

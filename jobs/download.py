@@ -1,8 +1,8 @@
 """Download COCO's official archives and unpack them. The same command again downloads only what is missing.
 
 Examples:
-    captioning download coco2017 coco                  # 20 GB; next: captioning convert coco shards
-    captioning download coco2017 coco --splits val     # 1 GB
+    captioning download coco2017 data/coco                  # 20 GB; next: captioning convert data/coco data/coco-shards
+    captioning download coco2017 data/coco --splits val     # 1 GB
 """
 
 import logging

@@ -4,8 +4,8 @@ MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best che
 or run.
 
 Examples:
-    captioning evaluate runs/training/first --shards shards --split val --out results.json
-    captioning evaluate models:/captioner@challenger --shards shards
+    captioning evaluate runs/training/first --shards data/coco-shards --split val --out results.json
+    captioning evaluate models:/captioner@challenger --shards data/coco-shards
 """
 
 import logging

@@ -3,9 +3,9 @@
 The same command again computes only what is missing.
 
 Examples:
-    captioning extract shards features                              # ResNet-152, pooled: what Show and Tell reads
-    captioning extract shards features --views 8                    # centre, mirrored, six crops
-    captioning extract shards features --regions grid --use-gpu --num-workers 4
+    captioning extract data/coco-shards data/coco-features                # ResNet-152, pooled: what Show and Tell reads
+    captioning extract data/coco-shards data/coco-features --views 8      # centre, mirrored, six crops
+    captioning extract data/coco-shards data/coco-features --regions grid --use-gpu --num-workers 4
 """
 
 import logging

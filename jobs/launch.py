@@ -6,7 +6,7 @@ Examples:
     captioning launch dockerfile --image registry.example/captioning:1 > Dockerfile
     captioning launch aws --image registry.example/captioning:1 --machine-image ami-0123456789abcdef0 > cluster.yaml
     captioning launch kuberay-cluster --image registry.example/captioning:1 --nodes 0:8 > cluster.yaml
-    captioning launch kuberay-job --entrypoint 'captioning train coco --shards s3://bucket/shards' --out job.yaml
+    captioning launch kuberay-job --entrypoint 'captioning train coco --shards s3://bucket/coco-shards' --out job.yaml
     captioning launch mlflow --image registry.example/captioning:1 | kubectl apply -f -
 """
 

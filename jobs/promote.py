@@ -6,7 +6,7 @@ repetition, and captions that stay the same when an image is re-encoded or sligh
 refuses can be promoted with --force; the history records the reason.
 
 Examples:
-    captioning promote captioner --shards shards
+    captioning promote captioner --shards data/coco-shards
     captioning promote captioner --version 3 --min-gain 0.01 --confidence 0.99 --floors BLEU-4 0.2
     captioning promote captioner --dry-run
     captioning promote captioner --force --reason "the champion was trained on photographs that we have to forget"

@@ -6,8 +6,8 @@ sent.
 Code: the packages of the checkout around the current folder, or else the installed ones that run this command, are
 uploaded, with uncommitted changes. The packages that they need must be installed on the cluster.
 
-Paths: write them as the cluster's nodes see them, such as /mnt/shards or s3://bucket/shards. A relative path may only
-name a file of at most 1 MiB in the current folder, such as that of --config or --search, which is uploaded too.
+Paths: write them as the cluster's nodes see them, such as /mnt/coco or s3://bucket/coco-shards. A relative path may
+only name a file of at most 1 MiB in the current folder, such as that of --config or --search, which is uploaded too.
 
 Environment: CAPTIONING_HOME (or --home) is required. CAPTIONING_HOME, CAPTIONING_LOG_LEVEL, MLFLOW_TRACKING_URI and the
 variables that --env names are forwarded if they are set here. Variables that look like secrets are refused.
@@ -17,10 +17,10 @@ stops following, not the job.
 
 Examples:
     export RAY_API_SERVER_ADDRESS=http://head:8265 CAPTIONING_HOME=/mnt/runs
-    captioning submit convert /mnt/coco /mnt/shards
-    captioning submit --retries 3 train coco --shards /mnt/shards --name big --cluster.num-workers 8
-    captioning submit --no-wait tune --shards /mnt/shards --name search --search search.yaml
-    captioning submit --dry-run train --shards /mnt/shards --name big       # show the request and check the cluster
+    captioning submit convert /mnt/coco /mnt/coco-shards
+    captioning submit --retries 3 train coco --shards /mnt/coco-shards --name big --cluster.num-workers 8
+    captioning submit --no-wait tune --shards /mnt/coco-shards --name search --search search.yaml
+    captioning submit --dry-run train --shards /mnt/coco-shards --name big    # show the request, check the cluster
 """
 
 import dataclasses

@@ -3,11 +3,11 @@
 Needs a shard set, which captioning convert makes. Without --cluster.address or RAY_ADDRESS, trains on this machine.
 
 Examples:
-    captioning train --shards shards --name first                   # ResNet-152, LSTM, two CPU workers
-    captioning train coco --shards shards --name big --cluster.num-workers 8
-    captioning train coco --shards shards --name big --cluster.num-workers 2:8    # 2 to 8 workers, as capacity allows
+    captioning train --shards data/coco-shards --name first                       # ResNet-152, LSTM, two CPU workers
+    captioning train coco --shards data/coco-shards --name big --cluster.num-workers 8
+    captioning train coco --shards data/coco-shards --name big --cluster.num-workers 2:8    # 2 to 8, as capacity allows
     captioning train --config run.yaml --optimizer.learning-rate 5e-4
-    captioning train --shards shards --name first --dry-run         # where it would run, and for how long
+    captioning train --shards data/coco-shards --name first --dry-run             # where it would run, and for how long
 """
 
 import logging

@@ -1,9 +1,9 @@
 """Search hyperparameters with many trials on a Ray cluster. The same command again resumes the search.
 
 Examples:
-    captioning tune --shards shards --name search                            # learning rate and hidden size
-    captioning tune --shards shards --name search --search search.yaml --num-trials 50 --then train
-    captioning tune --shards shards --name search --search search.yaml --dry-run     # its space, and for how long
+    captioning tune --shards data/coco-shards --name search                        # learning rate and hidden size
+    captioning tune --shards data/coco-shards --name search --search search.yaml --num-trials 50 --then train
+    captioning tune --shards data/coco-shards --name search --search search.yaml --dry-run    # its space and duration
 
 A search file is YAML with one line per setting; the distributions are choice, uniform, loguniform, int and logint:
     optimizer.learning_rate: loguniform(1e-4, 1e-2)

@@ -78,7 +78,7 @@ class LaunchConfig:
     tracking_uri: str | None = None
     """Address of the MLflow server, for all nodes; captioning launch mlflow makes one at http://NAME-mlflow:5000."""
     entrypoint: str | None = None
-    """Command that a kuberay-job runs, such as 'captioning train coco --shards s3://bucket/shards'."""
+    """Command that a kuberay-job runs, such as 'captioning train coco --shards s3://bucket/coco-shards'."""
     retries: int = 3
     """Number of retries of a failed kuberay-job, each on a new cluster."""
     deadline_hours: int = 24

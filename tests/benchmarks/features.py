@@ -1,7 +1,7 @@
 """Time of an epoch on extracted features, compared to the same steps on tensors in memory.
 
 Example:
-    python tests/benchmarks/features.py --shards shards --batch-size 32
+    python tests/benchmarks/features.py --shards data/coco-shards --batch-size 32
 
 Training on features reads the shards from disk with the real loader. The peer trains the same steps of the same model
 in the same process, on the same batches, made beforehand. The two alternate every few steps, so that other load on the

@@ -1,7 +1,7 @@
 """Epochs that ASHA saves: the same trials, trained to their end and stopped early by ASHA, for several seeds.
 
 Example:
-    python tests/benchmarks/search.py --shards shards --seeds 0 1 -- --model.backbone mobilenet_v2
+    python tests/benchmarks/search.py --shards data/coco-shards --seeds 0 1 -- --model.backbone mobilenet_v2
 
 Runs both searches over learning rate and hidden size. The seed determines the points, so that both try the same ones.
 Arguments after -- are passed to captioning tune in both searches.

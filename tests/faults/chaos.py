@@ -3,7 +3,7 @@
 Examples:
     python tests/faults/chaos.py --kills 50 --seed 0
     python tests/faults/chaos.py --kills 20 --kinds worker,node,driver --markdown
-    python tests/faults/chaos.py --kills 30 --shards shards -- --model.backbone resnet18 --training.num-epochs 2
+    python tests/faults/chaos.py --kills 30 --shards data/coco -- --model.backbone resnet18 --training.num-epochs 2
 """
 
 import argparse

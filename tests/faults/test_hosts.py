@@ -18,11 +18,11 @@ from cluster.runs.sample_ledger import audit, read_sample_ledger
 from shards.synthetic.scenes import write_scenes
 from tests.support.hosts import BIN, hosts_or_skip
 from tests.support.local_cluster import wait_until
-from tests.support.repository import ROOT
+from tests.support.repository import README, ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
-(STORY,) = re.findall(r"```shell\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+(STORY,) = re.findall(r"```shell\n(.*?)```", README, re.DOTALL)
 EXPORT, *COMMANDS = STORY.replace("\\\n", " ").strip().splitlines()
 CONVERT, CHECK, TUNE, TRAIN, WATCH, LOGS, EVALUATE, REGISTER, PROMOTE, MODELS = COMMANDS
 NAMES = ("head", "worker-1", "worker-2", "s3", "mlflow", "laptop")
@@ -143,7 +143,7 @@ def registered(captioning, trained):
 
 
 def test_photographs_become_shards_in_the_object_store(converted):
-    assert (converted.code, "s3://captions/shards: images 240 train, 60 val" in converted.told) == (0, True), (
+    assert (converted.code, "s3://captions/coco-shards: images 240 train, 60 val" in converted.told) == (0, True), (
         converted.told
     )
 

@@ -1,16 +1,15 @@
-"""The commands by which README's figures were made, on so little that they only show that they run."""
+"""The scripts that made the figures in README files, on small inputs, to show that they run."""
 
 import os
-import re
 import shlex
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, commands
 
-COMMANDS = re.findall(r"`python (tests/[^`]+)`", (ROOT / "README.md").read_text())
+COMMANDS = [command.partition(" ")[2] for command in commands("python")]
 LITTLE = {
     "tests/benchmarks/bookkeeping.py": "--num-trials 1 --max-epochs 1 --num-images 60 --nested 0",
     "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "

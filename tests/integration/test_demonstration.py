@@ -1,8 +1,7 @@
-"""README's first command, once everything is set up: the whole path on drawn scenes."""
+"""README's first command, once everything is installed: the full pipeline on synthetic scenes."""
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import README
+from tests.support.repository import blocks
 
-SET_UP, _ = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+SET_UP, _ = blocks("bash")
 BIN = Path(sys.executable).parent
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import shlex
 import subprocess
 import urllib.request
@@ -22,7 +21,7 @@ from tests.jobs.test_cli import run_in_process
 from tests.support.command_line import captioning
 from tests.support.mlflow_servers import ADMIN, BIN, cluster_of_user, post, served, tracker
 from tests.support.pictures import encoded
-from tests.support.repository import README
+from tests.support.repository import blocks
 
 pytest.importorskip("flask_wtf", reason="MLflow's basic-auth app needs Flask-WTF: install the extra test")
 pytestmark = pytest.mark.cluster
@@ -214,7 +213,7 @@ def test_the_example_that_is_stored_with_the_version_is_answered(address, server
 
 
 def test_readmes_request_is_answered(address, home):
-    (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    (block,) = blocks("sh")
     request = block.partition("\n")[2].replace("http://127.0.0.1:5001", address)
     answer = subprocess.run(["bash", "-c", request], cwd=home, capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout)["predictions"][0]["error"] is None

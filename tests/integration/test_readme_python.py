@@ -1,13 +1,12 @@
 """The Python example in README is run as written, on few synthetic scenes and with a small model."""
 
-import re
 from dataclasses import replace
 
 import pytest
 
 from cluster import api
 from shards.synthetic.scenes import draw_scene, render, write_scenes
-from tests.support.repository import README
+from tests.support.repository import blocks
 
 SMALL = api.ModelConfig(
     backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.0
@@ -24,7 +23,7 @@ def small_presets(monkeypatch):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+@pytest.mark.parametrize("example", blocks("python"))
 def test_the_python_example_captions_a_photo(example, session, small_presets, empty_home, monkeypatch, capsys):
     folder = empty_home.home
     write_scenes(folder / "data" / "coco", num_train=60, num_val=20, seed=2, size_px=64)
