@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cluster.errors import GateRefusal
+from cluster.errors import GateRefusal, Mistakes
 from cluster.resources.environment import set_library_defaults
 from cluster.tracking.access import access_refusal
 from jobs.console.output import results_apart
@@ -124,6 +124,10 @@ def _report(error: Exception, code: int) -> int:
     if refusal := access_refusal(error):
         logger.error("error: %s", refusal)
         return BAD_INPUT
+    if isinstance(error, Mistakes):
+        for line in error.lines:
+            logger.error("error: %s", line)
+        return code
     text = str(error).strip() or type(error).__name__
     message = text if code == FAILED else " ".join(text.split())  # bad input takes one line
     is_expected = code != FAILED or isinstance(error, RuntimeError)

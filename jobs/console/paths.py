@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from captioning.model.weights import is_weights_file
+from cluster.errors import Mistakes
 from jobs.console.job import Invocation
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
@@ -16,21 +18,25 @@ def travelling_files(invocation: Invocation[Any]) -> Iterator[Path]:
     """Yield the files of this machine that are uploaded with a job.
 
     Raises:
-        ValueError: a path is relative, but is not a small file in the current folder.
+        Mistakes: paths are relative, but are not small files in the current folder.
     """
     from cluster.submission.archive import INPUT_LIMIT_MIB
 
+    mistakes = []
     for name, path in _paths(invocation):
         if path.is_absolute() or _URL_FORM.match(f"{path}"):
             continue
         is_inside = ".." not in path.parts
         if not (is_inside and path.is_file() and path.stat().st_size <= INPUT_LIMIT_MIB * 2**20):
             how = "--home FOLDER or CAPTIONING_HOME" if name == "home" else f"such as /mnt/{path.name}"
-            raise ValueError(
+            mistakes.append(
                 f"{name} {path} is relative to a folder of this machine; give it as the cluster's nodes see it, {how} "
                 f"(only files in the current folder, of at most {INPUT_LIMIT_MIB} MiB, are uploaded with a job)"
             )
+            continue
         yield path
+    if mistakes:
+        raise Mistakes(mistakes)
 
 
 def found_here(invocation: Invocation[Any], message: str) -> Path | None:
@@ -53,4 +59,4 @@ def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa
 
 def _is_path(name: str, value: Any) -> bool:  # noqa: ANN401  as above
     """Return whether a field of type ``str`` may hold a path: a model, checkpoints, or a file of weights."""
-    return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and Path(value).is_file()))
+    return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and is_weights_file(value)))

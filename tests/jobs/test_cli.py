@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import Mistakes
 from jobs.cli import JOBS, exit_after, run_job
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
@@ -129,6 +130,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (ValueError("found 3,\nuse 4"), 2, "error: found 3, use 4\n"),
         (FileNotFoundError("x is missing"), 2, "error: x is missing\n"),
         (RuntimeError("training failed"), 1, "error: training failed\n"),
+        (Mistakes(["a is 3; use 4", "b is 5; use 6"]), 2, "error: a is 3; use 4\nerror: b is 5; use 6\n"),
         (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
     ],
