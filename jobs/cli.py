@@ -8,10 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cluster.errors import GateRefusal, Mistakes
-from cluster.resources.environment import set_library_defaults
-from cluster.tracking.access import access_refusal
-from jobs.console.output import results_apart
+from jobs.console.own_packages import hidden_packages
 
 if TYPE_CHECKING:
     from jobs.console.job import Job
@@ -51,7 +48,12 @@ def main() -> None:
     """Run the job that the command line names, and exit with its code."""
     # At Python's own threshold, looking for garbage takes a seventh of the seconds that imports take.
     gc.set_threshold(50_000, 20, 20)
+    if hidden := hidden_packages():
+        sys.stderr.write("".join(f"error: {line}\n" for line in hidden))
+        sys.exit(BAD_INPUT)
     arguments = sys.argv[1:]
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage())
         sys.exit(DONE if arguments else BAD_INPUT)
@@ -96,6 +98,10 @@ def find_job(name: str) -> "Job[Any]":
 
 def exit_after(action: Callable[[], None]) -> NoReturn:
     """Call a function from a terminal, then exit: errors become one log line and an exit code."""
+    from cluster.errors import GateRefusal
+    from cluster.resources.environment import set_library_defaults
+    from jobs.console.output import results_apart
+
     try:
         _set_up_logging()
         set_library_defaults()
@@ -120,6 +126,9 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
 
 
 def _report(error: Exception, code: int) -> int:
+    from cluster.errors import Mistakes
+    from cluster.tracking.access import access_refusal
+
     logger.debug("traceback of the error below", exc_info=error)
     if refusal := access_refusal(error):
         logger.error("error: %s", refusal)
@@ -155,7 +164,7 @@ def _usage() -> str:
         "To try it out: captioning demo (needs no data, no GPU and no cluster).\n"
         "On COCO: download, convert, train, evaluate, register, promote and caption, in this order.\n\n"
         f"jobs:\n{lines}\n\n"
-        "captioning JOB --help shows the arguments of a job, with examples.\n"
+        "captioning help JOB shows the arguments of a job, with examples.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the promotion gate, 130 interrupted.\n"
     )
 

@@ -89,6 +89,7 @@ TESTED_ELSEWHERE = {
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/validation.py": ("integration/test_training",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
+    "jobs/__main__.py": ("jobs/test_cli",),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),
     "jobs/console/tables.py": ("jobs/test_check_table",),
     "jobs/demo.py": ("integration/test_readme",),
