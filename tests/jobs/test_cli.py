@@ -45,6 +45,7 @@ def answers():
     """Run modules as ``python -m`` does, all in one process; return their exit codes, outputs and heavy imports."""
     calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS)]
     calls.append(["jobs.cli", "train", "smoke", "--print-config"])
+    calls += [["jobs.cli", "help", "train"], ["jobs", "train", "--help"], ["jobs.train", "--help"]]
     command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
@@ -73,6 +74,25 @@ def test_every_job_is_called_as_its_help_says(answers, job):
     assert (code, f"usage: captioning {job} [-h]" in printed) == (0, True), printed
 
 
+@pytest.mark.parametrize("call", [("jobs.cli", "help", "train"), ("jobs", "train", "--help")], ids=" ".join)
+def test_help_is_reached_in_other_ways(answers, call):
+    assert answers[call][:2] == answers["jobs.cli", "train", "--help"][:2]
+
+
+def test_a_job_that_is_run_as_a_module_is_refused(answers):
+    assert answers["jobs.train", "--help"][0] == 2
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["history", "name"], ["lineage", "models:/name@champion"]])
+def test_what_only_reads_creates_no_tracker(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code = run_in_process(arguments)
+    told = capsys.readouterr().err
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert told.startswith(f"error: there is no tracker in {tmp_path / 'home'}: nothing was trained or registered")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -83,6 +103,7 @@ def test_every_job_is_called_as_its_help_says(answers, job):
         (["convert", "nowhere", "out"], "nowhere is not a folder"),
         (["evaluate", "nowhere", "--shards", "nowhere"], "is not a finished shard set"),
         (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give image files, folders"),
+        (["caption", "--model", "m"], "error: no inputs were given; give image files, folders of images or shard sets"),
         (["register", "nowhere", "name"], "model nowhere is not a folder; use models:/NAME@alias"),
         (["register", "runs:/nothing", "name"], "error: runs:/nothing is not in the tracker"),
         (["promote", "nobody"], "error: models:/nobody@challenger is not in the registry"),
