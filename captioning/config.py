@@ -16,7 +16,7 @@ class ModelConfig:
     backbone: str = "resnet152"
     """Name of a torchvision classifier, used without its pooling and head."""
     weights: str = "DEFAULT"
-    """Initial weights of the encoder: DEFAULT (downloaded from torchvision), none, or a .pth or .safetensors file."""
+    """Initial weights of the encoder: DEFAULT (torchvision's), none (random), or a .pth or .safetensors file."""
     trainable_from: str | None = None
     """First encoder stage to train (a parameter prefix such as layer4), or all; the encoder is frozen if not given."""
     image_size_px: int = 224
@@ -27,7 +27,7 @@ class ModelConfig:
     """Image features that the LSTM reads: mean averages the regions; none concatenates them, which keeps the positions
     of objects and suits small images."""
     image_input: Literal["first", "every"] = "first"
-    """When the LSTM reads the image: first is before the first word, as in Show and Tell; every also adds the image to
+    """Words at which the LSTM reads the image: first, once before the first word, as in Show and Tell; every, also with
     each word, which learns faster and overfits sooner."""
     embedding_size: int = 512
     """Size of the word embeddings."""
@@ -90,7 +90,7 @@ class TrainingConfig:
     accumulation: int = 1
     """Number of parts that a worker splits its share of a batch into, to save memory (gradient accumulation)."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the forward and backward pass; bf16 is autocast to bfloat16, with weights in fp32."""
+    """Precision of the forward and backward pass; bf16 uses bfloat16 where it is safe, with weights in fp32."""
     label_smoothing: float = 0.0
     """Fraction of a target word's probability that is spread over the whole vocabulary."""
     max_caption_words: int = 30

@@ -77,6 +77,8 @@ class CaptionBatch(NamedTuple):
         image_of_caption: (N,) int64 row of ``images`` for each caption.
         position: (N,) int64 position of each caption's image in the training stream.
         caption: (N,) int64 number of each caption within its image.
+        target: (M,) int64 index of each target, all words except <bos> and <pad>, in the flattened ``tokens[:, 1:]``.
+            Computed where the batch is made: a device would have to be waited for to learn M.
         keys: key of each of the B images; empty for a blank batch.
         shards: name of the shard of each of the B images; empty for a blank batch.
         bad: samples of this batch that were left out.
@@ -87,6 +89,7 @@ class CaptionBatch(NamedTuple):
     image_of_caption: Tensor
     position: Tensor
     caption: Tensor
+    target: Tensor
     keys: tuple[str, ...]
     shards: tuple[str, ...]
     bad: tuple[BadSample, ...] = ()
@@ -99,21 +102,25 @@ class CaptionBatch(NamedTuple):
     @property
     def num_targets(self) -> int:
         """Return M, the number of words to predict: all except <bos> and <pad>."""
-        return int(self._is_target().sum())
+        return len(self.target)
 
     def targets(self) -> Tensor:
         """Return the ids of the words to predict, caption by caption: (M,) int64."""
-        return self.tokens[:, 1:][self._is_target()]
+        return self.tokens[:, 1:].flatten().index_select(0, self.target)
 
     def image_of_target(self) -> Tensor:
         """Return the row of ``images`` for each target, in the order of ``targets``: (M,) int64."""
-        return self.image_of_caption[:, None].expand(-1, self.tokens.shape[1] - 1)[self._is_target()]
+        return self.image_of_caption.index_select(0, self.target // (self.tokens.shape[1] - 1))
 
     def positions(self) -> list[int]:
         """Return the position of each image in the training stream; empty for a blank batch."""
         positions = torch.zeros(len(self.images), dtype=torch.int64, device=self.position.device)
         positions[self.image_of_caption] = self.position
         return positions[: self.num_images].tolist()
+
+    def with_tokens(self, tokens: Tensor) -> "CaptionBatch":
+        """Return the batch with other word ids, (N, T) int64."""
+        return self._replace(tokens=tokens, target=_target_index(tokens))
 
     def without(self, positions: Collection[int]) -> "CaptionBatch":
         """Return the batch without the images at these positions; ``bad`` does not change."""
@@ -122,9 +129,8 @@ class CaptionBatch(NamedTuple):
             return _blank(torch.zeros_like(self.images[:1]))._replace(bad=self.bad)
         kept = torch.tensor(rows, device=self.images.device)
         captions = torch.isin(self.image_of_caption, kept)
-        return self._replace(
+        return self.with_tokens(self.tokens[captions])._replace(
             images=self.images[kept],
-            tokens=self.tokens[captions],
             image_of_caption=torch.searchsorted(kept, self.image_of_caption[captions]),
             position=self.position[captions],
             caption=self.caption[captions],
@@ -134,11 +140,8 @@ class CaptionBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "CaptionBatch":
         """Return the batch on a device; copies from pinned memory are asynchronous."""
-        names = ("images", "tokens", "image_of_caption", "position", "caption")
+        names = ("images", "tokens", "image_of_caption", "position", "caption", "target")
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
-
-    def _is_target(self) -> Tensor:
-        return self.tokens[:, 1:] != PAD
 
 
 def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionBatch:
@@ -153,7 +156,13 @@ def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionB
 
 def _blank(image: Tensor) -> CaptionBatch:
     zero = torch.zeros(1, dtype=torch.int64, device=image.device)
-    return CaptionBatch(image, torch.tensor([[BOS, PAD]], device=image.device), zero, zero, zero, (), ())
+    tokens = torch.tensor([[BOS, PAD]], device=image.device)
+    return CaptionBatch(image, tokens, zero, zero, zero, _target_index(tokens), (), ())
+
+
+def _target_index(tokens: Tensor) -> Tensor:
+    """Return the indices of the targets of (N, T) word ids in the flattened ``tokens[:, 1:]``."""
+    return (tokens[:, 1:] != PAD).flatten().nonzero().flatten()
 
 
 def encode_captions(captions: Sequence[str], vocabulary: Vocabulary, *, max_words: int) -> np.ndarray:
@@ -181,9 +190,10 @@ def collate(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSamp
     caption = np.concatenate([np.arange(count) for count in num_captions])
     rows = np.repeat(np.arange(len(samples)), num_captions)
     position = np.array([sample.position for sample in samples])[rows]
-    image_of_caption, positions, captions = (torch.from_numpy(column) for column in (rows, position, caption))
+    tokens, image_of_caption, positions, captions = map(torch.from_numpy, (tokens, rows, position, caption))
     keys, shards = (tuple(getattr(sample, name) for sample in samples) for name in ("key", "shard"))
-    return CaptionBatch(images, torch.from_numpy(tokens), image_of_caption, positions, captions, keys, shards, bad)
+    target = _target_index(tokens)
+    return CaptionBatch(images, tokens, image_of_caption, positions, captions, target, keys, shards, bad)
 
 
 def make_batch(

@@ -1,4 +1,4 @@
 """Caption generation: ``beam_search``; a beam of size 1 is greedy search.
 
-Nothing here imports checkpoints or scores: the inputs are a decoder and image features.
+Nothing here depends on checkpoints or metrics: the inputs are a decoder and image features.
 """

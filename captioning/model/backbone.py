@@ -56,9 +56,8 @@ def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphMod
         The backbone, its number of regions R, and its number of channels C.
     """
     tracer = NodePathTracer()
-    tracer.proxy_buffer_attributes = (
-        True  # otherwise the traced module stores values computed from buffers in its state
-    )
+    # Otherwise values computed from buffers are stored in the traced module's state.
+    tracer.proxy_buffer_attributes = True
     graph = tracer.trace(classifier)
     named_nodes = tracer.node_to_qualname.items()
     if isinstance(classifier, torchvision.models.VisionTransformer):

@@ -4,7 +4,6 @@ from torch import Tensor, nn
 
 from captioning.config import ModelConfig
 from captioning.data.batches import CaptionBatch
-from captioning.data.vocabulary import PAD
 from captioning.hashing import DropoutKeys
 from captioning.model.decoder import build_decoder
 from captioning.model.encoder import Encoder
@@ -44,7 +43,7 @@ class CaptionModel(nn.Module):
         keys = None if dropout_seed is None else DropoutKeys.of(dropout_seed, batch.position, batch.caption)
         features = self.encode(batch.images)
         hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys)
-        return self.decoder.score(hidden[batch.tokens[:, 1:] != PAD])
+        return self.decoder.score(hidden.flatten(0, 1).index_select(0, batch.target))
 
     def encode(self, images: Tensor) -> Tensor:
         """Return region features of images; extracted features pass through.

@@ -47,7 +47,7 @@ class GalleryItem:
             )
         if not self.captions:
             raise ValueError(
-                f"{self.name} has no caption, so there is nothing to show; give one, or leave the image out"
+                f"{self.name} has no caption, so there is nothing to show; give a caption, or leave the image out"
             )
         if len(self.log_probabilities_nats) not in (0, len(self.captions)):
             raise ValueError(

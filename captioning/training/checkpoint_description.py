@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrade a description of version 1, which had no digest of the description itself."""
+    """Upgrade a description of version 1, which only lacks a digest of the description itself."""
     return content | {"format_version": 2}
 
 

@@ -1,4 +1,4 @@
-"""The files that a search leaves for people: the best configuration, a table of trials, and a page with charts."""
+"""The result files of a search: the best configuration, a table of trials, and a page with charts."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_artifacts(
         best_run: returns the run that trains a trial's point at full length.
 
     Returns:
-        The text of each file by its name; without ``best.yaml`` as long as no trial has a score.
+        The text of each file by its name; ``best.yaml`` is missing while no trial has a score.
     """
     trials, metric = scheduler.trials, str(record.settings["metric"])
     mode = METRIC_MODES[metric]
@@ -72,7 +72,7 @@ def _trial_summary(trial: Trial, searched: Collection[str], record: SearchRecord
 
 
 def _search_summary(trials: Sequence[Trial], record: SearchRecord, best: Trial | None) -> list[tuple[str, str]]:
-    """Return name and value of each figure at the head of the page."""
+    """Return the name and value of each figure at the top of the page."""
     metric = str(record.settings["metric"])
     counts = [(state, sum(trial.state == state for trial in trials)) for state in ("finished", "stopped", "failed")]
     figures = [

@@ -1,4 +1,4 @@
-"""How long a search takes, from the measured time of one training step."""
+"""Estimate of a search's duration, from the measured time of one training step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,20 +15,21 @@ class SearchEstimate:
     """The expected work and duration of a search."""
 
     trials_at_once: int
+    """Number of trials that the cluster can train at the same time."""
     seconds_per_step: float
     """Time of one step with the base configuration."""
     host: str
     """Node on which the step was measured."""
     steps_per_trial: int
-    """Steps of a trial that trains all its epochs."""
+    """Number of steps of a trial that trains all its epochs."""
     num_epochs: int
-    """Epochs of all trials together, if ASHA promotes one trial in ``reduction_factor`` at each rung."""
+    """Number of epochs of all trials together, if ASHA promotes one trial in ``reduction_factor`` at each rung."""
     num_views: int
-    """Views of images whose features are still to be extracted."""
+    """Number of image views with features still to extract."""
     extraction_seconds: float
-    """Seconds to extract the features, once for all trials; 0 if there is nothing to extract."""
+    """Time to extract the features, once for all trials, in seconds; 0 if there is nothing to extract."""
     seconds: float
-    """Seconds to train all trials, without their validations."""
+    """Time to train all trials, without their validations, in seconds."""
 
 
 def estimate_search(
@@ -41,16 +42,16 @@ def estimate_search(
     trials_at_once: int,
     extracts: bool,
 ) -> SearchEstimate:
-    """Estimate a search by the number of its training steps.
+    """Estimate the duration of a search from the number of its training steps.
 
     Args:
         search: the search's settings.
-        timing: measured time of a step, and of an image's features, with the base configuration.
-        run: the base configuration, which all trials start from.
+        timing: measured time of a step and of an image's features, with the base configuration.
+        run: the base configuration of all trials.
         splits: number of samples of each split, by name.
         num_trials: number of trials of the search.
         trials_at_once: number of trials that the cluster can train at the same time.
-        extracts: whether the features that trials read are still to be extracted.
+        extracts: whether the search still has to extract the features that its trials read.
     """
     num_images = sum(splits[split] for split in {run.train_split, run.validation_split})
     num_views = search.views * num_images if extracts else 0
@@ -58,7 +59,7 @@ def estimate_search(
     num_steps = num_training_steps(training, splits[run.train_split])
     num_epochs = expected_epochs(search, num_trials)
     num_slots = max(1, min(trials_at_once, num_trials))
-    # The epochs of one trial come one after the other, however many trials run beside it.
+    # A search takes at least as long as one full trial: its epochs cannot run in parallel.
     num_epochs_in_a_row = max(num_epochs / num_slots, search.max_epochs)
     return SearchEstimate(
         trials_at_once=trials_at_once,
@@ -73,7 +74,7 @@ def estimate_search(
 
 
 def expected_epochs(search: SearchConfig, num_trials: int) -> int:
-    """Return the epochs of all trials, if one in ``reduction_factor`` is promoted at each rung, and at least one."""
+    """Return the epochs of all trials together, if each rung promotes one in ``reduction_factor``, at least one."""
     total, done, num_promoted = 0, 0, num_trials
     for until in rung_epochs(search):
         total += num_promoted * (until - done)

@@ -14,14 +14,14 @@ from shards.features.manifest import FeatureSettings
 logger = logging.getLogger(__name__)
 
 _ENCODER_KEYS = ("model.backbone", "model.weights", "model.trainable_from", "model.image_size_px")
-# The seed is among them because an encoder without weights is drawn from it.
+# The seed is one of them because it initializes an encoder without pretrained weights.
 _VIEW_KEYS = ("training.crop_area", "training.flip", "training.seed")
 
 
 def why_trials_read_images(run: TuneRun, space: SearchSpace) -> str:
     """Return the reason why trials read images; empty if they read features.
 
-    One set of features has one encoder and the views of one augmentation, so a search of either cannot read it.
+    A feature set belongs to one encoder and one augmentation, so a search over either of them cannot use it.
     """
     if run.features is None and not run.search.extract:
         return "--no-extract"
@@ -32,7 +32,7 @@ def why_trials_read_images(run: TuneRun, space: SearchSpace) -> str:
 
 
 def planned_features_digest(run: TuneRun, space: SearchSpace, shard_set: ShardSet) -> str | None:
-    """Return the digest of the features that trials will read, before they exist; None if trials read images."""
+    """Return the digest of the features that trials will read, before the extraction; None if trials read images."""
     reason = why_trials_read_images(run, space)
     if reason:
         logger.info("trials read images: %s", reason)
@@ -41,25 +41,25 @@ def planned_features_digest(run: TuneRun, space: SearchSpace, shard_set: ShardSe
 
 
 def check_features(run: TuneRun, space: SearchSpace) -> None:
-    """Check that all trials can read the features of ``--features``, if it is given.
+    """Check that all trials can use the features of ``--features``, if it is given.
 
     Raises:
         ValueError: the search changes a setting that the features depend on.
     """
     if run.features and (reason := why_trials_read_images(run, space)):
-        raise ValueError(f"--features cannot serve all trials, for {reason}; leave out --features, or that key")
+        raise ValueError(f"not all trials can use --features: {reason}; leave out --features or that setting")
 
 
 def extract_features(
     run: TuneRun, space: SearchSpace, shard_set: ShardSet, *, progress: Callable[[int, int], None]
 ) -> None:
-    """Extract the missing features with as many workers as the cluster can run.
+    """Extract the missing features with as many workers as fit on the cluster.
 
     Args:
         run: the search, with the folder of its features; without a folder, nothing is extracted.
         space: the search space.
         shard_set: the images.
-        progress: called with the number of images that are done and the number of all.
+        progress: function that is called with the number of images done and the number of all images.
     """
     folder = run.features
     if not isinstance(folder, Path):
@@ -84,7 +84,7 @@ def extract_features(
 
 
 def _feature_settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:
-    # Pooled features are far smaller, but a trial that reads all regions could not use them.
+    # Pooled features are much smaller, but a trial that attends over all regions cannot use them.
     is_pooled = run.model.pooling == "mean" and not any(one.key == "model.pooling" for one in space.parameters)
     return FeatureSettings(
         regions="pooled" if is_pooled else "grid",

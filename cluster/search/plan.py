@@ -1,4 +1,4 @@
-"""The plan of a search: everything that is checked and decided before it starts."""
+"""Plan of a search: everything that is checked and decided before the search starts."""
 
 import time
 import uuid
@@ -26,14 +26,14 @@ class SearchPlan:
     """A checked search, ready to start."""
 
     run: TuneRun
-    """The search's settings, with the folder of the features that its trials read, if they read any."""
+    """The search's settings; ``features`` locates the features that trials read, or is None if they read images."""
     space: SearchSpace
     shard_set: ShardSet
     """The images."""
     features_digest: str | None
-    """Digest of the features that trials read, which may not exist yet; None if they read images."""
+    """Digest of the features that trials read, even before they are extracted; None if trials read images."""
     extracts: bool
-    """Whether the search extracts the features itself; otherwise they were given."""
+    """Whether the search extracts its features itself, because ``--features`` was not given."""
 
     @property
     def num_samples(self) -> int:
@@ -42,12 +42,12 @@ class SearchPlan:
 
     @property
     def base(self) -> TrainRun:
-        """Return the configuration that all trials start from."""
+        """Return the base configuration of all trials."""
         return self.run.base()
 
     @property
     def num_trials(self) -> int:
-        """Return the number of trials: ``--num-trials``, or the number of the space's points if it is smaller."""
+        """Return the number of trials: ``--num-trials``, or the number of points of the space if that is smaller."""
         return min(self.run.search.num_trials, self.space.num_points or self.run.search.num_trials)
 
     @property
@@ -57,22 +57,23 @@ class SearchPlan:
 
     @property
     def needs_extraction(self) -> bool:
-        """Return whether trials read features that are still to be extracted."""
+        """Return whether trials read features that are not extracted yet."""
         features = self.run.features
         return self.extracts and isinstance(features, Path) and not (features / FEATURES_NAME).is_file()
 
     def trial_data(self) -> ShardSet:
-        """Return the data that trials read; the images as long as the features are not extracted."""
+        """Return the data that trials read: the images while the features are not extracted, then the features."""
         if self.needs_extraction:
             return self.shard_set
         return ShardSet(self.shard_set.folder, self.run.features, cache_gib=self.run.storage.cache_gib)
 
     def identity_of(self, run: TrainRun) -> dict[str, Any]:
-        """Return the settings and digests that decide the weights of a trial's run."""
+        """Return the settings and digests that determine the weights of a trial's run."""
         return identity_of(run, self.shard_set.manifest, self.features_digest)
 
     def record(self) -> SearchRecord:
         """Return the record of a search that has not started yet."""
+        # Keys that each trial sets for itself do not identify the search.
         own = {parameter.key for parameter in self.space.parameters} | {"training.num_epochs"}
         settings = asdict(self.run.search)
         return SearchRecord(
@@ -94,7 +95,7 @@ def plan_search(run: TuneRun) -> SearchPlan:
     """
     if run.validation.where == "beside":
         raise ValueError(
-            "trials are compared by what their own workers compute, not beside them; use --validation.where workers"
+            "a search compares scores that the trials' own workers compute; use --validation.where workers"
         )
     content = read_search(run.search.space) if run.search.space else DEFAULT_SEARCH
     space = parse_space(content, run)
@@ -108,8 +109,8 @@ def plan_search(run: TuneRun) -> SearchPlan:
 
 
 def best_run(run: TuneRun, trial: Trial) -> TrainRun:
-    """Return the run that trains a trial's point at full length; its name has the trial's number.
+    """Return the run that trains a trial's point at full length.
 
-    So the same best trial resumes the same run, and another one does not.
+    Its name contains the trial's number, so the same best trial resumes the same run, and another one starts a new run.
     """
     return apply_point(run.base(name=f"{run.name}-best-{trial.number:04d}"), trial.point)

@@ -1,4 +1,4 @@
-"""The scheduler of a search: decides which trial is trained next, and records what trials report and how they end."""
+"""Scheduler of a search: decides which trial to train next, and records the trials' reports and final states."""
 
 import threading
 import time
@@ -16,31 +16,34 @@ from cluster.search.trials import Trial, TrialReport, TrialState, best_trial, ob
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchProgress:
-    """The progress of a search, for people."""
+    """The progress of a search, for display."""
 
     trials: tuple[Trial, ...]
     num_trials: int
-    """Number of trials in all, also those that have not started."""
+    """Number of all trials, including those that have not started."""
     max_epochs: int
+    """Number of epochs of a trial that is not stopped early."""
     best: Trial | None
+    """The trial with the best score; None while there is no score."""
     seconds: float
-    """Seconds since this start of the search."""
+    """Time since this start of the search, in seconds."""
     num_epochs_done: int
-    """Epochs of all trials together, over all starts of the search."""
+    """Number of epochs of all trials together, over all starts of the search."""
     seconds_left: float | None
-    """Estimate from the trials that have ended since this start; None as long as there is none."""
+    """Estimate of the time left, in seconds; None until a trial has ended and this start has trained an epoch."""
 
 
 class SearchScheduler:
-    """The trials of one search; each change is on disk before the method that makes it returns.
+    """The trials of one search; a method that changes a trial writes it to disk before it returns.
 
     Args:
         run: the search.
         space: the search space.
-        trials: the trials of earlier starts, as the record has them.
-        num_trials: number of trials in all.
-        prepare: called with each trial before it starts or resumes; returns the trial with what it added.
-        clock: returns seconds, monotonic.
+        trials: the trials of earlier starts, from the record on disk.
+        num_trials: number of all trials.
+        prepare: function that is called with each trial before it starts or resumes; creates its runs, and returns the
+            trial with the id of its MLflow run.
+        clock: returns the time in seconds, monotonic.
     """
 
     def __init__(
@@ -67,15 +70,15 @@ class SearchScheduler:
 
     @property
     def is_done(self) -> bool:
-        """Return whether no trial runs, none can be promoted, and no point is left to try."""
+        """Return whether no trial is running, none can be promoted, and no point is left to try."""
         with self._lock:
             is_running = any(not trial.has_ended for trial in self._trials.values())
             return self._is_closed or not (is_running or self._next_rung() or self._new_point() is not None)
 
     def next_trial(self) -> Trial | None:
-        """Return the trial to train next; None if there is none, or none until a running trial reports.
+        """Return the trial to train next; None if there is none, or if a running trial must report first.
 
-        First come the trials that an earlier start left running, then those to promote, then new ones.
+        Trials that an earlier start left running come first, then promotions, then new trials.
         """
         with self._lock:
             if self._is_closed:
@@ -116,9 +119,9 @@ class SearchScheduler:
         return self._save(self._prepare(trial))
 
     def add_report(self, number: int, result: Mapping[str, Any]) -> None:
-        """Add a validation to a trial.
+        """Add the report of a validation to a trial.
 
-        A trial that starts again may report a step again; such a result is ignored, as is one without the metric.
+        A result without the metric is ignored. So is one of a step that was reported before, by a trial that restarted.
 
         Args:
             number: number of the trial.
@@ -138,7 +141,7 @@ class SearchScheduler:
             self._save(replace(trial, reports=(*trial.reports, report)))
 
     def end_trial(self, number: int, state: TrialState, reason: str = "") -> None:
-        """Record the state in which a trial ended, and the error if it failed."""
+        """Record a trial's final state, and the error if it failed."""
         with self._lock:
             self._save(replace(self._trials[number], state=state, reason=reason))
 
@@ -148,7 +151,7 @@ class SearchScheduler:
             self._save(replace(self._trials[number], mlflow_run_id=mlflow_run_id))
 
     def close(self) -> None:
-        """Record nothing more: a trial whose process is ended with the search has not failed."""
+        """Stop recording: a trial that is killed because the search stops has not failed."""
         with self._lock:
             self._is_closed = True
 
@@ -167,7 +170,7 @@ class SearchScheduler:
         )
 
     def _seconds_left(self, trials: Sequence[Trial], seconds: float) -> float | None:
-        """Extrapolate: all trials get as many epochs as the mean of the ended ones, at the speed of this start."""
+        """Extrapolate: each trial trains as many epochs as an ended one on average, at the speed of this start."""
         done = _num_epochs(trials) - self._epochs_before
         ended = [trial.epochs for trial in trials if trial.has_ended]
         if not done or not ended:

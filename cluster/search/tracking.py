@@ -1,7 +1,7 @@
-"""A search in MLflow: a parent run, and a child run for each trial, which a thread of the driver keeps up to date.
+"""A search in MLflow: a parent run and a child run for each trial, kept up to date by a thread of the driver.
 
-The search never waits for the tracker, with two exceptions, each limited in time: a trial's run is created before the
-trial starts, because its checkpoints name it; and the rest is sent at the end.
+The search never waits for the tracker, with two exceptions, each limited in time: a trial's MLflow run is created
+before the trial starts, because its checkpoints contain the run's id; and at the end, the remaining records are sent.
 """
 
 import logging
@@ -30,11 +30,11 @@ _PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 
 
 class SearchTracker:
-    """Sends to MLflow what it lacks of a search, every few seconds, in a thread of its own.
+    """Sends the new records of a search to MLflow every few seconds, in its own thread.
 
     Args:
-        connect: returns the tracker's client and the id of the experiment; called each time, so that a tracker that
-            is down is noticed at once, and used again when it is back.
+        connect: function that returns the tracker's client and the experiment's id; called before each transfer, so
+            that a tracker that is down is noticed at once, and used again when it is back.
         scheduler: the search's scheduler.
         record: the search's record, which names the parent run.
         folder: the search's folder, which holds the runs of the trials.
@@ -67,7 +67,7 @@ class SearchTracker:
         self._thread.start()
 
     def create_trial_run(self, trial: Trial, parameters: Mapping[str, Any]) -> str:
-        """Create the MLflow run of a trial if there is none.
+        """Create the MLflow run of a trial, if it does not exist.
 
         Args:
             trial: a trial that is about to start.
@@ -81,7 +81,7 @@ class SearchTracker:
         def create(client: MlflowClient, experiment: str) -> None:
             created.append(self._create_child(client, experiment, trial, parameters))
 
-        # Under a lock of its own: a sync waits for the scheduler, whose lock is held by the caller.
+        # Not under the sync lock: the caller holds the scheduler's lock, for which a sync may be waiting (a deadlock).
         target = lambda: self._try(create, self._create_lock)  # noqa: E731
         thread = threading.Thread(target=target, daemon=True, name="captioning-search-child")
         thread.start()
@@ -89,12 +89,12 @@ class SearchTracker:
         return created[0] if created else ""
 
     def finish(self, status: str, artifacts: Mapping[str, str], *, seconds: float) -> bool:
-        """Send the rest and the artifacts, and end the parent run.
+        """Send the remaining records and the artifacts, and end the parent run.
 
         Args:
             status: final status of the parent run: FINISHED, FAILED or KILLED.
             artifacts: text of each file by its name.
-            seconds: limit on the time to wait.
+            seconds: longest time to wait, in seconds.
 
         Returns:
             Whether the tracker has everything.
@@ -111,14 +111,14 @@ class SearchTracker:
             self._end_all(client, status)
 
         def sync(client: MlflowClient, experiment: str) -> None:
-            # A run under Ray Train that is stopped sets its own status, maybe after it was set here: set all again.
+            # A stopped run under Ray Train sets its own status, maybe after this tracker has set it: set all again.
             self._sent.clear()
             self._sync(client, experiment, artifacts)
             if best := self._scheduler.progress().best:
                 note = f"best: {best.name} with {best.best(self._mode):.4g}, {point_text(best.point)}"
                 set_tags(client, self._record.mlflow_run_id, {_NOTE_TAG: note})
 
-        if status == "KILLED":  # before the rest is sent, which may take longer than this process lives
+        if status == "KILLED":  # statuses first: this process may be killed before the remaining records are sent
             self._try(end_all, self._sync_lock)
         if self._try(sync, self._sync_lock) and self._try(end_all, self._sync_lock):
             done.set()
@@ -134,13 +134,13 @@ class SearchTracker:
             self._try(self._sync, self._sync_lock)
 
     def _try(self, send: Callable[[MlflowClient, str], None], lock: threading.Lock) -> bool:
-        """Send something to the tracker; return whether it took it."""
+        """Call ``send`` with the tracker's client and experiment; return whether it succeeded."""
         with lock:
             try:
                 send(*self._connect())
-            except Exception as error:  # a broken tracker raises whatever its database or server does
+            except Exception as error:  # which type depends on the tracker's database or server
                 logger.warning(
-                    "the tracker refuses records of the search, which continues: %s", one_line(error, with_kind=False)
+                    "the tracker does not accept records; the search continues: %s", one_line(error, with_kind=False)
                 )
                 return False
         return True
@@ -180,7 +180,7 @@ class SearchTracker:
         self._sent[trial.number] = now
 
     def _has_ended_run(self, client: MlflowClient, run_id: str, trial: Trial) -> bool:
-        """Return whether an earlier start has ended a trial's MLflow run; its end time stays then."""
+        """Return whether an earlier start has ended a trial's MLflow run; ending it again would change its end time."""
         if trial.number in self._sent or not trial.has_ended:
             return False
         known = client.get_run(run_id)
@@ -203,7 +203,7 @@ class SearchTracker:
         )
 
     def _scores(self) -> Sequence[Metric]:
-        """Return the best score so far over the epochs of all trials; more reports only add to the end of it."""
+        """Return the curve of the best score so far over the epochs of all trials; new reports only append to it."""
         metric, pick = self._record.settings["metric"], min if self._mode == "min" else max
         reports = sorted(
             (report.timestamp_ms, trial.number, report, before)

@@ -1,8 +1,8 @@
-"""The process of a trial, as Ray Tune runs it: an ordinary training run, which reports each validation to Tune.
+"""The process of a trial under Ray Tune: an ordinary training run that reports each validation to Tune.
 
-A validation is reported once it is in the run's journal and its checkpoint is committed; Tune gets no checkpoint. So a
-trial that starts again, on whatever node, first reports the validations of the journal that the driver has not
-received, and then resumes from its run's own record.
+A validation is reported only after it is in the run's journal and its checkpoint is committed; Tune gets no checkpoint.
+So a trial that restarts, on any node, first reports the validations in the journal that the driver has not received,
+and then resumes from the record of its training run.
 """
 
 import threading
@@ -35,7 +35,7 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialContext:
-    """Settings and data that all trials' processes of a search share."""
+    """Settings and data that all trials of a search share."""
 
     run: TuneRun
     """The search."""
@@ -43,26 +43,29 @@ class TrialContext:
     num_samples: int
     """Number of samples of the training split."""
     lineage: dict[str, str]
-    """Digests and commit, which every checkpoint holds."""
+    """Digests of the data and commit of the code, stored in every checkpoint."""
     shard_set: ShardSet | None = None
-    """The shard set that trials read, checked when the search started."""
+    """The shard set that trials read; the start of the search has checked it."""
 
 
 class TrialProcess(tune.Trainable):
-    """The process of a trial: trains with one worker itself, or runs Ray Train in a thread for more.
+    """The process of a trial: trains by itself if the run has one worker, and otherwise runs Ray Train in a thread.
 
-    An error that would come again at every attempt ends the trial with a result that has the reason. Errors of storage
-    and of Ray are raised: Tune then starts the trial again.
+    Errors of storage and of Ray are raised, and Tune restarts the trial. Any other error would recur in every attempt:
+    it ends the trial with a result that contains the reason.
     """
 
     def setup(self, config: dict[str, Any], *, context: TrialContext) -> None:  # type: ignore[override]  with_parameters adds it
-        """Read the trial's record. The model is built in the first step, so that an error there is the trial's."""
+        """Read the trial's record.
+
+        The first call of ``step`` builds the model, so that an error in it fails this trial and not Tune's actor.
+        """
         self._context = context
         self._training: Generator[Validation] | None = None
         self._start_training(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Train another trial in the same process, which has imported torch and started CUDA already."""
+        """Train another trial in the same process, which saves the time to import torch."""
         self._stop_training()
         self._start_training(new_config)
         return True
@@ -86,7 +89,7 @@ class TrialProcess(tune.Trainable):
         return result | ({"done": True} if is_at_rung else {})
 
     def cleanup(self) -> None:
-        """Stop training, and release the run."""
+        """Stop training and release the run's lock."""
         self._stop_training()
 
     def _start_training(self, config: Mapping[str, Any]) -> None:
@@ -103,12 +106,12 @@ class TrialProcess(tune.Trainable):
 
 
 def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
-    """Train with one worker in this process; yield each validation after a step, journalled ones first."""
+    """Train with one worker in this process; yield each validation later than a step, journalled ones first."""
     coordinator = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
     try:
         record = load_record(run.folder)
         if record is None:
-            raise RuntimeError(f"{run.folder} holds no run.json; this is a fault of the program, report it")
+            raise RuntimeError(f"{run.folder} holds no run.json, which the driver should have written; report this bug")
         lineage = context.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
         config = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
         yield from _journalled_validations(run, after_step=after_step, last_step=record.latest_step)
@@ -118,14 +121,20 @@ def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 
         with log_of_rank(run.name, coordinator.rank, lambda: coordinator.step):
             rank = start_rank(config, coordinator, RankContext(device=device))
             for validation in rank.train():
-                rank.saver.writer.wait()  # Tune must not know more than is on disk
+                rank.saver.writer.wait()  # report a validation only after its checkpoint is on disk
                 yield validation
     finally:
         coordinator.close()
 
 
 def _journalled_validations(run: TrainRun, *, after_step: int, last_step: int) -> Generator[Validation]:
-    """Yield the validations of a run's journal, after one step and up to another, in the order of their steps."""
+    """Yield the validations of a run's journal in the order of their steps.
+
+    Args:
+        run: the trial's training run.
+        after_step: last step to leave out, because it was reported before.
+        last_step: last step to include: the latest checkpoint's.
+    """
     found: dict[int, dict[str, float]] = {}
     for segment in list_segments(run.folder / "journal"):
         for row in read_segment(segment):
@@ -138,7 +147,7 @@ def _journalled_validations(run: TrainRun, *, after_step: int, last_step: int) -
 
 
 def train_with_workers(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
-    """Run Ray Train in a thread of this process; yield each validation after a step once the run's record has it."""
+    """Run Ray Train in a thread of this process; yield each validation later than a step once it is on record."""
     from cluster.training.trainer import fit
 
     outcome: list[BaseException] = []
@@ -159,7 +168,7 @@ def train_with_workers(run: TrainRun, context: TrialContext, *, after_step: int 
     thread.start()
     try:
         while True:
-            is_over = not thread.is_alive()  # asked before the record is read, so that its last change is not missed
+            is_over = not thread.is_alive()  # read before the record, so that its last change is not missed
             before, record = record, load_record(run.folder)
             if record != before:  # the journal has every validation; the record drops those of pruned checkpoints
                 for validation in _journalled_validations(run, after_step=after_step, last_step=_latest_step(record)):
@@ -180,5 +189,5 @@ def _latest_step(record: RunRecord | None) -> int:
 
 
 def _failure_reason(error: Exception, run: TrainRun) -> str:
-    """Return the error on one line, with the file that describes its batch if there is one."""
+    """Return the error on one line; for a bad sample, with the path of the file that describes its batch."""
     return one_line(error) + (save_bad_batch(run.folder, error) if isinstance(error, BadSampleError) else "")

@@ -1,4 +1,4 @@
-"""The record of a search on disk: ``search.json``, and for each trial a file with its point, scores and state."""
+"""Record of a search on disk: ``search.json``, and a file with point, scores and state for each trial."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ class TrialReport(NamedTuple):
     """One validation of a trial.
 
     Attributes:
-        step: number of training steps before it.
-        epoch: number of passes over the training split before it, rounded.
+        step: number of training steps done.
+        epoch: number of passes over the training split done, rounded.
         score: value of the search's metric.
-        seconds: training time since the report before, as the trial measured it.
-        timestamp_ms: time at which the driver received it, milliseconds since 1970.
+        seconds: training time since the previous report, in seconds, measured by the trial.
+        timestamp_ms: time at which the driver received the report, in milliseconds since 1970.
     """
 
     step: int
@@ -40,14 +40,14 @@ class TrialReport(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """A trial: one point of the space, and what is known of its training."""
+    """A trial: one point of the search space, and the state of its training."""
 
     number: int
     point: dict[str, Any]
     key: str
     """Unique tag of its MLflow run, by which a restarted driver finds the run."""
     until: int
-    """Epoch of its next rung: it trains to there, and further only if it is promoted."""
+    """Epoch of its current rung: the trial stops there, and continues only if it is promoted."""
     state: TrialState = "running"
     reason: str = ""
     """The error of a failed trial, on one line."""
@@ -61,7 +61,7 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it trains no more, unless it is promoted."""
+        """Return whether it has stopped training; a stopped trial may still be promoted."""
         return self.state != "running"
 
     @property
@@ -71,12 +71,12 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Return the training time of all reports together."""
+        """Return the training time of all reports together, in seconds."""
         return sum(report.seconds for report in self.reports)
 
     def best(self, mode: Literal["min", "max"]) -> float | None:
-        """Return the best score; None if there is none but nan."""
-        scores = [report.score for report in self.reports if report.score == report.score]  # not nan
+        """Return the best score; None if there is none, nan aside."""
+        scores = [report.score for report in self.reports if report.score == report.score]  # nan differs from itself
         return (min if mode == "min" else max)(scores, default=None)
 
     def save(self, folder: Path) -> None:
@@ -88,7 +88,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRecord:
-    """The content of ``search.json``: the identity of a search, and how often it was started."""
+    """The content of ``search.json``: the identity of a search, and the number of its starts."""
 
     name: str
     key: str
@@ -96,13 +96,13 @@ class SearchRecord:
     space: dict[str, str]
     """The text of each parameter's distribution, by key."""
     settings: dict[str, Any]
-    """Those settings of the search that decide which points are tried and which trials are promoted."""
+    """The settings that determine which points are tried and which trials are promoted."""
     identity: dict[str, Any]
-    """Those settings and digests that all trials have in common and that decide their weights."""
+    """The settings and digests that determine the weights and are the same for all trials."""
     mlflow_run_id: str = ""
     num_starts: int = 0
     started_ms: int = 0
-    """Time of the first start, milliseconds since 1970."""
+    """Time of the first start, in milliseconds since 1970."""
     format_version: int = FORMAT_VERSION
     is_finished: bool = False
 
@@ -113,7 +113,7 @@ class SearchRecord:
 
 
 def load_search(folder: Path) -> SearchRecord | None:
-    """Read the record of a search; None if the search has never started.
+    """Read the record of a search; return None if the search has never started.
 
     Raises:
         ValueError: the record is damaged.
@@ -145,14 +145,14 @@ def _read(kind: type[Any], path: Path) -> Any:  # noqa: ANN401  of that type
 
 
 def check_same_search(record: SearchRecord, now: SearchRecord) -> None:
-    """Check that a search of the same name is the same search: its space, its settings and its base configuration.
+    """Check that a search with the same name has the same space, settings and base configuration.
 
     Args:
         record: the record on disk.
         now: the record of the search that is about to start.
 
     Raises:
-        ValueError: something differs; the message names it.
+        ValueError: something differs; the message lists the differences.
     """
     changes = space_differences(record.space, now.space)
     changes += differences(record.settings, now.settings) + differences(record.identity, now.identity)
@@ -164,13 +164,13 @@ def check_same_search(record: SearchRecord, now: SearchRecord) -> None:
 
 
 def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
-    """Return the training run of a trial, an ordinary run in a folder below the search's.
+    """Return the training run of a trial, an ordinary run in a folder below the search's folder.
 
     Args:
         run: the search.
         trial: one of its trials.
-        tracking_uri: address of the search's tracker; by default a run's tracker is in its home folder, which for a
-            trial is the search's folder.
+        tracking_uri: address of the search's tracker. The default database would be the wrong one: it is in a run's
+            home folder, which for a trial is the search's folder.
     """
     checkpoints = run.storage.checkpoints
     base = run.base(
@@ -193,7 +193,7 @@ def observations(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[O
 
 
 def best_trial(trials: Sequence[Trial], mode: Literal["min", "max"]) -> Trial | None:
-    """Return the trial with the best score, None without any; not a failed one, which would fail again."""
+    """Return the trial with the best score, or None. Failed trials are left out: their runs would fail again."""
     sign = 1 if mode == "min" else -1
     scored = [
         (sign * score, trial.number, trial)

@@ -1,7 +1,6 @@
-"""Ray Tune's side of a search: its searcher and its callback, both of which pass each call on to the scheduler.
+"""Ray Tune's searcher and callback of a search; both delegate each call to the scheduler.
 
-Tune pickles both into its own snapshot of the search, which is not used: their ``__reduce__`` leaves the scheduler
-out.
+Tune pickles both into its own snapshot of the search, which is not used, so their ``__reduce__`` omits the scheduler.
 """
 
 import logging
@@ -24,7 +23,7 @@ _SHOW_EVERY_SECONDS = 1.0
 
 
 class NextTrialSearcher(Searcher):
-    """Gives Tune the next trial of the scheduler: a new one, a promoted one, or one to resume.
+    """Returns the scheduler's next trial to Tune: a new one, a promoted one, or one to resume.
 
     Args:
         scheduler: the search's scheduler.
@@ -34,15 +33,15 @@ class NextTrialSearcher(Searcher):
         super().__init__()
         self._scheduler = scheduler
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401  Tune's own answers are strings and None
-        """Return the next trial's number and epoch; None to be asked again later; FINISHED at the end of the search."""
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401  Tune expects a dictionary, a string or None
+        """Return the next trial's number and epoch; None to let Tune ask again later; FINISHED at the search's end."""
         trial = self._scheduler.next_trial()
         if trial:
             return {"number": trial.number, "until": trial.until}
         return Searcher.FINISHED if self._scheduler.is_done else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the callback tells the scheduler."""
+        """Do nothing: the callback notifies the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the trials are on disk already."""
@@ -56,7 +55,7 @@ class NextTrialSearcher(Searcher):
 
 
 class SchedulerCallback(Callback):
-    """Passes the results of trials, and how they end, on to the scheduler.
+    """Reports the results and final states of trials to the scheduler.
 
     Args:
         scheduler: the search's scheduler.
@@ -73,7 +72,7 @@ class SchedulerCallback(Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ANN401
     ) -> None:
-        """Add a validation to the trial."""
+        """Add the report of a validation to the trial."""
         self._scheduler.add_report(trial.config["number"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
@@ -85,7 +84,7 @@ class SchedulerCallback(Callback):
             self._scheduler.end_trial(trial.config["number"], "finished" if result.get("is_complete") else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Record that the trial failed because its process was lost too often."""
+        """Record that the trial failed, because Tune has used up its restarts."""
         reason = last_line(str(trial.get_error() or "")) or "its process was lost"
         self._scheduler.end_trial(trial.config["number"], "failed", reason)
 
@@ -98,9 +97,9 @@ def run_tuner(fit: Callable[[], object], scheduler: SearchScheduler, show: Calla
     """Run Tune to its end in a thread, so that this thread can show progress and react to signals.
 
     Args:
-        fit: runs Tune.
+        fit: function that runs Tune to its end.
         scheduler: the search's scheduler.
-        show: called with the progress about once a second, and at the end.
+        show: function that is called with the progress about once a second, and at the end.
 
     Raises:
         KeyboardInterrupt, SystemExit: the process received SIGINT or SIGTERM.
@@ -122,7 +121,7 @@ def run_tuner(fit: Callable[[], object], scheduler: SearchScheduler, show: Calla
             show(scheduler.progress())
             if signals:
                 scheduler.close()
-                logger.warning("stopped; the same command again resumes the trials from their last checkpoints")
+                logger.warning("stopped; run the same command again to resume the trials from their last checkpoints")
                 raise KeyboardInterrupt if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
     if failures:
         raise failures[0]

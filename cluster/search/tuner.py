@@ -1,7 +1,7 @@
-"""A whole search under Ray Tune: planned, started, and run to its end.
+"""A whole search under Ray Tune: plan it, start it, and run it to its end.
 
-Each start of a search is a new Tune run, and each rung of a trial is another of Tune's trials, which resumes the same
-training run: the package's ``__init__`` says why.
+Each start of a search is a new Tune run. Each rung of a trial is a new Tune trial, which resumes the same training run.
+The docstring of the package says why.
 """
 
 import logging
@@ -35,7 +35,8 @@ from cluster.training.start import lineage_of
 
 logger = logging.getLogger(__name__)
 
-# Memory that the process of a trial reserves where Ray Train's workers reserve the rest; Tune demands something.
+# Memory that a trial's process reserves if Ray Train's workers reserve the actual resources: Tune rejects an empty
+# request.
 _NESTED_BYTES = 2.0**20
 _TRACKER_SECONDS = {"FINISHED": 60.0, "FAILED": 20.0, "KILLED": 1.5}
 
@@ -51,7 +52,7 @@ class SearchOutcome:
     score: float
     num_trials: int
     num_epochs: int
-    """Epochs of all trials together."""
+    """Number of epochs of all trials together."""
     best_config: Path
     page: Path
     is_tracked: bool
@@ -64,18 +65,18 @@ def tune(
     show: Callable[[SearchProgress], None] = lambda progress: None,
     show_extraction: Callable[[int, int], None] = lambda done, total: None,
 ) -> SearchOutcome:
-    """Run a search to its end; resume it if an earlier start did not end it.
+    """Run a search to its end; resume it if it was started before.
 
     Args:
         run: the search.
-        show: called with the progress about once a second.
-        show_extraction: called with the number of images whose features are done, and the number of all.
+        show: function that is called with the progress about once a second.
+        show_extraction: function that is called with the number of images with features, and the number of all images.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
         ValueError: the search cannot work with these settings, or another search has its name.
         ConnectionError: the cluster or, at the first start, the tracker does not answer.
-        BlockingIOError: the search has a live driver.
+        BlockingIOError: another driver is running the search.
         RuntimeError: no trial has a score.
         KeyboardInterrupt, SystemExit: the process received SIGINT or SIGTERM.
     """
@@ -136,9 +137,10 @@ def _start_record(
     connect_tracker: Callable[[], tuple[MlflowClient, str]],
     dataset: tuple[str, str, str],
 ) -> SearchRecord:
-    """Count one more start in the record, and at the first start create the parent run in the tracker."""
+    """Count one more start in the record; at the first start, create the parent run in the tracker."""
     if not record.mlflow_run_id:
-        record.save(plan.folder)  # first of all, so that after a kill the run that was created is found by the key
+        # Before MLflow: if this process is killed after it created the run, the next start finds the run by the key.
+        record.save(plan.folder)
         run_id = create_run(
             *connect_tracker(),
             key=record.key,
@@ -154,7 +156,7 @@ def _start_record(
 
 
 def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord) -> ray.tune.Tuner:
-    """Describe this start of the search to Ray Tune; start nothing."""
+    """Return Ray Tune's tuner for this start of the search; start nothing."""
     run, cluster = plan.run, plan.run.cluster
     is_in_process = cluster.max_workers == 1
     shard_set = plan.trial_data()
@@ -171,9 +173,9 @@ def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRec
         tune_config=ray.tune.TuneConfig(
             search_alg=NextTrialSearcher(scheduler),
             num_samples=plan.num_trials * len(rung_epochs(run.search)),
-            # Only as many trials as have room for all their workers: two with half of theirs would wait for ever.
+            # Only as many trials as fit with all their workers: two trials with half of theirs would wait forever.
             max_concurrent_trials=None if is_in_process else max(1, total_capacity(cluster) // cluster.min_workers),
-            # Not with CUDA: after one of its errors, every further trial in the same process would fail.
+            # Not with CUDA: after a CUDA error, every further trial in the same process would fail.
             reuse_actors=is_in_process and not cluster.use_gpu,
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}-until-{trial.config['until']}",
         ),
@@ -189,7 +191,7 @@ def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRec
 
 
 def _prepare_trial(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Trial:
-    """Create a trial's MLflow run and the record of its training run, unless they exist."""
+    """Create a trial's MLflow run and the record of its training run, if they do not exist."""
     run = trial_run(plan.run, trial, tracking_uri="")
     identity = plan.identity_of(run)
     trial = replace(trial, mlflow_run_id=trial.mlflow_run_id or tracker.create_trial_run(trial, identity))
@@ -214,7 +216,7 @@ def _outcome(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord,
         reasons = [f"{trial.name}: {trial.reason}" for trial in progress.trials if trial.reason]
         raise RuntimeError(
             f"no trial of search {plan.run.name} has a score"
-            + (f"; the first that failed, {reasons[0]}" if reasons else "")
+            + (f"; the first failed trial is {reasons[0]}" if reasons else "")
         )
     return SearchOutcome(
         name=plan.run.name,

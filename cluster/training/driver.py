@@ -224,7 +224,7 @@ class Driver:
         return False
 
     def _exit(self) -> None:
-        """Raise what Python would have raised for the signal, so that the exit code is the usual one."""
+        """Raise KeyboardInterrupt after SIGINT; otherwise SystemExit with the usual exit code, 128 + signal."""
         latest = self._progress.latest
         logger.warning(
             "stopped %s; run the same command again to resume",

@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 # What makes the walk small enough for a test: it is on drawn scenes, and the model is small and from scratch.
 SMALL = (
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64 --model.hidden-size 16 "
-    "--training.num-epochs 0.5 --training.batch-size 16"
+    "--training.num-epochs 0.5 --training.batch-size 16 --cluster.num-workers 1"
 )
 
 

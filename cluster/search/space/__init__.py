@@ -1,5 +1,5 @@
-"""Which points a search tries, and which of its trials it promotes.
+"""Search space, samplers and ASHA: which points a search tries, and which trials it promotes.
 
-Reading order: ``config``, ``distributions``, ``space``, ``sampling``, ``asha`` (successive halving). All of it is a
-function of a search's settings and of what its trials have reported: nothing here knows Ray or processes.
+Reading order: ``config``, ``distributions``, ``space``, ``sampling``, ``asha`` (successive halving). Everything here
+depends only on the search's settings and the trials' reports; nothing knows Ray or processes.
 """

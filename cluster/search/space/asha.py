@@ -2,8 +2,8 @@
 
 Source: Li et al., 2018, A System for Massively Parallel Hyperparameter Tuning (https://arxiv.org/abs/1810.05934),
 algorithm 2. A rung is an epoch at which trials are compared. Every trial trains to the first rung and stops there.
-Whenever a worker is free, the best trial that still waits among the best 1/eta of a rung is promoted: it trains on, to
-the next rung; higher rungs come first. Eta is the reduction factor.
+Whenever a worker is free, ASHA promotes the best stopped trial among the best 1/eta of a rung: the trial resumes, and
+trains to the next rung. Higher rungs come first. Eta is the reduction factor.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class NextRung(NamedTuple):
 
     Attributes:
         number: number of the trial.
-        until: epoch of its next rung, to which it trains.
+        until: epoch of the rung to which it trains.
     """
 
     number: int
@@ -52,4 +52,4 @@ def next_rung(trials: Sequence[Trial], config: SearchConfig) -> NextRung | None:
 def _score_at(trial: Trial, rung: int) -> float | None:
     """Return a trial's score at a rung; None if it has not reached the rung, or if the score is nan."""
     score = next((report.score for report in trial.reports if report.epoch >= rung), None)
-    return score if score == score else None
+    return score if score == score else None  # nan differs from itself

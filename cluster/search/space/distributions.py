@@ -1,4 +1,4 @@
-"""The distribution of one searched key, and its text in a search file. Imports no torch, Ray or MLflow."""
+"""Distribution of one searched key, and its text form in a search file. Imports no torch, Ray or MLflow."""
 
 import ast
 import contextlib
@@ -13,7 +13,7 @@ Kind = Literal["uniform", "loguniform", "int", "logint", "choice"]
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 _NAMED_VALUES = {"null": None, "true": True, "false": False}
-_LARGEST_INT = 2**53  # samplers compute with floats, which hold every whole number up to this one
+_LARGEST_INT = 2**53  # samplers compute with floats, which represent every whole number up to this one exactly
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Parameter:
         return self.kind in ("loguniform", "logint")
 
     def __str__(self) -> str:
-        """Return the distribution as a search file has it; equal parameters have equal texts."""
+        """Return the distribution as written in a search file; equal parameters have equal texts."""
         if self.kind != "choice":
             return f"{self.kind}({self.arguments[0]!r}, {self.arguments[1]!r})"
         choices = json.dumps(list(self.arguments), ensure_ascii=False)
@@ -56,7 +56,7 @@ class Parameter:
 
 
 def parse_distribution(value: object) -> tuple[Kind, tuple[Any, ...]]:
-    """Parse the value of a key in a search file; a value that is no distribution is a single choice.
+    """Parse the value of a key in a search file; a value that is not a distribution is a single choice.
 
     The text is parsed, never evaluated.
 
@@ -75,11 +75,11 @@ def parse_distribution(value: object) -> tuple[Kind, tuple[Any, ...]]:
         tree = ast.parse(value.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         if value.startswith(tuple(f"{kind}(" for kind in _KINDS)):
-            raise ValueError("brackets, quotes or commas are not in their places; mend it") from None
+            raise ValueError("brackets, quotes or commas are wrong; fix them") from None
         return "choice", (value,)
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
         return _distribution(tree.func.id, tree)
-    # YAML reads 1e-4 as a text; other texts only look like an expression, such as 2017/weights.pth.
+    # YAML reads 1e-4 as a string. Other strings only look like an expression, such as 2017/weights.pth, and stay one.
     with contextlib.suppress(ValueError):
         return "choice", (_scalar(_literal(tree)),)
     return "choice", (value,)
@@ -90,14 +90,14 @@ def _distribution(name: str, call: ast.Call) -> tuple[Kind, tuple[Any, ...]]:
         near = difflib.get_close_matches(name, _KINDS, n=1)
         raise ValueError(f"there is no {name}(); use {near[0] if near else ', '.join(_KINDS)}")
     if call.keywords:
-        raise ValueError(f"{name} takes no names; write the values alone")
+        raise ValueError(f"{name} takes no named arguments; write the values alone")
     arguments = [_literal(argument) for argument in call.args]
     if name != "choice":
         return cast(Kind, name), _ends(name, arguments)
     if len(arguments) != 1 or not isinstance(arguments[0], (list, tuple)):
         raise ValueError("choice takes one list; write choice([A, B])")
     if not arguments[0]:
-        raise ValueError("there is nothing to choose from; write at least one value into the list")
+        raise ValueError("the list of choices is empty; write at least one value into it")
     return "choice", tuple(_scalar(choice) for choice in arguments[0])
 
 
@@ -111,7 +111,7 @@ def _ends(name: str, arguments: Sequence[Any]) -> tuple[float, float]:
     elif type(low) is float or type(high) is float:
         raise ValueError(f"{name} takes whole numbers; for others use {name.replace('int', 'uniform')}")
     if low > high:
-        raise ValueError(f"there is nothing from {low} to {high}; write the lower end first")
+        raise ValueError(f"the range from {low} to {high} is empty; write the lower end first")
     if name.startswith("log") and low <= 0:
         raise ValueError(f"{low} has no logarithm; start above 0, or use {name.removeprefix('log')}")
     return low, high
@@ -125,14 +125,16 @@ def _literal(node: ast.expr) -> Any:  # noqa: ANN401  any value that can be writ
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ValueError("it takes numbers, true, false, null, and texts in quotes; write such") from None
+        raise ValueError(
+            "a value is not a number, true, false, null, or a text in quotes; write one of these"
+        ) from None
 
 
 def _scalar(value: Any) -> Any:  # noqa: ANN401  any value that YAML or an expression holds
     if not isinstance(value, (bool, int, float, str, type(None))):
-        raise ValueError("a value is a number, a text, true, false or null; to try several, write choice([A, B])")
+        raise ValueError("a value is not a number, a text, true, false or null; to try several, write choice([A, B])")
     if isinstance(value, int) and abs(value) > _LARGEST_INT:
         raise ValueError(f"a whole number is out of range; use at most {_LARGEST_INT}")
-    if isinstance(value, float) and not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{value} is not finite; use a number that is")
+    if isinstance(value, float) and not abs(value) <= sys.float_info.max:  # nan fails every comparison
+        raise ValueError(f"{value} is not finite; use a finite number")
     return value

@@ -1,9 +1,9 @@
-"""Samplers: which point of a search space a trial gets.
+"""Samplers: choose the point of a search space for a trial.
 
-Random and grid are written here, because a search resumes exactly from the record of its trials: a point depends on
-the search's seed and the trial's number alone, not on a generator's state, and each point of a finite space is drawn
-once, where the random samplers of Optuna and Tune repeat points. TPE is Optuna's: for every point, a study is built
-anew from the observed trials, so that it keeps no state either.
+Random and grid are implemented here, because a search must resume exactly from the record of its trials: a point
+depends only on the search's seed and the trial's number, not on the state of a generator. Each point of a finite space
+is drawn only once, whereas the random samplers of Optuna and Tune repeat points. TPE is Optuna's; each call builds a
+new study from the observed trials, so it keeps no state either.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Observation(NamedTuple):
     Attributes:
         number: number of the trial.
         point: value of each searched key.
-        score: best score of a trial that has ended; None while it runs, or if it has no score.
+        score: best score of a trial that has ended; None while the trial runs, and if it has no score.
     """
 
     number: int
@@ -43,7 +43,7 @@ def check_sampler(space: SearchSpace, sampler: Sampler, num_trials: int) -> None
         ValueError: there are no trials, or the sampler is a grid and the space has a range without steps.
     """
     if num_trials < 1:
-        raise ValueError(f"{num_trials} trials try nothing; use 1 or more")
+        raise ValueError(f"a search needs at least 1 trial, not {num_trials}; use 1 or more")
     endless = [f"{parameter.key} {parameter}" for parameter in space.parameters if parameter.values is None]
     if sampler == "grid" and endless:
         raise ValueError(
@@ -66,13 +66,13 @@ def suggest(
         space: search space that has passed ``check_sampler``.
         number: number of the trial, from 0.
         observations: all other trials, in any order; only tpe reads them.
-        sampler: random draws each value independently; grid takes all points in order, the last parameter fastest;
-            tpe draws near the better observations, and away from those without a score.
+        sampler: random, which draws each value independently; grid, which takes all points in order, the last
+            parameter fastest; or tpe, which draws near the better observations, and away from those without a score.
         seed: seed of the search.
-        mode: whether the lower or the higher score is the better one.
+        mode: whether the lowest (min) or the highest (max) score is the best.
 
     Returns:
-        Value of each key, in the space's order, of types that JSON keeps; None if grid or random has no point left.
+        Value of each key, in the space's order, of types that JSON preserves; None if grid or random has no point left.
     """
     if sampler == "grid":
         return _grid_point(space, number)
@@ -93,7 +93,7 @@ def _grid_point(space: SearchSpace, number: int) -> dict[str, Any] | None:
 
 
 def _random_point(space: SearchSpace, number: int, seed: int) -> dict[str, Any] | None:
-    """Return the number-th point; of a finite space, the number-th that differs from all points before it."""
+    """Return the point with this number in the sequence of random points; in a finite space, repeats are skipped."""
     if space.num_points is None:
         return _drawn_point(space, seed, number)
     if number >= space.num_points:
@@ -116,10 +116,10 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
     if parameter.values is not None and parameter.kind != "logint":
         return parameter.values[bits * len(parameter.values) >> 64]
     low, high = parameter.arguments
-    share = (bits >> 11) / 2**53  # [0, 1)
+    share = (bits >> 11) / 2**53  # in [0, 1): a float64 holds 53 bits exactly
     if parameter.kind == "uniform":
         return min(low + share * (high - low), high)
-    # Of a logint, each whole number has the part of the scale from half a unit below it to half a unit above.
+    # For logint, each whole number owns the interval from half a unit below it to half a unit above.
     half = 0.5 if parameter.kind == "logint" else 0.0
     start, end = math.log(low - half), math.log(high + half)
     value = math.exp(start + share * (end - start))
@@ -129,7 +129,7 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
 def _tpe_point(
     space: SearchSpace, number: int, observations: Sequence[Observation], *, seed: int, mode: Literal["min", "max"]
 ) -> dict[str, Any]:
-    # Imported here: 0.2 s that --help and the other samplers should not cost.
+    # Imported late: it takes 0.2 s, which --help and the other samplers need not pay.
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -168,5 +168,5 @@ def _frozen(trial: Observation, distributions: Mapping[str, "BaseDistribution"])
 
 
 def _hash(seed: int, number: int, key: str) -> int:
-    """Return 64 pseudo-random bits that follow from the arguments alone."""
+    """Return 64 pseudo-random bits that depend only on the arguments."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{key}".encode()).digest()[:8], "big")

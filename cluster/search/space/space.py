@@ -26,7 +26,7 @@ DEFAULT_SEARCH: Mapping[str, str] = {
 
 _SECTIONS = ("model", "optimizer", "training", "validation")
 _SET_ELSEWHERE = {
-    "training.num_epochs": "--max-epochs says how long a trial trains at most; leave the key out",
+    "training.num_epochs": "--max-epochs limits the length of a trial; leave the key out",
     "validation.where": "a trial's own workers compute its score; leave the key out",
     "validation.best_by": "one score compares all trials; give it as --metric",
 }
@@ -59,7 +59,7 @@ def read_search(path: Path) -> Mapping[str, object]:
     """Read a search file, which has a line for each key, such as ``model.hidden_size: choice([256, 512])``.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is not YAML, holds no keys, or holds one key twice.
     """
     try:
@@ -68,7 +68,7 @@ def read_search(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         raise FileNotFoundError(f"--search {path} does not exist; check its name") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"--search {path} is not YAML ({one_line(error, with_kind=False)}); mend it") from None
+        raise ValueError(f"--search {path} is not YAML ({one_line(error, with_kind=False)}); fix it") from None
     if not isinstance(tree, yaml.MappingNode) or not content:
         raise ValueError(f"--search {path} holds no keys; write lines such as model.hidden_size: choice([256, 512])")
     names = [str(name.value) for name, _ in tree.value]
@@ -79,19 +79,19 @@ def read_search(path: Path) -> Mapping[str, object]:
 
 
 def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
-    """Parse a search file's content, and check each key and value against the configuration that trials start from.
+    """Parse a search file's content, and check each key and value against the base configuration.
 
     Args:
-        content: for each key its distribution, or the one value that fixes it.
-        base: configuration with the values of all other keys.
+        content: distribution of each key, or the single value that fixes it.
+        base: base configuration, with the values of all other keys.
 
     Raises:
-        ValueError: there is no key, a key is unknown, a distribution is faulty, or the configuration refuses a value.
+        ValueError: there is no key, a key is unknown, a distribution is wrong, or the configuration refuses a value.
     """
     if not content:
         raise ValueError("the search holds no keys; write lines such as model.hidden_size: choice([256, 512])")
     parameters = tuple(_parameter(str(key), value) for key, value in content.items())
-    # Fixed keys first, and all at once: one may make the value of another valid.
+    # Fixed keys first, and all at once, because one may make the value of another valid.
     fixed = {parameter.key: parameter.arguments[0] for parameter in parameters if parameter.is_fixed}
     try:
         base = apply_point(base, fixed)
@@ -120,9 +120,9 @@ def apply_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
 
 
 def space_differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the differences between the descriptions of two spaces, one text for each key; none if they are equal."""
+    """Return the differences between the descriptions of two spaces, one text per key; empty if they are equal."""
     changes = differences(before, now)
-    if not changes and list(before) != list(now):  # a grid takes its points in this order
+    if not changes and list(before) != list(now):  # the order of the keys determines the order of a grid's points
         return [f"order {', '.join(before)} -> {', '.join(now)}"]
     return changes
 
@@ -134,7 +134,7 @@ def _parameter(key: str, value: object) -> Parameter:
         if kind == "choice":
             arguments = tuple(_typed(key, choice) for choice in arguments)
             if len(set(arguments)) < len(arguments):
-                raise ValueError("a choice is there twice; leave one of them")
+                raise ValueError("a choice occurs twice; keep one of them")
     except ValueError as error:
         raise ValueError(f"search key {key}, {value}: {error}") from None
     return Parameter(key=key, kind=kind, arguments=arguments)
@@ -167,10 +167,10 @@ def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint
         return known[key]
     if section in typing.get_type_hints(TrainRun) and section not in _SECTIONS:
         raise ValueError(
-            f"search key {key} decides nothing about a model; leave it out, and give it as a flag or in --config"
+            f"search key {key} does not influence the model; leave it out, and set it by a flag or in --config"
         )
     siblings = [name for name in known if name.startswith(f"{section}.")]
-    # Above the usual cutoff of 0.6, because all keys of a section begin alike.
+    # Above difflib's default cutoff of 0.6, because all keys of a section begin alike.
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.78)
     hint = f"did you mean {near[0]}?" if near else f"use {', '.join(siblings or (f'{name}.*' for name in _SECTIONS))}"
     raise ValueError(f"unknown search key {key}; {hint}")
@@ -178,7 +178,7 @@ def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint
 
 @functools.cache
 def _searchable() -> dict[str, Any]:
-    """Return the type of each searchable key's field: those of the sections that decide the weights."""
+    """Return the type of each searchable key's field: the fields of the sections that determine the weights."""
     sections = typing.get_type_hints(TrainRun)
     return {
         f"{section}.{name}": kind

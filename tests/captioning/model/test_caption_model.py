@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from captioning.data.batches import CaptionBatch
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.training.losses import cross_entropy_sum
 from tests.support import tiny_models
@@ -21,21 +20,20 @@ def batch():
 
 
 def padded(batch, num_columns=6):
-    return batch._replace(tokens=nn.functional.pad(batch.tokens, (0, num_columns), value=PAD))
+    return batch.with_tokens(nn.functional.pad(batch.tokens, (0, num_columns), value=PAD))
 
 
 def caption_of(batch, row):
     """Return a batch of only one caption and its image."""
     image = int(batch.image_of_caption[row])
-    return CaptionBatch(
-        batch.images[image : image + 1],
-        batch.tokens[row : row + 1],
-        torch.tensor([0]),
-        batch.position[row : row + 1],
-        batch.caption[row : row + 1],
-        batch.keys[image : image + 1],
-        batch.shards[image : image + 1],
-    )
+    return batch._replace(
+        images=batch.images[image : image + 1],
+        image_of_caption=torch.tensor([0]),
+        position=batch.position[row : row + 1],
+        caption=batch.caption[row : row + 1],
+        keys=batch.keys[image : image + 1],
+        shards=batch.shards[image : image + 1],
+    ).with_tokens(batch.tokens[row : row + 1])
 
 
 def test_there_are_scores_for_every_target(model, batch):
@@ -98,7 +96,7 @@ def test_another_seed_drops_other_units(model, batch):
 
 
 def test_an_empty_caption_has_eos_as_its_only_target(model, batch):
-    empty = caption_of(batch, 0)._replace(tokens=torch.tensor([[BOS, EOS, PAD]]))
+    empty = caption_of(batch, 0).with_tokens(torch.tensor([[BOS, EOS, PAD]]))
     assert (empty.targets().tolist(), len(model(empty))) == ([EOS], 1)
 
 

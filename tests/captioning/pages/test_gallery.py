@@ -122,7 +122,7 @@ def test_some_hundred_pictures_make_one_page(page_of):
     [
         ({"jpeg": b"\x89PNG\r\n"}, r"dog.jpg starts with b'\\x89PNG', which is not JPEG: .*; encode it as JPEG"),
         ({"jpeg": b""}, "dog.jpg starts with b'', which is not JPEG"),
-        ({"captions": []}, "dog.jpg has no caption, .*; give one, or leave the image out"),
+        ({"captions": []}, "dog.jpg has no caption, .*; give a caption, or leave the image out"),
         (
             {"log_probabilities_nats": [-1.0, -2.0]},
             r"dog.jpg has different numbers of captions \(1\) and log-probabilities \(2\); give one per caption",

@@ -32,7 +32,7 @@ def test_trials_read_images_where_one_set_of_features_does_not_suit_all(content,
 def test_given_features_that_do_not_suit_all_trials_are_refused(tmp_path):
     run = replace(RUN, features=tmp_path)
     space = parse_space({"training.seed": "int(0, 3)"}, run)
-    with pytest.raises(ValueError, match=r"--features cannot serve all trials, for the search changes training\.seed"):
+    with pytest.raises(ValueError, match=r"not all trials can use --features: the search changes training\.seed"):
         check_features(run, space)
 
 

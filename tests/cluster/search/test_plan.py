@@ -29,7 +29,7 @@ def test_a_grid_of_a_range_is_refused_before_anything_starts(run, tmp_path):
 
 
 def test_scores_beside_the_workers_are_refused_before_anything_starts(run):
-    with pytest.raises(ValueError, match="by what their own workers compute, not beside them"):
+    with pytest.raises(ValueError, match="scores that the trials' own workers compute; use"):
         plan_search(replace(run, validation=ValidationConfig(where="beside")))
 
 

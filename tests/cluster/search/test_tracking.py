@@ -43,7 +43,7 @@ def record(run, reach):
 
 @pytest.fixture
 def start(run, record, reach):
-    """Return what starts the search and its tracker, as a driver does."""
+    """Return a function that starts the search and its tracker, as a driver does."""
 
     def start(reach=reach):
         def prepare(trial):

@@ -25,7 +25,7 @@ def context(tmp_path):
 
 @pytest.fixture
 def trial(context):
-    """Return a trial of three epochs that is trained, and of which the driver knows one."""
+    """Return a trial that has trained three epochs, of which the driver has received one."""
     trial = Trial(number=0, point={}, key="k", until=3, reports=(TrialReport(4, 1, 3.0, 1.0, 0),))
     trial.save(context.run.folder)
     run = trial_run(context.run, trial, tracking_uri="")
@@ -41,7 +41,7 @@ def trial(context):
 
 @pytest.fixture
 def process():
-    """Return a trial's process, without Tune's own part of it."""
+    """Return a trial's process without the parts of Tune's base class."""
     return object.__new__(TrialProcess)
 
 
@@ -102,5 +102,7 @@ def test_a_process_trains_one_trial_after_another(context, trial, process):
 def test_a_trial_without_a_record_is_a_fault_of_the_program(context, trial, monkeypatch):
     run = trial_run(context.run, trial, tracking_uri="")
     monkeypatch.setattr("cluster.search.trainable.load_record", lambda folder: None)
-    with pytest.raises(RuntimeError, match=r"trial-0000 holds no run\.json; this is a fault of the program, report it"):
+    with pytest.raises(
+        RuntimeError, match=r"trial-0000 holds no run\.json, which the driver should have written; report"
+    ):
         next(train_in_process(run, context))

@@ -30,7 +30,7 @@ def scheduler(run):
 
 
 def tune_trial(number=0, *, result=None, error=None):
-    """Return what Tune gives of a trial to its callbacks."""
+    """Return a trial as Tune passes it to its callbacks."""
     return SimpleNamespace(config={"number": number}, last_result=result, get_error=lambda: error)
 
 

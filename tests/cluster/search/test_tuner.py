@@ -49,7 +49,7 @@ def outcome(run, session, shown):
 
 @pytest.fixture(scope="module")
 def runs(run, outcome):
-    """Return the parent and the children in MLflow, by name."""
+    """Return the parent run and the child runs in MLflow, by name."""
     client = connect(run.tracking, run.storage)
     experiment = client.get_experiment_by_name("captioning")
     found = {one.info.run_id: one for one in client.search_runs([experiment.experiment_id])}
@@ -182,7 +182,7 @@ def test_only_the_best_are_promoted_where_trials_are_compared(run, session):
     states = {trial.state for trial in trials if trial.epochs < NUM_EPOCHS}
     client = connect(run.tracking, run.storage)
     statuses = {client.get_run(trial.mlflow_run_id).info.status for trial in trials}
-    # Which are promoted depends on which report first; one of four never is, and one comes to the end.
+    # Which trials are promoted depends on which report first; one of four never is, and one trains to the end.
     assert (epochs[0], epochs[-1], states, statuses) == (1, NUM_EPOCHS, {"stopped"}, {"FINISHED"})
     assert outcome.num_epochs == sum(epochs)
 

@@ -43,7 +43,7 @@ def test_the_highest_score_is_promoted_where_it_is_the_best():
 
 
 def test_a_promoted_trial_keeps_its_place_among_the_best_of_its_rung():
-    """A third of three trials is one, also when that one runs already."""
+    """A third of three trials is one trial, even if that one is running already."""
     trials = [trial(0, 1.0, until=3, state="running"), trial(1, 2.0), trial(2, 3.0)]
     assert next_rung(trials, CONFIG) is None
 

@@ -11,13 +11,13 @@ from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
     [
         (
             {"metric": "accuracy"},
-            "metric accuracy is reported by no trial; use validation_loss_nats or validation_cider_d",
+            "metric accuracy is not reported by trials; use validation_loss_nats or validation_cider_d",
         ),
-        ({"num_trials": 0}, "num_trials 0 makes no search; use 1 or more"),
-        ({"max_epochs": 0}, "max_epochs 0 makes no search"),
-        ({"reduction_factor": 1}, "reduction_factor 1 makes no search; use 2 or more"),
-        ({"max_failures": -1}, "max_failures -1 makes no search; use 0 or more"),
-        ({"views": 0}, "views 0 is too few"),
+        ({"num_trials": 0}, "num_trials 0 is too small; use 1 or more"),
+        ({"max_epochs": 0}, "max_epochs 0 is too small"),
+        ({"reduction_factor": 1}, "reduction_factor 1 is too small; use 2 or more"),
+        ({"max_failures": -1}, "max_failures -1 is too small; use 0 or more"),
+        ({"views": 0}, "views 0 is too small"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(settings, message):

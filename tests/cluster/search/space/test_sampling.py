@@ -33,7 +33,7 @@ def point_at(space, number, observations=(), *, sampler="random", seed=0, mode="
 
 
 def history(space, num_trials, score, *, mode="min", seed=0):
-    """Try points one after another as TPE suggests them."""
+    """Return the points that TPE suggests one after another."""
     observations = []
     for number in range(num_trials):
         point = point_at(space, number, observations, sampler="tpe", seed=seed, mode=mode)
@@ -42,7 +42,7 @@ def history(space, num_trials, score, *, mode="min", seed=0):
 
 
 def off_target(point):
-    """Return how far a point is from a learning rate of 1e-3 without dropout."""
+    """Return the distance of a point from the best one: learning rate 1e-3, no dropout."""
     return abs(math.log10(point[RATE]) + 3) + point[DROPOUT]
 
 
@@ -90,7 +90,8 @@ def test_a_random_value_depends_on_nothing_but_seed_number_and_key():
     ],
 )
 def test_random_values_fill_their_scale(key, text, middle):
-    space = parse_space({key: text, "optimizer.weight_decay": "uniform(0, 1)"}, BASE)  # endless: points may repeat
+    # The second key makes the space infinite, so that a key with few values can be drawn 1000 times.
+    space = parse_space({key: text, "optimizer.weight_decay": "uniform(0, 1)"}, BASE)
     values = [point_at(space, number)[key] for number in range(1000)]
     assert 450 < sum(value < middle for value in values) < 550
     assert len(set(values)) > 99
@@ -180,7 +181,7 @@ def test_a_search_of_hundreds_of_trials_goes_on_as_it_would_have():
     [
         (WIDE, "grid", 3, r"a grid has no steps for optimizer\.learning_rate loguniform\(.*, model\.dropout uniform\("),
         (WIDE, "grid", 3, r"; write choice\(\[A, B\]\), or use --sampler random or tpe"),
-        (WIDE, "tpe", 0, "0 trials try nothing; use 1 or more"),
+        (WIDE, "tpe", 0, "a search needs at least 1 trial, not 0; use 1 or more"),
     ],
 )
 def test_a_sampler_that_cannot_walk_the_space_is_refused(content, sampler, num_trials, message):
