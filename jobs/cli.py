@@ -39,6 +39,7 @@ JOBS = {
     "launch": "print starter manifests: clusters on clouds and Kubernetes, MLflow, a Dockerfile",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+_LOG_LEVELS = {"-q": "WARNING", "--quiet": "WARNING", "-v": "DEBUG", "--verbose": "DEBUG"}
 _BAD_INPUT_ERRORS = (ValueError, OSError)
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def main() -> None:
         sys.stderr.write("".join(f"error: {line}\n" for line in hidden))
         sys.exit(BAD_INPUT)
     arguments = sys.argv[1:]
+    while arguments and arguments[0] in _LOG_LEVELS:
+        os.environ["CAPTIONING_LOG_LEVEL"] = _LOG_LEVELS[arguments.pop(0)]
     if arguments and arguments[0] == "help":
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -159,11 +162,12 @@ def _usage() -> str:
     width = max(map(len, JOBS))
     lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in JOBS.items())
     return (
-        "usage: captioning JOB [ARGUMENT ...]\n\n"
+        "usage: captioning [-q | -v] JOB [ARGUMENT ...]\n\n"
         "Train image captioning models on a Ray cluster, from COCO to a promoted model.\n"
         "To try it out: captioning demo (needs no data, no GPU and no cluster).\n"
         "On COCO: download, convert, train, evaluate, register, promote and caption, in this order.\n\n"
         f"jobs:\n{lines}\n\n"
+        "-q shows warnings and errors only, -v shows all messages; write them before JOB.\n"
         "captioning help JOB shows the arguments of a job, with examples.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the promotion gate, 130 interrupted.\n"
     )

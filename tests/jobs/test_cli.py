@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import Mistakes
-from jobs.cli import JOBS, exit_after, run_job
+from jobs.cli import JOBS, exit_after, main, run_job
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
@@ -164,6 +165,15 @@ def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys)
     with pytest.raises(SystemExit) as ended:
         exit_after(job)
     assert (ended.value.code, capsys.readouterr().err.startswith(message)) == (code, True)
+
+
+@pytest.mark.parametrize(("flag", "level"), [("-q", "WARNING"), ("--verbose", "DEBUG")])
+def test_flags_before_the_job_set_the_log_level(flag, level, monkeypatch):
+    monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "INFO")
+    monkeypatch.setattr(sys, "argv", ["captioning", flag, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["CAPTIONING_LOG_LEVEL"] == level
 
 
 def test_an_unknown_log_level_is_named(monkeypatch, capsys):
