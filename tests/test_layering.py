@@ -91,7 +91,6 @@ TESTED_ELSEWHERE = {
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
     "jobs/__main__.py": ("jobs/test_cli",),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),
-    "jobs/console/tables.py": ("jobs/test_check_table",),
     "jobs/demo.py": ("integration/test_readme",),
     "jobs/download.py": ("shards/archives/test_download",),
     "jobs/jobs.py": ("integration/test_submitted_jobs",),
