@@ -55,7 +55,9 @@ def test_every_rank_logs_run_rank_and_step(outcome_of_pair):
     import ray
 
     logs = Path(ray._private.worker._global_node.get_logs_dir_path()).glob("worker-*.err")
-    found = set(re.findall(r"INFO run undisturbed rank (\d) step (\d+): training ended", "".join(map(Path.read_text, logs))))
+    found = set(
+        re.findall(r"INFO run undisturbed rank (\d) step (\d+): training ended", "".join(map(Path.read_text, logs)))
+    )
     assert found == {("0", f"{NUM_STEPS}"), ("1", f"{NUM_STEPS}")}
 
 
