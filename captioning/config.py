@@ -1,6 +1,7 @@
 """Settings of the model and of its training. Imports neither torch nor Ray, so that ``--help`` starts quickly."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,9 +38,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        _require_positive(self, "image_size_px", "embedding_size", "hidden_size")
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _not_positive(self, "image_size_px", "embedding_size", "hidden_size")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} is not a fraction of the units; use a value from 0 to below 1")
+            yield f"dropout {self.dropout} is not a fraction of the units; use a value from 0 to below 1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,12 +68,15 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        _require_positive(self, "learning_rate", "max_gradient_norm")
-        _require_not_negative(
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _not_positive(self, "learning_rate", "max_gradient_norm")
+        yield from _negative(
             self, "encoder_learning_rate_factor", "encoder_delay_steps", "warmup_steps", "weight_decay"
         )
         if not 0 <= self.final_factor <= 1:
-            raise ValueError(f"final factor {self.final_factor} is not a fraction of the learning rate; use 0 to 1")
+            yield f"final_factor {self.final_factor} is not a fraction of the learning rate; use 0 to 1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,25 +115,41 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        _require_positive(
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _not_positive(
             self, "num_epochs", "batch_size", "accumulation", "max_caption_words", "shuffle_window_shards", "keep_last"
         )
         if not 0 < self.crop_area <= 1:
-            raise ValueError(f"crop area {self.crop_area} is not a fraction of an image; use a value above 0, up to 1")
+            yield f"crop_area {self.crop_area} is not a fraction of an image; use a value above 0, up to 1"
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1")
-        _require_not_negative(self, "checkpoint_every_steps", "keep_best")
+            yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
+        yield from _negative(self, "checkpoint_every_steps", "keep_best")
 
 
-def _require_positive(config: object, *names: str) -> None:
+def raise_mistakes(mistakes: Iterable[str]) -> None:
+    """Raise one error that names all mistakes in a section of the settings, if there are any.
+
+    Args:
+        mistakes: one line for each mistake; it begins with the name of the setting.
+
+    Raises:
+        ValueError: there is a mistake; the message has one line for each.
+    """
+    if lines := list(mistakes):
+        raise ValueError("\n".join(lines))
+
+
+def _not_positive(config: object, *names: str) -> Iterator[str]:
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:
-            raise ValueError(f"{name} {value} is not positive and finite; use a number above 0")
+            yield f"{name} {value} is not positive and finite; use a number above 0"
 
 
-def _require_not_negative(config: object, *names: str) -> None:
+def _negative(config: object, *names: str) -> Iterator[str]:
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < math.inf:
-            raise ValueError(f"{name} {value} is negative or not finite; use 0 or more")
+            yield f"{name} {value} is negative or not finite; use 0 or more"

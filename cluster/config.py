@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ import tyro
 from pydantic import AfterValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
-from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig, raise_mistakes
 from cluster.settings import is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.location import parse_location, refuse_credentials, without_credentials
@@ -58,18 +59,21 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.min_workers < 1 or self.cpus_per_worker < 1:
-            raise ValueError(
-                f"{self.num_workers} workers of {self.cpus_per_worker} CPUs cannot train; use at least 1 of each"
-            )
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
+        if self.min_workers < 1:
+            yield f"num_workers {self.num_workers} is not a number of workers; use N, or MIN:MAX such as 1:4, from 1 on"
+        if self.cpus_per_worker < 1:
+            yield f"cpus_per_worker {self.cpus_per_worker} cannot train; use 1 or more"
         if any(amount <= 0 for amount in self.resources_per_worker.values()):
-            raise ValueError(f"resources_per_worker {self.resources_per_worker} reserves nothing; use amounts above 0")
+            yield f"resources_per_worker {self.resources_per_worker} reserves nothing; use amounts above 0"
         for name in ("num_loader_processes", "max_restarts", "max_preemptions"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} is negative; use 0 or more")
+                yield f"{name} {getattr(self, name)} is negative; use 0 or more"
         for name in ("hang_seconds", "resize_seconds"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} {getattr(self, name)} is not a time to wait; use a number above 0")
+                yield f"{name} {getattr(self, name)} is not a time to wait; use a number above 0"
 
     @property
     def min_workers(self) -> int:
@@ -87,11 +91,7 @@ class ClusterConfig:
         return ":" in str(self.num_workers)
 
     def _bounds(self) -> tuple[int, int]:
-        if (bounds := parse_range(str(self.num_workers))) is None:
-            raise ValueError(
-                f"num_workers {self.num_workers} is not a number of workers; use N, or MIN:MAX such as 1:4"
-            )
-        return bounds
+        return parse_range(str(self.num_workers)) or (0, 0)  # which is refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +114,9 @@ class StorageConfig:
         """Check the addresses and the bounds."""
         refuse_credentials(self.checkpoints, "checkpoints")
         if not 0 < self.cache_gib < math.inf:
-            raise ValueError(f"a cache of {self.cache_gib} GiB holds no shard; use a --cache-gib above 0")
+            raise ValueError(
+                f"cache_gib {self.cache_gib} is too small for a shard, or not finite; use a number above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +134,7 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.beam_size < 1:
-            raise ValueError(f"beam size {self.beam_size} generates no captions; use 1 or more")
+            raise ValueError(f"beam_size {self.beam_size} generates no captions; use 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,17 +175,18 @@ class TrainRun:
         """Check the name, the addresses and the relations between parts."""
         refuse_credentials(self.shards, "shards")
         refuse_credentials(self.features, "features")
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if not is_name(self.name):
-            raise ValueError(
-                f"name {self.name!r} cannot be a folder's name; use letters, digits, periods, dashes and underscores"
-            )
-        if self.training.batch_size < self.cluster.max_workers:
-            raise ValueError(
+            yield f"name {self.name!r} cannot be a folder's name; use letters, digits, periods, dashes and underscores"
+        if 0 < self.training.batch_size < self.cluster.max_workers:
+            yield (
                 f"a batch of {self.training.batch_size} images leaves some of {self.cluster.max_workers} workers "
                 "without any; use fewer workers or a larger --training.batch-size"
             )
         if self.features and self.model.trainable_from:
-            raise ValueError(
+            yield (
                 f"the encoder trains from {self.model.trainable_from} on, so its features change with every step; "
                 "leave out --features or --model.trainable-from"
             )

@@ -1,5 +1,7 @@
 """Errors that people read: one line each, made of what was found and what to do about it."""
 
+from collections.abc import Iterable
+
 
 class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a check does
     """Bad input, or a job that cannot work.
@@ -16,6 +18,18 @@ class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a 
     def __str__(self) -> str:
         """Return what was found and what to do, on one line."""
         return found_and_remedy(self.found, self.remedy)
+
+
+class Mistakes(ValueError):  # noqa: N818  several errors
+    """Mistakes in a command line or a file of settings.
+
+    Args:
+        lines: one line for each mistake.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
 
 
 class GateRefusal(Exception):  # noqa: N818  a decision, not an error

@@ -1,4 +1,6 @@
-"""Caption images, folders or shard sets. Prints one line per image: its name, a tab, its caption.
+"""Caption images, folders or shard sets.
+
+Prints one line per image: its path, or its key in a shard set, a tab, its caption.
 
 MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best checkpoint), or the folder of a checkpoint
 or run.
@@ -46,6 +48,11 @@ class CaptionJob:
     """Split of a shard set to caption."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        """Check that there is something to caption."""
+        if self.inputs == ():
+            raise ValueError("no inputs were given; give image files, folders of images or shard sets")
 
 
 def main(invocation: Invocation[CaptionJob]) -> None:
@@ -118,7 +125,7 @@ def _shard_set_pictures(location: Path | str, job: CaptionJob) -> "Iterator[Pict
     reader = shard_set.reader(job.split)
     for number in range(len(reader)):
         sample = reader.read(number)
-        yield Picture(f"{sample.key} of {location}", sample.jpeg, sample.captions)
+        yield Picture(sample.key, sample.jpeg, sample.captions)
 
 
 def _captioned(captioner: "Captioner", pictures: "Iterator[Picture]") -> "Iterator[tuple[Picture, ImageCaptions]]":

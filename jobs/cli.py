@@ -9,10 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from captioning import __version__
-from cluster.errors import GateRefusal
-from cluster.resources.environment import set_library_defaults
-from cluster.tracking.access import access_refusal
-from jobs.console.output import results_apart
+from jobs.console.own_packages import hidden_packages
 
 if TYPE_CHECKING:
     from jobs.console.job import Job
@@ -43,6 +40,7 @@ JOBS = {
     "launch": "print starter manifests: clusters on clouds and Kubernetes, MLflow, a Dockerfile",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+_LOG_LEVELS = {"-q": "WARNING", "--quiet": "WARNING", "-v": "DEBUG", "--verbose": "DEBUG"}
 _BAD_INPUT_ERRORS = (ValueError, OSError)
 
 logger = logging.getLogger(__name__)
@@ -52,7 +50,14 @@ def main() -> None:
     """Run the job that the command line names, and exit with its code."""
     # At Python's own threshold, looking for garbage takes a seventh of the seconds that imports take.
     gc.set_threshold(50_000, 20, 20)
+    if hidden := hidden_packages():
+        sys.stderr.write("".join(f"error: {line}\n" for line in hidden))
+        sys.exit(BAD_INPUT)
     arguments = sys.argv[1:]
+    while arguments and arguments[0] in _LOG_LEVELS:
+        os.environ["CAPTIONING_LOG_LEVEL"] = _LOG_LEVELS[arguments.pop(0)]
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage())
         sys.exit(DONE if arguments else BAD_INPUT)
@@ -95,6 +100,10 @@ def find_job(name: str) -> "Job[Any]":
 
 def exit_after(action: Callable[[], None]) -> NoReturn:
     """Call a function from a terminal, then exit: errors become one log line and an exit code."""
+    from cluster.errors import GateRefusal
+    from cluster.resources.environment import set_library_defaults
+    from jobs.console.output import results_apart
+
     try:
         _set_up_logging()
         set_library_defaults()
@@ -119,10 +128,17 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
 
 
 def _report(error: Exception, code: int) -> int:
+    from cluster.errors import Mistakes
+    from cluster.tracking.access import access_refusal
+
     logger.debug("traceback of the error below", exc_info=error)
     if refusal := access_refusal(error):
         logger.error("error: %s", refusal)
         return BAD_INPUT
+    if isinstance(error, Mistakes):
+        for line in error.lines:
+            logger.error("error: %s", line)
+        return code
     text = str(error).strip() or type(error).__name__
     message = text if code == FAILED else " ".join(text.split())  # bad input takes one line
     is_expected = code != FAILED or isinstance(error, RuntimeError)
@@ -145,12 +161,13 @@ def _usage() -> str:
     width = max(map(len, JOBS))
     lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in JOBS.items())
     return (
-        "usage: captioning JOB [ARGUMENT ...]\n\n"
+        "usage: captioning [-q | -v] JOB [ARGUMENT ...]\n\n"
         "Train image captioning models on a Ray cluster, from COCO to a promoted model.\n"
         "To try it out: captioning demo (needs no data, no GPU and no cluster).\n"
         "On COCO: download, convert, train, evaluate, register, promote and caption, in this order.\n\n"
         f"jobs:\n{lines}\n\n"
-        "captioning JOB --help shows the arguments of a job, with examples.\n"
+        "-q shows warnings and errors only, -v shows all messages; write them before JOB.\n"
+        "captioning help JOB shows the arguments of a job, with examples.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the promotion gate, 130 interrupted.\n"
     )
 

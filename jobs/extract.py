@@ -10,12 +10,13 @@ Examples:
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from captioning.config import ModelConfig
+from captioning.config import ModelConfig, raise_mistakes
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -70,11 +71,14 @@ class ExtractJob:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if self.num_workers < 0:
-            raise ValueError(f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to compute without Ray")
+            yield f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to compute without Ray"
         for name in ("batch_size", "cpus_per_worker"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is too small; use 1 or more")
+                yield f"{name} {getattr(self, name)} is too small; use 1 or more"
 
 
 def main(invocation: Invocation[ExtractJob]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -38,7 +38,8 @@ def main(invocation: Invocation[HistoryJob]) -> None:
     from cluster.registry.champion import reconcile_alias
     from cluster.tracking.client import connect
 
-    state = reconcile_alias(job.name, connect(job.tracking, job.storage), is_dry_run=invocation.dry_run)
+    client = connect(job.tracking, job.storage, only_reads=True)
+    state = reconcile_alias(job.name, client, is_dry_run=invocation.dry_run)
     if state.fault:
         logger.warning("%s", state.fault)
     if invocation.json:
@@ -55,7 +56,8 @@ def main(invocation: Invocation[HistoryJob]) -> None:
         )
         for one in state.changes
     ]
-    title = f"{job.name}: champion is version {state.champion}" if state.champion else f"{job.name}: no champion"
+    champion = f"champion is version {state.champion}" if state.champion else "no champion"
+    title = f"{job.name}: {champion} (in {without_credentials(client.tracking_uri)})"
     show_table(title, ("entry", "time (UTC)", "champion", "kind", "by", "reason"), rows)
 
 

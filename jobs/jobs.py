@@ -31,14 +31,12 @@ def main(invocation: Invocation[JobsJob]) -> None:
     if invocation.json:
         write_json([asdict(job) for job in jobs])
         return
-    rows = [
-        (job.id, job.status, _when(job.started), duration(job.seconds), job.commit[:12], job.command) for job in jobs
-    ]
-    show_table(f"Jobs at {server.address}", ("job", "status", "started", "duration", "commit", "command"), rows)
+    rows = [(job.id, job.status, _when(job.started), duration(job.seconds), job.command) for job in jobs]
+    show_table(f"Jobs at {server.address}", ("job", "status", "started", "duration", "command"), rows, one_line=True)
 
 
 def _when(seconds: float | None) -> str:
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return "" if seconds is None else time.strftime("%m-%d %H:%M", time.localtime(seconds))
 
 
 JOB = Job(name="jobs", settings=JobsJob, run=main, description=__doc__)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -45,12 +45,14 @@ def main(invocation: Invocation[LineageJob]) -> None:
     from cluster.registry.models import resolve_model
     from cluster.tracking.client import connect
 
-    client = connect(job.tracking, job.storage)
+    client = connect(job.tracking, job.storage, only_reads=True)
     lineage = trace(resolve_model(job.model, client), client)
     if invocation.json:
         write_json(lineage)
         return
-    show_table(lineage.model, ("what", "value"), list(_rows(lineage)))
+    show_table(
+        f"{lineage.model} (in {without_credentials(client.tracking_uri)})", ("what", "value"), list(_rows(lineage))
+    )
 
 
 def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:

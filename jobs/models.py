@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import StorageConfig, TrackingConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
@@ -34,7 +34,8 @@ def main(invocation: Invocation[ModelsJob]) -> None:
     from cluster.registry.versions import GATE_METRIC, list_versions
     from cluster.tracking.client import connect
 
-    versions = list_versions(connect(job.tracking, job.storage), job.name, is_dry_run=invocation.dry_run)
+    client = connect(job.tracking, job.storage, only_reads=True)
+    versions = list_versions(client, job.name, is_dry_run=invocation.dry_run)
     if invocation.json:
         write_json(versions)
         return
@@ -50,7 +51,11 @@ def main(invocation: Invocation[ModelsJob]) -> None:
         )
         for one in versions
     ]
-    show_table("Models", ("name", "version", "aliases", "run", "step", GATE_METRIC, "age"), rows)
+    show_table(
+        f"Models in {without_credentials(client.tracking_uri)}",
+        ("name", "version", "aliases", "run", "step", GATE_METRIC, "age"),
+        rows,
+    )
 
 
 def _age(moment: str) -> str:

@@ -28,13 +28,14 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from captioning.config import raise_mistakes
 from cluster.config import ClusterConfig, TrainRun
 from cluster.settings import as_plain
 from cluster.submission.paths import found_here, travelling_files
@@ -81,12 +82,15 @@ class SubmitJob:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if not 0 <= self.num_gpus < math.inf:
-            raise ValueError(f"num_gpus {self.num_gpus} is not a number of GPUs; use 0 or more")
+            yield f"num_gpus {self.num_gpus} is not a number of GPUs; use 0 or more"
         if self.retries < 0:
-            raise ValueError(f"retries {self.retries} is negative; use 0 or more")
+            yield f"retries {self.retries} is negative; use 0 or more"
         if self.retries and not self.wait:
-            raise ValueError("--retries has no effect on a job that is not followed; leave out --retries or --no-wait")
+            yield ("--retries has no effect on a job that is not followed; leave out --retries or --no-wait")
 
 
 def main(invocation: Invocation[SubmitJob]) -> None:

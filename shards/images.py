@@ -37,9 +37,9 @@ class ImageSpec:
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.shorter_side_px < 1:
-            raise ValueError(f"shorter side of {self.shorter_side_px} px is too small; use 1 or more")
+            raise ValueError(f"shorter_side_px {self.shorter_side_px} is too small; use 1 or more")
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"JPEG quality {self.quality} is out of range; use 1 to 100")
+            raise ValueError(f"quality {self.quality} is out of range; use 1 to 100")
 
 
 class StoredImage(NamedTuple):

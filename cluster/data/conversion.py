@@ -13,9 +13,9 @@ from cluster.resources.session import cluster_session
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.sources.coco import Annotations, read_coco, read_karpathy
-from shards.storage.folders import ShardFolder, has_file, open_folder, write_file
+from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
-from shards.writer import ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
+from shards.writer import RECORDS_FOLDER, ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,12 @@ def plan_conversion(
 
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
-        ValueError: the annotations are faulty, there is no training split, or the folder has another shard set.
+        ValueError: the annotations are faulty, there is no training split, or the folder has another shard set or files
+            that a conversion does not write.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
+    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, "*.tar"))
     if karpathy:
         annotations = read_karpathy(source, karpathy, splits, skip_bad=skip_bad)
     else:

@@ -20,9 +20,9 @@ from shards.features.manifest import (
 )
 from shards.features.writer import FeatureShardPlan
 from shards.manifest import MANIFEST_NAME, ShardRecord
-from shards.storage.folders import ShardFolder, has_file, open_folder
+from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign
 from shards.verification import verify_shards
-from shards.writer import finished_records, remove_stale_shards
+from shards.writer import RECORDS_FOLDER, finished_records, remove_stale_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # tar headers, the JSON, and padding to blocks of 512 bytes
 
@@ -118,7 +118,7 @@ def plan_extraction(
     Raises:
         FileNotFoundError: the weights file does not exist.
         ValueError: there is no such split, the encoder is trained or does not fit the images, or the folder has another
-            set.
+            set or files that an extraction does not write.
     """
     folder, encoder = open_folder(location), encoder_identity(model, seed=settings.seed)
     manifest = _manifest_of(shard_set, encoder, model=model, settings=settings)
@@ -170,9 +170,10 @@ def _plans_of_split(
 
 
 def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:
-    """Refuse to overwrite a shard set, or a finished feature set that was made from something else."""
+    """Refuse a folder with a shard set, foreign files, or a finished feature set that was made from something else."""
     if has_file(folder, MANIFEST_NAME):
         raise ValueError(f"{folder} has a shard set; choose another folder for its features")
+    refuse_foreign(folder, (FEATURES_NAME, RECORDS_FOLDER, "*.tar"))
     if has_file(folder, FEATURES_NAME) and load_features(folder).digest != manifest.digest:
         raise ValueError(
             f"{folder} has a finished feature set from other images, another encoder or other settings; "

@@ -1,9 +1,11 @@
 """Settings of the gate. Imports no torch, Ray or MLflow."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from captioning.config import raise_mistakes
 from captioning.evaluation.metrics import METRICS
 
 
@@ -34,20 +36,21 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence {self.confidence} is out of range; use 0.5 up to below 1, such as 0.95")
+            yield f"confidence {self.confidence} is out of range; use 0.5 up to below 1, such as 0.95"
         if not 0 <= self.min_gain < math.inf:
-            raise ValueError(f"min_gain {self.min_gain} is out of range; use a finite number, 0 or more")
+            yield f"min_gain {self.min_gain} is out of range; use a finite number, 0 or more"
         if not 0 <= self.max_same_caption_drop_points <= 100:
-            raise ValueError(
-                f"max_same_caption_drop_points {self.max_same_caption_drop_points} is out of range; use 0 to 100"
-            )
+            yield (f"max_same_caption_drop_points {self.max_same_caption_drop_points} is out of range; use 0 to 100")
         if unknown := sorted(self.floors.keys() - set(METRICS)):
-            raise ValueError(f"floors names an unknown score, {unknown[0]}; use {', '.join(METRICS)}")
+            yield f"floors names an unknown score, {unknown[0]}; use {', '.join(METRICS)}"
         if faulty := [name for name, floor in self.floors.items() if not math.isfinite(floor)]:
-            raise ValueError(f"floor {self.floors[faulty[0]]} of {faulty[0]} is not finite; use a finite number")
+            yield f"floor {self.floors[faulty[0]]} of {faulty[0]} is not finite; use a finite number"
         for name, least in (
             ("num_resamples", 100), ("seed", 0), ("num_behaviour_images", 1), ("beam_size", 1), ("batch_size", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} is too small; use {least} or more")
+                yield f"{name} {getattr(self, name)} is too small; use {least} or more"

@@ -28,6 +28,8 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     import ray
     from ray.exceptions import RayError
 
+    from cluster.resources.search_path import driver_code_first
+
     if ray.is_initialized():
         yield
         return
@@ -39,6 +41,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     try:
         ray.init(
             address=address,
+            job_config=driver_code_first(),
             include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from captioning.model.weights import is_weights_file
+from cluster.errors import Mistakes
 from cluster.submission.archive import INPUT_LIMIT_MIB
 
 _URL_FORM = re.compile(r"[a-z][a-z0-9+]*:/")
@@ -19,19 +21,23 @@ def travelling_files(settings: Any) -> Iterator[Path]:  # noqa: ANN401  any tree
         settings: settings of the job, a dataclass.
 
     Raises:
-        ValueError: a path is relative, but is not a small file in the current folder.
+        Mistakes: paths are relative, but are not small files in the current folder.
     """
+    mistakes = []
     for name, path in _paths(settings):
         if path.is_absolute() or _URL_FORM.match(f"{path}"):
             continue
         is_inside = ".." not in path.parts
         if not (is_inside and path.is_file() and path.stat().st_size <= INPUT_LIMIT_MIB * 2**20):
             how = "--home FOLDER or CAPTIONING_HOME" if name == "home" else f"such as /mnt/{path.name}"
-            raise ValueError(
+            mistakes.append(
                 f"{name} {path} is relative to a folder of this machine; give it as the cluster's nodes see it, {how} "
                 f"(only files in the current folder, of at most {INPUT_LIMIT_MIB} MiB, are uploaded with a job)"
             )
+            continue
         yield path
+    if mistakes:
+        raise Mistakes(mistakes)
 
 
 def found_here(settings: Any, message: str) -> Path | None:  # noqa: ANN401  as above
@@ -54,4 +60,4 @@ def _paths(settings: Any, name: str = "") -> Iterator[tuple[str, Path]]:  # noqa
 
 def _is_path(name: str, value: Any) -> bool:  # noqa: ANN401  as above
     """Return whether a field of type ``str`` may hold a path: a model, checkpoints, or a file of weights."""
-    return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and Path(value).is_file()))
+    return isinstance(value, str) and (name in _PATHS_AS_TEXT or (name == "weights" and is_weights_file(value)))

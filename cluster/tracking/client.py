@@ -32,16 +32,27 @@ def tracking_uri(config: TrackingConfig, storage: StorageConfig) -> str:
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
 
 
-def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
+def connect(config: TrackingConfig, storage: StorageConfig, *, only_reads: bool = False) -> MlflowClient:
     """Connect to the tracker; the embedded tracker is created if it does not exist.
+
+    Args:
+        config: settings of the tracker.
+        storage: settings of the storage, for the home folder of the embedded tracker.
+        only_reads: whether to refuse an embedded tracker that does not exist, instead of creating it.
 
     Raises:
         Unreachable: no server answers at the address.
-        Refusal: the address is not one that MLflow understands.
+        Refusal: the address is not one that MLflow understands, or there is no embedded tracker to read.
     """
     uri = check_tracker(config, storage)
     if uri.startswith("sqlite:"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(uri.removeprefix("sqlite:///"))
+        if only_reads and not file.exists():
+            raise Refusal(
+                f"there is no tracker in {file.parent}: nothing was trained or registered there",
+                "use --home with the folder of the runs, or --tracking.uri with the address of a server",
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

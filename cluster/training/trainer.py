@@ -103,6 +103,7 @@ def fit(
     """
     shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
+    warn_of_long_warmup(run, num_samples=shard_set.manifest.splits[run.train_split])
     recover_record(run)
     record = known_record(run, shard_set)
     if record and record.is_finished:
@@ -125,6 +126,26 @@ def fit(
             "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
         )
     return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
+
+
+def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
+    """Log a warning if the learning rate rises during more than a tenth of the training.
+
+    The warm-up is not shortened, because it is part of the run's identity: an earlier run must resume with its own.
+
+    Args:
+        run: training run.
+        num_samples: number of samples in the training split.
+    """
+    num_steps = num_training_steps(run.training, num_samples)
+    if run.optimizer.warmup_steps > max(1, num_steps // 10):
+        logger.warning(
+            "the warm-up of %d steps is longer than a tenth of the training (%d steps), so the learning rate is low "
+            "for too long; use --optimizer.warmup-steps %d, or train for more epochs",
+            run.optimizer.warmup_steps,
+            num_steps,
+            max(1, num_steps // 10),
+        )
 
 
 def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> WorkerConfig:

@@ -1,6 +1,7 @@
 """A job of the command line, as its module declares it, and one invocation of it."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,12 @@ class Job(Generic[T]):
     prepare: Callable[[Sequence[str]], Sequence[str]] = list
     """Function that rewrites the arguments before they are parsed, for a job whose arguments include those of another
     job."""
+
+    def __post_init__(self) -> None:
+        """Refuse ``python -m jobs.NAME``, which would declare the job and end without running it."""
+        if self.run.__module__ == "__main__":
+            sys.stderr.write(f"error: jobs.{self.name} is not a command; use captioning {self.name}\n")
+            sys.exit(2)
 
     def default(self) -> T:
         """Return the default settings, with ``tyro.MISSING`` for required fields.

@@ -6,24 +6,27 @@ Precedence, lowest to highest: defaults, preset, file, flags.
 import contextlib
 import dataclasses
 import difflib
+import io
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 import yaml
 
+from cluster.errors import Mistakes
 from cluster.settings import as_plain, with_absolute_paths
 from jobs.console.job import Invocation, Job
+from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
 from jobs.console.output import result_stream, write_line
 
 T = TypeVar("T")
 
 
 def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
-    """Parse a job's command line. Exits on ``--help``, on ``--print-config``, and on flags that tyro rejects.
+    """Parse a job's command line. Exits on ``--help`` and on ``--print-config``.
 
     Args:
         job: the job.
@@ -33,10 +36,16 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
         The invocation, with absolute paths, because workers run in other folders.
 
     Raises:
-        ValueError: the file has an unknown key, or a value in the file or of a flag is out of bounds.
+        Mistakes: flags or keys of the file are unknown or have a wrong type, values are out of bounds, or a file of
+            weights does not exist; all of them at once.
         FileNotFoundError: the ``--config`` file does not exist.
+        ValueError: the file is not YAML, or there is no such preset.
     """
-    invocation = parse_as_written(job, arguments)
+    invocation, mistakes = _parse(job, arguments)
+    if not invocation.print_config:
+        mistakes += _missing_weights(invocation.settings)
+    if mistakes:
+        raise Mistakes(mistakes)
     invocation = dataclasses.replace(invocation, settings=with_absolute_paths(invocation.settings))
     if invocation.print_config:
         write_line(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
@@ -46,6 +55,14 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
 
 def parse_as_written(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
     """Parse the command line of a job that runs on another machine: as ``parse`` does, but keep paths as written."""
+    invocation, mistakes = _parse(job, arguments)
+    if mistakes:
+        raise Mistakes(mistakes)
+    return invocation
+
+
+def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[str]]:
+    """Return a job's invocation as written, and the values in it that are out of bounds, one line each."""
     default, description = job.default(), job.description or ""
     arguments = list(job.prepare(arguments))
     if job.presets:
@@ -53,18 +70,33 @@ def parse_as_written(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
             default = _preset(job.presets, arguments.pop(0))
         shown = "\n".join(f"  {name}: {what}" for name, (what, _) in job.presets.items())
         description = f"{description}\n\nPresets, as the first argument:\n{shown}"
-    file = _config_file(arguments)
-    if file:
-        default = _merge(default, _read_yaml(file), file)
-    with contextlib.redirect_stdout(result_stream()):
-        return tyro.cli(
-            Invocation[job.settings],
-            args=arguments,
-            default=Invocation(settings=default, config=file),
-            prog=f"captioning {job.name}",
-            description=description,
-            config=(tyro.conf.HelptextFromCommentsOff,),
-        )
+    file, mistakes = _config_file(arguments), []
+    with unchecked(default):
+        if file:
+            default = _merge(default, _read_yaml(file), file, mistakes)
+        with contextlib.redirect_stdout(result_stream()), _rejections(job.name, mistakes):
+            invocation = tyro.cli(
+                Invocation[job.settings],
+                args=arguments,
+                default=Invocation(settings=default, config=file),
+                prog=f"captioning {job.name}",
+                description=description,
+                config=(tyro.conf.HelptextFromCommentsOff,),
+            )
+    return invocation, mistakes + out_of_bounds(invocation.settings)
+
+
+@contextlib.contextmanager
+def _rejections(job: str, mistakes: Sequence[str]) -> Iterator[None]:
+    """Turn the box that tyro prints about flags that it rejects into one line; raise it with the other mistakes."""
+    with contextlib.redirect_stderr(io.StringIO()) as box:
+        try:
+            yield
+        except SystemExit as end:
+            if end.code in (None, 0):
+                raise
+            found = rejection(box.getvalue())
+            raise Mistakes([*mistakes, f"{found}; captioning {job} --help lists what it accepts"]) from None
 
 
 def _preset(presets: Mapping[str, tuple[str, T]], name: str) -> T:
@@ -96,8 +128,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") -> T:
-    """Return ``base`` with the file's values, each checked against the type of its field."""
+def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str], prefix: str = "") -> T:
+    """Return ``base`` with the file's values, each checked against the type of its field.
+
+    Args:
+        base: settings before the file.
+        content: values of the file, by name.
+        file: path of the file.
+        mistakes: list that a line is added to for each unknown key and each value of a wrong type.
+        prefix: section that the values belong to, with a period at its end.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     kind = type(base)
@@ -107,20 +147,35 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, prefix: str = "") ->
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(hints)}"
-            raise ValueError(f"--config {file}: unknown key {prefix}{name}; {hint}")
+            mistakes.append(f"--config {file}: unknown key {prefix}{name}; {hint}")
+            continue
         current = getattr(base, name)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
-                raise ValueError(
+                mistakes.append(
                     f"--config {file}: {prefix}{name} is a section, not a value such as {value!r}; "
                     "indent its fields below it"
                 )
-            changes[name] = _merge(current, value, file, f"{prefix}{name}.")
+                continue
+            changes[name] = _merge(current, value, file, mistakes, f"{prefix}{name}.")
             continue
         try:
             changes[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
-            raise ValueError(
-                f"--config {file}: {prefix}{name} cannot be {value!r} ({error.errors()[0]['msg']})"
-            ) from None
+            mistakes.append(f"--config {file}: {prefix}{name} cannot be {value!r} ({error.errors()[0]['msg']})")
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _missing_weights(settings: Any) -> list[str]:  # noqa: ANN401  any tree of settings
+    """Return a line for each file of weights in the settings that does not exist on this machine."""
+    from captioning.model.weights import is_weights_file, require_weights_file
+
+    found = []
+    for name, section in sections(settings):
+        weights = getattr(section, "weights", None)
+        if isinstance(weights, str) and is_weights_file(weights):
+            try:
+                require_weights_file(weights)
+            except FileNotFoundError as error:
+                found.append(f"{name}.weights: {error}")
+    return found

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -15,6 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 
 @contextmanager
@@ -39,9 +39,17 @@ def transferring() -> Iterator[Progress]:
         yield progress
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, one_line: bool = False) -> None:
+    """Print a table.
+
+    Args:
+        title: title of the table.
+        columns: names of the columns.
+        rows: cells of each row.
+        one_line: whether the widest cells are cut so that each row is one line; otherwise they are wrapped.
+    """
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*map(escape, row))  # rich would take text in square brackets for markup, and drop it
+        # As Text, because rich takes text in square brackets for markup, and would drop it.
+        table.add_row(*(Text(cell, no_wrap=one_line, overflow="ellipsis" if one_line else None) for cell in row))
     Console(stderr=True).print(table)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from shards.archives.transfer import Progress, RemoteFile, check, fetch, part_path
 from shards.archives.unpack import Part, is_unpacked, unpack_parts
+from shards.storage.folders import refuse_foreign
 
+# COCO's other archives and splits may lie beside those of a download, and so may Karpathy's split file.
+_COCO_NAMES = ("annotations", "*2014", "*2015", "*2017", "*.zip", "*.zip.*", "*.json")
 OFFICIAL_URL = "http://images.cocodataset.org"  # not https: the server's certificate is for another host
 
 
@@ -110,7 +113,8 @@ def plan_download(
         keep_archives: whether zip files stay in the folder; otherwise each is deleted once it is unpacked.
 
     Raises:
-        ValueError: the dataset or a split is unknown, or the address is not http or https.
+        ValueError: the dataset or a split is unknown, the address is not http or https, or ``folder`` holds files that
+            are not COCO's.
         NotADirectoryError: ``folder`` is a file.
     """
     base = (base_url or OFFICIAL_URL).rstrip("/")
@@ -118,6 +122,7 @@ def plan_download(
         raise ValueError(f"base URL {base} is not http; give an address that starts with http:// or https://")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file, not a folder; choose a folder to download into")
+    refuse_foreign(folder, _COCO_NAMES)
     chosen = _chosen_parts(dataset, splits)
     plans = [_plan_archive(archive, folder, base=base, chosen=chosen) for archive in DATASETS[dataset]]
     return DownloadPlan(

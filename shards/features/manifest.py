@@ -40,9 +40,9 @@ class FeatureSettings:
     def __post_init__(self) -> None:
         """Check the bounds."""
         if self.views < 1:
-            raise ValueError(f"{self.views} views is too few; use 1 or more")
+            raise ValueError(f"views {self.views} is too few; use 1 or more")
         if not 0 < self.crop_area <= 1:
-            raise ValueError(f"crop area {self.crop_area} is out of range; use a share above 0, up to 1")
+            raise ValueError(f"crop_area {self.crop_area} is out of range; use a share above 0, up to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

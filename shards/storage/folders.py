@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -176,6 +177,27 @@ def open_folder(location: ShardFolder | str, *, cache_gib: float = DEFAULT_CACHE
         return location
     parsed = parse_location(location)
     return parsed if isinstance(parsed, Path) else RemoteShards(parsed, cache_gib=cache_gib)
+
+
+def refuse_foreign(folder: ShardFolder, patterns: Sequence[str]) -> None:
+    """Refuse to write into a local folder that holds anything else, such as source code; hidden files are ignored.
+
+    Args:
+        folder: folder to write into; a URL is not checked.
+        patterns: glob patterns of the names that may be in the folder.
+
+    Raises:
+        ValueError: the folder holds a file or folder with another name.
+    """
+    if not isinstance(folder, Path) or not folder.is_dir():
+        return
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    foreign = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise ValueError(
+            f"{folder} holds {foreign[0]}{more}, which this command does not write; choose a new or empty folder"
+        )
 
 
 def has_file(folder: ShardFolder, name: str) -> bool:

@@ -31,7 +31,7 @@ NOT_NEGATIVE = "is negative or not finite; use 0 or more"
         (OptimizerConfig, "weight_decay", -0.1, f"weight_decay -0.1 {NOT_NEGATIVE}"),
         (OptimizerConfig, "weight_decay", math.nan, f"weight_decay nan {NOT_NEGATIVE}"),
         (OptimizerConfig, "encoder_learning_rate_factor", -1, f"encoder_learning_rate_factor -1 {NOT_NEGATIVE}"),
-        (OptimizerConfig, "final_factor", 1.5, "final factor 1.5 is not a fraction of the learning rate; use 0 to 1"),
+        (OptimizerConfig, "final_factor", 1.5, "final_factor 1.5 is not a fraction of the learning rate; use 0 to 1"),
         (TrainingConfig, "num_epochs", 0.0, f"num_epochs 0.0 {POSITIVE}"),
         (TrainingConfig, "num_epochs", math.inf, f"num_epochs inf {POSITIVE}"),
         (TrainingConfig, "batch_size", 0, f"batch_size 0 {POSITIVE}"),
@@ -41,19 +41,24 @@ NOT_NEGATIVE = "is negative or not finite; use 0 or more"
         (TrainingConfig, "keep_last", 0, f"keep_last 0 {POSITIVE}"),  # a run resumes from its latest checkpoint
         (TrainingConfig, "keep_best", -1, f"keep_best -1 {NOT_NEGATIVE}"),
         (TrainingConfig, "checkpoint_every_steps", -1, f"checkpoint_every_steps -1 {NOT_NEGATIVE}"),
-        (TrainingConfig, "crop_area", 0.0, "crop area 0.0 is not a fraction of an image; use a value above 0, up to 1"),
-        (TrainingConfig, "crop_area", 1.1, "crop area 1.1 is not a fraction of an image"),
+        (TrainingConfig, "crop_area", 0.0, "crop_area 0.0 is not a fraction of an image; use a value above 0, up to 1"),
+        (TrainingConfig, "crop_area", 1.1, "crop_area 1.1 is not a fraction of an image"),
         (
             TrainingConfig,
             "label_smoothing",
             1.0,
-            "label smoothing 1.0 is not a fraction; use a value from 0 to below 1",
+            "label_smoothing 1.0 is not a fraction; use a value from 0 to below 1",
         ),
     ],
 )
 def test_a_value_out_of_bounds_is_refused(config, name, value, message):
     with pytest.raises(ValueError, match=message):
         config(**{name: value})
+
+
+def test_all_values_out_of_bounds_are_named():
+    with pytest.raises(ValueError, match=r"^learning_rate 0 is .*\nweight_decay -1 is .*\nfinal_factor 2 is .*$"):
+        OptimizerConfig(learning_rate=0, weight_decay=-1, final_factor=2)
 
 
 @pytest.mark.parametrize(

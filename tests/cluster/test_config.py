@@ -21,7 +21,7 @@ def test_workers_are_a_number_or_bounds(num_workers, expected):
 
 
 def test_a_validation_without_captions_is_refused():
-    with pytest.raises(ValueError, match="beam size 0 generates no captions"):
+    with pytest.raises(ValueError, match="beam_size 0 generates no captions"):
         ValidationConfig(beam_size=0)
 
 
@@ -38,7 +38,9 @@ def test_credentials_in_the_address_of_shards_are_refused(name):
 
 @pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
 def test_a_limit_that_is_none_is_refused(size):
-    with pytest.raises(ValueError, match=f"a cache of {size} GiB holds no shard; use a --cache-gib above 0"):
+    with pytest.raises(
+        ValueError, match=f"cache_gib {size} is too small for a shard, or not finite; use a number above 0"
+    ):
         StorageConfig(cache_gib=size)
 
 
@@ -50,8 +52,8 @@ def test_a_run_without_shards_is_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_workers": 0}, "0 workers of 1 CPUs cannot train"),
-        ({"cpus_per_worker": 0}, "2 workers of 0 CPUs cannot train"),
+        ({"num_workers": 0}, "num_workers 0 is not a number of workers"),
+        ({"cpus_per_worker": 0}, "cpus_per_worker 0 cannot train; use 1 or more"),
         ({"num_loader_processes": -1}, "num_loader_processes -1"),
         ({"max_restarts": -1}, "max_restarts -1"),
         ({"max_preemptions": -1}, "max_preemptions -1"),
@@ -59,7 +61,7 @@ def test_a_run_without_shards_is_refused():
         ({"resize_seconds": float("nan")}, "resize_seconds nan is not a time to wait"),
         ({"num_workers": "4:1"}, "num_workers 4:1 is not a number of workers; use N, or MIN:MAX such as 1:4"),
         ({"num_workers": "many"}, "num_workers many is not a number of workers"),
-        ({"num_workers": "0:2"}, "0:2 workers of 1 CPUs cannot train"),
+        ({"num_workers": "0:2"}, "num_workers 0:2 is not a number of workers"),
         ({"resources_per_worker": {"x": 0.0}}, "reserves nothing; use amounts above 0"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cluster.data.shard_set import ShardSet
 from shards.synthetic.scenes import draw_scene, render
 
 pytestmark = pytest.mark.usefixtures("tiny_home")
@@ -32,7 +33,8 @@ def test_captions_as_json_have_their_alternatives(captioning, tiny_run, pictures
 
 def test_a_shard_set_is_captioned(captioning, tiny_run, drawn_shards):
     _, printed, _ = captioning("caption", drawn_shards, "--model", tiny_run, "--split", "val")
-    assert len(printed.splitlines()) == 30
+    keys = [line.split("\t")[0] for line in printed.splitlines()]
+    assert keys == [sample.key for sample in map(ShardSet(drawn_shards).reader("val").read, range(30))]
 
 
 def test_a_page_shows_the_pictures(captioning, tiny_run, pictures, tmp_path):

@@ -1,11 +1,13 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jobs.cli import JOBS, exit_after, run_job
+from cluster.errors import Mistakes
+from jobs.cli import JOBS, exit_after, main, run_job
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
@@ -44,6 +46,7 @@ def answers():
     """Run modules as ``python -m`` does, all in one process; return their exit codes, outputs and heavy imports."""
     calls = [["jobs.cli", "--help"], *(["jobs.cli", job, "--help"] for job in JOBS)]
     calls.append(["jobs.cli", "train", "smoke", "--print-config"])
+    calls += [["jobs.cli", "help", "train"], ["jobs", "train", "--help"], ["jobs.train", "--help"]]
     command = [sys.executable, "-W", "ignore", "-c", CALLS, json.dumps(HEAVY), json.dumps(calls)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
@@ -72,6 +75,25 @@ def test_every_job_is_called_as_its_help_says(answers, job):
     assert (code, f"usage: captioning {job} [-h]" in printed) == (0, True), printed
 
 
+@pytest.mark.parametrize("call", [("jobs.cli", "help", "train"), ("jobs", "train", "--help")], ids=" ".join)
+def test_help_is_reached_in_other_ways(answers, call):
+    assert answers[call][:2] == answers["jobs.cli", "train", "--help"][:2]
+
+
+def test_a_job_that_is_run_as_a_module_is_refused(answers):
+    assert answers["jobs.train", "--help"][0] == 2
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["history", "name"], ["lineage", "models:/name@champion"]])
+def test_what_only_reads_creates_no_tracker(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code = run_in_process(arguments)
+    told = capsys.readouterr().err
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert told.startswith(f"error: there is no tracker in {tmp_path / 'home'}: nothing was trained or registered")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +104,7 @@ def test_every_job_is_called_as_its_help_says(answers, job):
         (["convert", "nowhere", "out"], "nowhere is not a folder"),
         (["evaluate", "nowhere", "--shards", "nowhere"], "is not a finished shard set"),
         (["caption", "nowhere.jpg", "--model", "m"], "nowhere.jpg does not exist; give image files, folders"),
+        (["caption", "--model", "m"], "error: no inputs were given; give image files, folders of images or shard sets"),
         (["register", "nowhere", "name"], "model nowhere is not a folder; use models:/NAME@alias"),
         (["register", "runs:/nothing", "name"], "error: runs:/nothing is not in the tracker"),
         (["promote", "nobody"], "error: models:/nobody@challenger is not in the registry"),
@@ -129,6 +152,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (ValueError("found 3,\nuse 4"), 2, "error: found 3, use 4\n"),
         (FileNotFoundError("x is missing"), 2, "error: x is missing\n"),
         (RuntimeError("training failed"), 1, "error: training failed\n"),
+        (Mistakes(["a is 3; use 4", "b is 5; use 6"]), 2, "error: a is 3; use 4\nerror: b is 5; use 6\n"),
         (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
     ],
@@ -141,6 +165,15 @@ def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys)
     with pytest.raises(SystemExit) as ended:
         exit_after(job)
     assert (ended.value.code, capsys.readouterr().err.startswith(message)) == (code, True)
+
+
+@pytest.mark.parametrize(("flag", "level"), [("-q", "WARNING"), ("--verbose", "DEBUG")])
+def test_flags_before_the_job_set_the_log_level(flag, level, monkeypatch):
+    monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "INFO")
+    monkeypatch.setattr(sys, "argv", ["captioning", flag, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["CAPTIONING_LOG_LEVEL"] == level
 
 
 def test_an_unknown_log_level_is_named(monkeypatch, capsys):

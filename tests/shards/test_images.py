@@ -223,9 +223,9 @@ def test_the_first_picture_of_an_animation_is_taken():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shorter_side_px": 0}, "shorter side of 0 px is too small"),
-        ({"quality": 0}, "JPEG quality 0 is out of range"),
-        ({"quality": 101}, "JPEG quality 101 is out of range"),
+        ({"shorter_side_px": 0}, "shorter_side_px 0 is too small"),
+        ({"quality": 0}, "quality 0 is out of range"),
+        ({"quality": 101}, "quality 101 is out of range"),
     ],
 )
 def test_an_impossible_spec_is_refused(fields, message):

@@ -1,11 +1,13 @@
 """The settings of a hyperparameter search. Imports no torch, Ray or MLflow."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from captioning.config import raise_mistakes
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 
@@ -50,13 +52,16 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if self.metric not in METRIC_MODES:
-            raise ValueError(f"trials do not report the metric {self.metric}; use {' or '.join(METRIC_MODES)}")
+            yield f"metric {self.metric} is not reported by trials; use {' or '.join(METRIC_MODES)}"
         for name, least in (("num_trials", 1), ("max_epochs", 1), ("reduction_factor", 2), ("max_failures", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} is too small; use {least} or more")
+                yield f"{name} {getattr(self, name)} is too small; use {least} or more"
         if self.views < 1:
-            raise ValueError(f"views {self.views} is too small; use 1 or more")
+            yield f"views {self.views} is too small; use 1 or more"
 
     @property
     def mode(self) -> Literal["min", "max"]:

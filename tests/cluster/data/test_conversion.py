@@ -64,6 +64,15 @@ def test_rare_words_are_left_out(scenes, tmp_path):
     assert counts[0] >= counts[1] > counts[2] == 4  # only the special words
 
 
+def test_a_folder_of_source_code_is_refused(scenes, tmp_path):
+    (tmp_path / "order.py").touch()
+    (tmp_path / "__init__.py").touch()
+    with pytest.raises(
+        ValueError, match=r"holds __init__\.py and 1 more, which this command does not write; choose a new or empty"
+    ):
+        plan(scenes, tmp_path)
+
+
 def test_a_second_conversion_has_nothing_to_do(scenes, converted):
     assert plan(scenes, converted).missing == ()
 

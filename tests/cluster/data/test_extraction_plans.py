@@ -111,6 +111,12 @@ def test_the_folder_of_a_shard_set_is_refused(drawn_shards):
         plan(drawn_shards, drawn_shards)
 
 
+def test_a_folder_of_source_code_is_refused(drawn_shards, tmp_path):
+    (tmp_path / "reader.py").touch()
+    with pytest.raises(ValueError, match=r"holds reader\.py, which this command does not write; choose a new or empty"):
+        plan(drawn_shards, tmp_path)
+
+
 def test_the_folder_of_other_features_is_refused(drawn_shards, folder):
     with pytest.raises(ValueError, match="has a finished feature set from other images, another encoder or other"):
         plan(drawn_shards, folder, regions="grid")

@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,10 @@ def refusal(address):
     ):
         pass
     return str(refused.value)
+
+
+def imported_files(packages):
+    return [importlib.import_module(package).__file__ for package in packages]
 
 
 def test_what_never_answers_is_refused_in_time(monkeypatch):
@@ -99,12 +104,19 @@ def test_the_address_comes_from_the_environment(monkeypatch):
 
 
 @pytest.mark.cluster
-def test_without_an_address_ray_starts_here_and_ends_with_the_session(monkeypatch):
+def test_without_an_address_ray_starts_here_and_ends_with_the_session(monkeypatch, tmp_path):
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Python finds these two before the real packages, unless the workers search the driver's folder first.
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "__init__.py").touch()
+    (tmp_path / "cluster.py").touch()
+    monkeypatch.chdir(tmp_path)
     with cluster_session(ClusterConfig()):
         with cluster_session(ClusterConfig()):
             pass
         was_up = ray.is_initialized()
+        files = ray.get(ray.remote(imported_files).remote(["cluster", "shards"]))
     assert (was_up, ray.is_initialized()) == (True, False)
+    assert files == imported_files(["cluster", "shards"])

@@ -23,6 +23,11 @@ def test_a_small_file_of_the_current_folder_travels(train, tmp_path):
     assert list(travelling_files(train("--model.weights", "w.pth", "--shards", "/mnt/shards"))) == [Path("w.pth")]
 
 
+def test_all_relative_paths_are_named(train):
+    with pytest.raises(ValueError, match=r"^shards s is relative .*\nweights w\.pth is relative "):
+        list(travelling_files(train("--model.weights", "w.pth", "--shards", "s")))
+
+
 def test_a_large_file_does_not_travel(train, tmp_path):
     (tmp_path / "w.pth").write_bytes(bytes(2**20 + 1))
     with pytest.raises(ValueError, match=r"weights w\.pth is relative to a folder of this machine; .* such as /mnt/w"):

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.config import ClusterConfig, TrackingConfig
-from cluster.training.trainer import build_trainer, config_text, fit
+from captioning.config import OptimizerConfig, TrainingConfig
+from cluster.config import ClusterConfig, TrackingConfig, TrainRun
+from cluster.training.trainer import build_trainer, config_text, fit, warn_of_long_warmup
 from cluster.worker.rank import WorkerConfig
 from tests.support.short_runs import short_run
 
@@ -44,3 +45,13 @@ def test_a_missing_shard_is_refused(run, drawn_shards, tmp_path):
     (folder / "val-000000.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of 1 shards, first val-000000\.tar"):
         fit(replace(run, name="missing", shards=folder))
+
+
+@pytest.mark.parametrize(("warmup_steps", "is_long"), [(3, False), (4, True)])
+def test_a_warmup_longer_than_a_tenth_of_the_training_is_told(warmup_steps, is_long, caplog):
+    run = TrainRun(
+        optimizer=OptimizerConfig(warmup_steps=warmup_steps), training=TrainingConfig(num_epochs=3, batch_size=10)
+    )
+    warn_of_long_warmup(run, num_samples=100)
+    told = "the warm-up of 4 steps is longer than a tenth of the training (30 steps)"
+    assert (told in caplog.text, "use --optimizer.warmup-steps 3" in caplog.text) == (is_long, is_long)

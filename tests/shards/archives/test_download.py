@@ -136,6 +136,13 @@ def test_what_cannot_be_planned_is_told(tmp_path, dataset, options, told):
         plan_download(dataset, tmp_path, **options)
 
 
+def test_a_folder_of_source_code_is_refused(tmp_path):
+    (tmp_path / "reader.py").touch()
+    (tmp_path / "test2017").mkdir()  # COCO's own, from elsewhere
+    with pytest.raises(ValueError, match=r"holds reader\.py, which this command does not write; choose a new or empty"):
+        plan_download("coco2017", tmp_path)
+
+
 def test_a_file_is_no_folder_to_download_to(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file is a file, not a folder; choose a folder to download into"):

@@ -32,7 +32,7 @@ def test_the_digest_of_several_views_is_of_what_they_are_drawn_by(changed):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"views": 0}, "0 views is too few; use 1 or more"), ({"crop_area": 0.0}, "crop area 0.0 is out of range")],
+    [({"views": 0}, "views 0 is too few; use 1 or more"), ({"crop_area": 0.0}, "crop_area 0.0 is out of range")],
 )
 def test_settings_out_of_bounds_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):

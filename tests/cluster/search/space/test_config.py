@@ -11,7 +11,7 @@ from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
     [
         (
             {"metric": "accuracy"},
-            "trials do not report the metric accuracy; use validation_loss_nats or validation_cider_d",
+            "metric accuracy is not reported by trials; use validation_loss_nats or validation_cider_d",
         ),
         ({"num_trials": 0}, "num_trials 0 is too small; use 1 or more"),
         ({"max_epochs": 0}, "max_epochs 0 is too small"),

@@ -1,0 +1,64 @@
+"""Mistakes in a command line, collected, so that all of them are reported at once and one line each."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_DESCRIPTION_INDENT = 8  # of tyro's help texts inside a box
+
+
+def sections(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  any tree of settings
+    """Yield every section of the settings with its name, such as ``optimizer``; last the whole, without a name."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from sections(value, f"{name}.{field.name}" if name else field.name)
+    yield name, settings
+
+
+@contextmanager
+def unchecked(settings: Any) -> Iterator[None]:  # noqa: ANN401  any tree of settings
+    """Let the classes of these settings accept values out of bounds, until the end of the block.
+
+    Each section checks its values when it is built, so parsing would end at the first section with a mistake.
+    """
+    owners = {kind for _, section in sections(settings) for kind in type(section).__mro__}
+    checks = {kind: vars(kind)["__post_init__"] for kind in owners if "__post_init__" in vars(kind)}
+    try:
+        for kind in checks:
+            kind.__post_init__ = lambda self: None  # type: ignore[attr-defined]
+        yield
+    finally:
+        for kind, check in checks.items():
+            kind.__post_init__ = check  # type: ignore[attr-defined]
+
+
+def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of settings
+    """Return a line for each value that the settings' own checks refuse, with its section."""
+    found = []
+    for name, section in sections(settings):
+        try:
+            getattr(section, "__post_init__", lambda: None)()
+        except ValueError as error:
+            found += [_with_section(line, name, section) for line in str(error).splitlines()]
+    return found
+
+
+def rejection(box: str) -> str:
+    """Return the message in a box that tyro prints, as one line, with the flag that tyro suggests if there is one."""
+    lines = [line.strip("│").rstrip() for line in box.splitlines() if line.startswith("│")]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip(" ─"):
+            parts[-1].append(line)
+        else:
+            parts.append([])
+    told = " ".join(line.strip() for line in parts[0] if not line.startswith(" " * _DESCRIPTION_INDENT))
+    similar = [line.split()[0] for part in parts[1:] for line in part if line.strip().startswith("--")]
+    return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())
+
+
+def _with_section(line: str, name: str, section: Any) -> str:  # noqa: ANN401  any section of settings
+    is_of_field = line.split(maxsplit=1)[0] in {field.name for field in dataclasses.fields(section)}
+    return line if not name else f"{name}.{line}" if is_of_field else f"{name}: {line}"

@@ -1,0 +1,80 @@
+import pytest
+
+from captioning.config import OptimizerConfig
+from cluster.config import TrainRun
+from cluster.errors import Mistakes
+from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
+from jobs.console.parsing import parse
+from jobs.train import JOB
+
+BOX = """\
+╭─ Unrecognized options ───────────────────────────────────────────────────────╮
+│ Unrecognized options: --training.batchsize, 3                                │
+│ ──────────────────────────────────────────────────────────────────────────── │
+│ Arguments similar to --training.batchsize:                                   │
+│     --training.batch-size INT                                                │
+│         Images per step, over all workers. (default: 64)                     │
+│ ──────────────────────────────────────────────────────────────────────────── │
+│ For full helptext, run captioning train --help                               │
+╰──────────────────────────────────────────────────────────────────────────────╯
+"""
+
+
+def mistakes_of(*arguments):
+    with pytest.raises(Mistakes) as raised:
+        parse(JOB, arguments)
+    return [line.split(" is ")[0].split(";")[0] for line in raised.value.lines]
+
+
+def test_all_mistakes_of_flags_are_named_with_their_section():
+    flags = ["--optimizer.learning-rate", "0", "--optimizer.weight-decay", "-1", "--cluster.num-workers", "4:1"]
+    assert mistakes_of("smoke", *flags, "--cache-gib", "0", "--name", "a/b") == [
+        "optimizer.learning_rate 0.0",
+        "optimizer.weight_decay -1.0",
+        "cluster.num_workers 4:1",
+        "storage.cache_gib 0.0",
+        "name 'a/b' cannot be a folder's name",
+    ]
+
+
+def test_mistakes_of_the_file_and_of_flags_are_named_together(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("optimizer: {warmup: 3}\ntraining: {seed: x, batch_size: -1}\n")
+    assert mistakes_of("--config", f"{file}", "--model.hidden-size", "0") == [
+        f"--config {file}: unknown key optimizer.warmup",
+        f"--config {file}: training.seed cannot be 'x' (Input should be a valid integer, unable to parse string as an "
+        "integer)",
+        "model.hidden_size 0",
+        "training.batch_size -1",
+    ]
+
+
+def test_a_flag_that_tyro_rejects_is_one_line_beside_the_mistakes_of_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("optimizer: {warmup: 3}\n")
+    assert mistakes_of("--config", f"{file}", "--model.decoder", "gru") == [
+        f"--config {file}: unknown key optimizer.warmup",
+        "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm',)",
+    ]
+
+
+def test_a_missing_file_of_weights_is_named_when_the_command_line_is_read(tmp_path):
+    found = mistakes_of("--model.weights", f"{tmp_path}/none.pth")
+    assert found == [f"model.weights: weights file {tmp_path}/none.pth does not exist"]
+
+
+def test_settings_are_checked_again_after_parsing():
+    with unchecked(TrainRun()):
+        wrong = OptimizerConfig(learning_rate=0)
+    assert out_of_bounds(wrong) == ["learning_rate 0 is not positive and finite; use a number above 0"]
+    with pytest.raises(ValueError, match="learning_rate 0 is not positive"):
+        OptimizerConfig(learning_rate=0)
+
+
+def test_sections_end_with_the_whole():
+    names = [name for name, _ in sections(TrainRun())]
+    assert names == ["model", "optimizer", "training", "validation", "cluster", "storage", "tracking", ""]
+
+
+def test_a_box_becomes_one_line():
+    assert rejection(BOX) == "Unrecognized options: --training.batchsize, 3; did you mean --training.batch-size?"
