@@ -1,10 +1,12 @@
+import logging
 import shutil
 from dataclasses import replace
 
 import pytest
 
 from cluster.config import ClusterConfig, TrackingConfig
-from cluster.training.trainer import build_trainer, config_text, fit
+from cluster.data.shard_set import ShardSet
+from cluster.training.trainer import build_trainer, config_text, fit, log_summary
 from cluster.worker.rank import WorkerConfig
 from tests.support.short_runs import short_run
 
@@ -44,3 +46,13 @@ def test_a_missing_shard_is_refused(run, drawn_shards, tmp_path):
     (folder / "val-000000.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of 1 shards, first val-000000\.tar"):
         fit(replace(run, name="missing", shards=folder))
+
+
+def test_the_summary_names_images_steps_workers_parameters_folder_and_tracker(run, drawn_shards, caplog):
+    caplog.set_level(logging.INFO, "cluster")
+    tracked = replace(run, tracking=TrackingConfig(uri="http://me:secret@host:5000"))
+    log_summary(tracked, ShardSet(drawn_shards))
+    size, model, folder, tracker = caplog.messages
+    assert all(part in size for part in (" training images, ", " for validation, ", " steps of ", "on 2 workers"))
+    assert (model.endswith(" parameters"), folder.endswith(f"{run.folder}")) == (True, True)
+    assert (tracker.startswith("tracker: http://"), "secret" in tracker) == (True, False)
