@@ -150,4 +150,4 @@ def _write_page(path: Path, done: Sequence[tuple[_Picture, "ImageCaptions"]], mo
     logger.info("wrote %s", path)
 
 
-JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__)
+JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__, loads=("torch", "mlflow"))

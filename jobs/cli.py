@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cluster.errors import GateRefusal
 from cluster.resources.environment import set_library_defaults
 from cluster.tracking.access import access_refusal
-from jobs.console.output import results_apart
+from jobs.console.output import log_loading, results_apart
 
 if TYPE_CHECKING:
     from jobs.console.job import Job
@@ -86,7 +86,9 @@ def call(name: str, arguments: Sequence[str]) -> None:
     from jobs.console.parsing import parse  # here, because it takes 0.2 s, which captioning --help need not pay
 
     job = find_job(name)
-    job.run(parse(job, arguments))
+    invocation = parse(job, arguments)
+    log_loading(job.loads)
+    job.run(invocation)
 
 
 def find_job(name: str) -> "Job[Any]":
@@ -102,8 +104,8 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
         with results_apart():
             action()
         code = DONE
-    except KeyboardInterrupt:
-        logger.error("interrupted; run the same command again to continue")
+    except KeyboardInterrupt as stop:
+        logger.error("%s", str(stop) or "interrupted; run the same command again to continue")
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe, such as ``head``, has closed it. Without the redirection, Python's flush at exit

@@ -5,6 +5,7 @@ Examples:
     captioning convert coco shards --karpathy dataset_coco.json     # the split of Karpathy and Li
 """
 
+import itertools
 import logging
 import os
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import tyro
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import counting
+from jobs.console.progress_bars import counting
 from shards.images import ImageSpec
 from shards.manifest import Manifest
 
@@ -58,6 +59,8 @@ class ConvertJob:
 def main(invocation: Invocation[ConvertJob]) -> None:
     """Write the missing shards, or list them with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
+    if not invocation.dry_run:
+        logger.info("next: captioning train --shards %s --name NAME", invocation.settings.shards)
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 
@@ -99,9 +102,13 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
-        with cluster_session(ClusterConfig(address=job.address)), counting() as bars:
-            bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))
-            manifest = convert(plan, num_workers=job.num_workers, progress=lambda record: bars.advance(bar))
+        with cluster_session(ClusterConfig(address=job.address)), counting() as show:
+            num_done = itertools.count(len(plan.finished) + 1)
+            manifest = convert(
+                plan,
+                num_workers=job.num_workers,
+                progress=lambda record: show("shards", next(num_done), len(plan.shards)),
+            )
     else:
         manifest = convert(plan, num_workers=0)
     set_aside = [*manifest.set_aside, *(one for shard in manifest.shards for one in shard.set_aside)]

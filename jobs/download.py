@@ -14,7 +14,7 @@ import tyro
 
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import transferring
+from jobs.console.progress_bars import transferring
 from shards.archives.download import Progress, download, plan_download
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def main(invocation: Invocation[DownloadJob]) -> None:
                 bars.update(tasks[label], completed=progress.done_bytes)
 
             download(plan, progress=show)
+        logger.info("next: captioning convert %s SHARDS", job.folder)
     if invocation.json:
         archives = [str(archive.path) for archive in plan.archives]
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})

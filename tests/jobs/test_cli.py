@@ -131,6 +131,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (RuntimeError("training failed"), 1, "error: training failed\n"),
         (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
+        (KeyboardInterrupt("stopped after step 7"), 130, "stopped after step 7\n"),
     ],
 )
 def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys):

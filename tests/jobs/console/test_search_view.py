@@ -64,7 +64,7 @@ def test_what_was_spent_and_what_is_left_is_said_in_a_line(some):
 
 
 def test_a_search_that_has_just_begun_says_so():
-    assert spent(progress(seconds=0.0)) == "0 of 20 trials: none yet; 0 epochs in 0 min 00 s"
+    assert spent(progress(seconds=0.0)) == "0 of 20 trials: none yet; 0 epochs in 0 s"
 
 
 def test_a_table_of_no_trials_is_empty():
