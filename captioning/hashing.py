@@ -43,7 +43,8 @@ def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
     """Hash a seed and coordinates to int64 keys; tensor coordinates broadcast."""
     key = splitmix64(torch.tensor(_signed(seed % 2**64)))
     for coordinate in coordinates:
-        key = splitmix64(key.to(coordinate.device) ^ coordinate if isinstance(coordinate, Tensor) else key ^ coordinate)
+        # A key without dimensions stays in CPU memory: a device takes it as a scalar, and need not be waited for.
+        key = splitmix64(key ^ coordinate)
     return key
 
 

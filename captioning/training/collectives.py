@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 # Losses are sent as fixed-point numbers in the same integer all-reduce as the counts: an integer sum does not depend
 # on the order of addition. Larger losses could overflow int64 in the sum over processes, so they count as infinite.
@@ -32,20 +33,22 @@ class StepShare(NamedTuple):
     """Contribution of one process to a step.
 
     Attributes:
-        loss_nats: loss summed over the words of the process, in nats.
+        loss_nats: loss summed over the words of the process, in nats; a tensor stays on its device.
         num_words: number of targets, <eos> included.
         num_images: number of images that the model computed.
         num_bad: number of samples that were left out.
         data_wait_seconds: time that the process waited for its data, in seconds.
         flags: requests of the process.
+        gradient_norm: global norm of the gradient, () tensor; the same on all processes, and not summed.
     """
 
-    loss_nats: float
+    loss_nats: Tensor | float
     num_words: int
     num_images: int
     num_bad: int = 0
     data_wait_seconds: float = 0.0
     flags: Flags = Flags()
+    gradient_norm: Tensor | float = math.nan
 
 
 class StepTotals(NamedTuple):
@@ -59,6 +62,7 @@ class StepTotals(NamedTuple):
         num_bad: number of samples that were left out.
         data_wait_seconds: time that a process waited for its data, in seconds, mean over processes.
         flags: requests of any process.
+        gradient_norm: norm of this process's share; nan if it has none.
     """
 
     loss_nats: float
@@ -67,21 +71,29 @@ class StepTotals(NamedTuple):
     num_bad: int
     data_wait_seconds: float
     flags: Flags
+    gradient_norm: float = math.nan
 
 
 def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
-    """Sum the shares of all processes, in one small all-reduce of integers."""
-    is_addable = can_be_added(share.loss_nats)
-    fixed = round(share.loss_nats * _FIXED_POINT) if is_addable else 0
+    """Sum the shares of all processes, in one small all-reduce of integers.
+
+    The host waits for the device once, when it reads the sums.
+    """
+    loss = torch.as_tensor(share.loss_nats, dtype=torch.float64, device=device)
+    is_addable = loss.abs() * world_size() < _LARGEST_LOSS_NATS  # also false for nan
+    fixed = torch.where(is_addable, (loss * _FIXED_POINT).round(), 0).long()
     waited = round(share.data_wait_seconds * 1e6)
-    counts = (share.num_words, share.num_images, share.num_bad, waited)
-    message = torch.tensor([fixed, *counts, not is_addable, *share.flags], dtype=torch.int64, device=device)
+    counts = torch.tensor([share.num_words, share.num_images, share.num_bad, waited, *share.flags])
+    message = torch.cat([torch.stack([fixed, (~is_addable).long()]), counts.to(device, non_blocking=True)])
     if dist.is_initialized():
         dist.all_reduce(message)
-    fixed, num_words, num_images, num_bad, waited, num_infinite, *flags = message.tolist()
+    norm = torch.as_tensor(share.gradient_norm, dtype=torch.float64, device=device)
+    read = torch.cat([message, norm.view(1).view(torch.int64)]).cpu()
+    fixed, num_infinite, num_words, num_images, num_bad, waited, *flags = read[:-1].tolist()
     mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
     seconds = waited / 1e6 / world_size()
-    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, flags)))
+    norm = read[-1:].view(torch.float64).item()
+    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, flags)), norm)
 
 
 def can_be_added(loss_nats: float) -> bool:

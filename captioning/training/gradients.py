@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioning.config import TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
@@ -105,10 +105,11 @@ class GradientComputer:
         # Counted in CPU memory: on a GPU, each count would make the host wait for the device.
         num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
         num_bad = sum(len(part.bad) for part in parts)
-        share = StepShare(float(total), num_words, num_images, num_bad, data_wait_seconds, flags)
+        norm = nn.utils.get_total_norm(self._gradients())
+        share = StepShare(total, num_words, num_images, num_bad, data_wait_seconds, flags, norm)
         totals = reduce_step(share, self._device)
         # If the whole batch has no words, all gradients are zero, and any scale will do.
-        return Gradient(totals, self._scale_and_clip(world_size() / max(1, totals.num_words)))
+        return Gradient(totals, self._scale_and_clip(totals.gradient_norm, world_size() / max(1, totals.num_words)))
 
     def exclude_bad_samples(self, gradient: Gradient, parts: Sequence[CaptionBatch], *, step: int) -> Gradient:
         """Compute a gradient again without the samples that made it not finite; all processes must call this together.
@@ -144,12 +145,14 @@ class GradientComputer:
         totals = again.totals._replace(data_wait_seconds=known.data_wait_seconds, flags=known.flags)
         return Gradient(totals, again.norm, by_position([*bad, *nonfinite]))
 
-    def _scale_and_clip(self, scale: float) -> float:
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
+
+    def _scale_and_clip(self, total_norm: float, scale: float) -> float:
         """Scale all gradients, then clip their global norm; return the norm before clipping."""
-        gradients = [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
-        norm = scale * float(nn.utils.get_total_norm(gradients))
+        norm = scale * total_norm
         factor = scale * self._max_gradient_norm / max(norm, self._max_gradient_norm)
-        torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]  one kernel for all on a GPU
+        torch._foreach_mul_(self._gradients(), factor)  # pyright: ignore[reportPrivateImportUsage]  one kernel for all on a GPU
         return norm
 
     def _has_finite_weights(self) -> bool:

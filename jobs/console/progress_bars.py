@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -33,10 +34,17 @@ _LINE_EVERY_SECONDS = 10.0
 @contextmanager
 def counting() -> Iterator[Count]:
     """Yield a function that shows how many items are done."""
+    with _showing((MofNCompleteColumn(),), CountLines()) as show:
+        yield show
+
+
+@contextmanager
+def _showing(amount: Sequence[ProgressColumn], lines: "CountLines") -> Iterator[Count]:
+    """Yield a function that draws bars on a terminal, with these columns, or logs lines elsewhere."""
     if not sys.stderr.isatty():
-        yield CountLines().show
+        yield lines.show
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn()
     tasks = {}
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars, logging_above():
 
@@ -52,11 +60,13 @@ class CountLines:
     """Logs how many items are done, every 10 seconds.
 
     Args:
+        unit: unit of the logged numbers, with a leading space.
+        scale: size of that unit, in items.
         clock: function that returns monotonic time, in seconds.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, *, unit: str = "", scale: float = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self._unit, self._scale, self._clock = unit, scale, clock
         self._what, self._first, self._started, self._last = "", 0, 0.0, 0.0
 
     def show(self, what: str, done: int, total: int) -> None:
@@ -68,21 +78,15 @@ class CountLines:
             return
         self._last = now
         left = (total - done) * (now - self._started) / (done - self._first)
-        logger.info("%s %s: %d of %d, %s left", time.strftime("%H:%M:%S"), what, done, total, duration(left))
+        amount = f"{done / self._scale:.0f} of {total / self._scale:.0f}{self._unit}"
+        logger.info("%s %s: %s, %s left", time.strftime("%H:%M:%S"), what, amount, duration(left))
 
 
 @contextmanager
-def transferring() -> Iterator[Progress]:
-    """Show progress bars that count bytes, with the speed and the time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
-        yield progress
+def transferring() -> Iterator[Count]:
+    """Yield a function that shows how many bytes are done."""
+    with _showing((DownloadColumn(), TransferSpeedColumn()), CountLines(unit=" MB", scale=1e6)) as show:
+        yield show
 
 
 @contextmanager

@@ -115,9 +115,11 @@ def _model_config(arguments: argparse.Namespace, *, trainable_from: str | None =
     )
 
 
-def _state(config: ModelConfig, vocabulary: Vocabulary, device: torch.device) -> TrainingState:
+def _state(config: ModelConfig, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device) -> TrainingState:
     torch.manual_seed(0)
     model = CaptionModel(config, vocabulary_size=len(vocabulary)).to(device)
+    with torch.no_grad():  # features of random weights reach 1e8
+        model.decoder.calibrate(model.encode(batch.images[:32].to(device)))
     return TrainingState(model, build_optimizer(model, OptimizerConfig(warmup_steps=1)))
 
 
@@ -140,7 +142,7 @@ def _check_against_cpu(
 ) -> None:
     few = batch.without(range(8, batch.num_images))
     config = _model_config(arguments)
-    here, there = (_losses(_state(config, vocabulary, one), few, one, steps=2, until=2) for one in (CPU, device))
+    here, there = (_losses(_state(config, vocabulary, few, one), few, one, steps=2, until=2) for one in (CPU, device))
     worst = max(abs(a - b) / a for a, b in zip(here, there, strict=True))
     _console.print(f"loss of two fp32 steps with dropout, device against CPU: relative difference {worst:.1e}")
 
@@ -149,11 +151,11 @@ def _check_resume(
     arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
 ) -> None:
     config = _model_config(arguments, trainable_from=arguments.trainable_from)
-    whole = _state(config, vocabulary, device)
+    whole = _state(config, vocabulary, batch, device)
     _losses(whole, batch, device, steps=4, until=4)
-    first = _state(config, vocabulary, device)
+    first = _state(config, vocabulary, batch, device)
     _losses(first, batch, device, steps=2, until=4)
-    second = _state(config, vocabulary, device)
+    second = _state(config, vocabulary, batch, device)
     second.model.load_state_dict(first.model.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     second.step = first.step
@@ -169,7 +171,7 @@ def _num_syncs(
     arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
 ) -> float:
     """Return how often a step makes the host wait for the device, as counted by torch's sync debug mode."""
-    state = _state(_model_config(arguments), vocabulary, device)
+    state = _state(_model_config(arguments), vocabulary, batch, device)
     _losses(state, batch, device, steps=2, until=100)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -192,7 +194,7 @@ def _time_training(
     trainable_from: str | None,
 ) -> None:
     config = _model_config(arguments, trainable_from=trainable_from)
-    state = _state(config, vocabulary, device)
+    state = _state(config, vocabulary, batch, device)
     settings = TrainingConfig(batch_size=batch.num_images, precision=precision)  # type: ignore[arg-type]
     steps = train(
         state,
@@ -220,7 +222,7 @@ def _time_training(
 def _time_captioning(
     arguments: argparse.Namespace, vocabulary: Vocabulary, batch: CaptionBatch, device: torch.device
 ) -> None:
-    model = _state(_model_config(arguments), vocabulary, device).model
+    model = _state(_model_config(arguments), vocabulary, batch, device).model
     peer = Peer(model.encoder, arguments.hidden_size, len(vocabulary)).to(device)
     images, num_batches = batch.images.to(device), max(2, arguments.steps // 4)
 

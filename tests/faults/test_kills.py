@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.faults.verdict import assert_unharmed
-from tests.support.local_cluster import wait_until
+from tests.support.local_cluster import title, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
@@ -29,7 +29,7 @@ def stop_a_starting_worker(run):
 
     def starting():
         family = psutil.Process(run.driver.pid).children(recursive=True)
-        return [one for one in family if "RayTrainWorker" in " ".join(one.cmdline())]
+        return [one for one in family if title(one).startswith("ray::RayTrainWo")]  # Ray may cut its titles
 
     first, *_ = wait_until(starting, lambda: f"workers start:\n{run.log_tail()}", seconds=120)
     first.send_signal(signal.SIGSTOP)

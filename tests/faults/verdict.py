@@ -1,19 +1,25 @@
 """Whether a disturbed run ended as an undisturbed one: weights, samples, the tracker, and what is left behind."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
+from captioning.config import ModelConfig, TrainingConfig
+from captioning.training.loop import num_training_steps
+from cluster.data.loading import training_batches
+from cluster.data.shard_set import ShardSet
 from cluster.runs.record import local_checkpoint
-from cluster.runs.sample_ledger import TrainedSamples, audit_samples, read_sample_ledger
+from cluster.runs.sample_ledger import audit_samples, read_sample_ledger
 from shards.manifest import load_manifest
 from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
 _SETTLE_SECONDS = 60.0
+_SMALL_IMAGES = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=32)
 
 
 class Verdict(NamedTuple):
@@ -24,37 +30,48 @@ class Verdict(NamedTuple):
 
 def assert_unharmed(
     disturbed: TrainingRun,
-    undisturbed: TrainingRun,
+    undisturbed: TrainingRun | None,
     *,
-    is_bitwise: bool = True,
     tracking_uri: str | None = None,
 ) -> Verdict:
     """Compare a run that was disturbed with one that was not.
 
     Args:
         disturbed: run, finished.
-        undisturbed: run of the same settings, finished.
-        is_bitwise: the number of workers never changed, so that not a bit of the weights may differ.
+        undisturbed: finished run of the same settings, from which not a bit of the weights may differ; None if the
+            number of workers has changed, which rounds sums differently: the batches are then those of the shard set.
         tracking_uri: of the tracker; the embedded one if not given.
 
     Raises:
         AssertionError: they differ; the message says in what.
     """
-    num_steps = undisturbed.record.latest_step
-    claims = [_compare_samples(disturbed, undisturbed, num_steps)]
-    if is_bitwise:
+    num_steps = (undisturbed or disturbed).record.latest_step
+    batches = read_sample_ledger(undisturbed.folder / "ledger").batches if undisturbed else _batches(disturbed)
+    claims = [_compare_samples(disturbed, batches, num_steps)]
+    if undisturbed:
         claims.append(_compare_weights(disturbed, undisturbed))
     claims.append(_check_tracker(disturbed, num_steps, tracking_uri))
     claims.append(_check_folder(disturbed))
     return Verdict(claims)
 
 
-def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_steps: int) -> str:
-    ours, theirs = (read_sample_ledger(run.folder / "ledger") for run in (disturbed, undisturbed))
-    assert sorted(theirs.batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
-    assert num_lost(ours, theirs) == 0, f"{num_lost(ours, theirs)} samples were lost"
-    others = [step for step, keys in theirs.batches.items() if ours.batches[step] != keys]
-    assert ours.batches.keys() == theirs.batches.keys(), "steps were trained that are none"
+def _batches(run: TrainingRun) -> dict[int, list[str]]:
+    """Return the keys of each step's batch, as one process reads them from the shard set."""
+    config = TrainingConfig(**run.settings["training"])
+    shard_set = ShardSet(Path(run.settings["shards"]))
+    num_steps = num_training_steps(config, shard_set.manifest.splits["train"])
+    steps = training_batches(
+        shard_set, "train", model=_SMALL_IMAGES, config=config, ranks=(0, 1), steps=range(num_steps)
+    )
+    return {step: [key for part in parts for key in part.keys] for step, parts in enumerate(steps, start=1)}
+
+
+def _compare_samples(disturbed: TrainingRun, batches: dict[int, list[str]], num_steps: int) -> str:
+    ours = read_sample_ledger(disturbed.folder / "ledger").batches
+    assert sorted(batches) == list(range(1, num_steps + 1)), "the undisturbed run's ledger has gaps"
+    assert num_lost(ours, batches) == 0, f"{num_lost(ours, batches)} samples were lost"
+    others = [step for step, keys in batches.items() if ours[step] != keys]
+    assert ours.keys() == batches.keys(), "steps were trained that are none"
     assert not others, f"steps {others[:5]} trained on other samples"
     found = audit_samples(disturbed.folder)
     assert found.is_exact, str(found)
@@ -64,9 +81,9 @@ def _compare_samples(disturbed: TrainingRun, undisturbed: TrainingRun, num_steps
     return f"{once}, the same batches in {num_steps} steps"
 
 
-def num_lost(ours: TrainedSamples, theirs: TrainedSamples) -> int:
-    """Return the number of samples of the undisturbed run's steps that ours lack."""
-    return sum((Counter(keys) - Counter(ours.batches.get(step, []))).total() for step, keys in theirs.batches.items())
+def num_lost(ours: Mapping[int, list[str]], wanted: Mapping[int, list[str]]) -> int:
+    """Return the number of samples of the wanted steps that ours lack."""
+    return sum((Counter(keys) - Counter(ours.get(step, []))).total() for step, keys in wanted.items())
 
 
 def _compare_weights(disturbed: TrainingRun, undisturbed: TrainingRun) -> str:

@@ -8,12 +8,6 @@ import pytest
 from jobs.cli import run_job
 
 
-@pytest.fixture(autouse=True)
-def no_loading_line(monkeypatch):
-    """Leave out the line on libraries that load: it depends on what earlier tests have imported."""
-    monkeypatch.setattr("jobs.cli.log_loading", lambda libraries: None)
-
-
 @pytest.fixture
 def captioning(capsys):
     """Return a function that runs a job and returns (exit code, standard output, standard error)."""

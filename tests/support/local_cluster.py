@@ -119,11 +119,11 @@ class LocalCluster:
         if kind == "loader":
             return [child for worker in self.processes("worker") for child in _children(worker)]
         raylets = [_raylet(node) for node in [self._cluster.head_node, *self.nodes]]
-        return [one for raylet in raylets if raylet for one in _children(raylet) if _title(one) == _TITLES[kind]]
+        return [one for raylet in raylets if raylet for one in _children(raylet) if title(one) == _TITLES[kind]]
 
     def strays(self) -> list[str]:
         """Return the titles of this cluster's processes that belong to a job, whatever their parent process is."""
-        titles = map(_title, self._logging_here())
+        titles = map(title, self._logging_here())
         return [title for title in titles if title.startswith("ray::") and title not in _OF_RAY]
 
     def _logging_here(self) -> Iterator[psutil.Process]:
@@ -204,7 +204,8 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
+    """Return the first word of a process, up to a dot, or an empty text if it has ended."""
     try:
         return (process.cmdline() or [""])[0].split(".")[0]
     except psutil.Error:

@@ -161,6 +161,7 @@ def wait_for(condition, process, *, seconds=120):
         time.sleep(0.01)
 
 
+@pytest.mark.cluster
 def test_real_photographs_are_read_by_stock_webdataset(shared_data, tmp_path):
     source = shared_data / "coco-mini"
     manifest = convert(plan(source, tmp_path, samples_per_shard=100), num_workers=0)
