@@ -241,9 +241,7 @@ class Coordinator:
     def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log a checkpoint if it is the best so far, was requested, or the last line is 10 s old.
 
-        Otherwise keep its line, which is logged if this is the last checkpoint.
-
-        A short run may commit several checkpoints a second.
+        Otherwise keep its line, which is logged if no other checkpoint follows: a short run commits several a second.
         """
         self._unlogged = f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(metrics)}"
         best, now = self._writer.record.best, self._clock()

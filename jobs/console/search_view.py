@@ -119,7 +119,7 @@ class Lines:
         now = self._clock()
         if state != self._shown and now - self._last >= _LINE_EVERY_SECONDS:
             self._shown, self._last = state, now
-            logger.info("%s", line)
+            logger.info("%s %s", time.strftime("%H:%M:%S"), line)
 
 
 class _LiveTable:
