@@ -90,6 +90,13 @@ class ClusterConfig:
         """Return whether the number of workers changes with the cluster's capacity."""
         return ":" in str(self.num_workers)
 
+    @property
+    def workers_text(self) -> str:
+        """Return the number of workers as text, such as 1 worker or 2 to 8 workers."""
+        if self.is_elastic:
+            return f"{self.min_workers} to {self.max_workers} workers"
+        return f"{self.max_workers} worker{'' if self.max_workers == 1 else 's'}"
+
     def _bounds(self) -> tuple[int, int]:
         return parse_range(str(self.num_workers)) or (0, 0)  # which is refused
 

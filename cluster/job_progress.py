@@ -43,6 +43,13 @@ class ProgressWriter:
             sys.stderr.flush()
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as text, such as 1 h 05 min, 1 min 42 s or 8 s."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def read_progress(line: str) -> dict[str, Any] | None:
     """Return the progress that a line of a job's log holds; None for any other line."""
     _, mark, text = line.partition(_MARK)

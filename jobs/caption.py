@@ -152,4 +152,4 @@ def _write_page(path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", mod
     logger.info("wrote %s", path)
 
 
-JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__)
+JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__, loads=("torch", "mlflow"))

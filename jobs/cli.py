@@ -87,10 +87,13 @@ def call(name: str, arguments: Sequence[str]) -> None:
         name: name of the job, a key of ``JOBS``.
         arguments: arguments that follow the name on the command line.
     """
+    from jobs.console.output import log_loading
     from jobs.console.parsing import parse  # here, because it takes 0.2 s, which captioning --help need not pay
 
     job = find_job(name)
-    job.run(parse(job, arguments))
+    invocation = parse(job, arguments)
+    log_loading(job.loads)
+    job.run(invocation)
 
 
 def find_job(name: str) -> "Job[Any]":
@@ -110,8 +113,8 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
         with results_apart():
             action()
         code = DONE
-    except KeyboardInterrupt:
-        logger.error("interrupted; run the same command again to continue")
+    except KeyboardInterrupt as stop:
+        logger.error("%s", str(stop) or "interrupted; run the same command again to continue")
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe, such as ``head``, has closed it. Without the redirection, Python's flush at exit

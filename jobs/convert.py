@@ -5,6 +5,7 @@ Examples:
     captioning convert data/coco data/coco-shards --karpathy dataset_coco.json    # the split of Karpathy and Li
 """
 
+import itertools
 import logging
 import os
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from cluster.config import ClusterConfig, Location
 from cluster.data.conversion_config import ConversionConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import counting
+from jobs.console.progress_bars import counting
 from shards.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class ConvertJob(ConversionConfig):
 def main(invocation: Invocation[ConvertJob]) -> None:
     """Write the missing shards, or list them with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
+    if not invocation.dry_run:
+        logger.info("next: captioning train --shards %s --name NAME", invocation.settings.shards)
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 
@@ -75,13 +78,13 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
     if plan.missing and job.num_workers:
-        with counting() as bars:
-            bar = bars.add_task("shards", total=len(plan.shards), completed=len(plan.finished))
+        with counting() as show:
+            num_done = itertools.count(len(plan.finished) + 1)
             manifest = convert(
                 plan,
                 num_workers=job.num_workers,
                 cluster=ClusterConfig(address=job.address),
-                progress=lambda record: bars.advance(bar),
+                progress=lambda record: show("shards", next(num_done), len(plan.shards)),
             )
     else:
         manifest = convert(plan, num_workers=0)

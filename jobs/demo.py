@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
+from cluster.job_progress import duration
 from cluster.presets import TRAIN_PRESETS
 from cluster.promotion.gate_config import GateConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
+from jobs.console.progress_bars import training_bar
 from jobs.console.tables import show_table
 from jobs.convert import ConvertJob, run_conversion
 
@@ -133,7 +135,8 @@ def _go(job: DemoJob) -> dict[str, Any]:
 def _train(run: TrainRun) -> None:
     from cluster.training.trainer import fit
 
-    outcome = fit(run)
+    with training_bar() as show_step:
+        outcome = fit(run, show_step=show_step)
     logger.info("validation loss %.3f nats/word at step %d", outcome.validation_loss_nats, outcome.step)
 
 
@@ -202,7 +205,7 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     rows = [("true captions of unseen scenes", f"{results['true_captions']:.1%} of {job.num_unseen}")]
     rows += [(f"{name} on val", f"{score:.3f}") for name, score in results["scores"].items()]
     rows += [("promotion", results["promotion"])]
-    rows += [(part, f"{seconds:.0f} s") for part, seconds in results["seconds"].items()]
+    rows += [(part, duration(seconds)) for part, seconds in results["seconds"].items()]
     show_table("Demonstration", ("what", "result"), rows)
     home = job.storage.home
     logger.info("scenes and captions:   %s", results["page"])
@@ -211,4 +214,4 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     logger.info("caption an image:      captioning caption IMAGE --model models:/demo@champion --home %s", home)
 
 
-JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__)
+JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__, loads=("torch", "ray", "mlflow"))

@@ -14,8 +14,8 @@ import tyro
 
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import transferring
-from shards.archives.download import Progress, download, plan_download
+from jobs.console.progress_bars import transferring
+from shards.archives.download import download, plan_download
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +52,9 @@ def main(invocation: Invocation[DownloadJob]) -> None:
         ", ".join(plan.done) or "nothing",
     )
     if not invocation.dry_run:
-        with transferring() as bars:
-            tasks = {}
-
-            def show(progress: Progress) -> None:
-                label = f"{progress.step} {progress.name}"
-                if label not in tasks:
-                    tasks[label] = bars.add_task(label, total=progress.total_bytes)
-                bars.update(tasks[label], completed=progress.done_bytes)
-
-            download(plan, progress=show)
+        with transferring() as show:
+            download(plan, progress=lambda one: show(f"{one.step} {one.name}", one.done_bytes, one.total_bytes))
+        logger.info("next: captioning convert %s SHARDS", job.folder)
     if invocation.json:
         archives = [str(archive.path) for archive in plan.archives]
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})

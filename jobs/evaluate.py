@@ -18,7 +18,8 @@ import tyro
 from cluster.config import Location, StorageConfig, TrackingConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import counting, show_table
+from jobs.console.progress_bars import counting
+from jobs.console.tables import show_table
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         if invocation.json:
             write_json({"num_images": num_images, "split": job.split, "checkpoint": model.folder})
         return
-    with counting() as bars:
-        bar = bars.add_task("images", total=num_images)
+    with counting() as show:
         evaluation = evaluate_and_log(
             model,
             shard_set,
@@ -72,7 +72,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
             storage=job.storage,
             beam_size=job.beam_size,
             batch_size=job.batch_size,
-            progress=lambda done: bars.update(bar, completed=done),
+            progress=lambda done: show("images", done, num_images),
         )
     if job.out:
         evaluation.save_results(job.out)
@@ -83,8 +83,13 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     show_table(
         f"{num_images} images of split {job.split}", ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows
     )
+    if job.model.startswith("models:/"):
+        name = job.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
+        logger.info("next: captioning promote %s --shards %s", name, job.shards)
+    else:
+        logger.info("next: captioning register %s NAME", job.model)
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 
 
-JOB = Job(name="evaluate", settings=EvaluateJob, run=main, description=__doc__)
+JOB = Job(name="evaluate", settings=EvaluateJob, run=main, description=__doc__, loads=("torch", "mlflow"))

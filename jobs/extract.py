@@ -20,7 +20,7 @@ from captioning.config import ModelConfig, raise_mistakes
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import counting
+from jobs.console.progress_bars import counting
 from shards.features.manifest import FeatureManifest, FeatureSettings
 from shards.storage.cache import DEFAULT_CACHE_GIB
 
@@ -139,14 +139,13 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
 
     is_on_cluster = bool(plan.missing and job.num_workers)
     session = cluster_session(ClusterConfig(address=job.address)) if is_on_cluster else contextlib.nullcontext()
-    with session, counting() as bars:
-        bar = bars.add_task("images", total=plan.num_missing_images)
+    with session, counting() as show:
         manifest = extract(
             plan,
             num_workers=job.num_workers,
             use_gpu=job.use_gpu,
             cpus_per_worker=job.cpus_per_worker,
-            progress=lambda done: bars.update(bar, completed=done),
+            progress=lambda done: show("images", done, plan.num_missing_images),
         )
     set_aside = [one for shard in manifest.shards for one in shard.set_aside]
     for one in set_aside:
@@ -159,7 +158,8 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
         len(set_aside),
         manifest.digest[:12],
     )
+    logger.info("next: captioning train --shards %s --features %s --name NAME", job.shards, job.features)
     return manifest
 
 
-JOB = Job(name="extract", settings=ExtractJob, run=main, description=__doc__)
+JOB = Job(name="extract", settings=ExtractJob, run=main, description=__doc__, loads=("torch", "ray"))

@@ -13,11 +13,8 @@ Examples:
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -26,10 +23,8 @@ from cluster.errors import GateRefusal
 from cluster.promotion.gate_config import GateConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import counting, show_table
-
-if TYPE_CHECKING:
-    from cluster.promotion.gate import Progress
+from jobs.console.progress_bars import counting
+from jobs.console.tables import show_table
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +66,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
-    with _bars() as progress:
+    with counting() as progress:
         outcome = promote(
             job.name,
             client,
@@ -93,21 +88,8 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     before = f"replacing version {change.over}" if change.over else "there was none"
     logger.info("%s version %s %s the champion (%s)", job.name, change.version, verb, before)
     logger.info("%s: %s", change.kind, change.reason)
+    if not invocation.dry_run:
+        logger.info("next: captioning caption IMAGE --model models:/%s@champion", job.name)
 
 
-@contextmanager
-def _bars() -> "Iterator[Progress]":
-    """Yield a progress callback that draws one bar per kind of captions; it draws nothing until it is called."""
-    tasks = {}
-    with ExitStack() as shown:
-        bars = cache(lambda: shown.enter_context(counting()))
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars().add_task(what, total=total)
-            bars().update(tasks[what], completed=done)
-
-        yield show
-
-
-JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__)
+JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__, loads=("torch", "mlflow"))

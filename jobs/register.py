@@ -62,4 +62,4 @@ def main(invocation: Invocation[RegisterJob]) -> None:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})
 
 
-JOB = Job(name="register", settings=RegisterJob, run=main, description=__doc__)
+JOB = Job(name="register", settings=RegisterJob, run=main, description=__doc__, loads=("torch", "mlflow"))

@@ -221,6 +221,7 @@ def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, a
         resolved = submit(server, request)
         logger.info("%s job %s", "submitted" if resolved.is_new else "following the live", resolved.id)
         if not submission.wait:
+            logger.info("next: captioning status %s --watch", resolved.id)
             if as_json:
                 write_json({"id": resolved.id, "is_new": resolved.is_new})
             break
@@ -245,4 +246,4 @@ def _follow(server: "JobServer", job_id: str) -> "JobState":
         sys.exit(INTERRUPTED)
 
 
-JOB = Job(name="submit", settings=SubmitJob, run=main, description=__doc__, prepare=_mark_job)
+JOB = Job(name="submit", settings=SubmitJob, run=main, description=__doc__, loads=("ray",), prepare=_mark_job)

@@ -13,12 +13,14 @@ Examples:
 import logging
 
 from cluster.config import TrainRun, without_secrets
+from cluster.coordination.messages import workers_text
+from cluster.job_progress import duration
 from cluster.presets import TRAIN_PRESETS
 from cluster.settings import as_plain
 from jobs.console.dry_run_view import show_rehearsal
 from jobs.console.job import Invocation, Job
-from jobs.console.job_view import duration
 from jobs.console.output import write_json
+from jobs.console.progress_bars import training_bar
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ def main(invocation: Invocation[TrainRun]) -> None:
         return
     from cluster.training.trainer import fit
 
-    outcome = fit(run)
+    with training_bar() as show_step:
+        outcome = fit(run, show_step=show_step)
     logger.info(
         "run %s finished at step %d; best validation loss %.3f nats/word, in checkpoint %s",
         outcome.name,
@@ -54,11 +57,11 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     num_samples = shard_set.manifest.splits[run.train_split]
     num_steps = num_training_steps(run.training, num_samples)
     logger.info(
-        "would train run %s for %d steps of %d images on %s workers, with %d samples, into %s",
+        "would train run %s for %d steps of %d images on %s, with %d samples, into %s",
         run.name,
         num_steps,
         run.training.batch_size,
-        run.cluster.num_workers,
+        run.cluster.workers_text,
         num_samples,
         run.folder,
     )
@@ -68,10 +71,10 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     if timing:
         estimate = {"seconds_per_step": timing.seconds_per_step, "seconds": timing.seconds_per_step * num_steps}
         logger.info(
-            "about %s on %d workers, at %.2f s per step as measured on one worker on %s; validations, checkpoints and "
+            "about %s on %s, at %.2f s per step as measured on one worker on %s; validations, checkpoints and "
             "synchronization add to that",
             duration(estimate["seconds"]),
-            rehearsal.num_workers,
+            workers_text(rehearsal.num_workers),
             timing.seconds_per_step,
             timing.host,
         )
@@ -87,4 +90,11 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
         write_json(plan | {"nodes": nodes, "num_workers": rehearsal.num_workers, "estimate": estimate})
 
 
-JOB = Job(name="train", settings=TrainRun, run=main, description=__doc__, presets=TRAIN_PRESETS)
+JOB = Job(
+    name="train",
+    settings=TrainRun,
+    run=main,
+    description=__doc__,
+    presets=TRAIN_PRESETS,
+    loads=("torch", "ray", "mlflow"),
+)

@@ -15,12 +15,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from cluster.config import TrainRun
+from cluster.job_progress import duration
 from cluster.search.space.config import TUNE_PRESETS, TuneRun
 from cluster.settings import as_plain
 from jobs.console.dry_run_view import show_rehearsal
 from jobs.console.job import Invocation, Job
-from jobs.console.job_view import duration
 from jobs.console.output import write_json
+from jobs.console.progress_bars import training_bar
 from jobs.console.search_view import search_view
 from jobs.console.tables import show_table
 
@@ -91,7 +92,8 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     (best,) = [trial for trial in load_trials(run.folder) if trial.name == outcome.best_trial]
     wanted: TrainRun = best_run(plan_search(run).run, best)  # as in best.yaml; reads features if the trials read them
     logger.info("training the best point at full length, as run %s", wanted.name)
-    trained = fit(wanted)
+    with training_bar() as show_step:
+        trained = fit(wanted, show_step=show_step)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
     evaluation = evaluate_and_log(
@@ -171,4 +173,11 @@ def _show_estimate(estimate: "SearchEstimate", run: TuneRun) -> None:
         logger.info("feature extraction before the trials: about %s", duration(estimate.extraction_seconds))
 
 
-JOB = Job(name="tune", settings=TuneRun, run=main, description=__doc__, presets=TUNE_PRESETS)
+JOB = Job(
+    name="tune",
+    settings=TuneRun,
+    run=main,
+    description=__doc__,
+    presets=TUNE_PRESETS,
+    loads=("torch", "ray", "mlflow"),
+)

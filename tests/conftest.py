@@ -70,6 +70,14 @@ def node_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_loading_line():
+    """Leave out a job's line on the libraries that it loads: it depends on what earlier tests have imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.cli.log_loading", lambda libraries: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real photographs, captions and weights, which are no part of the project."""

@@ -1,5 +1,6 @@
 """The captioning model: an image encoder and a word decoder."""
 
+import torch
 from torch import Tensor, nn
 
 from captioning.config import ModelConfig
@@ -55,3 +56,14 @@ class CaptionModel(nn.Module):
             (B, R, C) features in the encoder's dtype.
         """
         return images.to(self.encoder.mean.dtype) if images.is_floating_point() else self.encoder(images)
+
+
+def meta_model(config: ModelConfig, *, vocabulary_size: int) -> CaptionModel:
+    """Return a model whose tensors have shapes but no memory, to compute sizes."""
+    with torch.device("meta"):
+        return CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
+
+
+def count_parameters(config: ModelConfig, *, vocabulary_size: int) -> int:
+    """Return the number of parameters of a model, frozen ones included, without allocating it."""
+    return sum(weight.numel() for weight in meta_model(config, vocabulary_size=vocabulary_size).parameters())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captioning.config import ModelConfig
 from captioning.data.vocabulary import Vocabulary, load_vocabulary
-from captioning.model.caption_model import CaptionModel
+from captioning.model.caption_model import CaptionModel, meta_model
 from captioning.training.checkpoint_description import (
     CONFIG,
     DESCRIPTION_NAME,
@@ -62,8 +62,7 @@ def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
         config: settings of the model.
         vocabulary_size: number of words in the vocabulary.
     """
-    with torch.device("meta"):
-        model = CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
+    model = meta_model(config, vocabulary_size=vocabulary_size)
     trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
     return sum(tensor.nbytes for tensor in model.state_dict().values()) + 2 * trained
 

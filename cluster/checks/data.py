@@ -1,5 +1,6 @@
 """Checks of a job's data before it starts: shards, splits, features and weights exist, are intact and fit together."""
 
+import logging
 import math
 import socket
 from dataclasses import asdict
@@ -12,6 +13,8 @@ from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
 from cluster.errors import Refusal
 from shards.verification import verify_shards
+
+logger = logging.getLogger(__name__)
 
 
 def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
@@ -33,6 +36,8 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
+    if not is_verified:
+        logger.info("verifying the shards of splits %s and %s", run.train_split, run.validation_split)
     for split in (run.train_split, run.validation_split):
         shards = shard_set.manifest.of_split(split)
         if not is_verified:

@@ -6,6 +6,7 @@ and commits, ranks send the number of their attempt, so a worker that was cut of
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,8 @@ from cluster.runs.writer import RunWriter
 
 logger = logging.getLogger(__name__)
 
+_CHECKPOINT_LINE_EVERY_SECONDS = 10.0
+
 
 class Coordinator:
     """Actor that the ranks, Ray Train's controller, validation tasks and the driver call; Ray runs one call at a time.
@@ -42,6 +45,7 @@ class Coordinator:
         settings: settings of the coordinator.
         kill: function that kills the processes of the given workers, called when one of them hangs.
         end_controller: function that ends Ray Train's controller, given its handle, when a group does not start.
+        clock: monotonic clock, in seconds.
 
     Raises:
         BlockingIOError: another live driver holds the run's lock.
@@ -55,12 +59,14 @@ class Coordinator:
         *,
         kill: Callable[[Sequence[WorkerInfo]], None] = kill_ranks,
         end_controller: Callable[[Any], None] = ray.kill,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # Every process that gets this actor's handle imports this module, and MLflow takes it a second.
         from cluster.tracking.shipping import Shipper
 
         self._writer = RunWriter(folder, lock_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last)
         self._events: list[str] = []
+        self._clock, self._checkpoint_logged_at, self._unlogged = clock, float("-inf"), ""
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
         self._current = CurrentAttempt(settings, log_event=self.log_event, kill=kill, end_controller=end_controller)
         self._row: Row | None = None
@@ -83,6 +89,8 @@ class Coordinator:
         if record.latest or record.attempt > 1:
             group = f" with {workers_text(len(workers))}" if workers else ""
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}{group}")
+        elif workers:
+            self.log_event(f"{workers_text(len(workers))} started; loading weights")
         return Attempt(record.attempt, record.latest)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
@@ -134,7 +142,7 @@ class Coordinator:
         self._add_rows(rows)
         self._writer.commit(step, metrics, awaits_score=awaits_score)
         self._current.note_checkpoint()
-        self.log_event(f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(metrics)}")
+        self._log_checkpoint(step, metrics)
         self._reply = self._reply.after_checkpoint()
 
     def report_failure(self, attempt: int | None, failure: Failure) -> None:
@@ -152,6 +160,7 @@ class Coordinator:
         """Record that the ranks have stopped and their last checkpoint is committed; stop watching them for hangs."""
         if self._is_current(attempt):
             self._is_stopped = True
+            self._log_unlogged()
             self._current.note_stopped()
 
     def log_event(self, event: str) -> None:
@@ -216,6 +225,8 @@ class Coordinator:
             is_stopped=self._is_stopped,
             latest=self._writer.record.latest,
             workers=self._current.workers,
+            may_save=self._current.may_save(),
+            best=self._writer.record.best,
         )
 
     def finish(self, status: str) -> bool:
@@ -226,6 +237,27 @@ class Coordinator:
             self._writer.finish()
         with closing(self._writer):
             return self._shipper.finish(status)
+
+    def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log a checkpoint if it is the best so far, was requested, or the last line is 10 s old.
+
+        Otherwise keep its line, which is logged if no other checkpoint follows: a short run commits several a second.
+        """
+        self._unlogged = f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(metrics)}"
+        best, now = self._writer.record.best, self._clock()
+        is_best = bool(metrics) and best is not None and best.step == step
+        if (
+            is_best
+            or self._reply.request != "none"
+            or now - self._checkpoint_logged_at >= _CHECKPOINT_LINE_EVERY_SECONDS
+        ):
+            self._checkpoint_logged_at = now
+            self._log_unlogged()
+
+    def _log_unlogged(self) -> None:
+        line, self._unlogged = self._unlogged, ""
+        if line:
+            self.log_event(line)
 
     def _is_current(self, attempt: int) -> bool:
         return self._current.is_training and attempt == self._writer.record.attempt

@@ -131,6 +131,8 @@ class RunProgress(NamedTuple):
         is_stopped: whether the ranks have stopped, with their last checkpoint on disk.
         latest: checkpoint to resume from; None if there is none.
         workers: ranks of the latest group that began to train.
+        may_save: whether a checkpoint can still come: a group is training, and all of its ranks send heartbeats.
+        best: checkpoint with the best score, or the latest if none has a score; None if there is none.
     """
 
     attempt: int
@@ -142,6 +144,8 @@ class RunProgress(NamedTuple):
     is_stopped: bool = False
     latest: CommittedCheckpoint | None = None
     workers: tuple[WorkerInfo, ...] = ()
+    may_save: bool = False
+    best: CommittedCheckpoint | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,6 +38,9 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     if address == "local":
         # Nobody takes the only node away, and Ray's actor that watches for it costs each attempt a second.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        logger.info("starting Ray on this machine")
+    else:
+        logger.info("connecting to the Ray cluster at %s", address)
     try:
         ray.init(
             address=address,

@@ -121,7 +121,10 @@ def run_tuner(fit: Callable[[], object], scheduler: SearchScheduler, show: Calla
             show(scheduler.progress())
             if signals:
                 scheduler.close()
-                logger.warning("stopped; run the same command again to resume the trials from their last checkpoints")
-                raise KeyboardInterrupt if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
+                stopped = "stopped; run the same command again to resume the trials from their last checkpoints"
+                if signals[0] == signal.SIGINT:
+                    raise KeyboardInterrupt(stopped)
+                logger.warning("%s", stopped)
+                raise SystemExit(128 + signals[0])
     if failures:
         raise failures[0]

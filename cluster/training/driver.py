@@ -29,7 +29,7 @@ from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS, lock_run
 from cluster.signals import listening
 from cluster.training.failure_report import failure_text
-from cluster.training.progress import ProgressLog
+from cluster.training.progress import ProgressLog, StepProgress
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Driver:
         num_steps: number of steps of the whole training.
         about: values that describe the run, for ``captioning status`` of a submitted job.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
+        show_step: function that is called after each step, instead of a log line every 10 s.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Driver:
         num_steps: int,
         about: Mapping[str, Any] | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
+        show_step: Callable[[StepProgress], None] | None = None,
     ) -> None:
         self._run, self._coordinator, self._is_wanted = run, coordinator, is_wanted
-        self._log = ProgressLog(num_steps, about=about)
+        self._log = ProgressLog(num_steps, about=about, show_step=show_step)
         self._num_steps = num_steps
         self._progress = RunProgress(0, None, [])
         self._signals: list[int] = []
@@ -136,13 +138,14 @@ class Driver:
             if not stopping_since and (self._signal or not self._is_wanted()):
                 stopping_since = now
                 self._call("request", "stop")
+                self._log_stop()
             if now - polled_at >= (_POLL_SECONDS if stopping_since else _FOLLOW_SECONDS):
                 polled_at = now
                 self._log.show(self._poll())
             if self._progress.final_failure:
                 self._end_train()
                 return "FAILED"
-            if stopping_since and (self._progress.is_stopped or now - stopping_since > _STOP_SECONDS):
+            if stopping_since and (self._progress.is_stopped or self._is_overdue(now - stopping_since)):
                 return "FINISHED" if self._is_done() else "KILLED"
             if not thread.is_alive():
                 if thread.error:
@@ -150,6 +153,19 @@ class Driver:
                     return "FAILED" if self._poll().final_failure else None
                 return "FINISHED" if not stopping_since or self._is_done() else "KILLED"
             thread.join(_POLL_SECONDS)
+
+    def _log_stop(self) -> None:
+        """Log what a stop on Ctrl-C waits for."""
+        if self._signal == signal.SIGINT:
+            what = "stopping after this step, with a checkpoint" if self._poll().may_save else "stopping"
+            logger.warning("%s; press Ctrl-C again to quit at once", what)
+
+    def _is_overdue(self, seconds: float) -> bool:
+        """Return whether a stop that was requested some seconds ago no longer waits for the last checkpoint.
+
+        Ctrl-C has no deadline: it waits as long as a checkpoint can still come.
+        """
+        return seconds > _STOP_SECONDS and not (self._signal == signal.SIGINT and self._progress.may_save)
 
     def _is_done(self) -> bool:
         """Return whether the last step's checkpoint is committed and scored, so that nothing is left to train."""
@@ -226,12 +242,11 @@ class Driver:
     def _exit(self) -> None:
         """Raise KeyboardInterrupt after SIGINT; otherwise SystemExit with the usual exit code, 128 + signal."""
         latest = self._progress.latest
-        logger.warning(
-            "stopped %s; run the same command again to resume",
-            f"after step {latest.step}" if latest else "before the first checkpoint",
-        )
+        where = f"after step {latest.step}" if latest else "before the first checkpoint"
+        stopped = f"stopped {where}; run the same command again to resume"
         if self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(stopped)
+        logger.warning("%s", stopped)
         raise SystemExit(128 + int(self._signal or 0))
 
 

@@ -1,19 +1,46 @@
-"""Log of a training run's progress: events at once, and a line with loss and speed every 10 s."""
+"""Log of a training run's progress: events at once, and each step to a progress bar or every 10 s as a line."""
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.coordination.messages import RunProgress, WorkerInfo
-from cluster.job_progress import ProgressWriter
+from cluster.job_progress import ProgressWriter, duration
 from cluster.runs.journal import Row
+from cluster.runs.record import VALIDATION_LOSS
 
 logger = logging.getLogger(__name__)
 
 _LINE_EVERY_SECONDS = 10.0
 _SPEED_OVER_ROWS = 30  # number of latest rows over which the speed is measured, for the time left
+
+
+class StepProgress(NamedTuple):
+    """Progress of a run after a step."""
+
+    step: int
+    num_steps: int
+    epoch: float
+    loss_nats: float
+    """Training loss of the step, in nats per word."""
+    best_loss_nats: float | None
+    """Validation loss of the best checkpoint so far, in nats per word; None before the first validation."""
+    images_per_second: float
+    seconds_left: float | None
+    """Estimated time to the last step; None while it is unknown."""
+    num_steps_redone: int
+
+    def __str__(self) -> str:
+        """Return the progress as one line."""
+        best = "" if self.best_loss_nats is None else f" (best validation {self.best_loss_nats:.3f})"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        redone = f", {self.num_steps_redone} steps redone" if self.num_steps_redone else ""
+        return (
+            f"step {self.step} of {self.num_steps} (epoch {self.epoch:.2f}): "
+            f"loss {self.loss_nats:.3f} nats/word{best}, {self.images_per_second:.0f} images/s{left}{redone}"
+        )
 
 
 class ProgressLog:
@@ -22,6 +49,7 @@ class ProgressLog:
     Args:
         num_steps: number of steps of the whole training.
         about: values that describe the run, for ``captioning status`` of a submitted job.
+        show_step: function that is called after each step, instead of a log line every 10 s.
         clock: returns the time in seconds, monotonic.
     """
 
@@ -30,9 +58,11 @@ class ProgressLog:
         num_steps: int,
         *,
         about: Mapping[str, Any] | None = None,
+        show_step: Callable[[StepProgress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_steps, self._clock = num_steps, clock
+        self._show_step = show_step
         self._writer = ProgressWriter({"kind": "training", **(about or {})}, clock=clock)
         self._ranks: list[dict[str, Any]] = []
         self._attempt, self._shown_step = 0, 0
@@ -41,7 +71,7 @@ class ProgressLog:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_SPEED_OVER_ROWS)
 
     def show(self, progress: RunProgress, *, is_last: bool = False) -> None:
-        """Log new events at once, and a line with loss, speed and time left when it is due."""
+        """Log new events at once; show a new step, or log a line about it when one is due."""
         if progress.attempt != self._attempt:  # steps start lower again: a speed across attempts would be wrong
             self._attempt = progress.attempt
             self._seen.clear()
@@ -61,19 +91,28 @@ class ProgressLog:
         if not self._seen or self._seen[-1][1] != row.step:
             self._seen.append((now, row.step))
         self._writer.write(self._described(progress, row), is_last=is_last)
-        is_due = now - self._last_line >= _LINE_EVERY_SECONDS or is_last
+        is_due = self._show_step or is_last or now - self._last_line >= _LINE_EVERY_SECONDS
         if is_due and row.step != self._shown_step:
             self._last_line, self._shown_step = now, row.step
-            logger.info(
-                "step %d of %d (epoch %.2f): loss %.3f nats, %.0f images/s%s%s",
-                row.step,
-                self._num_steps,
-                row.metrics["epoch"],
-                row.metrics["train_loss_nats"],
-                row.metrics["images_per_second"],
-                self._time_left(row.step),
-                f", {progress.num_steps_redone} steps redone" if progress.num_steps_redone else "",
-            )
+            self._show(self._after_step(progress, row))
+
+    def _show(self, step: StepProgress) -> None:
+        if self._show_step:
+            self._show_step(step)
+        else:
+            logger.info("%s %s", time.strftime("%H:%M:%S"), step)
+
+    def _after_step(self, progress: RunProgress, row: Row) -> StepProgress:
+        return StepProgress(
+            step=row.step,
+            num_steps=self._num_steps,
+            epoch=row.metrics["epoch"],
+            loss_nats=row.metrics["train_loss_nats"],
+            best_loss_nats=progress.best.metrics.get(VALIDATION_LOSS) if progress.best else None,
+            images_per_second=row.metrics["images_per_second"],
+            seconds_left=self._seconds_left(row.step),
+            num_steps_redone=progress.num_steps_redone,
+        )
 
     def _described(self, progress: RunProgress, row: Row) -> dict[str, Any]:
         """Return the progress by name, for ``captioning status`` of a submitted job."""
@@ -87,10 +126,6 @@ class ProgressLog:
             "num_steps_redone": progress.num_steps_redone,
             "seconds_left": self._seconds_left(row.step),
         }
-
-    def _time_left(self, step: int) -> str:
-        seconds = self._seconds_left(step)
-        return "" if seconds is None else f", {int(seconds // 60)} min {int(seconds % 60):02d} s left"
 
     def _seconds_left(self, step: int) -> float | None:
         (first_time, first_step), (last_time, last_step) = self._seen[0], self._seen[-1]

@@ -10,6 +10,7 @@ from typing import Any
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from captioning.model.caption_model import count_parameters
 from captioning.training.loop import num_training_steps
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
@@ -25,6 +26,7 @@ from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, local_c
 from cluster.tracking.client import connect, tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
+from cluster.training.progress import StepProgress
 from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
 from cluster.worker.rank import WorkerConfig
@@ -83,7 +85,11 @@ def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
 
 
 def fit(
-    run: TrainRun, *, shard_set: ShardSet | None = None, is_wanted: Callable[[], bool] = lambda: True
+    run: TrainRun,
+    *,
+    shard_set: ShardSet | None = None,
+    is_wanted: Callable[[], bool] = lambda: True,
+    show_step: Callable[[StepProgress], None] | None = None,
 ) -> TrainOutcome:
     """Train to the end, from the last checkpoint if the run has one.
 
@@ -91,6 +97,7 @@ def fit(
         run: training run.
         shard_set: the run's shard set and features, if they have been checked already.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
+        show_step: function that is called after each step, instead of a log line every 10 s.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -109,13 +116,18 @@ def fit(
     if record and record.is_finished:
         logger.info("run %s is finished already", run.name)
         return _outcome(run, record, is_tracked=ship_the_rest(run, record))
-    client = None if record and record.mlflow_run_id else connect(run.tracking, run.storage)
+    client = None
+    if not record or not record.mlflow_run_id:
+        logger.info("connecting to the tracker")
+        client = connect(run.tracking, run.storage)
     with cluster_session(run.cluster):
+        logger.info("checking nodes")
         require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
         record = start_record(run, shard_set, client)
+        log_summary(run, shard_set)
         try:
             config = _worker_config(run, record, shard_set)
-            is_tracked = _driver(config, record, shard_set, is_wanted).train(
+            is_tracked = _driver(config, record, shard_set, is_wanted, show_step).train(
                 lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
             )
         except (KeyboardInterrupt, SystemExit):
@@ -150,12 +162,37 @@ def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
 
 def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> WorkerConfig:
     """Start the run's coordinator, and return the configuration of all ranks."""
+    logger.info("starting Ray Train")
     coordinator = start_coordinator(run.folder, _coordinator_settings(run))
     lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
     return WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
 
 
-def _driver(config: WorkerConfig, record: RunRecord, shard_set: ShardSet, is_wanted: Callable[[], bool]) -> Driver:
+def log_summary(run: TrainRun, shard_set: ShardSet) -> None:
+    """Log the size of the run and where its results go."""
+    splits, config = shard_set.manifest.splits, run.training
+    logger.info(
+        "run %s: %d training images, %d for validation, %d steps of %d images, on %s",
+        run.name,
+        splits[run.train_split],
+        splits[run.validation_split],
+        num_training_steps(config, splits[run.train_split]),
+        config.batch_size,
+        run.cluster.workers_text,
+    )
+    num_parameters = count_parameters(run.model, vocabulary_size=len(shard_set.vocabulary))
+    logger.info("model:   %s, %s parameters", run.model.backbone, f"{num_parameters:,}")
+    logger.info("folder:  %s", run.folder)
+    logger.info("tracker: %s", without_credentials(tracking_uri(run.tracking, run.storage)))
+
+
+def _driver(
+    config: WorkerConfig,
+    record: RunRecord,
+    shard_set: ShardSet,
+    is_wanted: Callable[[], bool],
+    show_step: Callable[[StepProgress], None] | None,
+) -> Driver:
     run = config.run
     tracker = without_credentials(tracking_uri(run.tracking, run.storage))
     return Driver(
@@ -164,6 +201,7 @@ def _driver(config: WorkerConfig, record: RunRecord, shard_set: ShardSet, is_wan
         num_steps=num_training_steps(run.training, shard_set.manifest.splits[run.train_split]),
         about={"run": run.name, "mlflow_run_id": record.mlflow_run_id, "tracking": tracker},
         is_wanted=is_wanted,
+        show_step=show_step,
     )
 
 

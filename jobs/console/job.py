@@ -42,6 +42,8 @@ class Job(Generic[T]):
     presets: Mapping[str, tuple[str, T]] | None = None
     """Description and settings of each preset, by name. The first argument may name one; otherwise ``default`` is
     used."""
+    loads: Sequence[str] = ()
+    """Libraries that the job imports first and that take seconds, which a log line says."""
     prepare: Callable[[Sequence[str]], Sequence[str]] = list
     """Function that rewrites the arguments before they are parsed, for a job whose arguments include those of another
     job."""

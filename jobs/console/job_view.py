@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cluster.job_progress import read_progress
+from cluster.job_progress import duration, read_progress
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
@@ -62,13 +62,6 @@ def job_line(job: "JobState", progress: Progress, *, address: str) -> str:
     rows = job_rows(job, progress, address=address)
     facts = [f"{name} {value}" for name, value in rows if name not in ("command", "commit", "MLflow", "dashboard")]
     return f"{job.id}: {', '.join(facts)}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text, such as 1 h 05 min or 3 min 07 s."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:

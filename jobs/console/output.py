@@ -1,23 +1,39 @@
-"""Results of a job on standard output. Everything else, such as what libraries print, goes to standard error."""
+"""Results of a job on standard output. What libraries print there is logged, at level DEBUG."""
 
 import contextlib
+import io
 import json
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TextIO
 
 from cluster.settings import as_plain
 
+logger = logging.getLogger(__name__)
+
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+class _DebugLog(io.TextIOBase):
+    """Text stream that logs each line."""
+
+    def write(self, text: str, /) -> int:
+        for line in filter(str.strip, text.splitlines()):
+            logger.debug("%s", line)
+        return len(text)
 
 
 @contextlib.contextmanager
 def results_apart() -> Iterator[None]:
-    """Reserve standard output for results, because libraries print there too, such as Ray when a worker dies."""
+    """Reserve standard output for results; what libraries print there is logged at level DEBUG.
+
+    Ray prints a paragraph there for each worker that ends, even if this project has ended it.
+    """
     token = _results.set(sys.stdout)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(_DebugLog()):
             yield
     finally:
         _results.reset(token)
@@ -26,6 +42,12 @@ def results_apart() -> Iterator[None]:
 def result_stream() -> TextIO:
     """Return the stream that results are written to."""
     return _results.get() or sys.stdout
+
+
+def log_loading(libraries: Sequence[str]) -> None:
+    """Log that libraries are about to be imported, which takes seconds; nothing if they have been already."""
+    if missing := [name for name in libraries if name not in sys.modules]:
+        logger.info("loading %s", ", ".join(missing))
 
 
 def write_line(text: str = "") -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cluster.job_progress import ProgressWriter
+from cluster.job_progress import ProgressWriter, duration
 from cluster.search.space.config import SearchConfig
+from jobs.console.progress_bars import logging_above
 
 if TYPE_CHECKING:
     from cluster.search.scheduler import SearchProgress
@@ -43,20 +44,8 @@ def search_view(search: SearchConfig) -> Iterator[View]:
     if not sys.stderr.isatty():
         yield Lines(search)
         return
-    with Live(console=Console(stderr=True), refresh_per_second=2) as live, _logging_above():
+    with Live(console=Console(stderr=True), refresh_per_second=2, redirect_stdout=False) as live, logging_above():
         yield _LiveTable(search, live)
-
-
-@contextmanager
-def _logging_above() -> Iterator[None]:
-    """Log to the ``sys.stderr`` that the live table has replaced, so that log lines appear above the table."""
-    handlers = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
-    before = [one.setStream(sys.stderr) for one in handlers]
-    try:
-        yield
-    finally:
-        for handler, stream in zip(handlers, before, strict=True):
-            handler.setStream(stream or sys.stderr)
 
 
 def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
@@ -82,10 +71,10 @@ def spent(progress: "SearchProgress") -> str:
         for state in ("finished", "stopped", "failed", "running")
         if (count := sum(trial.state == state for trial in progress.trials))
     ]
-    left = "" if progress.seconds_left is None else f"; about {_clock(progress.seconds_left)} left"
+    left = "" if progress.seconds_left is None else f"; about {duration(progress.seconds_left)} left"
     return (
         f"{len(progress.trials)} of {progress.num_trials} trials: {', '.join(counts) or 'none yet'}; "
-        f"{progress.num_epochs_done} epochs in {_clock(progress.seconds)}{left}"
+        f"{progress.num_epochs_done} epochs in {duration(progress.seconds)}{left}"
     )
 
 
@@ -130,7 +119,7 @@ class Lines:
         now = self._clock()
         if state != self._shown and now - self._last >= _LINE_EVERY_SECONDS:
             self._shown, self._last = state, now
-            logger.info("%s", line)
+            logger.info("%s %s", time.strftime("%H:%M:%S"), line)
 
 
 class _LiveTable:
@@ -150,10 +139,6 @@ def _rank(trial: "Trial", search: SearchConfig) -> tuple[bool, float, int]:
     score = trial.best(search.mode)
     sign = 1 if search.mode == "min" else -1
     return score is None, 0.0 if score is None else sign * score, trial.number
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
 def _value(value: object) -> str:

@@ -20,6 +20,11 @@ def test_workers_are_a_number_or_bounds(num_workers, expected):
     assert (cluster.min_workers, cluster.max_workers, cluster.is_elastic) == expected
 
 
+@pytest.mark.parametrize(("num_workers", "text"), [(1, "1 worker"), (2, "2 workers"), ("2:8", "2 to 8 workers")])
+def test_a_number_of_workers_reads_as_text(num_workers, text):
+    assert ClusterConfig(num_workers=num_workers).workers_text == text
+
+
 def test_a_validation_without_captions_is_refused():
     with pytest.raises(ValueError, match="beam_size 0 generates no captions"):
         ValidationConfig(beam_size=0)

@@ -155,6 +155,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (Mistakes(["a is 3; use 4", "b is 5; use 6"]), 2, "error: a is 3; use 4\nerror: b is 5; use 6\n"),
         (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
+        (KeyboardInterrupt("stopped after step 7"), 130, "stopped after step 7\n"),
     ],
 )
 def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys):

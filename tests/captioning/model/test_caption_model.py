@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from captioning.data.vocabulary import BOS, EOS, PAD
+from captioning.model.caption_model import CaptionModel, count_parameters
 from captioning.training.losses import cross_entropy_sum
 from tests.support import tiny_models
 
@@ -114,3 +115,10 @@ def test_the_loss_is_the_sum_over_words_of_the_smoothed_likelihood(model, batch,
 def test_the_loss_is_summed_in_a_wide_type(dtype, wide):
     loss = cross_entropy_sum(torch.zeros(1000, 8, dtype=dtype), torch.zeros(1000, dtype=torch.int64))
     torch.testing.assert_close(loss, torch.tensor(8.0, dtype=wide).log() * 1000)
+
+
+def test_parameters_are_counted_as_a_built_model_has_them():
+    size = len(tiny_models.VOCABULARY)
+    built = CaptionModel(tiny_models.MODEL, vocabulary_size=size)
+    counted = count_parameters(tiny_models.MODEL, vocabulary_size=size)
+    assert counted == sum(parameter.numel() for parameter in built.parameters())

@@ -80,6 +80,39 @@ def test_a_commit_is_logged_with_the_units_of_its_scores(coordinator):
     assert coordinator.progress().events == [expected]
 
 
+def test_checkpoints_in_quick_succession_are_logged_if_they_are_the_best_or_the_last(folder, storage):
+    now = [0.0]
+    coordinator = Coordinator(folder, settings(storage), clock=lambda: now[0])
+    attempt = coordinator.begin_attempt().number
+    for step, loss in ((1, 4.0), (2, 5.0), (3, 3.0), (4, 6.0), (5, 6.0)):
+        coordinator.commit(attempt, step, metrics(loss))
+    now[0] = 10.0
+    for step in (6, 7, 8):
+        coordinator.commit(attempt, step, metrics(6.0))
+    coordinator.end_training(attempt)
+    logged = [event.removeprefix("checkpoint at step ").partition(":")[0] for event in coordinator.progress().events]
+    coordinator.finish("FINISHED")
+    assert logged == ["1", "3", "6", "8"]
+
+
+def test_a_requested_checkpoint_is_logged_at_once(coordinator):
+    attempt = coordinator.begin_attempt().number
+    coordinator.commit(attempt, 1, metrics(1.0))
+    coordinator.request("checkpoint")
+    coordinator.commit(attempt, 2, {})
+    coordinator.commit(attempt, 3, {})
+    assert coordinator.progress().events[1:] == ["checkpoint at step 2"]
+
+
+def test_the_driver_learns_whether_a_checkpoint_can_come_and_which_is_the_best(coordinator):
+    before = coordinator.progress()
+    attempt = coordinator.begin_attempt().number
+    for step, loss in ((1, 2.0), (2, 3.0)):
+        coordinator.commit(attempt, step, metrics(loss))
+    after = coordinator.progress()
+    assert (before.may_save, before.best, after.may_save, after.best.step) == (False, None, True, 1)
+
+
 def test_a_replaced_attempt_commits_nothing(coordinator, folder):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()

@@ -1,9 +1,11 @@
 import logging
+import re
 
 import pytest
 
 from cluster.coordination.messages import RunProgress
 from cluster.runs.journal import Row
+from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint
 from cluster.training.progress import ProgressLog
 
 
@@ -35,14 +37,15 @@ def log(clock, caplog):
 
 
 def lines(caplog):
-    return [record.getMessage() for record in caplog.records]
+    """Return the log lines, without their time of day."""
+    return [re.sub(r"^\d\d:\d\d:\d\d ", "", record.getMessage()) for record in caplog.records]
 
 
 def test_a_line_says_loss_speed_and_time_left(log, clock, caplog):
     log.show(progress(10))
     clock.now = 10
     log.show(progress(20))
-    assert lines(caplog)[-1] == "step 20 of 100 (epoch 2.00): loss 2.500 nats, 80 images/s, 1 min 20 s left"
+    assert lines(caplog)[-1] == "step 20 of 100 (epoch 2.00): loss 2.500 nats/word, 80 images/s, 1 min 20 s left"
 
 
 def test_lines_come_a_few_times_a_minute(log, clock, caplog):
@@ -50,6 +53,21 @@ def test_lines_come_a_few_times_a_minute(log, clock, caplog):
         clock.now = float(second)
         log.show(progress(second + 1))
     assert len(lines(caplog)) == 6
+
+
+def test_a_line_begins_with_the_time_of_day_and_names_the_best_validation_loss(log, caplog):
+    best = CommittedCheckpoint(step=5, attempt=1, metrics={VALIDATION_LOSS: 2.25})
+    log.show(progress(10)._replace(best=best))
+    line = caplog.records[-1].getMessage()
+    assert re.match(r"\d\d:\d\d:\d\d step 10 of 100 .*: loss 2.500 nats/word \(best validation 2.250\), 80", line)
+
+
+def test_a_bar_gets_every_step_instead_of_lines(clock, caplog):
+    shown = []
+    log = ProgressLog(100, show_step=shown.append, clock=clock)
+    for step in (1, 2, 2, 3):
+        log.show(progress(step))
+    assert ([one.step for one in shown], lines(caplog)) == ([1, 2, 3], [])
 
 
 def test_the_same_step_is_not_shown_twice(log, clock, caplog):

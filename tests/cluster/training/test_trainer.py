@@ -1,3 +1,4 @@
+import logging
 import shutil
 from dataclasses import replace
 
@@ -5,7 +6,8 @@ import pytest
 
 from captioning.config import OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, TrackingConfig, TrainRun
-from cluster.training.trainer import build_trainer, config_text, fit, warn_of_long_warmup
+from cluster.data.shard_set import ShardSet
+from cluster.training.trainer import build_trainer, config_text, fit, log_summary, warn_of_long_warmup
 from cluster.worker.rank import WorkerConfig
 from tests.support.short_runs import short_run
 
@@ -55,3 +57,13 @@ def test_a_warmup_longer_than_a_tenth_of_the_training_is_told(warmup_steps, is_l
     warn_of_long_warmup(run, num_samples=100)
     told = "the warm-up of 4 steps is longer than a tenth of the training (30 steps)"
     assert (told in caplog.text, "use --optimizer.warmup-steps 3" in caplog.text) == (is_long, is_long)
+
+
+def test_the_summary_names_images_steps_workers_parameters_folder_and_tracker(run, drawn_shards, caplog):
+    caplog.set_level(logging.INFO, "cluster")
+    tracked = replace(run, tracking=TrackingConfig(uri="http://me:secret@host:5000"))
+    log_summary(tracked, ShardSet(drawn_shards))
+    size, model, folder, tracker = caplog.messages
+    assert all(part in size for part in (" training images, ", " for validation, ", " steps of ", "on 2 workers"))
+    assert (model.endswith(" parameters"), folder.endswith(f"{run.folder}")) == (True, True)
+    assert (tracker.startswith("tracker: http://"), "secret" in tracker) == (True, False)
