@@ -23,9 +23,8 @@ def story(tmp_path_factory, drawn_shards):
         elastic = TrainingRun(cluster, tmp_path_factory.mktemp("home"), "elastic", [*flags, *_ELASTIC])
         try:
             elastic.start()
-            wait_until(lambda: cluster.processes("worker"), lambda: "one worker starts", seconds=120)
-            cluster.add_node()
             wait_for_workers(elastic, 1)
+            cluster.add_node()
             wait_for_workers(elastic, 2)
             cluster.kill_node(cluster.nodes[0])
             wait_for_workers(elastic, 1)

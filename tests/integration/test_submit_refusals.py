@@ -118,8 +118,8 @@ def test_what_only_the_cluster_can_see_is_refused_by_the_job_in_one_line(address
     answer = captioning(address, "submit", "--working-dir", ROOT, *arguments)
     assert (answer.code, last_line(answer)) == (
         2,
-        f"error: job big-1 ended as FAILED: {tmp_path}/none/manifest.json does not exist: {tmp_path}/none is no "
-        "finished shard set; run captioning convert",
+        f"error: job big-1 ended as FAILED: {tmp_path}/none/manifest.json does not exist: {tmp_path}/none is not "
+        "a finished shard set; run captioning convert",
     )
 
 

@@ -150,7 +150,7 @@ def test_a_conversion_runs_on_the_cluster_and_ends_as_here(address, tmp_path):
     assert (answer.code, json.loads(answer.out)) == (0, ended), answer.told
     assert load_manifest(tmp_path / "shards").splits == {"train": 6, "val": 2}
     assert captioning(address, "status", "convert-1", "--watch").told.startswith("convert-1: status SUCCEEDED, ")
-    assert "6 train, 2 val images, 0 set aside" in captioning(address, "logs", "convert-1").out
+    assert "images 6 train, 2 val; 0 set aside" in captioning(address, "logs", "convert-1").out
 
 
 def test_a_job_that_fails_is_submitted_again_as_often_as_wanted(address, tmp_path):

@@ -55,7 +55,9 @@ def test_every_rank_logs_run_rank_and_step(outcome_of_pair):
     import ray
 
     logs = Path(ray._private.worker._global_node.get_logs_dir_path()).glob("worker-*.err")
-    found = set(re.findall(r"INFO run undisturbed rank (\d) step (\d+): ends", "".join(map(Path.read_text, logs))))
+    found = set(
+        re.findall(r"INFO run undisturbed rank (\d) step (\d+): training ended", "".join(map(Path.read_text, logs)))
+    )
     assert found == {("0", f"{NUM_STEPS}"), ("1", f"{NUM_STEPS}")}
 
 
@@ -149,7 +151,7 @@ def test_a_gpu_that_is_not_there_is_refused(pair, session):
     ("changes", "error", "message"),
     [
         ({"train_split": "tarin"}, ValueError, "the shard set has no split tarin; it has train, val"),
-        ({"model": ModelConfig(backbone="resnet153")}, ValueError, "backbone resnet153 .* nearest are resnet152"),
+        ({"model": ModelConfig(backbone="resnet153")}, ValueError, "backbone resnet153 .* similar names are resnet152"),
         ({"model": ModelConfig(weights="/none.pth")}, FileNotFoundError, "weights file /none.pth does not exist"),
         ({"tracking": TrackingConfig(uri="http://127.0.0.1:9")}, ConnectionError, "does not answer"),
     ],
