@@ -74,7 +74,7 @@ def node_cache(tmp_path_factory):
 def no_loading_line():
     """Leave out a job's line on the libraries that it loads: it depends on what earlier tests have imported."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.cli.log_loading", lambda libraries: None)
+        patch.setattr("jobs.console.output.log_loading", lambda libraries: None)
         yield
 
 

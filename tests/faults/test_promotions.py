@@ -63,7 +63,8 @@ def test_of_many_changes_at_once_none_is_lost_or_doubled(tracker, client, name):
     for process in processes:
         process.join()
     state = read_champion_state(name, client)
-    assert sorted(made) == [change.entry for change in state.changes]
+    # Two processes that go back to the same version at once both report the one entry that did so.
+    assert sorted(set(made)) == [change.entry for change in state.changes]
     assert (is_one_line(state.changes), state.alias) == (True, state.champion)
 
 

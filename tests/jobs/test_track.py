@@ -61,7 +61,7 @@ def test_a_damaged_segment_is_named_and_the_job_fails(captioning, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "error: nothing is no run"),
+        (("nothing",), "error: nothing is not a run"),
         (("{run}", "--tracking.uri", "http://127.0.0.1:9"), "error: MLflow at http://127.0.0.1:9 does not answer"),
         (("{run}", "--tracking.uri", "sqlite:///{other}/mlflow.db"), "is not in the tracker at sqlite:///"),
     ],
