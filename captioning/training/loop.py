@@ -90,9 +90,8 @@ def train(
         clock: monotonic clock, in seconds.
 
     Raises:
-        BadSampleError: there are bad samples, and ``config.on_bad_sample`` is stop. Raised on all processes, before
-            the weights change.
-        FloatingPointError: the loss or the gradient is not finite, and no sample is to blame. Raised likewise.
+        BadSampleError: bad samples, and ``config.on_bad_sample`` is stop; on all processes, before the weights change.
+        FloatingPointError: the loss or the gradient is not finite, and no sample is to blame; likewise.
     """
     computer = GradientComputer(
         state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device

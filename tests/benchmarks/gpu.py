@@ -2,7 +2,8 @@
 
 Examples:
     python tests/benchmarks/gpu.py
-    python tests/benchmarks/gpu.py --backbone squeezenet1_1 --image-size 64 --batch-size 8 --steps 2    # on a CPU
+    # on a CPU:
+    python tests/benchmarks/gpu.py --backbone squeezenet1_1 --trainable-from features.12 --image-size 64 --steps 2
 
 Needs only torch, torchvision, numpy, Pillow and rich, no Ray or MLflow. The peer is the loop of a typical tutorial: an
 encoder without gradients, ``nn.LSTM`` over packed captions, mean cross-entropy and AdamW, on the same batch in the same
@@ -10,7 +11,6 @@ run. A ratio is this project's images per second divided by the peer's; above 1,
 """
 
 import argparse
-import io
 import sys
 import time
 import warnings
@@ -18,27 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from captioning.data.batches import CaptionBatch, CaptionedJpeg, make_batch
-from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioning.data.batches import CaptionBatch
+from captioning.data.vocabulary import Vocabulary
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
-from captioning.model.encoder import Encoder
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
+from tests.benchmarks.random_batch import random_batch, random_vocabulary
+from tests.benchmarks.tutorial_peer import MOST_WORDS, Peer, train_step
 
-_NUM_WORDS = 10_000
-_WORDS_PER_CAPTION, _CAPTIONS_PER_IMAGE = 10, 5
 _WARMUP_STEPS = 3
-_MOST_WORDS = 20
 _console = Console(highlight=False, soft_wrap=True)
 
 
@@ -49,8 +44,8 @@ def main() -> None:
     _console.print(
         f"{_name(device)}, torch {torch.__version__}, {arguments.backbone}, {arguments.image_size} px, seed 0"
     )
-    vocabulary = Vocabulary([*SPECIAL_WORDS, *(f"w{number}" for number in range(_NUM_WORDS))])
-    batch = _batch(arguments, vocabulary)
+    vocabulary = random_vocabulary()
+    batch = random_batch(vocabulary, _model_config(arguments), num_images=arguments.batch_size)
     _check_against_cpu(arguments, vocabulary, batch, device)
     _check_resume(arguments, vocabulary, batch, device)
     if device.type == "cuda":
@@ -77,31 +72,6 @@ def _arguments() -> argparse.Namespace:
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-
-
-def _batch(arguments: argparse.Namespace, vocabulary: Vocabulary) -> CaptionBatch:
-    generator = np.random.default_rng(0)
-    samples = [
-        CaptionedJpeg(
-            key=f"{number:06}",
-            position=number,
-            jpeg=_jpeg(generator, arguments.image_size),
-            captions=tuple(
-                " ".join(f"w{word}" for word in generator.integers(0, _NUM_WORDS, _WORDS_PER_CAPTION))
-                for _ in range(_CAPTIONS_PER_IMAGE)
-            ),
-            shard="train-000000.tar",
-        )
-        for number in range(arguments.batch_size)
-    ]
-    return make_batch(samples, vocabulary, model=_model_config(arguments), max_caption_words=30, augmentation=None)
-
-
-def _jpeg(generator: np.random.Generator, size_px: int) -> bytes:
-    corners = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(corners).resize((size_px, size_px), Image.Resampling.BICUBIC).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def _model_config(arguments: argparse.Namespace, *, trainable_from: str | None = None) -> ModelConfig:
@@ -210,7 +180,7 @@ def _time_training(
     peer.to(device)
     optimizer = torch.optim.AdamW(parameter for parameter in peer.parameters() if parameter.requires_grad)
     theirs = _rate(
-        lambda: _peer_step(peer, optimizer, batch.to(device), use_bf16=precision == "bf16"),
+        lambda: train_step(peer, optimizer, batch.to(device), use_bf16=precision == "bf16"),
         arguments.steps,
         batch.num_images,
         device,
@@ -228,7 +198,7 @@ def _time_captioning(
 
     @torch.no_grad()
     def caption(beam_size: int) -> None:
-        beam_search(model.decoder, model.encode(images), beam_size=beam_size, max_words=_MOST_WORDS)
+        beam_search(model.decoder, model.encode(images), beam_size=beam_size, max_words=MOST_WORDS)
 
     theirs = _rate(lambda: peer.caption(images), num_batches, len(images), device)
     for beam_size in (1, 3):
@@ -239,49 +209,6 @@ def _time_captioning(
 def _endless(batch: CaptionBatch) -> Iterator[Sequence[CaptionBatch]]:
     while True:
         yield [batch]
-
-
-class Peer(nn.Module):
-    """A tutorial's model on the same encoder: pooled features, then an LSTM over packed captions.
-
-    Args:
-        encoder: encoder of this project's model.
-        size: number of units of the embedding and of the LSTM.
-        num_words: size of the vocabulary.
-    """
-
-    def __init__(self, encoder: Encoder, size: int, num_words: int) -> None:
-        super().__init__()
-        self.encoder, self.project = encoder, nn.Linear(encoder.num_channels, size)
-        self.embedding, self.lstm = nn.Embedding(num_words, size), nn.LSTM(size, size, batch_first=True)
-        self.score = nn.Linear(size, num_words)
-
-    def forward(self, batch: CaptionBatch, lengths: Tensor) -> Tensor:
-        """Return the (M, V) float logits of the M packed target words."""
-        features = self.project(self.encoder(batch.images).mean(1))[batch.image_of_caption]
-        words = torch.cat([features[:, None], self.embedding(batch.tokens[:, 1:-1])], dim=1)
-        packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        return self.score(self.lstm(packed)[0].data)
-
-    @torch.no_grad()
-    def caption(self, images: Tensor) -> Tensor:
-        """Return (B, T) int64 word ids, by greedy search."""
-        inputs, state, words = self.project(self.encoder(images).mean(1))[:, None], None, []
-        for _ in range(_MOST_WORDS):
-            hidden, state = self.lstm(inputs, state)
-            words.append(self.score(hidden[:, 0]).argmax(1))
-            inputs = self.embedding(words[-1])[:, None]
-        return torch.stack(words, 1)
-
-
-def _peer_step(peer: Peer, optimizer: torch.optim.Optimizer, batch: CaptionBatch, *, use_bf16: bool) -> None:
-    lengths = (batch.tokens[:, 1:] != 0).sum(1).cpu()
-    packed = nn.utils.rnn.pack_padded_sequence(batch.tokens[:, 1:], lengths, batch_first=True, enforce_sorted=False)
-    with torch.autocast(batch.tokens.device.type, dtype=torch.bfloat16, enabled=use_bf16):
-        loss = nn.functional.cross_entropy(peer(batch, lengths), packed.data)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 def _rate(step: Callable[[], object], num_steps: int, num_images: int, device: torch.device) -> float:
