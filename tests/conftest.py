@@ -21,6 +21,8 @@ hypothesis.settings.load_profile("unhurried")
 # Looking for garbage among all that imports leave takes a third of the time that imports take.
 gc.disable()
 
+_PACKAGES = ("captioning", "cluster", "jobs", "shards")
+
 # Processes share the tests, file by file: the files that take minutes come first, lest one is left over at the end.
 _SLOW_FIRST = (
     "faults/test_chaos.py",
@@ -49,6 +51,12 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def log_lines(caplog):
+    """Return a function: the messages that our own packages have logged, without those of libraries' threads."""
+    return lambda: [record.getMessage() for record in caplog.records if record.name.split(".")[0] in _PACKAGES]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """Mistakes in a command line, collected, so that all of them are reported at once and one line each."""
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,16 @@ _DESCRIPTION_INDENT = 8  # of tyro's help texts inside a box
 
 
 def sections(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  any tree of settings
-    """Yield every section of the settings with its name, such as ``optimizer``; last the whole, without a name."""
+    """Yield every section of the settings with its name, such as ``optimizer``; last the whole, without a name.
+
+    A section whose flags have no prefix has the name of the section that it is in.
+    """
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield from sections(value, f"{name}.{field.name}" if name else field.name)
+            prefixes = (name, "" if _is_without_prefix(hints[field.name]) else field.name)
+            yield from sections(value, ".".join(filter(None, prefixes)))
     yield name, settings
 
 
@@ -57,6 +63,11 @@ def rejection(box: str) -> str:
     told = " ".join(line.strip() for line in parts[0] if not line.startswith(" " * _DESCRIPTION_INDENT))
     similar = [line.split()[0] for part in parts[1:] for line in part if line.strip().startswith("--")]
     return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())
+
+
+def _is_without_prefix(hint: Any) -> bool:  # noqa: ANN401  any type
+    """Return whether tyro is told to name the flags of a section without a prefix."""
+    return any(getattr(annotation, "name", None) == "" for annotation in getattr(hint, "__metadata__", ()))
 
 
 def _with_section(line: str, name: str, section: Any) -> str:  # noqa: ANN401  any section of settings

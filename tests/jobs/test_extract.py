@@ -63,7 +63,7 @@ def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extract
     [
         (("--num-workers", "-1"), "error: num_workers -1 is negative"),
         (("--batch-size", "0"), "error: batch_size 0 is too small; use 1 or more"),
-        (("--views", "0"), "error: settings.views 0 is too few"),
+        (("--views", "0"), "error: views 0 is too few"),
     ],
 )
 def test_settings_out_of_bounds_are_bad_input(captioning, tmp_path, flags, complaint):

@@ -152,15 +152,15 @@ def test_a_dry_run_of_the_job_is_a_job_of_its_own(submit):
     ],
     ids=["from outside", "on a node"],
 )
-def test_a_path_that_only_this_machine_sees_is_named(tmp_path, caplog, node, hint):
+def test_a_path_that_only_this_machine_sees_is_named(tmp_path, log_lines, node, hint):
     told = parse_as_written(find_job("train"), ["--shards", f"{tmp_path}"])
     server = SimpleNamespace(dashboard=lambda: DashboardSnapshot([Node("n", node, {}, {})], "", may_grow=False))
     job = JobState(id="a-1", status="FAILED", entrypoint="", message=f"{tmp_path}/m.json is not there", exit_code=2)
     with pytest.raises(SystemExit):
         _conclude(server, job, told, as_json=False)
     expected = f"error: job a-1 ended as FAILED: {tmp_path}/m.json is not there{hint.format(place=tmp_path)}"
-    assert caplog.messages[-1].startswith(expected)
-    assert caplog.messages[-1].endswith(")" if hint else "there")
+    assert log_lines()[-1].startswith(expected)
+    assert log_lines()[-1].endswith(")" if hint else "there")
 
 
 def test_a_misspelt_flag_of_the_job_is_refused_here(submit):

@@ -29,13 +29,13 @@ def test_the_text_of_another_error_is_not_taken_apart():
     assert (result.found, result.remedy) == ("a.tar is gone; it was here; make it again", "")
 
 
-def test_a_job_without_failed_checks_goes_on_with_warnings(caplog):
+def test_a_job_without_failed_checks_goes_on_with_warnings(caplog, log_lines):
     caplog.set_level(logging.INFO)
     require([
         CheckResult(name="disk", verdict="ok", found="enough"),
         CheckResult(name="resources", verdict="warning", found="room for 1", remedy="wait"),
     ])  # fmt: skip
-    assert caplog.messages == ["resources: room for 1; wait"]
+    assert log_lines() == ["resources: room for 1; wait"]
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_an_evaluation_from_the_cache_leaves_it_as_it_is(model, shard_set, cache
     assert entry(cache).stat().st_mtime_ns == before
 
 
-def test_it_is_said_where_an_evaluation_comes_from(model, shard_set, cache, caplog):
+def test_it_is_said_where_an_evaluation_comes_from(model, shard_set, cache, caplog, log_lines):
     with caplog.at_level(logging.INFO, logger="cluster.evaluation.cache"):
         evaluated(model, shard_set, cache)
-    assert caplog.messages[-1].endswith(f"on split val: read from {entry(cache)}")
+    assert log_lines()[-1].endswith(f"on split val: read from {entry(cache)}")
 
 
 def test_progress_is_complete_at_once(model, shard_set, cache):
@@ -124,12 +124,12 @@ def test_another_search_is_another_entry(model, shard_set, cache):
     ],
     ids=["cut", "no object", "empty", "no text", "another word", "no content", "no digest"],
 )
-def test_a_damaged_entry_is_computed_again_and_said(model, shard_set, cache, caplog, damage, reason):
+def test_a_damaged_entry_is_computed_again_and_said(model, shard_set, cache, log_lines, damage, reason):
     whole = entry(cache).read_bytes()
     damage(entry(cache))
     evaluated(model, shard_set, cache)
     said = f"{entry(cache)} is damaged ({reason}"
-    assert (caplog.messages[0].startswith(said), entry(cache).read_bytes() == whole) == (True, True)
+    assert (log_lines()[0].startswith(said), entry(cache).read_bytes() == whole) == (True, True)
 
 
 def test_an_entry_under_the_name_of_another_is_not_taken_for_it(model, shard_set, cache):

@@ -75,7 +75,7 @@ def test_what_is_kept_is_not_removed_even_if_asked(monkeypatch):
     assert remove_orphans([kept]) == []
 
 
-def test_what_does_not_go_away_is_returned(monkeypatch, caplog):
+def test_what_does_not_go_away_is_returned(monkeypatch, log_lines):
     def refuse(actor_id):
         raise ConnectionError(f"no {actor_id}")
 
@@ -84,7 +84,7 @@ def test_what_does_not_go_away_is_returned(monkeypatch, caplog):
     monkeypatch.setattr(leftovers, "read_tables", lambda: tables)
     monkeypatch.setattr(leftovers, "_REMOVAL_SECONDS", 0.5)
     orphans = find_orphans(tables)
-    assert (remove_orphans(orphans), caplog.messages) == (orphans, ["no a"])
+    assert (remove_orphans(orphans), log_lines()) == (orphans, ["no a"])
 
 
 CONTROLLER = actor(id="c", job_id=LIVING, class_name="TrainController", is_detached=False)

@@ -52,7 +52,7 @@ class Actor:
 
 
 @pytest.fixture
-def stopped(monkeypatch, caplog):
+def stopped(monkeypatch, caplog, log_lines):
     """Return a function that trains until a signal stops the driver: the coordinator, the error and the log lines."""
     caplog.set_level(logging.INFO, "cluster")
     ray = SimpleNamespace(get=lambda answer, timeout=None: answer, kill=lambda actor: None)
@@ -70,7 +70,7 @@ def stopped(monkeypatch, caplog):
 
         with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
             Driver(TrainRun(name="r"), actor, num_steps=100).train(build)
-        return actor, ended.value, caplog.messages
+        return actor, ended.value, log_lines()
 
     yield run
     training.set()

@@ -59,11 +59,11 @@ def test_a_warmup_longer_than_a_tenth_of_the_training_is_told(warmup_steps, is_l
     assert (told in caplog.text, "use --optimizer.warmup-steps 3" in caplog.text) == (is_long, is_long)
 
 
-def test_the_summary_names_images_steps_workers_parameters_folder_and_tracker(run, drawn_shards, caplog):
+def test_the_summary_names_images_steps_workers_parameters_folder_and_tracker(run, drawn_shards, caplog, log_lines):
     caplog.set_level(logging.INFO, "cluster")
     tracked = replace(run, tracking=TrackingConfig(uri="http://me:secret@host:5000"))
     log_summary(tracked, ShardSet(drawn_shards))
-    size, model, folder, tracker = caplog.messages
+    size, model, folder, tracker = log_lines()
     assert all(part in size for part in (" training images, ", " for validation, ", " steps of ", "on 2 workers"))
     assert (model.endswith(" parameters"), folder.endswith(f"{run.folder}")) == (True, True)
     assert (tracker.startswith("tracker: http://"), "secret" in tracker) == (True, False)

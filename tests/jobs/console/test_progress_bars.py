@@ -40,14 +40,14 @@ def test_items_are_counted_by_a_line_every_ten_seconds(caplog):
     assert told == ["images: 10 of 100, 1 min 30 s left", "images: 20 of 100, 1 min 20 s left"]
 
 
-def test_bytes_are_logged_in_megabytes(caplog):
+def test_bytes_are_logged_in_megabytes(caplog, log_lines):
     caplog.set_level(logging.INFO, "jobs")
     now = [0.0]
     lines = CountLines(unit=" MB", scale=1e6, clock=lambda: now[0])
     lines.show("fetch val", 0, 80_000_000)
     now[0] = 10.0
     lines.show("fetch val", 20_000_000, 80_000_000)
-    assert caplog.messages[0].endswith(" fetch val: 20 of 80 MB, 30 s left")
+    assert log_lines()[0].endswith(" fetch val: 20 of 80 MB, 30 s left")
 
 
 def test_a_terminal_shows_a_bar_of_items(monkeypatch):

@@ -73,7 +73,7 @@ def test_a_table_of_no_trials_is_empty():
 
 
 @pytest.mark.parametrize(("later", "expected"), [(5.0, 1), (10.0, 2)])
-def test_lines_come_when_something_has_changed_but_not_too_often(some, caplog, later, expected):
+def test_lines_come_when_something_has_changed_but_not_too_often(some, caplog, log_lines, later, expected):
     now = [0.0]
     lines = Lines(SEARCH, clock=lambda: now[0])
     with caplog.at_level(logging.INFO):
@@ -81,19 +81,19 @@ def test_lines_come_when_something_has_changed_but_not_too_often(some, caplog, l
         lines.show(some)
         now[0] = later
         lines.show(progress(trial(0, "finished", 2.0)))
-    assert len(caplog.messages) == expected
+    assert len(log_lines()) == expected
 
 
-def test_a_line_names_the_best(some, caplog):
+def test_a_line_names_the_best(some, caplog, log_lines):
     with caplog.at_level(logging.INFO):
         Lines(SEARCH).show(some)
-    assert caplog.messages[0].endswith("best 3.2500 by trial-0001")
+    assert log_lines()[0].endswith("best 3.2500 by trial-0001")
 
 
-def test_an_extraction_is_told_in_lines_too(caplog):
+def test_an_extraction_is_told_in_lines_too(caplog, log_lines):
     with caplog.at_level(logging.INFO):
         Lines(SEARCH).show_extraction(64, 600)
-    (line,) = caplog.messages
+    (line,) = log_lines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d extracted features of 64 of 600 images", line)
 
 
