@@ -37,7 +37,9 @@ JOBS = {
     "logs": "show the log of a submitted job or of one of its ranks",
     "stop": "stop a submitted job; a training run saves a checkpoint first",
     "track": "backfill metrics missing from MLflow, from a run's journal",
+    "ui": "open MLflow's pages of the runs and registered models",
     "launch": "print starter manifests: clusters on clouds and Kubernetes, MLflow, a Dockerfile",
+    "completion": "print the completion of jobs and flags for bash, zsh or fish",
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 _LOG_LEVELS = {"-q": "WARNING", "--quiet": "WARNING", "-v": "DEBUG", "--verbose": "DEBUG"}

@@ -209,7 +209,7 @@ def _report(job: DemoJob, results: dict[str, Any]) -> None:
     show_table("Demonstration", ("what", "result"), rows)
     home = job.storage.home
     logger.info("scenes and captions:   %s", results["page"])
-    logger.info("runs and models:       mlflow ui --backend-store-uri sqlite:///%s/mlflow.db", home)
+    logger.info("runs and models:       captioning ui --home %s", home)
     logger.info("registered versions:   captioning models --home %s", home)
     logger.info("caption an image:      captioning caption IMAGE --model models:/demo@champion --home %s", home)
 

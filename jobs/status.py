@@ -1,4 +1,4 @@
-"""Show the progress of a submitted job: step, loss, images/s, data wait, workers, restarts, time left, and links.
+"""Show the progress of a submitted job: phase, step, loss, scores, checkpoint, speed, workers, time left, and links.
 
 Examples:
     captioning status big-1

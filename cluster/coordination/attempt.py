@@ -5,12 +5,13 @@ Collects failures and asks the restart policy whether to try again.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from cluster.coordination.messages import (
     ControllerLost,
     ControllerStarted,
     CoordinatorSettings,
+    Phase,
     StartFailed,
     TrainEvent,
     WorkerError,
@@ -22,8 +23,6 @@ from cluster.coordination.messages import (
 )
 from cluster.coordination.restart_policy import AttemptHistory, Ending, Failure, FinalFailure, deaths_of
 from cluster.coordination.watchdog import Watchdog
-
-Phase = Literal["waiting", "starting", "training", "ended"]
 
 # A worker may hang before or after Ray Train learns where it runs; the user sees one message for both.
 _START_HANGS = "the start of the workers hangs"
@@ -52,10 +51,11 @@ class CurrentAttempt:
         self._history = AttemptHistory(settings.max_restarts, settings.max_preemptions)
         self._failures: list[Failure] = []
         self._ending: Ending = "crash"
-        self._phase: Phase = "waiting"
         self._began_at: int | None = None
         self.final_failure: FinalFailure | None = None
         """Reason that there is no further attempt; None while there may be one."""
+        self.phase: Phase = "waiting"
+        """What the worker group does."""
         self.step = 0
         """Number of steps done, as last reported."""
         self.workers: tuple[WorkerInfo, ...] = ()
@@ -75,7 +75,7 @@ class CurrentAttempt:
     @property
     def is_training(self) -> bool:
         """Return whether a worker group is training."""
-        return self._phase == "training"
+        return self.phase == "training"
 
     def notify(self, event: TrainEvent) -> None:
         """Handle an event of Ray Train's controller or workers."""
@@ -88,12 +88,12 @@ class CurrentAttempt:
                     self._enter("waiting")
                     self._watchdog.expect()
                     self._log_event(f"starting {workers_text(num_workers)}")
-                case WorkersStarted(workers) if self._phase == "waiting":
-                    self._phase = "starting"
+                case WorkersStarted(workers) if self.phase == "waiting":
+                    self.phase = "starting"
                     self._watchdog.begin(workers)
-                case StartFailed(reason) if self._phase in ("waiting", "starting"):
+                case StartFailed(reason) if self.phase in ("waiting", "starting"):
                     self._crash(f"the workers did not start: {reason}")
-                case WorkersFailed(errors) if self._phase != "ended":
+                case WorkersFailed(errors) if self.phase != "ended":
                     self._end_by_errors(errors)
                 case ControllerLost(reason):
                     self._crash(reason)
@@ -114,7 +114,7 @@ class CurrentAttempt:
     def _enter(self, phase: Phase) -> None:
         if self.is_training:  # a resize replaces the group without a report that the old one ended
             self._end()
-        self._failures, self._ending, self._phase = [], "crash", phase
+        self._failures, self._ending, self.phase = [], "crash", phase
         self._began_at = None
 
     def heartbeat(self, rank: int, progress: int) -> None:
@@ -141,7 +141,7 @@ class CurrentAttempt:
     def fail(self, failure: Failure) -> None:
         """Record how a rank failed; a failure that all ranks agree on ends the attempt and the run."""
         with self._deciding:
-            if self._phase == "ended":
+            if self.phase == "ended":
                 return
             self._failures.append(failure)
             if not failure.is_collateral:
@@ -157,7 +157,7 @@ class CurrentAttempt:
     def close(self) -> None:
         """Ignore all further events of the group."""
         with self._deciding:
-            self._phase = "ended"
+            self.phase = "ended"
             self._watchdog.end()
 
     def _end_by_errors(self, errors: Mapping[int, WorkerError]) -> None:
@@ -182,7 +182,7 @@ class CurrentAttempt:
     def _note_hang(self, worker: WorkerInfo, seconds: float) -> None:
         """Record that a rank sent no heartbeat, or made no progress, for too long."""
         with self._deciding:
-            if self._phase == "ended":
+            if self.phase == "ended":
                 return
             reason = f"{worker} made no progress for {seconds:.0f} s (--cluster.hang-seconds)"
             self._log_event(f"{'the workers hang' if self.is_training else _START_HANGS}: {reason}")
@@ -192,7 +192,7 @@ class CurrentAttempt:
         """End Ray Train's controller, which would wait forever for a worker that hangs before its process is known."""
         with self._deciding:
             # The workers may have become known while the watchdog's thread waited for the lock.
-            if self._phase != "waiting" or self.controller is None:
+            if self.phase != "waiting" or self.controller is None:
                 return
             reason = f"the workers did not start within {seconds:.0f} s (--cluster.hang-seconds)"
             self._log_event(f"{_START_HANGS}: {reason}")

@@ -70,6 +70,7 @@ class Coordinator:
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
         self._current = CurrentAttempt(settings, log_event=self.log_event, kill=kill, end_controller=end_controller)
         self._row: Row | None = None
+        self._validated: CommittedCheckpoint | None = None
         self._num_steps_redone = 0
         self._reply = HeartbeatReply("none", 0)
         self._is_stopped = self._is_over = False
@@ -142,6 +143,7 @@ class Coordinator:
         self._add_rows(rows)
         self._writer.commit(step, metrics, awaits_score=awaits_score)
         self._current.note_checkpoint()
+        self._note_scores(step, metrics)
         self._log_checkpoint(step, metrics)
         self._reply = self._reply.after_checkpoint()
 
@@ -196,6 +198,7 @@ class Coordinator:
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
         self._writer.add_score(step, metrics)
+        self._note_scores(step, metrics)
         self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(metrics)}")
 
     def give_up_score(self, step: int, reason: str) -> None:
@@ -227,6 +230,8 @@ class Coordinator:
             workers=self._current.workers,
             may_save=self._current.may_save(),
             best=self._writer.record.best,
+            phase=self._current.phase,
+            validated=self._validated,
         )
 
     def finish(self, status: str) -> bool:
@@ -237,6 +242,10 @@ class Coordinator:
             self._writer.finish()
         with closing(self._writer):
             return self._shipper.finish(status)
+
+    def _note_scores(self, step: int, metrics: Mapping[str, float]) -> None:
+        if metrics:
+            self._validated = CommittedCheckpoint(step=step, attempt=self._writer.record.attempt, metrics=dict(metrics))
 
     def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log a checkpoint if it is the best so far, was requested, or the last line is 10 s old.

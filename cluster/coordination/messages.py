@@ -9,6 +9,8 @@ from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
 
 Request = Literal["none", "checkpoint", "stop", "exit"]
+Phase = Literal["waiting", "starting", "training", "ended"]
+"""What a worker group does: not started yet, its processes start, it trains, its processes have ended."""
 
 
 class WorkerInfo(NamedTuple):
@@ -133,6 +135,8 @@ class RunProgress(NamedTuple):
         workers: ranks of the latest group that began to train.
         may_save: whether a checkpoint can still come: a group is training, and all of its ranks send heartbeats.
         best: checkpoint with the best score, or the latest if none has a score; None if there is none.
+        phase: what the worker group does.
+        validated: latest checkpoint that was scored, with its scores; None before the first score.
     """
 
     attempt: int
@@ -146,6 +150,8 @@ class RunProgress(NamedTuple):
     workers: tuple[WorkerInfo, ...] = ()
     may_save: bool = False
     best: CommittedCheckpoint | None = None
+    phase: Phase = "waiting"
+    validated: CommittedCheckpoint | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,13 +6,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cluster.coordination.messages import RunProgress, WorkerInfo
+from cluster.coordination.messages import Phase, RunProgress, WorkerInfo
 from cluster.job_progress import ProgressWriter, duration
 from cluster.runs.journal import Row
 from cluster.runs.record import VALIDATION_LOSS
 
 logger = logging.getLogger(__name__)
 
+_PHASES: Mapping[Phase, str] = {
+    "waiting": "waiting for workers",
+    "starting": "starting workers",
+    "training": "training",
+    "ended": "ending workers",
+}
 _LINE_EVERY_SECONDS = 10.0
 _SPEED_OVER_ROWS = 30  # number of latest rows over which the speed is measured, for the time left
 
@@ -65,7 +71,9 @@ class ProgressLog:
         self._show_step = show_step
         self._writer = ProgressWriter({"kind": "training", **(about or {})}, clock=clock)
         self._ranks: list[dict[str, Any]] = []
+        self._phase = ""
         self._attempt, self._shown_step = 0, 0
+        self._first_row: Row | None = None
         self.num_events = 0
         self._last_line = -_LINE_EVERY_SECONDS
         self._seen: deque[tuple[float, int]] = deque(maxlen=_SPEED_OVER_ROWS)
@@ -73,7 +81,7 @@ class ProgressLog:
     def show(self, progress: RunProgress, *, is_last: bool = False) -> None:
         """Log new events at once; show a new step, or log a line about it when one is due."""
         if progress.attempt != self._attempt:  # steps start lower again: a speed across attempts would be wrong
-            self._attempt = progress.attempt
+            self._attempt, self._first_row = progress.attempt, progress.row
             self._seen.clear()
         if progress.num_events < self.num_events:  # a restarted coordinator counts its events from 0
             self.num_events = 0
@@ -85,12 +93,14 @@ class ProgressLog:
         if ranks != self._ranks:
             self._ranks = ranks
             self._writer.write({"ranks": ranks}, is_last=True)
+        before, self._phase = self._phase, self._phase_of(progress)
         row, now = progress.row, self._clock()
         if row is None:
+            self._writer.write({"phase": self._phase}, is_last=self._phase != before)
             return
         if not self._seen or self._seen[-1][1] != row.step:
             self._seen.append((now, row.step))
-        self._writer.write(self._described(progress, row), is_last=is_last)
+        self._writer.write(self._described(progress, row), is_last=is_last or self._phase != before)
         is_due = self._show_step or is_last or now - self._last_line >= _LINE_EVERY_SECONDS
         if is_due and row.step != self._shown_step:
             self._last_line, self._shown_step = now, row.step
@@ -114,8 +124,15 @@ class ProgressLog:
             num_steps_redone=progress.num_steps_redone,
         )
 
+    def _phase_of(self, progress: RunProgress) -> str:
+        """Return what the run is doing; a row that was there before the attempt is not a step of it."""
+        if progress.phase == "training" and progress.row in (None, self._first_row):
+            return "loading weights and data"
+        return _PHASES[progress.phase]
+
     def _described(self, progress: RunProgress, row: Row) -> dict[str, Any]:
         """Return the progress by name, for ``captioning status`` of a submitted job."""
+        validated, best, latest = progress.validated, progress.best, progress.latest
         names = ("epoch", "train_loss_nats", "images_per_second", "data_wait_share")
         return {
             "step": row.step,
@@ -125,6 +142,10 @@ class ProgressLog:
             "num_restarts": max(progress.attempt - 1, 0),
             "num_steps_redone": progress.num_steps_redone,
             "seconds_left": self._seconds_left(row.step),
+            "phase": self._phase,
+            "validation": {"step": validated.step, "metrics": validated.metrics} if validated else None,
+            "best_step": best.step if best and best.metrics else None,
+            "checkpoint_step": latest.step if latest else None,
         }
 
     def _seconds_left(self, step: int) -> float | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from cluster.coordination.messages import metrics_text
 from cluster.job_progress import duration, read_progress
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ def job_line(job: "JobState", progress: Progress, *, address: str) -> str:
 
 
 def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
+    if progress.get("phase"):
+        yield "phase", progress["phase"]
     if "step" in progress:
         yield "step", f"{progress['step']} of {progress['num_steps']} (epoch {progress['epoch']:.2f})"
         yield "loss", f"{progress['train_loss_nats']:.3f} nats/word"
+        yield from _checkpoint_rows(progress)
         yield "speed", f"{progress['images_per_second']:.0f} images/s"
         if progress.get("data_wait_share") is not None:
             yield "data wait", f"{progress['data_wait_share']:.0%} of the time"
@@ -76,6 +80,14 @@ def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
     if progress.get("ranks"):
         hosts = {worker["host"] for worker in progress["ranks"]}
         yield "workers", f"{len(progress['ranks'])} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}"
+
+
+def _checkpoint_rows(progress: Progress) -> Iterator[tuple[str, str]]:
+    if validation := progress.get("validation"):
+        best = f" (best at step {progress['best_step']})" if progress.get("best_step") is not None else ""
+        yield "scores", f"{metrics_text(validation['metrics'])} at step {validation['step']}{best}"
+    if progress.get("checkpoint_step") is not None:
+        yield "checkpoint", f"step {progress['checkpoint_step']}"
 
 
 def _search_rows(progress: Progress) -> Iterator[tuple[str, str]]:

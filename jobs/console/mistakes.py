@@ -52,15 +52,23 @@ def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of sett
 
 
 def rejection(box: str) -> str:
-    """Return the message in a box that tyro prints, as one line, with the flag that tyro suggests if there is one."""
-    lines = [line.strip("│").rstrip() for line in box.splitlines() if line.startswith("│")]
+    """Return the message in a box that tyro prints, as one line, with the flag that tyro suggests if there is one.
+
+    The box has a frame, or, where standard output is not UTF-8, a title with a rule below it.
+    """
+    lines = [line.strip("│").rstrip() for line in box.splitlines() if line.startswith(("│", " ")) and line.strip()]
+    if "│" not in box:
+        lines = [line[1:] for line in lines[2:]]
     parts: list[list[str]] = [[]]
     for line in lines:
-        if line.strip(" ─"):
+        if line.strip(" ─-"):
             parts[-1].append(line)
         else:
             parts.append([])
     told = " ".join(line.strip() for line in parts[0] if not line.startswith(" " * _DESCRIPTION_INDENT))
+    told = told.replace(" .", ".").replace(
+        "argument 'settings.", "argument '"
+    )  # tyro names the field of Invocation too
     similar = [line.split()[0] for part in parts[1:] for line in part if line.strip().startswith("--")]
     return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())
 

@@ -87,6 +87,7 @@ def told(monkeypatch, capsys):
     """Return the progress lines of a training run in a submitted job: at step 1, and 50 steps and 10 s later."""
     from cluster.coordination.messages import RunProgress, WorkerInfo
     from cluster.runs.journal import Row
+    from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint
     from cluster.training.progress import ProgressLog
 
     monkeypatch.setenv("CAPTIONING_JOB", "big-1")
@@ -97,5 +98,17 @@ def told(monkeypatch, capsys):
     log = ProgressLog(100, about=about, clock=lambda: now[0])
     log.show(RunProgress(2, Row(1, 0, metrics), [], workers=workers))
     now[0] = 10.0
-    log.show(RunProgress(2, Row(51, 0, metrics), [], workers=workers))
+    validated = CommittedCheckpoint(step=40, attempt=2, metrics={VALIDATION_LOSS: 2.25})
+    log.show(
+        RunProgress(
+            2,
+            Row(51, 0, metrics),
+            [],
+            workers=workers,
+            phase="training",
+            latest=CommittedCheckpoint(step=50, attempt=2),
+            best=validated,
+            validated=validated,
+        )
+    )
     return capsys.readouterr().err.splitlines()

@@ -73,6 +73,15 @@ def test_an_attempt_resumes_from_the_latest_checkpoint_that_counts(coordinator, 
     assert coordinator.begin_attempt().checkpoint.step == 5
 
 
+def test_progress_has_the_latest_scores_even_if_a_later_checkpoint_has_none(coordinator):
+    attempt = coordinator.begin_attempt().number
+    assert coordinator.progress().validated is None
+    coordinator.commit(attempt, 5, metrics(1.0))
+    coordinator.commit(attempt, 6, {})
+    progress = coordinator.progress()
+    assert (progress.latest.step, progress.validated.step, progress.validated.metrics) == (6, 5, metrics(1.0))
+
+
 def test_a_commit_is_logged_with_the_units_of_its_scores(coordinator):
     attempt = coordinator.begin_attempt().number
     coordinator.commit(attempt, 5, {VALIDATION_LOSS: 6.27, "validation_cider_d": 0.5})

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from cluster.coordination.messages import RunProgress
+from cluster.job_progress import read_progress
 from cluster.runs.journal import Row
 from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint
 from cluster.training.progress import ProgressLog
@@ -104,3 +105,15 @@ def test_a_new_attempt_starts_a_new_estimate(log, clock, caplog):
 def test_steps_that_were_computed_again_are_shown(log, caplog):
     log.show(progress(10)._replace(num_steps_redone=12))
     assert lines(caplog)[-1].endswith("80 images/s, 12 steps redone")
+
+
+def test_the_phase_is_loading_until_the_attempt_has_taken_a_step(monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_JOB", "job")
+    log = ProgressLog(100)
+    old, new = (Row(step, 0, {"epoch": 1.0, "train_loss_nats": 2.5, "images_per_second": 80.0}) for step in (10, 11))
+    for phase, row in [("waiting", old), ("starting", old), ("training", old), ("training", new), ("ended", new)]:
+        log.show(RunProgress(2, row, [], phase=phase))
+    phases = [told["phase"] for line in capsys.readouterr().err.splitlines() if (told := read_progress(line))]
+    distinct = [phase for phase, before in zip(phases, [None, *phases], strict=False) if phase != before]
+    expected = ["waiting for workers", "starting workers", "loading weights and data", "training", "ending workers"]
+    assert distinct == expected

@@ -38,7 +38,10 @@ def test_a_training_job_is_shown_with_all_that_it_has_told(job, told):
         "RUNNING, 1 h 02 min",
         "train --name big",
         "cccccccccccc ",
+        "training ",
         "51 of 100 (epoch 0.50)",
+        "validation loss 2.250 nats/word at step 40 (best at step 40)",
+        "step 50 ",
         "2.500 nats/word",
         "80 images/s",
         "25% of the time",
@@ -57,7 +60,7 @@ def test_it_tells_where_its_ranks_log_once(told):
 def test_a_line_says_the_same_in_short(job, told):
     line = job_line(job, latest_progress(told), address=ADDRESS)
     assert line.startswith(
-        "big-1: status RUNNING, 1 h 02 min, step 51 of 100 (epoch 0.50), loss 2.500 nats/word, speed 80"
+        "big-1: status RUNNING, 1 h 02 min, phase training, step 51 of 100 (epoch 0.50), loss 2.500 nats/word, scores "
     )
 
 

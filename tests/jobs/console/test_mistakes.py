@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from captioning.config import OptimizerConfig
@@ -47,6 +49,19 @@ def test_mistakes_of_the_file_and_of_flags_are_named_together(tmp_path):
         "model.hidden_size 0",
         "training.batch_size -1",
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--model.decoder", "gru"), "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm',)"),
+        (("--model.decode", "gru"), "Unrecognized options: --model.decode, gru"),
+    ],
+)
+def test_a_flag_that_tyro_rejects_is_one_line_in_any_encoding(monkeypatch, encoding, flags, expected):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert mistakes_of(*flags) == [expected]
 
 
 def test_a_flag_that_tyro_rejects_is_one_line_beside_the_mistakes_of_the_file(tmp_path):
