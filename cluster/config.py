@@ -102,7 +102,7 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StorageConfig:
+class HomeConfig:
     """Where results are stored."""
 
     home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = field(
@@ -110,20 +110,36 @@ class StorageConfig:
     )
     """Folder of the default tracking database, artifacts and checkpoints (or CAPTIONING_HOME); every node must be able
     to read and write it."""
-    checkpoints: str | None = None
-    """Location of the checkpoints, if not the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheConfig(HomeConfig):
+    """Where results are stored, and the cache of shards."""
+
     cache_gib: float = DEFAULT_CACHE_GIB
     """Size limit, in GiB, of a node's cache of remote shards, ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if not 0 < self.cache_gib < math.inf:
+            raise ValueError(
+                f"cache_gib {self.cache_gib} is too small for a shard, or not finite; use a number above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig(CacheConfig):
+    """Where results and checkpoints are stored."""
+
+    checkpoints: str | None = None
+    """Location of the checkpoints, if not the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
     ledger: bool = False
     """Record which samples every worker trained on, in the folder ledger of the run."""
 
     def __post_init__(self) -> None:
         """Check the addresses and the bounds."""
+        CacheConfig.__post_init__(self)  # dataclasses with slots have no super()
         refuse_credentials(self.checkpoints, "checkpoints")
-        if not 0 < self.cache_gib < math.inf:
-            raise ValueError(
-                f"cache_gib {self.cache_gib} is too small for a shard, or not finite; use a number above 0"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,12 +161,18 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrackingConfig:
+class TrackerConfig:
     """The MLflow tracker and registry."""
 
     uri: str | None = None
     """Address of an MLflow server or database. The default is MLFLOW_TRACKING_URI; without it, a database in the home
     folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingConfig(TrackerConfig):
+    """The MLflow tracker and registry, and the experiment of new runs."""
+
     experiment: str = "captioning"
     """Name of the MLflow experiment."""
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cluster.config import Location, StorageConfig, TrackingConfig
+from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json, write_line
+from jobs.console.output import log_next, write_json, write_line
 
 if TYPE_CHECKING:
     from captioning.evaluation.captioner import Captioner, ImageCaptions
@@ -46,8 +46,8 @@ class CaptionJob:
     """Images per batch."""
     split: str = "val"
     """Split of a shard set to caption."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
         """Check that there is something to caption."""
@@ -87,6 +87,8 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     if job.html:
         _write_page(job.html, done, str(model))
     _name_faults(faults, len(done))
+    if not job.model.startswith("models:/"):
+        log_next(f"register {job.model} NAME")
 
 
 def _name_faults(faults: Sequence[str], num_good: int) -> None:

@@ -37,10 +37,10 @@ def _any_job() -> Any:  # noqa: ANN401  the type of a union
     union: Any = None
     for name, what in JOBS.items():
         job = find_job(name)
-        default = Invocation(settings=job.default())
-        one = Annotated[Invocation[job.settings], tyro.conf.subcommand(name, default=default, description=what)]
+        default = job.command_line(settings=job.default())
+        one = Annotated[job.command_line[job.settings], tyro.conf.subcommand(name, default=default, description=what)]
         union = one if union is None else union | one
     return union
 
 
-JOB = Job(name="completion", settings=CompletionJob, run=main, description=__doc__)
+JOB = Job(name="completion", settings=CompletionJob, run=main, description=__doc__, changes_nothing=True)

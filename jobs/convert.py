@@ -17,7 +17,7 @@ import tyro
 from cluster.config import ClusterConfig, Location
 from cluster.data.conversion_config import ConversionConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from shards.manifest import Manifest
 
@@ -47,7 +47,7 @@ def main(invocation: Invocation[ConvertJob]) -> None:
     """Write the missing shards, or list them with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
     if not invocation.dry_run:
-        logger.info("next: captioning train --shards %s --name NAME", invocation.settings.shards)
+        log_next(f"train --shards {invocation.settings.shards} --name NAME")
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 

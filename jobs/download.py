@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import transferring
 from shards.archives.download import download, plan_download
 
@@ -54,7 +54,7 @@ def main(invocation: Invocation[DownloadJob]) -> None:
     if not invocation.dry_run:
         with transferring() as show:
             download(plan, progress=lambda one: show(f"{one.step} {one.name}", one.done_bytes, one.total_bytes))
-        logger.info("next: captioning convert %s SHARDS", job.folder)
+        log_next(f"convert {job.folder} SHARDS")
     if invocation.json:
         archives = [str(archive.path) for archive in plan.archives]
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})

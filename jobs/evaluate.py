@@ -15,9 +15,9 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import Location, StorageConfig, TrackingConfig
+from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from jobs.console.tables import show_table
 
@@ -40,8 +40,8 @@ class EvaluateJob:
     """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
     """Images per batch."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[EvaluateJob]) -> None:
@@ -85,9 +85,9 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     )
     if job.model.startswith("models:/"):
         name = job.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
-        logger.info("next: captioning promote %s --shards %s", name, job.shards)
+        log_next(f"promote {name} --shards {job.shards}")
     else:
-        logger.info("next: captioning register %s NAME", job.model)
+        log_next(f"register {job.model} NAME")
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 

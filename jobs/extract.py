@@ -19,7 +19,7 @@ import tyro
 from captioning.config import ModelConfig, raise_mistakes
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from shards.features.manifest import FeatureManifest, FeatureSettings
 from shards.storage.cache import DEFAULT_CACHE_GIB
@@ -158,7 +158,7 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
         len(set_aside),
         manifest.digest[:12],
     )
-    logger.info("next: captioning train --shards %s --features %s --name NAME", job.shards, job.features)
+    log_next(f"train --shards {job.shards} --features {job.features} --name NAME")
     return manifest
 
 

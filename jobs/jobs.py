@@ -39,4 +39,4 @@ def _when(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%m-%d %H:%M", time.localtime(seconds))
 
 
-JOB = Job(name="jobs", settings=JobsJob, run=main, description=__doc__)
+JOB = Job(name="jobs", settings=JobsJob, run=main, description=__doc__, changes_nothing=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -34,8 +34,8 @@ class LineageJob:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Model to trace, in one of the forms above."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[LineageJob]) -> None:
@@ -94,4 +94,4 @@ def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-JOB = Job(name="lineage", settings=LineageJob, run=main, description=__doc__)
+JOB = Job(name="lineage", settings=LineageJob, run=main, description=__doc__, changes_nothing=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
@@ -24,8 +24,8 @@ class ModelsJob:
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]")] = None
     """Name of a model in the registry; all models if not given."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[ModelsJob]) -> None:

@@ -18,11 +18,11 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import OptionalLocation, StorageConfig, TrackingConfig
+from cluster.config import CacheConfig, OptionalLocation, TrackerConfig
 from cluster.errors import GateRefusal
 from cluster.promotion.gate_config import GateConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from jobs.console.tables import show_table
 
@@ -46,8 +46,8 @@ class PromoteJob:
     reason: str = ""
     """Reason for --force, recorded in the history."""
     gate: Annotated[GateConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=GateConfig)
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
         """Check that ``--force`` comes with a reason."""
@@ -89,7 +89,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     logger.info("%s version %s %s the champion (%s)", job.name, change.version, verb, before)
     logger.info("%s: %s", change.kind, change.reason)
     if not invocation.dry_run:
-        logger.info("next: captioning caption IMAGE --model models:/%s@champion", job.name)
+        log_next(f"caption IMAGE --model models:/{job.name}@champion")
 
 
 JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__, loads=("torch", "mlflow"))

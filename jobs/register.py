@@ -17,9 +17,9 @@ from typing import Annotated
 import tyro
 
 from captioning.serving.image_input import ImageInputConfig
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class RegisterJob:
     beam_size: int = 3
     """Beam size for requests to a server that give none."""
     intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[RegisterJob]) -> None:
@@ -55,9 +55,8 @@ def main(invocation: Invocation[RegisterJob]) -> None:
             write_json({"name": job.name, "version": None, "checkpoint": model.folder})
         return
     created = register(model, job.name, client, beam_size=job.beam_size, intake=job.intake)
-    logger.info(
-        "%s version %s is the challenger; next: captioning promote %s", created.name, created.version, created.name
-    )
+    logger.info("%s version %s is the challenger", created.name, created.version)
+    log_next(f"promote {created.name}")
     if invocation.json:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})
 

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class RollbackJob:
     """Version to restore, which must have been champion before; the previous champion if not given."""
     reason: str = ""
     """Reason, recorded in the history."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[RollbackJob]) -> None:
@@ -47,6 +47,8 @@ def main(invocation: Invocation[RollbackJob]) -> None:
     logger.info(
         "%s version %s %s the champion again (replacing version %s)", job.name, change.version, verb, change.over
     )
+    if not invocation.dry_run:
+        log_next(f"history {job.name}")
     if invocation.json:
         write_json({"name": job.name, "change": change})
 

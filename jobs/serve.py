@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 
@@ -35,8 +35,8 @@ class ServeJob:
     """Port to listen on."""
     num_workers: int = 1
     """Number of server processes, each with its own copy of the model."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
         """Check the bounds."""

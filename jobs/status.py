@@ -97,4 +97,4 @@ def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]
     yield show
 
 
-JOB = Job(name="status", settings=StatusJob, run=main, description=__doc__)
+JOB = Job(name="status", settings=StatusJob, run=main, description=__doc__, changes_nothing=True)

@@ -41,7 +41,7 @@ from cluster.settings import as_plain
 from cluster.submission.paths import found_here, travelling_files
 from jobs.cli import BAD_INPUT, INTERRUPTED, JOBS, find_job
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.parsing import parse_as_written
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, a
         resolved = submit(server, request)
         logger.info("%s job %s", "submitted" if resolved.is_new else "following the live", resolved.id)
         if not submission.wait:
-            logger.info("next: captioning status %s --watch", resolved.id)
+            log_next(f"status {resolved.id} --watch")
             if as_json:
                 write_json({"id": resolved.id, "is_new": resolved.is_new})
             break

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, without_credentials
 from cluster.settings import as_plain
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -30,8 +30,8 @@ class TrackJob:
     """Send the run's journal to MLflow; the only action."""
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Name of the run under --home, or folder of the run."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[TrackJob]) -> None:

@@ -19,7 +19,7 @@ from cluster.presets import TRAIN_PRESETS
 from cluster.settings import as_plain
 from jobs.console.dry_run_view import show_rehearsal
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import training_bar
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def main(invocation: Invocation[TrainRun]) -> None:
         outcome.validation_loss_nats,
         outcome.best_checkpoint,
     )
-    logger.info("next: captioning evaluate %s --shards %s", outcome.best_checkpoint, run.shards)
+    log_next(f"evaluate {outcome.best_checkpoint} --shards {run.shards}")
     if invocation.json:
         write_json(outcome)
 

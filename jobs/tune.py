@@ -20,7 +20,7 @@ from cluster.search.space.config import TUNE_PRESETS, TuneRun
 from cluster.settings import as_plain
 from jobs.console.dry_run_view import show_rehearsal
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json
+from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import training_bar
 from jobs.console.search_view import search_view
 from jobs.console.tables import show_table
@@ -66,8 +66,8 @@ def _report(outcome: "SearchOutcome") -> None:
         outcome.num_epochs,
     )
     show_table("Best", ("setting", "value"), [(key, f"{value}") for key, value in outcome.best_point.items()])
-    logger.info("plots:  %s", outcome.page)
-    logger.info("next:   captioning train --config %s", outcome.best_config)
+    logger.info("plots: %s", outcome.page)
+    log_next(f"train --config {outcome.best_config}")
     if not outcome.is_tracked:
         logger.warning(
             "MLflow lacks part of this search; run the same command again to backfill it once the server answers"
@@ -107,7 +107,8 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     )
     version = _registered(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
-    logger.info("version %s of %s is the challenger; next: captioning promote %s", version.version, run.name, run.name)
+    logger.info("version %s of %s is the challenger", version.version, run.name)
+    log_next(f"promote {run.name} --shards {run.shards_folder()}")
     return {"best_run": trained.name, "scores": evaluation.scores, "version": version.version}
 
 

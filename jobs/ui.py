@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, without_credentials
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 
@@ -31,8 +31,8 @@ class UiJob:
     """Address to listen on; 0.0.0.0 shows the pages to other machines too, without authentication."""
     port: int = 5000
     """Port to listen on."""
-    storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
+    tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
 
 def main(invocation: Invocation[UiJob]) -> None:

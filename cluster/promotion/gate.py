@@ -8,7 +8,7 @@ from typing import Any
 
 from captioning.evaluation.behaviour import Variant, behaviour_of
 from captioning.evaluation.bootstrap import Comparison
-from cluster.config import Location, StorageConfig
+from cluster.config import CacheConfig, Location
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation, cached_variants, model_digest
 from cluster.promotion.gate_checks import Criterion, ModelResults, check_criteria, compare_scores
@@ -56,7 +56,7 @@ class Gate:
     """Shard set with the images; None for the one that the challenger was trained on."""
     split: str = "val"
     """Split that both models caption."""
-    storage: StorageConfig
+    storage: CacheConfig
     """Storage with the home folder that caches evaluations."""
     progress: Progress = lambda what, done, total: None
     """Function called with the kind of captions, the number done and their total."""

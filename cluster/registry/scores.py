@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig
+from cluster.config import CacheConfig
 from cluster.errors import one_line
 from cluster.registry.models import ResolvedModel
 
@@ -27,7 +27,7 @@ def evaluate_and_log(
     split: str,
     client: MlflowClient,
     *,
-    storage: StorageConfig,
+    storage: CacheConfig,
     beam_size: int,
     batch_size: int,
     progress: Callable[[int], None] = lambda count: None,

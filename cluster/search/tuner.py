@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
+from cluster.config import without_credentials
 from cluster.git import git_state
 from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
@@ -30,7 +31,7 @@ from cluster.search.tracking import SearchTracker
 from cluster.search.trainable import TrialContext, TrialProcess
 from cluster.search.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
 from cluster.search.tune_adapters import NextTrialSearcher, SchedulerCallback, run_tuner
-from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
 from cluster.training.start import lineage_of
 
 logger = logging.getLogger(__name__)
@@ -87,13 +88,36 @@ def tune(
         record = load_search(plan.folder)
         if record:
             check_same_search(record, plan.record())
+        is_known = record is not None and bool(record.mlflow_run_id)
+        if not is_known:
+            connect_before_start(run.tracking, run.storage)
         with cluster_session(run.cluster):
-            is_known = record is not None and bool(record.mlflow_run_id)
+            logger.info("checking nodes")
             require(check_job(run, shard_set=plan.shard_set, needs_tracker=not is_known, num_runs=plan.num_trials))
+            log_summary(plan)
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
             check_data(plan.run, plan.trial_data())
             return _tune_on_cluster(plan, record or plan.record(), show)
+
+
+def log_summary(plan: SearchPlan) -> None:
+    """Log the size of the search and where its results go."""
+    run = plan.run
+    logger.info(
+        "search %s: up to %d trials of up to %d epochs (%s, %s), %d training images, each trial on %s",
+        run.name,
+        plan.num_trials,
+        run.search.max_epochs,
+        run.search.sampler,
+        run.search.scheduler,
+        plan.num_samples,
+        run.cluster.workers_text,
+    )
+    for parameter in plan.space.parameters:
+        logger.info("%s: %s", parameter.key, parameter)
+    logger.info("folder:  %s", plan.folder)
+    logger.info("tracker: %s", without_credentials(tracking_uri(run.tracking, run.storage)))
 
 
 def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[SearchProgress], None]) -> SearchOutcome:

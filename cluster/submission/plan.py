@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cluster.checks.result import CheckResult
-from cluster.config import ClusterConfig, TrackingConfig
+from cluster.config import ClusterConfig, TrackerConfig
 from cluster.submission.dashboard import DashboardSnapshot
 from cluster.submission.job_server import JobServer
 from cluster.submission.precheck import check_submission
@@ -28,7 +28,7 @@ class SubmissionPlan(NamedTuple):
 
 
 def plan_submission(
-    server: JobServer, request: JobRequest, *, workers: ClusterConfig | None, tracking: TrackingConfig | None
+    server: JobServer, request: JobRequest, *, workers: ClusterConfig | None, tracking: TrackerConfig | None
 ) -> SubmissionPlan:
     """Find the job that a request would start or follow on the cluster, and check a new job.
 

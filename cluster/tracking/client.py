@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, TrackingConfig, without_credentials
 from cluster.errors import Refusal, Unreachable
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,12 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
 
 
-def tracking_uri(config: TrackingConfig, storage: StorageConfig) -> str:
+def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
     """Return the tracker's address: the configured one, MLFLOW_TRACKING_URI, or a database in the home folder."""
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
 
 
-def connect(config: TrackingConfig, storage: StorageConfig, *, only_reads: bool = False) -> MlflowClient:
+def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = False) -> MlflowClient:
     """Connect to the tracker; the embedded tracker is created if it does not exist.
 
     Args:
@@ -58,7 +58,22 @@ def connect(config: TrackingConfig, storage: StorageConfig, *, only_reads: bool 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def check_tracker(config: TrackingConfig, storage: StorageConfig) -> str:
+def connect_before_start(config: TrackerConfig, storage: HomeConfig) -> MlflowClient:
+    """Connect to the tracker that a job cannot start without, and make one request.
+
+    A tracker that refuses this user is so told at once, and not after Ray has started.
+
+    Raises:
+        Unreachable, Refusal: as by ``connect``.
+        MlflowException: the tracker refuses requests.
+    """
+    logger.info("connecting to the tracker")
+    client = connect(config, storage)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
     """Return the tracker's address; for a server, check that it answers.
 
     Raises:
@@ -87,7 +102,7 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         ) from error
 
 
-def experiment_id(client: MlflowClient, config: TrackingConfig, storage: StorageConfig) -> str:
+def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeConfig) -> str:
     """Return the experiment's id; create it if absent. The embedded tracker stores artifacts in the home folder."""
     found = client.get_experiment_by_name(config.experiment)
     if found:

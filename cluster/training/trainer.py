@@ -23,7 +23,7 @@ from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
 from cluster.runs.identity import config_text
 from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
-from cluster.tracking.client import connect, tracking_uri
+from cluster.tracking.client import connect_before_start, tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
 from cluster.training.progress import StepProgress
@@ -118,8 +118,7 @@ def fit(
         return _outcome(run, record, is_tracked=ship_the_rest(run, record))
     client = None
     if not record or not record.mlflow_run_id:
-        logger.info("connecting to the tracker")
-        client = connect(run.tracking, run.storage)
+        client = connect_before_start(run.tracking, run.storage)
     with cluster_session(run.cluster):
         logger.info("checking nodes")
         require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))

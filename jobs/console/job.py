@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -28,6 +28,13 @@ class Invocation(Generic[T]):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Query(Invocation[T]):
+    """Invocation of a job that changes nothing, so that it needs no ``--dry-run``."""
+
+    dry_run: tyro.conf.Suppress[tyro.conf.Fixed[bool]] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job(Generic[T]):
     """Declaration of a job; each job's module has one, called ``JOB``."""
 
@@ -42,6 +49,8 @@ class Job(Generic[T]):
     presets: Mapping[str, tuple[str, T]] | None = None
     """Description and settings of each preset, by name. The first argument may name one; otherwise ``default`` is
     used."""
+    changes_nothing: bool = False
+    """Whether the job only reads, so that it has no ``--dry-run``."""
     loads: Sequence[str] = ()
     """Libraries that the job imports first and that take seconds, which a log line says."""
     prepare: Callable[[Sequence[str]], Sequence[str]] = list
@@ -53,6 +62,11 @@ class Job(Generic[T]):
         if self.run.__module__ == "__main__":
             sys.stderr.write(f"error: jobs.{self.name} is not a command; use captioning {self.name}\n")
             sys.exit(2)
+
+    @property
+    def command_line(self) -> Any:  # noqa: ANN401  a generic class without its parameter has no type
+        """Return the dataclass of the job's flags, its own and those that every job has."""
+        return Query if self.changes_nothing else Invocation
 
     def default(self) -> T:
         """Return the default settings, with ``tyro.MISSING`` for required fields.

@@ -4,11 +4,13 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from cluster.job_progress import JOB_VARIABLE
 from cluster.settings import as_plain
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,11 @@ def log_loading(libraries: Sequence[str]) -> None:
     """Log that libraries are about to be imported, which takes seconds; nothing if they have been already."""
     if missing := [name for name in libraries if name not in sys.modules]:
         logger.info("loading %s", ", ".join(missing))
+
+
+def log_next(command: str) -> None:
+    """Log the command that usually follows, without ``captioning``; in a submitted job, as another submission."""
+    logger.info("next: captioning %s%s", "submit " if JOB_VARIABLE in os.environ else "", command)
 
 
 def write_line(text: str = "") -> None:

@@ -76,9 +76,9 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
             default = _merge(default, _read_yaml(file), file, mistakes)
         with contextlib.redirect_stdout(result_stream()), _rejections(job.name, mistakes):
             invocation = tyro.cli(
-                Invocation[job.settings],
+                job.command_line[job.settings],
                 args=arguments,
-                default=Invocation(settings=default, config=file),
+                default=job.command_line(settings=default, config=file),
                 prog=f"captioning {job.name}",
                 description=description,
                 config=(tyro.conf.HelptextFromCommentsOff,),

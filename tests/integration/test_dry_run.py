@@ -44,7 +44,7 @@ def test_a_training_is_estimated_by_a_step_where_it_would_run(dry, where):
 
 def test_an_elastic_training_takes_what_there_is(dry):
     code, printed, told = dry("train", "--json", "--cluster.num-workers", "1:60")
-    assert (code, json.loads(printed)["num_workers"] < 60, "of 64 images on 1:60 workers" in told) == (0, True, True)
+    assert (code, json.loads(printed)["num_workers"] < 60, "of 64 images on 1 to 60 workers" in told) == (0, True, True)
 
 
 def test_more_workers_than_fit_are_refused(dry):
