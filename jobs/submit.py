@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NOT_ON_A_CLUSTER = ("submit", "jobs", "status", "logs", "stop")
+_NOT_ON_A_CLUSTER = ("submit", "jobs", "status", "logs", "stop", "ui", "completion")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,7 +86,6 @@ TESTED_ELSEWHERE = {
     "cluster/registry/safe_loading.py": ("cluster/registry/test_registration",),
     "cluster/runs/identity.py": ("cluster/runs/test_record",),
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
-    "cluster/signals.py": ("faults/test_kills",),
     "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
     "cluster/worker/async_validation.py": ("integration/test_training",),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),

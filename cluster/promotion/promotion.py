@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # it imports torch, which would delay a rollback by seconds
 
 logger = logging.getLogger(__name__)
 
+_PAGE_TITLES = {"name": "criterion", "wanted": "required", "is_passed": "passed"}
+
 Judge = Callable[[ResolvedModel, ResolvedModel | None], "Judgement"]
 """Function that compares a challenger with the champion, or None without a champion; a ``Gate`` outside of tests."""
 
@@ -171,8 +173,10 @@ def _page(change: Change) -> str:
     criteria = change.evidence["checks"] if change.evidence else []
     if not criteria:
         return text
-    lines = [list(criteria[0]), ["---"] * len(criteria[0]), *(criterion.values() for criterion in criteria)]
-    table = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
+    titles = [_PAGE_TITLES.get(name, name) for name in criteria[0]]
+    rows = [[{True: "yes", False: "no"}.get(cell, cell) for cell in criterion.values()] for criterion in criteria]
+    lines = [titles, ["---"] * len(titles), *rows]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([text, "", *table])
 
 

@@ -76,8 +76,8 @@ def test_the_page_of_a_change_shows_the_gates_table(client, source, name):
     promote(name, client, saying(True, "better"))
     assert client.get_model_version(history_name(name), "1").description == (
         "Version 1, promoted over none: better\n\n"
-        "| name | challenger | champion | wanted | is_passed |\n| --- | --- | --- | --- | --- |\n"
-        "| CIDEr-D | 0.6 | 0.5 | > 0.5\\| | True |"
+        "| criterion | challenger | champion | required | passed |\n| --- | --- | --- | --- | --- |\n"
+        "| CIDEr-D | 0.6 | 0.5 | > 0.5\\| | yes |"
     )
 
 
