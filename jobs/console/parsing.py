@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
 from jobs.console.output import result_stream, write_line
 
 T = TypeVar("T")
+
+_OR_NONE = re.compile(r"\{None\}\|(\S+)")
 
 
 def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
@@ -74,7 +77,7 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
     with unchecked(default):
         if file:
             default = _merge(default, _read_yaml(file), file, mistakes)
-        with contextlib.redirect_stdout(result_stream()), _rejections(job.name, mistakes):
+        with contextlib.redirect_stdout(_HelpStream()), _rejections(job.name, mistakes):
             invocation = tyro.cli(
                 job.command_line[job.settings],
                 args=arguments,
@@ -84,6 +87,22 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
                 config=(tyro.conf.HelptextFromCommentsOff,),
             )
     return invocation, mistakes + out_of_bounds(invocation.settings)
+
+
+class _HelpStream(io.TextIOBase):
+    """Standard output without tyro's ``{None}|`` before the type of each setting that may be left out."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  an attribute there
+        """Return the encoding of standard output, by which tyro draws frames or leaves them out."""
+        return result_stream().encoding
+
+    def write(self, text: str, /) -> int:
+        # As wide as before, because a frame follows on the same line.
+        return result_stream().write(_OR_NONE.sub(lambda found: found[1] + " " * len("{None}|"), text))
+
+    def isatty(self) -> bool:
+        return result_stream().isatty()
 
 
 @contextlib.contextmanager
