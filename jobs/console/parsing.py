@@ -12,7 +12,7 @@ import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import tyro
 import yaml
@@ -77,7 +77,7 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
     with unchecked(default):
         if file:
             default = _merge(default, _read_yaml(file), file, mistakes)
-        with contextlib.redirect_stdout(_HelpStream()), _rejections(job.name, mistakes):
+        with contextlib.redirect_stdout(_HelpStream(result_stream())), _rejections(job.name, mistakes):
             invocation = tyro.cli(
                 job.command_line[job.settings],
                 args=arguments,
@@ -92,17 +92,20 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
 class _HelpStream(io.TextIOBase):
     """Standard output without tyro's ``{None}|`` before the type of each setting that may be left out."""
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
     @property
     def encoding(self) -> str:  # type: ignore[override]  an attribute there
         """Return the encoding of standard output, by which tyro draws frames or leaves them out."""
-        return result_stream().encoding
+        return self._stream.encoding
 
     def write(self, text: str, /) -> int:
         # As wide as before, because a frame follows on the same line.
-        return result_stream().write(_OR_NONE.sub(lambda found: found[1] + " " * len("{None}|"), text))
+        return self._stream.write(_OR_NONE.sub(lambda found: found[1] + " " * len("{None}|"), text))
 
     def isatty(self) -> bool:
-        return result_stream().isatty()
+        return self._stream.isatty()
 
 
 @contextlib.contextmanager
