@@ -22,12 +22,14 @@ _PILLOW_MEGAPIXELS = 89  # Pillow warns about larger images, and refuses those o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInputConfig:
-    """Images that a registered model accepts: limits on size, and sources other than the image's bytes."""
+    """Images that a registered model accepts: limits on size and number, and sources other than the image's bytes."""
 
     max_mib: int = 20
     """Largest size of an image file, in MiB."""
     max_megapixels: int = 64
     """Largest number of pixels in an image, in millions; checked in the header, before decoding."""
+    max_rows: int = 128
+    """Largest number of images in a request."""
     allow_paths: Path | None = None
     """Folder on the serving machine; requests may give paths of files below it."""
     allow_urls: Literal["none", "public", "any"] = "none"
@@ -43,6 +45,8 @@ class ImageInputConfig:
                 f"a limit of {self.max_megapixels} megapixels is out of range; "
                 f"use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
             )
+        if self.max_rows < 1:
+            raise ValueError(f"a limit of {self.max_rows} rows refuses every request; use --max-rows 1 or more")
 
     @property
     def columns(self) -> tuple[str, ...]:

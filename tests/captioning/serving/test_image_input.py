@@ -100,6 +100,7 @@ def test_an_image_at_the_limit_is_taken():
     ("settings", "message"),
     [
         ({"max_mib": 0}, "a limit of 0 MiB refuses every image; use --max-mib 1 or more"),
+        ({"max_rows": 0}, "a limit of 0 rows refuses every request; use --max-rows 1 or more"),
         ({"max_megapixels": 0}, "a limit of 0 megapixels is out of range; use --max-megapixels 1 to 89"),
         ({"max_megapixels": 90}, "a limit of 90 megapixels is out of range; use --max-megapixels 1 to 89"),
     ],
