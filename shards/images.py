@@ -26,6 +26,9 @@ _UPRIGHT = {
 }
 # A scan refines the whole image, so a small file with many takes minutes to decode. Encoders write up to about ten.
 _MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
+# Pillow copies all metadata so far at each segment of it. Cameras write some ten, or some hundred of 64 KiB each.
+_MAX_SEGMENTS = 500
+_TEXT_PPM = (b"P1", b"P2", b"P3")
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
 _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _STRIP_PIXELS = 2**20
@@ -100,8 +103,12 @@ def _decode(content: bytes, shorter_side_px: int) -> tuple[Image.Image, bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            num_scans, has_end = _read_markers(content)
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                return _shrink(image, content, shorter_side_px)
+                if num_scans > min(_MAX_SCANS, _MAX_SCAN_PIXELS // (image.width * image.height)):
+                    what = f"its {num_scans} scans of {image.width * image.height} pixels"
+                    raise _UnsuitableError(f"{what} take too long to decode; save it as a baseline JPEG")
+                return _shrink(image, shorter_side_px, has_end=has_end)
     except Image.UnidentifiedImageError:
         raise ValueError(_unreadable(content)) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -123,8 +130,7 @@ def _unreadable(content: bytes) -> str:
     return f"it begins with {content[:8]!r} and cannot be read as {kinds}; fetch it again, or save it as JPEG"
 
 
-def _shrink(image: Image.Image, content: bytes, shorter_side_px: int) -> tuple[Image.Image, bool]:
-    has_end = _check_scans(content, image.width * image.height)
+def _shrink(image: Image.Image, shorter_side_px: int, *, has_end: bool) -> tuple[Image.Image, bool]:
     if image.format == "TIFF":
         image.load()  # Pillow turns a TIFF upright on load and drops its orientation; the sides are known only then
     scale = min(1.0, shorter_side_px / min(image.size))
@@ -166,26 +172,28 @@ def _shrink_in_strips(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return narrow.resize(size, Image.Resampling.BICUBIC, box=(0, 0, size[0], image.height / down))
 
 
-def _check_scans(content: bytes, num_pixels: int) -> bool:
-    """Check that a JPEG does not have too many scans to decode; return whether it has an end marker.
+def _read_markers(content: bytes) -> tuple[int, bool]:
+    """Return the number of scans of a JPEG, and whether it has an end marker; Pillow accepts some without one.
 
-    Pillow accepts some JPEGs without one.
+    Raises:
+        _UnsuitableError: the file would take long even to open, or is a PPM of numbers in text, which Pillow reads
+            slowly.
     """
+    if content.startswith(_TEXT_PPM):
+        raise _UnsuitableError("it is a PPM of numbers in text; save it as PNG or JPEG")
     if not content.startswith(_START_OF_IMAGE):
-        return False
-    num_scans, at = 0, 2
+        return 0, False
+    num_scans, num_segments, at = 0, 0, 2
     while found := _MARKER.search(content, at):
         marker, at = found[0], found.end()
         if marker == _END_OF_IMAGE:
-            break
-        num_scans += marker == _START_OF_SCAN
-        # Few markers have no length; a wrong one ends the decoding, but must not end this count.
-        at += 0 if marker in (_START_OF_IMAGE, b"\xff\x01") else max(2, int.from_bytes(content[at : at + 2], "big"))
-    if num_scans > min(_MAX_SCANS, _MAX_SCAN_PIXELS // num_pixels):
-        raise _UnsuitableError(
-            f"its {num_scans} scans of {num_pixels} pixels take too long to decode; save it as a baseline JPEG"
-        )
-    return found is not None
+            return num_scans, True
+        num_scans, num_segments = num_scans + (marker == _START_OF_SCAN), num_segments + 1
+        if num_segments > _MAX_SEGMENTS:
+            raise _UnsuitableError(f"it has more than {_MAX_SEGMENTS} segments; save it without metadata")
+        if marker not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))  # a wrong length must not end this count
+    return num_scans, False
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

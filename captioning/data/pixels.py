@@ -5,7 +5,6 @@ Shapes: S pixels per side.
 
 import io
 import math
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +14,10 @@ from torch import Tensor
 
 from captioning.config import IMAGE_FORMATS, TrainingConfig
 from captioning.hashing import fold, uniform
+from captioning.image_limits import count_scans, require_few_scans
 
 _AUGMENTATION_SITE = 0
 _ORIENTATION_TAG = 0x0112
-# A scan of a JPEG refines the whole image, so a small file with many takes minutes to decode. Encoders write about ten.
-_MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
-_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _STRIP_PIXELS = 2**20
 
 
@@ -66,8 +62,9 @@ def decode_image(jpeg: bytes, size_px: int, *, augmentation: Augmentation | None
         draw, left, top, mirror = uniform(key).tolist()
         area = augmentation.crop_area + (1 - augmentation.crop_area) * draw
     try:
+        num_scans = count_scans(jpeg)
         with Image.open(io.BytesIO(jpeg), formats=IMAGE_FORMATS) as image:
-            _require_few_scans(jpeg, image.width * image.height)
+            require_few_scans(num_scans, image.width * image.height)
             # libjpeg decodes faster at 1/2, 1/4 or 1/8 of the size; the crop must still have size_px pixels.
             image.draft("RGB", (math.ceil(size_px / area**0.5),) * 2)
             upright = _upright(image)
@@ -130,19 +127,3 @@ def _square(image: Image.Image, size_px: int, x: float, y: float, side: float) -
         box = (x - left, 0, x - left + side, strip.height)
         narrow.paste(strip.resize((size_px, strip.height), Image.Resampling.BILINEAR, box=box), (0, row - top))
     return narrow.resize((size_px, size_px), Image.Resampling.BILINEAR, box=(0, y - top, size_px, y - top + side))
-
-
-def _require_few_scans(content: bytes, num_pixels: int) -> None:
-    most = min(_MAX_SCANS, _MAX_SCAN_PIXELS // max(1, num_pixels))
-    # A count of the bytes is quick and never too low; but metadata and what follows the image may hold them too.
-    if content.startswith(_START_OF_IMAGE) and content.count(_START_OF_SCAN) > most < _num_scans(content):
-        raise ValueError(f"it has more than {most} scans of {num_pixels} pixels; save it as a baseline JPEG")
-
-
-def _num_scans(jpeg: bytes) -> int:
-    num_scans, at = 0, 2
-    while (found := _MARKER.search(jpeg, at)) and found[0] != _END_OF_IMAGE:
-        num_scans, at = num_scans + (found[0] == _START_OF_SCAN), found.end()
-        if found[0] not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
-            at += max(2, int.from_bytes(jpeg[at : at + 2], "big"))  # a wrong length must not end this count
-    return num_scans

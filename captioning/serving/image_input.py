@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from captioning.config import IMAGE_FORMATS
+from captioning.image_limits import count_scans, require_few_scans
 from captioning.serving.safe_fetch import fetch, is_public
 
 BEAM_SIZES, CAPTION_LENGTHS = range(1, 21), range(1, 101)
@@ -134,6 +135,7 @@ def _require_small(size: int, limit: int) -> None:
 
 def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
     """Check the number of pixels by the image's header, without decoding it."""
+    num_scans = count_scans(content)
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             num_pixels = image.width * image.height
@@ -146,3 +148,4 @@ def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
         raise ValueError(f"the image starts with {content[:8]!r} and is not a readable {kinds}") from None
     if num_pixels > max_megapixels * 10**6:
         raise ValueError(f"the image has more than the allowed {max_megapixels} million pixels; shrink it first")
+    require_few_scans(num_scans, num_pixels)

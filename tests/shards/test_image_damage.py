@@ -44,6 +44,11 @@ DAMAGED = {
     ),
     "zeros": (bytes(4096), r"begins with b'\\x00"),
     "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as JPEG"),
+    "jpeg in many pieces": (
+        SMALL[:2] + b"\xff\xe1\0\x08Exif\0\0" * 500 + SMALL[2:],
+        "more than 500 segments; save it w",
+    ),
+    "ppm in text": (b"P3 9 9 255\n" + b"#\n" * 9, "it is a PPM of numbers in text; save it as PNG or JPEG"),
     "avif": (bytes(4) + b"ftypavif" + bytes(90), "it is AVIF, which is not one of JPEG.*; save it as JPEG"),
     "heic": (bytes(4) + b"ftypmif1" + bytes(90), "it is HEIC, which is not one of JPEG.*; save it as JPEG"),
     "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90), "it is JPEG 2000, which is not one of JPEG"),

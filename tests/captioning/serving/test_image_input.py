@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from captioning.serving.image_input import ImageInputConfig, read_image
-from tests.support.pictures import encoded, noise, picture
+from tests.support.pictures import encoded, noise, picture, with_scans
 
 JPEG = encoded(picture(32, 24))
 BYTES = ImageInputConfig()
@@ -90,6 +90,13 @@ def test_a_file_at_the_limit_is_taken():
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(width, height):
     with pytest.raises(ValueError, match="has more than the allowed 1 million pixels; shrink it first"):
         read_image({"image": bomb(width, height)}, ImageInputConfig(max_megapixels=1))
+
+
+def test_a_jpeg_that_takes_too_long_to_decode_is_refused():
+    content = encoded(picture(40, 30), progressive=True)
+    assert read_image({"image": with_scans(content, 100)}, BYTES)
+    with pytest.raises(ValueError, match=r"^its 101 scans of 1200 pixels take too long; save it as a baseline JPEG"):
+        read_image({"image": with_scans(content, 101)}, BYTES)
 
 
 def test_an_image_at_the_limit_is_taken():
