@@ -7,6 +7,8 @@ from typing import Literal
 
 # A closed list, because some of Pillow's other readers start programs, such as Ghostscript for EPS.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+LONGEST_CAPTION_WORDS = 1_000
+"""Largest number of words to which captions may be cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,8 @@ class ModelConfig:
 
     def _mistakes(self) -> Iterator[str]:
         yield from _not_positive(self, "image_size_px", "embedding_size", "hidden_size")
+        # Far above any sensible value: a registered version's sizes are read from a file that anyone may have written.
+        yield from _too_large(self, image_size_px=1_024, embedding_size=16_384, hidden_size=16_384)
         if not 0 <= self.dropout < 1:
             yield f"dropout {self.dropout} is not a fraction of the units; use a value from 0 to below 1"
 
@@ -126,6 +130,7 @@ class TrainingConfig:
         if not 0 <= self.label_smoothing < 1:
             yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
         yield from _negative(self, "checkpoint_every_steps", "keep_best")
+        yield from _too_large(self, max_caption_words=LONGEST_CAPTION_WORDS)
 
 
 def raise_mistakes(mistakes: Iterable[str]) -> None:
@@ -146,6 +151,13 @@ def _not_positive(config: object, *names: str) -> Iterator[str]:
         value = getattr(config, name)
         if not 0 < value < math.inf:
             yield f"{name} {value} is not positive and finite; use a number above 0"
+
+
+def _too_large(config: object, **limits: int) -> Iterator[str]:
+    for name, limit in limits.items():
+        value = getattr(config, name)
+        if limit < value < math.inf:
+            yield f"{name} {value} is too large; use at most {limit}"
 
 
 def _negative(config: object, *names: str) -> Iterator[str]:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 
 from shards.images import ImageSpec
 from shards.samples import SetAside
-from shards.storage.document import Document
+from shards.storage.document import Document, seal
 from shards.storage.folders import ShardFolder, write_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_SEALED_SINCE = 2
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
 
 
@@ -53,6 +54,11 @@ class Manifest:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @property
+    def shard_names(self) -> list[str]:
+        """Return the names of the shards."""
+        return [shard.name for shard in self.shards]
+
+    @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
         return splits_of(self.shards)
@@ -70,25 +76,18 @@ class Manifest:
 
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its shard set's folder atomically."""
-        content = {"digest": self.digest, **asdict(self)}
-        write_file(folder, MANIFEST_NAME, json.dumps(content, indent=1).encode() + b"\n")
+        write_file(folder, MANIFEST_NAME, seal({"digest": self.digest, **asdict(self)}))
 
 
 def load_manifest(folder: ShardFolder) -> Manifest:
-    """Read the manifest of a finished shard set.
+    """Read the manifest of a finished shard set; one of an earlier format version is upgraded to the current one.
 
     Raises:
         FileNotFoundError: the folder holds no manifest.
         ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
-    content = document.read(newest=FORMAT_VERSION)
-    digest = content.pop("digest", None)
-    manifest = document.parse(Manifest, content)
-    if digest != manifest.digest:
-        raise ValueError(f"{document.path} was edited: its records do not match its digest; {document.remedy}")
-    document.refuse_outside([shard.name for shard in manifest.shards])
-    return manifest
+    return document.load(Manifest, newest=FORMAT_VERSION, sealed_since=_SEALED_SINCE)
 
 
 def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:

@@ -34,7 +34,7 @@ FLOORS = {
         {"api"},
     ),
     "captioning": (
-        {"config", "hashing", "pages"},
+        {"config", "hashing", "image_limits", "pages"},
         {"data", "serving"},
         {"model"},
         {"generation", "training"},

@@ -50,12 +50,15 @@ _RULES = tuple(
         rf"(?i:{_ELISION})|'\d\ds|'\d\d(?=\s|$)|'n'|'n(?!\w)",  # '50s, rock 'n' roll
         r"(?i:'(?:s|d|m|re|ve|ll)(?!\w)|n't)",  # dog 's, is n't
         r"[A-Z]+&[A-Z]+|(?:US|A|C)\$|[cC]\+\+",  # AT&T
-        r"@\w+|#[A-Za-z]+|https?://[^\s<>\"']*[^\s<>\"'.,;:!?()]|[^\s@]+@[^\s@]+",
+        r"@\w+|#[A-Za-z]+|https?://[^\s<>\"']*[^\s<>\"'.,;:!?()]",
         r"<[/!?]?[A-Za-z-][^<>=,()'\\]*>|<<|>>",  # <unk>
         r"[:;=]['-]?[()DPp\]\\](?!\w)|\^_\^|-_-",  # :-)
         r"[?!]+|-{2,}|_+|\*+|''|``",
     )
 )
+# me@x.com, in two parts: as one rule, which looks for an @ in all that is left of a run of characters and does so again
+# at each mark of "......", it would take a time quadratic in the run's length. The others read little past their match.
+_LOCAL_PART, _DOMAIN = re.compile(r"[^\s@]+"), re.compile(r"@[^\s@]+")
 _SPACE_OR_PLAIN_WORD = re.compile(r"\s+|[A-Za-z]+(?=[\s,]|$)")
 _CONTRACTION = re.compile(r"(?<=[^\W_])(?='(?:s|d|m|re|ve|ll)(?!\w)|n't(?!\w))", re.IGNORECASE)
 _UNKNOWN_CHARACTER = re.compile(r"[^\S ]|[\x00-\x1f\x7f\u200b-\u200f\ufeff\U00010000-\U0010ffff]")
@@ -97,18 +100,31 @@ def _normalize(caption: str) -> str:
 
 
 def _lex(text: str) -> Iterator[str]:
-    position = 0
+    position, run_end = 0, -1
     while position < len(text):
-        match = _SPACE_OR_PLAIN_WORD.match(text, position) or _longest_match(text, position)
-        token = match[0] if match else text[position]
-        position += len(token)
+        if position > run_end:
+            run = _LOCAL_PART.match(text, position)
+            run_end = run.end() if run else position
+        plain = _SPACE_OR_PLAIN_WORD.match(text, position)
+        end = plain.end() if plain else _end_of_longest(text, position, run_end)
+        token, position = text[position:end], end
         if not token.isspace():
             yield token
 
 
-def _longest_match(text: str, position: int) -> re.Match[str] | None:
-    matches = (rule.match(text, position) for rule in _RULES)
-    return max(filter(None, matches), key=re.Match.end, default=None)
+def _end_of_longest(text: str, position: int, run_end: int) -> int:
+    """Return the end of the longest match at a position, or of its single character if no rule matches.
+
+    Args:
+        text: normalized caption.
+        position: start of the match.
+        run_end: end of the run of characters other than spaces and @ in which the position lies; the position itself
+            if it lies in none.
+    """
+    matches = [match.end() for rule in _RULES if (match := rule.match(text, position))]
+    if run_end > position and (domain := _DOMAIN.match(text, run_end)):
+        matches.append(domain.end())
+    return max(matches, default=position + 1)
 
 
 def _words(token: str) -> Sequence[str]:

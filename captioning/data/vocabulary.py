@@ -9,6 +9,8 @@ from captioning.data.tokenizer import tokenize
 
 SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
+# Far more than captions have: a registered version's vocabulary is a file that anyone may have written.
+_MOST_WORDS, _LARGEST_FILE_MIB = 1_000_000, 64
 
 
 class Vocabulary:
@@ -18,10 +20,12 @@ class Vocabulary:
         words: the words in the order of their ids, the special words first.
 
     Raises:
-        ValueError: the special words are not first, or a word is empty or repeated.
+        ValueError: the special words are not first, a word is empty or repeated, or there are too many.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
+        if len(words) > _MOST_WORDS:
+            raise ValueError(f"it has {len(words)} words, more than {_MOST_WORDS}")
         self.words = tuple(words)
         self._id_of = {word: number for number, word in enumerate(self.words)}
         if self.words[:4] != SPECIAL_WORDS:
@@ -65,10 +69,16 @@ def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabula
     """Return the vocabulary of words that occur at least ``minimum_count`` times in the captions, most frequent first.
 
     Special words in captions, such as <unk>, are not counted; words of equal frequency are sorted by spelling.
+
+    Raises:
+        ValueError: there are too many words.
     """
     counts = Counter(word for caption in captions for word in tokenize(caption))
     frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
-    return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))])
+    try:
+        return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))])
+    except ValueError as error:
+        raise ValueError(f"the vocabulary cannot be built ({error}); use a larger --minimum-word-count") from None
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
@@ -79,6 +89,8 @@ def load_vocabulary(path: Path) -> Vocabulary:
         ValueError: the file is damaged.
     """
     try:
+        if path.stat().st_size > _LARGEST_FILE_MIB * 2**20:
+            raise ValueError(f"{path} is larger than {_LARGEST_FILE_MIB} MiB; use a smaller vocabulary")
         content = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; run captioning convert") from None

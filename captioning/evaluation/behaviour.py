@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image
 
+from captioning.config import IMAGE_FORMATS
 from captioning.data.pixels import upright_rgb
 from captioning.data.tokenizer import tokenize
 
@@ -64,7 +65,7 @@ def make_variant(jpeg: bytes, variant: Variant) -> bytes:
         jpeg: content of an image file that decodes.
         variant: change to make.
     """
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with Image.open(io.BytesIO(jpeg), formats=IMAGE_FORMATS) as image:
         upright = upright_rgb(image)
     content = io.BytesIO()
     if variant is Variant.REENCODED:

@@ -36,7 +36,7 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
     weights = "DEFAULT" if has_values and config.weights == "DEFAULT" else None
     options = _classifier_options(config, is_pretrained=weights is not None, is_random=has_values)
     try:
-        with contextlib.nullcontext() if has_values else _ParametersOnMeta():
+        with contextlib.nullcontext() if has_values else ParametersOnMeta():
             classifier = torchvision.models.get_model(config.backbone, weights=weights, **options)
     except (ValueError, AssertionError) as error:
         raise _unfit_size(config, error) from error
@@ -45,7 +45,8 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
             f"torchvision's weights of {config.backbone} cannot be downloaded ({error}); "
             "set --model.weights to a local file or none"
         ) from error
-    _give_memory(classifier)
+    if not torch.empty(0).is_meta:  # on meta, the caller wants no memory either
+        _give_memory(classifier)
     return classifier.eval()
 
 
@@ -75,12 +76,16 @@ def normalization(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
     return transform.mean, transform.std
 
 
-class _ParametersOnMeta(TorchFunctionMode):
-    """Creates layers' parameters on the meta device, to save drawing random values that are overwritten later."""
+class ParametersOnMeta(TorchFunctionMode):
+    """Creates layers' parameters on the meta device, without memory or random values, and nothing else.
+
+    Some classifiers compute their sizes with tensors, so torch's own meta device does not build them.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401  whatever the function returns
+        """Call a function of torch; ``torch.empty`` creates its tensor on the meta device."""
         # Only parameters are created by ``torch.empty``; buffers and computed constants must keep their values.
         return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
 

@@ -1,6 +1,5 @@
 """The captioning model: an image encoder and a word decoder."""
 
-import torch
 from torch import Tensor, nn
 
 from captioning.config import ModelConfig
@@ -59,8 +58,10 @@ class CaptionModel(nn.Module):
 
 
 def meta_model(config: ModelConfig, *, vocabulary_size: int) -> CaptionModel:
-    """Return a model whose tensors have shapes but no memory, to compute sizes."""
-    with torch.device("meta"):
+    """Return a model whose layers have shapes but no memory, to compute sizes and to check weights."""
+    from captioning.model.backbone import ParametersOnMeta  # imports torchvision
+
+    with ParametersOnMeta():
         return CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from captioning.config import IMAGE_FORMATS
+from captioning.image_limits import count_scans, require_few_scans
 from captioning.serving.safe_fetch import fetch, is_public
 
 BEAM_SIZES, CAPTION_LENGTHS = range(1, 21), range(1, 101)
@@ -22,12 +23,14 @@ _PILLOW_MEGAPIXELS = 89  # Pillow warns about larger images, and refuses those o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInputConfig:
-    """Images that a registered model accepts: limits on size, and sources other than the image's bytes."""
+    """Images that a registered model accepts: limits on size and number, and sources other than the image's bytes."""
 
     max_mib: int = 20
     """Largest size of an image file, in MiB."""
     max_megapixels: int = 64
     """Largest number of pixels in an image, in millions; checked in the header, before decoding."""
+    max_rows: int = 128
+    """Largest number of images in a request."""
     allow_paths: Path | None = None
     """Folder on the serving machine; requests may give paths of files below it."""
     allow_urls: Literal["none", "public", "any"] = "none"
@@ -43,6 +46,8 @@ class ImageInputConfig:
                 f"a limit of {self.max_megapixels} megapixels is out of range; "
                 f"use --max-megapixels 1 to {_PILLOW_MEGAPIXELS}"
             )
+        if self.max_rows < 1:
+            raise ValueError(f"a limit of {self.max_rows} rows refuses every request; use --max-rows 1 or more")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -130,6 +135,7 @@ def _require_small(size: int, limit: int) -> None:
 
 def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
     """Check the number of pixels by the image's header, without decoding it."""
+    num_scans = count_scans(content)
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             num_pixels = image.width * image.height
@@ -142,3 +148,4 @@ def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
         raise ValueError(f"the image starts with {content[:8]!r} and is not a readable {kinds}") from None
     if num_pixels > max_megapixels * 10**6:
         raise ValueError(f"the image has more than the allowed {max_megapixels} million pixels; shrink it first")
+    require_few_scans(num_scans, num_pixels)

@@ -15,18 +15,29 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
-# IPv6 networks whose addresses embed an IPv4 address that a router may reach: IPv4-mapped, NAT64 (RFC 6052 and 8215),
-# Teredo, 6to4.
-_IPV4_EMBEDDING = tuple(
-    map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
-)
+# Only IPv6's range for global unicast, and of it and of IPv4 none of the special-purpose ranges, which IANA lists
+# (https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-special-registry): private networks, this host,
+# documentation, benchmarks, and those from which a router may reach an embedded IPv4 address (Teredo, 6to4).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16",
+            "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+            "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+            "168.63.129.16/32",  # not of that list: the host of virtual machines on Azure
+        ),
+    )
+)  # fmt: skip
 
 
 def is_public(address: Address) -> bool:
     """Return whether an address is on the public internet, not on this machine or a private network."""
-    if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _IPV4_EMBEDDING):
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    return not any(address in network for network in _SPECIAL)
 
 
 def fetch(

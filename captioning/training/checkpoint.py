@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -112,6 +113,7 @@ def load_model(
     """
     description = describe_checkpoint(folder)
     vocabulary = load_vocabulary(folder / VOCABULARY)
+    _require_shapes(folder / WEIGHTS, meta_model(description.model, vocabulary_size=len(vocabulary)))
     model = CaptionModel(description.model, vocabulary_size=len(vocabulary), load_weights=False)
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.to(device or torch.device("cpu")).eval(), vocabulary, description
@@ -148,10 +150,29 @@ def restore(
         raise ValueError(
             f"{folder / OPTIMIZER} is unsafe: it holds more than tensors and numbers; use another checkpoint"
         ) from None
+    _require_shapes(folder / WEIGHTS, state.model)
     state.model.load_state_dict(load_file(folder / WEIGHTS))
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description
+
+
+def _require_shapes(path: Path, model: CaptionModel) -> None:
+    """Check by its header that a file of weights has the model's tensors, before memory is allocated for any.
+
+    Raises:
+        ValueError: the file is damaged, or a tensor is missing, unknown or of another shape.
+    """
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); use another checkpoint") from None
+    for name in sorted(wanted.keys() | found.keys()):
+        if found.get(name) != wanted.get(name):
+            what = f"has shape {found.get(name, 'none')} and not {wanted.get(name, 'none')}"
+            raise ValueError(f"{path} does not fit the model: {name} {what}; use another checkpoint")
 
 
 def _copy(value: Any) -> Any:  # noqa: ANN401  an optimizer's state is a tree of dicts, lists, tensors and numbers

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from captioning.config import ModelConfig
+from captioning.config import LONGEST_CAPTION_WORDS, ModelConfig
 
 FORMAT_VERSION = 2
 DESCRIPTION_NAME = "checkpoint.json"
+_LARGEST_MIB = 16
 WEIGHTS, OPTIMIZER, VOCABULARY, CONFIG = "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"
 
 
@@ -31,6 +32,13 @@ class CheckpointDescription:
     files: dict[str, str] = field(default_factory=dict)
     """sha256 of each file, by name."""
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Check the bounds: a registered version's description is a file that anyone may have written."""
+        if not 0 < self.max_caption_words <= LONGEST_CAPTION_WORDS:
+            raise ValueError(f"max_caption_words {self.max_caption_words} is not from 1 to {LONGEST_CAPTION_WORDS}")
+        if outside := [name for name in self.files if Path(name).name != name]:
+            raise ValueError(f"it lists {outside[0]}, which is not in its folder")
 
 
 def describe_checkpoint(folder: Path, *, for_training: bool = False) -> CheckpointDescription:
@@ -93,10 +101,12 @@ def _encode(content: Mapping[str, Any]) -> bytes:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a description of any known format version, and upgrade it to the current one."""
+    if (num_bytes := path.stat().st_size) > _LARGEST_MIB * 2**20:
+        raise _damage(path, f"it has {num_bytes} bytes")
     stored = path.read_bytes()
     try:
         content = json.loads(stored)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
         raise _damage(path, str(error)) from None
     if not isinstance(content, dict):
         raise _damage(path, "it is not a JSON object")

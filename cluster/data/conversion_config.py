@@ -23,6 +23,7 @@ class ConversionConfig:
     minimum_word_count: int = 4
     """Occurrences in the training captions below which a word is left out of the vocabulary (and becomes <unk>)."""
     on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with a faulty image or caption: stop, or skip it and list it in the manifest."""
+    """What to do with a faulty image or caption (empty, or over 5,000 characters): stop, or skip it and list it in the
+    manifest."""
     seed: int = 0
     """Seed of the shuffle that assigns images to shards."""

@@ -4,6 +4,7 @@ MLflow runs this file alone ("models from code"), next to a copy of ``captioning
 model. It also runs it once at registration, which is faster without importing torch.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_ARTIFACT = "checkpoint"
 _BATCH_SIZE = 16
+_MAX_DECODERS = 2  # over all requests: the largest images take 0.3 GiB and a core for a second each
 
 
 class CaptionService(PythonModel):
@@ -35,6 +37,7 @@ class CaptionService(PythonModel):
         from captioning.training.checkpoint import load_model
 
         self._intake = TypeAdapter(ImageInputConfig).validate_python(context.model_config["intake"])
+        self._decoders = threading.BoundedSemaphore(_MAX_DECODERS)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
 
@@ -53,8 +56,12 @@ class CaptionService(PythonModel):
             is no caption; also ``captions``, best first, if the request asks for more than one.
 
         Raises:
-            MlflowException: a parameter is out of range; over HTTP, the response is 400.
+            MlflowException: a parameter is out of range, or there are too many rows; over HTTP, the response is 400.
         """
+        if len(model_input) > self._intake.max_rows:
+            raise MlflowException.invalid_parameter_value(
+                f"the request has {len(model_input)} rows; send at most {self._intake.max_rows} at a time"
+            )
         _require("beam", params["beam"], BEAM_SIZES)
         _require("max_length", params["max_length"], CAPTION_LENGTHS)
         _require("num_captions", params["num_captions"], range(1, params["beam"] + 1))
@@ -74,8 +81,11 @@ class CaptionService(PythonModel):
             return str(error)
 
     def _decode(self, taken: bytes | str) -> "Tensor | str":
+        if isinstance(taken, str):
+            return taken
         try:
-            return taken if isinstance(taken, str) else self._captioner.decode(taken)
+            with self._decoders:
+                return self._captioner.decode(taken)
         except ValueError as error:
             return str(error)
 

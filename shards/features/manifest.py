@@ -7,12 +7,11 @@ finite in float16. The manifest is written last, so it marks a complete feature 
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from shards.manifest import ShardRecord, records_of_split, splits_of
-from shards.storage.document import Document
+from shards.storage.document import Document, seal
 from shards.storage.folders import ShardFolder, write_file
 
 FORMAT_VERSION = 1
@@ -61,7 +60,7 @@ def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: Featur
     if settings.views == 1:  # the centre alone, which uses no random numbers
         for name in ("crop_area", "flip", "seed"):
             del content[name]
-    return _sha256([shards_digest, asdict(encoder), content])
+    return hashlib.sha256(json.dumps([shards_digest, asdict(encoder), content]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +89,11 @@ class FeatureManifest:
         return self.settings.views, self.num_regions, self.num_channels
 
     @property
+    def shard_names(self) -> list[str]:
+        """Return the names of the shards."""
+        return [shard.name for shard in self.shards]
+
+    @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
         return splits_of(self.shards)
@@ -110,10 +114,7 @@ class FeatureManifest:
 
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its feature set's folder atomically."""
-        content = {"digest": self.digest, **asdict(self)}
-        # The digest covers inputs only; the seal covers the whole file, with the shard records.
-        sealed = {"seal": _sha256(content), **content}
-        write_file(folder, FEATURES_NAME, json.dumps(sealed, indent=1).encode() + b"\n")
+        write_file(folder, FEATURES_NAME, seal({"digest": self.digest, **asdict(self)}))
 
 
 def load_features(folder: ShardFolder) -> FeatureManifest:
@@ -124,16 +125,4 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
         ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
-    content = document.read(newest=FORMAT_VERSION)
-    seal = content.pop("seal", None)
-    is_sealed = seal == _sha256(content)
-    digest = content.pop("digest", None)
-    manifest = document.parse(FeatureManifest, content)
-    if not is_sealed or digest != manifest.digest:
-        raise ValueError(f"{document.path} was edited: its content does not match its digest; {document.remedy}")
-    document.refuse_outside([shard.name for shard in manifest.shards])
-    return manifest
-
-
-def _sha256(content: Sequence[Any] | dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return document.load(FeatureManifest, newest=FORMAT_VERSION, sealed_since=1)

@@ -1,14 +1,41 @@
-"""A set's manifest as a JSON file: reading, checking its format version, and validation."""
+"""A set's manifest as a JSON file: its seal, checking its format version, and validation."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from shards.storage.folders import ShardFolder, read_file
 
+
+class SetManifest(Protocol):
+    """The manifest of a set."""
+
+    @property
+    def digest(self) -> str:
+        """Return the digest that identifies the set; it does not depend on every field."""
+        ...
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        """Return the names of the shards."""
+        ...
+
+
 T = TypeVar("T")
+M = TypeVar("M", bound=SetManifest)
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """Return the bytes of a manifest to store, with a sha256 of all its fields that reveals an edit of any."""
+    return json.dumps({"seal": _seal_of(content), **content}, indent=1).encode() + b"\n"
+
+
+def _seal_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class Document:
@@ -25,6 +52,28 @@ class Document:
         self._folder, self._name, self._what, self._job = folder, name, what, job
         self.path = f"{folder}/{name}"
         self.remedy = f"delete {self.path} and run captioning {job} again"
+
+    def load(self, kind: type[M], *, newest: int, sealed_since: int) -> M:
+        """Return the manifest, after checking that it is whole and names only shards that lie beside it.
+
+        Args:
+            kind: dataclass of the manifest.
+            newest: newest format version that this release reads; also the one that it writes.
+            sealed_since: first format version with a seal; earlier ones have a digest alone.
+
+        Raises:
+            FileNotFoundError: there is no manifest.
+            ValueError: the manifest is damaged, was edited, or has a format version that this release does not read.
+        """
+        content = self.read(newest=newest)
+        stored_seal, version = content.pop("seal", None), content["format_version"]
+        is_sealed = version < sealed_since or stored_seal == _seal_of(content)
+        digest = content.pop("digest", None)
+        found = self.parse(kind, content | {"format_version": newest})
+        if not is_sealed or digest != found.digest:
+            raise ValueError(f"{self.path} was edited: its content does not match its digest; {self.remedy}")
+        self.refuse_outside(found.shard_names)
+        return found
 
     def read(self, *, newest: int, oldest: int = 1) -> dict[str, Any]:
         """Return the content.

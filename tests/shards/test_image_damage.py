@@ -1,6 +1,7 @@
 """Damaged images, and images that cannot be stored."""
 
 import re
+import zlib
 
 import pytest
 from PIL import Image
@@ -10,6 +11,14 @@ from tests.support.pictures import encoded, noise, png
 
 SPEC = ImageSpec()
 SMALL, LARGE = encoded(noise(40, 30)), encoded(noise(400, 300))
+
+
+def png_with(chunk):
+    """Return a PNG with metadata that is small until it is decompressed."""
+    metadata = (chunk.encode(), b"name\0\0" + zlib.compress(bytes(2 << 20)))
+    return png(1, 1, 8, 2, bytes(4), metadata)
+
+
 DAMAGED = {
     "jpeg without its last byte": (SMALL[:-1], "does not decode"),
     "jpeg without its end": (SMALL[:-2], "does not decode"),
@@ -35,6 +44,18 @@ DAMAGED = {
     ),
     "zeros": (bytes(4096), r"begins with b'\\x00"),
     "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as JPEG"),
+    "jpeg in many pieces": (
+        SMALL[:2] + b"\xff\xe1\0\x08Exif\0\0" * 500 + SMALL[2:],
+        "more than 500 segments; save it w",
+    ),
+    "ppm in text": (b"P3 9 9 255\n" + b"#\n" * 9, "it is a PPM of numbers in text; save it as PNG or JPEG"),
+    "avif": (bytes(4) + b"ftypavif" + bytes(90), "it is AVIF, which is not one of JPEG.*; save it as JPEG"),
+    "heic": (bytes(4) + b"ftypmif1" + bytes(90), "it is HEIC, which is not one of JPEG.*; save it as JPEG"),
+    "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90), "it is JPEG 2000, which is not one of JPEG"),
+    "much text": (png_with("zTXt"), "its text or colour profile is too large; save it without"),
+    "large colour profile": (png_with("iCCP"), "its text or colour profile is too large; save it without"),
+    "fractions": (encoded(Image.new("F", (8, 8), 0.5), "TIFF"), "floating-point numbers of an unknown range; save it"),
+    "large fractions": (encoded(Image.new("F", (800, 800), 0.5), "TIFF"), "floating-point numbers of an unknown"),
     "nothing": (b"", "it is empty; fetch it again"),
     "bomb": (png(60_000, 60_000, 8, 0, b""), "more pixels than the [0-9]+ allowed; shrink it first"),
     "smaller bomb": (png(10_000, 10_000, 8, 0, b""), "more pixels than the [0-9]+ allowed; shrink it first"),

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from shards import images
 from shards.images import ImageSpec, codec_versions, store_image
-from tests.support.pictures import QUARTERS, decoded, encoded, noise, picture, png, quarters
+from tests.support.pictures import QUARTERS, decoded, encoded, noise, picture, png, quarters, with_scans
 
 SPEC = ImageSpec()
 SMALL_SPEC = ImageSpec(shorter_side_px=48)
@@ -218,6 +219,53 @@ def test_other_formats_keep_their_colours(form, mode):
 def test_the_first_picture_of_an_animation_is_taken():
     content = encoded(Image.new("P", (9, 9), 0), "GIF", save_all=True, append_images=[Image.new("P", (9, 9), 200)])
     assert_close(stored_picture(content).getpixel((4, 4)), (0, 0, 0))
+
+
+def transparent(mode):
+    """Return a picture of which half is transparent."""
+    image = picture(321, 203).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image.convert(mode)
+
+
+LARGE_IMAGES = {
+    "rgba": encoded(transparent("RGBA"), "PNG"),
+    "grey+alpha": encoded(transparent("LA"), "PNG"),
+    "palette": encoded(picture(321, 203).quantize(16), "PNG", transparency=3),
+    "cmyk": encoded(noise(203, 321, "CMYK"), "TIFF"),
+    "16 bits": encoded(Image.fromarray(np.arange(203 * 321, dtype=np.uint16).reshape(203, 321)), "PNG"),
+    "rgb": encoded(noise(321, 203), "PNG"),
+}
+
+
+@pytest.mark.parametrize("side", [150, 48, 10])
+@pytest.mark.parametrize("name", LARGE_IMAGES)
+def test_a_large_image_is_converted_in_strips_to_the_same_pixels(monkeypatch, name, side):
+    spec = ImageSpec(shorter_side_px=side)
+    whole = store_image(LARGE_IMAGES[name], spec)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 2500)
+    assert store_image(LARGE_IMAGES[name], spec) == whole
+
+
+def test_a_jpeg_of_as_many_scans_as_no_encoder_writes_is_refused():
+    content = encoded(picture(40, 30), progressive=True)
+    assert store_image(with_scans(content, 100), SPEC)
+    with pytest.raises(ValueError, match=r"^its 101 scans of 1200 pixels take too long to decode; save it as a baseli"):
+        store_image(with_scans(content, 101), SPEC)
+
+
+def test_a_larger_jpeg_may_have_fewer_scans(monkeypatch):
+    monkeypatch.setattr(images, "_MAX_SCAN_PIXELS", 1200 * 12)
+    content = encoded(picture(40, 30), progressive=True)
+    assert store_image(with_scans(content, 12), SPEC)
+    with pytest.raises(ValueError, match="its 13 scans of 1200 pixels"):
+        store_image(with_scans(content, 13), SPEC)
+
+
+def test_scans_are_those_of_the_image_alone():
+    thumbnail, film = b"\xff\xda" * 200, b"\xff\xda" * 200
+    content = encoded(picture(40, 30), comment=thumbnail) + film
+    assert store_image(content, SPEC).jpeg == content
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from shards.manifest import (
     ShardRecord,
     load_manifest,
 )
+from shards.storage.document import seal
 
 
 def rewrite(folder, change):
@@ -28,10 +29,47 @@ def test_a_manifest_comes_back_as_it_was_saved(three_shards):
     assert load_manifest(folder) == manifest
 
 
-def test_a_manifest_of_before_annotations_were_noted_is_read(three_shards):
+def as_first_written(content):
+    """Make a manifest one of format version 1, which had no seal; the first ones did not note annotations either."""
+    del content["seal"], content["annotations"]
+    content["format_version"] = 1
+
+
+def test_a_manifest_of_before_the_seal_is_read_and_sealed_when_saved(three_shards):
     folder, manifest = three_shards
-    rewrite(folder, lambda content: content.pop("annotations"))
+    sealed = (folder / MANIFEST_NAME).read_bytes()
+    rewrite(folder, as_first_written)
     assert load_manifest(folder) == manifest
+    load_manifest(folder).save(folder)
+    assert (folder / MANIFEST_NAME).read_bytes() == sealed
+
+
+def leaves(content, *path):
+    """Yield the path of each value in nested objects and lists."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        if isinstance(value, dict | list):
+            yield from leaves(value, *path, key)
+        else:
+            yield *path, key
+
+
+def alter(content, path):
+    """Change a value, and keep its type."""
+    for key in path[:-1]:
+        content = content[key]
+    content[path[-1]] = content[path[-1]] + (1 if isinstance(content[path[-1]], int) else "x")
+
+
+def test_no_altered_field_goes_unseen(three_shards):
+    folder, manifest = three_shards
+    replace(manifest, annotations={"captions_train2017.json": "2" * 64}).save(folder)
+    path = folder / MANIFEST_NAME
+    stored = path.read_bytes()
+    for field in leaves(json.loads(stored)):
+        path.write_bytes(stored)
+        rewrite(folder, lambda content, field=field: alter(content, field))
+        with pytest.raises(ValueError, match=r"was edited|has format version 3"):
+            load_manifest(folder)
 
 
 def test_saving_again_gives_the_same_bytes(three_shards):
@@ -100,6 +138,8 @@ def record_elsewhere(content):
     content["digest"] = Manifest(
         shards=tuple(shards), **{key: content[key] for key in FIELDS}, image_spec=ImageSpec()
     ).digest
+    del content["seal"]
+    content["seal"] = json.loads(seal(content))["seal"]
 
 
 FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "minimum_word_count")
@@ -108,17 +148,18 @@ FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "m
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (altered_record, "was edited: its records do not match its digest"),
-        (lost_record, "was edited: its records do not match its digest"),
-        (lambda content: content.pop("digest"), "was edited: its records do not match its digest"),
+        (altered_record, "was edited: its content does not match its digest"),
+        (lost_record, "was edited: its content does not match its digest"),
+        (lambda content: content.pop("seal"), "was edited: its content does not match its digest"),
+        (lambda content: content.pop("digest"), "was edited: its content does not match its digest"),
         (record_elsewhere, r"names the shard \.\./\.\./train-000000.tar, which is not beside it"),
         (
             lambda content: content.update(format_version=FORMAT_VERSION + 1),
-            "format version 2, this release reads 1; upgrade captioning, or",
+            "format version 3, this release reads 1 to 2; upgrade captioning, or",
         ),
-        (lambda content: content.pop("format_version"), "format version None, this release reads 1"),
-        (lambda content: content.update(format_version=0), "format version 0, this release reads 1"),
-        (lambda content: content.update(format_version=True), "format version True, this release reads 1"),
+        (lambda content: content.pop("format_version"), "format version None, this release reads 1 to 2"),
+        (lambda content: content.update(format_version=0), "format version 0, this release reads 1 to 2"),
+        (lambda content: content.update(format_version=True), "format version True, this release reads 1 to 2"),
         (lambda content: content.pop("seed"), r"is damaged \(seed: .*\)"),
         (lambda content: content.update(shards=[{"name": 3}]), r"is damaged \(shards.0.name: .*\)"),
         (

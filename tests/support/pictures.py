@@ -44,6 +44,12 @@ def png(width, height, depth, colour, pixels, *chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
 
 
+def with_scans(jpeg, num_scans):
+    """Return a JPEG whose last scan is repeated until there are as many."""
+    last = jpeg.rindex(b"\xff\xda")
+    return jpeg[:last] + jpeg[last:-2] * (num_scans + 1 - jpeg.count(b"\xff\xda")) + jpeg[-2:]
+
+
 def decoded(content):
     with Image.open(io.BytesIO(content)) as image:
         image.load()

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from captioning.config import TrainingConfig
+from captioning.data import pixels
 from captioning.data.pixels import Augmentation, decode_image
+from tests.support.pictures import noise, with_scans
 from tests.support.tiny_models import TRAINING, encoded, jpeg
 
 CROP = Augmentation(seed=0, crop_area=0.25, flip=False)
@@ -109,6 +111,27 @@ def test_transparency_becomes_white():
     assert decode_image(encoded(clear, "PNG"), 32).unique().tolist() == [255]
 
 
+@pytest.mark.parametrize(("value", "byte"), [(0, 0), (256, 1), (32768, 128), (65535, 255)])
+def test_sixteen_bits_span_all_of_eight(value, byte):
+    image = Image.fromarray(np.full((8, 8), value, np.uint16))
+    assert decode_image(encoded(image, "PNG"), 8).unique().tolist() == [byte]
+
+
+@pytest.mark.parametrize("position", [None, 0, 1])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P"])
+@pytest.mark.parametrize("size", [(321, 203), (203, 321), (9, 900)])
+def test_a_large_image_is_converted_in_strips_to_the_same_pixels(monkeypatch, size, mode, position):
+    image = noise(*size)
+    image.putalpha(Image.linear_gradient("L").resize(size))
+    options = {} if position is None else {"augmentation": CROP, "position": position}
+    content = encoded(image.convert("RGB" if mode == "P" else mode).convert(mode), "PNG")
+    whole = decode_image(content, 40, **options)
+    monkeypatch.setattr(pixels, "_STRIP_PIXELS", 2500)
+    strips = decode_image(content, 40, **options)
+    # The square's place in a strip, often between pixels, is rounded differently.
+    assert (strips.int() - whole.int()).abs().max() <= 1
+
+
 def test_an_image_stands_as_its_exif_says():
     turned = coordinates(64, 96)
     exif = Image.Exif()
@@ -139,6 +162,20 @@ def test_an_image_that_does_not_decode_is_named(content):
 def test_a_form_whose_reader_starts_a_program_is_not_opened():
     with pytest.raises(ValueError, match=r"^the image does not decode \(it begins with b'%!PS-Ado'\)"):
         decode_image(encoded(coordinates(8, 8), "EPS"), 8)
+
+
+def test_a_jpeg_of_as_many_scans_as_no_encoder_writes_is_named():
+    content = encoded(coordinates(40, 30), progressive=True)
+    assert decode_image(with_scans(content, 100), 32).any()
+    with pytest.raises(
+        ValueError, match=r"does not decode \(its 101 scans of 1200 pixels take too long; save it as a b"
+    ):
+        decode_image(with_scans(content, 101), 32)
+
+
+def test_fractions_of_an_unknown_range_are_named():
+    with pytest.raises(ValueError, match="floating-point numbers of an unknown range; save it with 8 bits"):
+        decode_image(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), 8)
 
 
 def test_an_image_too_large_to_be_one_is_named(monkeypatch):

@@ -1,9 +1,11 @@
 import json
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captioning.data import tokenizer
 from captioning.data.tokenizer import tokenize
 
 OFFICIAL = {  # Output of the COCO evaluation's Java tokenizer, after the evaluation drops punctuation.
@@ -60,3 +62,32 @@ def test_any_text_becomes_words_without_spaces(text):
 @given(st.text(alphabet="aB1.,'-/&<>()@ !?", max_size=80))
 def test_no_punctuation_mark_is_a_word(text):
     assert not {".", ",", "'", "-", "--", "!", "?", "''", "..."} & set(tokenize(text))
+
+
+def tokenize_slowly(caption):
+    """Tokenize as the rules define it: each of them is tried at every position, that of addresses too."""
+    text, position, tokens = tokenizer._normalize(caption), 0, []
+    rules = (*tokenizer._RULES, re.compile(r"[^\s@]+@[^\s@]+"))
+    while position < len(text):
+        match = tokenizer._SPACE_OR_PLAIN_WORD.match(text, position) or max(
+            filter(None, (rule.match(text, position) for rule in rules)), key=re.Match.end, default=None
+        )
+        tokens.append(match[0] if match else text[position])
+        position += len(tokens[-1])
+    return [word for token in tokens if not token.isspace() for word in tokenizer._words(token)]
+
+
+def test_captions_have_the_words_that_the_rules_define(shared_data):
+    pairs = json.loads((shared_data / "oracle" / "ptb_tokenizer_pairs.json").read_text())
+    assert [pair for pair in pairs[::9] if tokenize(pair["raw"]) != tokenize_slowly(pair["raw"])] == []
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(alphabet="@@@aB1.,'/<>() :!?-\u00e9", max_size=60))
+def test_any_text_has_the_words_that_the_rules_define(text):
+    assert tokenize(text) == tokenize_slowly(text)
+
+
+@pytest.mark.timeout(15)  # half a second, but half a minute if every mark looked for an @ behind it
+def test_an_endless_run_of_marks_is_read_to_its_end():
+    assert tokenize("." * 80_000) == []

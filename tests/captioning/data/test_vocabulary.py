@@ -2,6 +2,7 @@ import hashlib
 
 import pytest
 
+from captioning.data import vocabulary
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIAL_WORDS, UNK, Vocabulary, build_vocabulary, load_vocabulary
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "runs")
@@ -35,6 +36,20 @@ def test_decoding_ends_at_eos_and_leaves_special_words_out(ids, caption):
 def test_frequent_words_come_first_and_equals_by_name():
     vocabulary = build_vocabulary(["a dog", "a cat", "cow runs", "a cow and the end"], minimum_count=1)
     assert vocabulary.words[4:] == ("a", "cow", "and", "cat", "dog", "end", "runs", "the")
+
+
+def test_too_many_words_are_refused(monkeypatch):
+    monkeypatch.setattr(vocabulary, "_MOST_WORDS", 6)
+    assert len(build_vocabulary(["a dog", "a dog", "cat"], minimum_count=2)) == 6
+    with pytest.raises(ValueError, match=r"built \(it has 7 words, more than 6\); use a larger --minimum-word-count"):
+        build_vocabulary(["a dog", "a dog", "cat"], minimum_count=1)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    with (tmp_path / "vocabulary.txt").open("wb") as file:
+        file.truncate(10 * 2**30)  # takes no space on disk
+    with pytest.raises(ValueError, match=r"vocabulary\.txt is larger than 64 MiB; use a smaller vocabulary"):
+        load_vocabulary(tmp_path / "vocabulary.txt")
 
 
 @pytest.mark.parametrize(("minimum_count", "words"), [(2, ("a", "cow")), (3, ("a",)), (9, ())])

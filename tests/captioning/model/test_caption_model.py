@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from captioning.data.vocabulary import BOS, EOS, PAD
-from captioning.model.caption_model import CaptionModel, count_parameters
+from captioning.model.caption_model import CaptionModel, count_parameters, meta_model
 from captioning.training.losses import cross_entropy_sum
 from tests.support import tiny_models
 
@@ -122,3 +124,13 @@ def test_parameters_are_counted_as_a_built_model_has_them():
     built = CaptionModel(tiny_models.MODEL, vocabulary_size=size)
     counted = count_parameters(tiny_models.MODEL, vocabulary_size=size)
     assert counted == sum(parameter.numel() for parameter in built.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["squeezenet1_1", "regnet_y_400mf"])  # the latter computes its sizes with tensors
+def test_a_model_without_memory_has_the_shapes_of_one_with(backbone):
+    config = replace(tiny_models.MODEL, backbone=backbone)
+    real = CaptionModel(config, vocabulary_size=9, load_weights=False)
+    meta = meta_model(config, vocabulary_size=9)
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (real, meta)]
+    assert shapes[0] == shapes[1]
+    assert all(parameter.is_meta for parameter in meta.parameters())

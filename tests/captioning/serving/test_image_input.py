@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from captioning.serving.image_input import ImageInputConfig, read_image
-from tests.support.pictures import encoded, noise, picture
+from tests.support.pictures import encoded, noise, picture, with_scans
 
 JPEG = encoded(picture(32, 24))
 BYTES = ImageInputConfig()
@@ -92,6 +92,13 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(width, height):
         read_image({"image": bomb(width, height)}, ImageInputConfig(max_megapixels=1))
 
 
+def test_a_jpeg_that_takes_too_long_to_decode_is_refused():
+    content = encoded(picture(40, 30), progressive=True)
+    assert read_image({"image": with_scans(content, 100)}, BYTES)
+    with pytest.raises(ValueError, match=r"^its 101 scans of 1200 pixels take too long; save it as a baseline JPEG"):
+        read_image({"image": with_scans(content, 101)}, BYTES)
+
+
 def test_an_image_at_the_limit_is_taken():
     assert read_image({"image": bomb(1000, 1000)}, ImageInputConfig(max_megapixels=1))
 
@@ -100,6 +107,7 @@ def test_an_image_at_the_limit_is_taken():
     ("settings", "message"),
     [
         ({"max_mib": 0}, "a limit of 0 MiB refuses every image; use --max-mib 1 or more"),
+        ({"max_rows": 0}, "a limit of 0 rows refuses every request; use --max-rows 1 or more"),
         ({"max_megapixels": 0}, "a limit of 0 megapixels is out of range; use --max-megapixels 1 to 89"),
         ({"max_megapixels": 90}, "a limit of 90 megapixels is out of range; use --max-megapixels 1 to 89"),
     ],

@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from captioning.data.vocabulary import Vocabulary
+from captioning.training import checkpoint
 from captioning.training.checkpoint import describe_checkpoint, load_model, restore
 from captioning.training.checkpoint_description import inference_files, seal
 from tests.support.checkpoints import save, trained
@@ -137,6 +139,8 @@ def test_a_folder_without_description_is_no_checkpoint(folder):
         (b'{"format_version": 1, "st', "Unterminated string"),
         (b"\xff\xfe\x00", "can't decode"),
         (b"[]", "it is not a JSON object"),
+        (b"[" * 200_000, "maximum recursion depth"),
+        (b" " * (2**24 + 1), "it has 16777217 bytes"),
         (b'{"format_version": 1}', "step Field required"),
         (b'{"format_version": 2}', "its digest does not match"),
         (b'{"format_version": 0}', "it has format version 0, which no release wrote"),
@@ -155,6 +159,10 @@ def test_a_garbled_description_is_named(folder, content, reason):
     [
         ({"files": {}}, "it does not list config.yaml"),  # otherwise no file would be verified
         ({"model": {"dropout": 2.0}}, "dropout 2.0 is not a fraction"),
+        ({"model": {"image_size_px": 10**6}}, "image_size_px 1000000 is too large; use at most 1024"),
+        ({"max_caption_words": 10**9}, "max_caption_words 1000000000 is not from 1 to 1000"),
+        ({"max_caption_words": 0}, "max_caption_words 0 is not from 1 to 1000"),
+        ({"files": {"../../secret": "0"}}, "it lists ../../secret, which is not in its folder"),
         ({"step": "many"}, "step Input should be a valid integer"),
     ],
 )
@@ -192,3 +200,42 @@ def test_a_malicious_optimizers_state_is_refused_and_not_run(folder, tmp_path, w
     ):
         restore(training_state(trainable_from="features.12"), folder, VOCABULARY)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor"),
+    [
+        ({"hidden_size": 16_000}, r"decoder\.\S+ has shape \[.*\] and not \[.*\]"),
+        ({"backbone": "regnet_y_128gf"}, r"\S+ has shape .* and not .*"),
+        ({"embedding_size": 17}, r"decoder\.\S+ has shape .* and not .*"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_built(folder, monkeypatch, change, tensor):
+    model = json.loads((folder / "checkpoint.json").read_text())["model"]
+    edit_description(folder, model=model | change)
+    monkeypatch.setattr(checkpoint, "load_file", None)
+    with pytest.raises(ValueError, match=rf"safetensors does not fit the model: {tensor}; use another checkpoint"):
+        load_model(folder)
+
+
+def test_a_vocabulary_of_another_size_than_the_weights_is_refused(folder):
+    with (folder / "vocabulary.txt").open("a") as file:
+        file.write("more\n")
+    edit_description(folder, files=digests(folder))
+    with pytest.raises(ValueError, match=r"does not fit the model: decoder\.output\.bias has shape"):
+        load_model(folder)
+
+
+def test_weights_of_another_shape_are_not_restored(folder):
+    model = training_state(trainable_from="features.12").model
+    save_file({**load_file(folder / "model.safetensors"), "more": model.encoder.mean}, folder / "model.safetensors")
+    edit_description(folder, files=digests(folder))
+    with pytest.raises(ValueError, match=r"does not fit the model: more has shape \[3, 1, 1\] and not none; use anoth"):
+        restore(training_state(trainable_from="features.12"), folder, VOCABULARY)
+
+
+def test_weights_that_are_none_are_named(folder):
+    (folder / "model.safetensors").write_bytes(b"\xff" * 99)
+    edit_description(folder, files=digests(folder))
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged \(.*\); use another checkpoint"):
+        load_model(folder)

@@ -4,6 +4,8 @@ import base64
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -173,6 +175,34 @@ def test_limits_are_those_that_were_registered(client, tiny_run):
     assert errors == [
         "the image has more than the allowed 1 million pixels", "the image is larger than the allowed 1 MiB",
     ]  # fmt: skip
+
+
+def test_a_request_of_too_many_rows_is_refused(client, tiny_run):
+    model = load(register(resolve_model(str(tiny_run), client), "few", client, intake=ImageInputConfig(max_rows=2)))
+    assert len(ask(model, *SCENES[:2])) == 2
+    with pytest.raises(MlflowException, match="the request has 3 rows; send at most 2 at a time"):
+        ask(model, *SCENES)
+
+
+def test_two_images_are_decoded_at_a_time_over_all_requests(served, monkeypatch):
+    service = served.unwrap_python_model()
+    both, counted, running, most = threading.Barrier(2, timeout=60), threading.Lock(), 0, 0
+    decode = service._captioner.decode
+
+    def decode_with_another(content):
+        nonlocal running, most
+        with counted:
+            running += 1
+            most = max(most, running)
+        both.wait()
+        with counted:
+            running -= 1
+        return decode(content)
+
+    monkeypatch.setattr(service._captioner, "decode", decode_with_another)
+    with ThreadPoolExecutor(8) as requests:
+        answers = list(requests.map(lambda scene: ask(served, scene), SCENES[:2] * 4))
+    assert ([one["error"] for (one,) in answers], most) == ([None] * 8, 2)
 
 
 def test_the_version_says_what_it_takes_and_gives(served):

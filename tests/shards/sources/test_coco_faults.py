@@ -75,6 +75,7 @@ FAULTS = {
     ),
     "empty caption": ([], [caption(1, "")], "000000000001", "a caption of image 1 (000000000001.jpg) is empty"),
     "caption of spaces": ([], [caption(1, " \n\t ")], "000000000001", "is empty or only spaces"),
+    "endless caption": ([], [caption(1, "!" * 5001)], "000000000001", "has 5001 characters, more than 5000"),
     "id of text": ([{"id": "3", "file_name": "a"}], [], "images[2]", 'has id "3", which is not an integer'),
     "id of a fraction": ([{"id": 3.0, "file_name": "a"}], [], "images[2]", "has id 3.0, which is not an integer"),
     "id of a truth": ([{"id": True, "file_name": "a"}], [], "images[2]", "has id true, which is not an integer"),

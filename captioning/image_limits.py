@@ -1,0 +1,52 @@
+"""Limits on an image file that are checked before Pillow reads it: a small file can keep a core busy for minutes.
+
+Imports nothing but the standard library.
+"""
+
+import re
+
+# A scan refines the whole image. Encoders write about ten.
+_MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
+# Pillow copies all metadata so far at each segment of it. Cameras write some ten, or some hundred of 64 KiB each.
+_MAX_SEGMENTS = 500
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
+_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_TEXT_PPM = (b"P1", b"P2", b"P3")
+
+
+def count_scans(content: bytes) -> int:
+    """Return the number of scans of a JPEG; 0 for other formats.
+
+    Args:
+        content: content of an image file, which may be damaged.
+
+    Raises:
+        ValueError: the file would take long even to open, or is a PPM of numbers in text, which Pillow reads slowly.
+    """
+    if content.startswith(_TEXT_PPM):
+        raise ValueError("it is a PPM of numbers in text; save it as PNG or JPEG")
+    if not content.startswith(_START_OF_IMAGE):
+        return 0
+    num_scans, num_segments, at = 0, 0, 2
+    while (found := _MARKER.search(content, at)) and found[0] != _END_OF_IMAGE:
+        marker, at = found[0], found.end()
+        num_scans, num_segments = num_scans + (marker == _START_OF_SCAN), num_segments + 1
+        if num_segments > _MAX_SEGMENTS:
+            raise ValueError(f"it has more than {_MAX_SEGMENTS} segments; save it as a baseline JPEG without metadata")
+        if marker not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))  # a wrong length must not end this count
+    return num_scans
+
+
+def require_few_scans(num_scans: int, num_pixels: int) -> None:
+    """Check that an image does not take too long to decode.
+
+    Args:
+        num_scans: number of scans, of a JPEG.
+        num_pixels: number of pixels in the image.
+
+    Raises:
+        ValueError: there are more scans than any encoder writes, or too many for so many pixels.
+    """
+    if num_scans > min(_MAX_SCANS, _MAX_SCAN_PIXELS // max(1, num_pixels)):
+        raise ValueError(f"its {num_scans} scans of {num_pixels} pixels take too long; save it as a baseline JPEG")

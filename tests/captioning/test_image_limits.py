@@ -1,0 +1,49 @@
+"""Image files that would take Pillow long to read are recognized by their bytes."""
+
+import pytest
+
+from captioning import image_limits
+from captioning.image_limits import count_scans, require_few_scans
+from tests.support.pictures import encoded, picture, with_scans
+
+BASELINE, PROGRESSIVE = encoded(picture(40, 30)), encoded(picture(40, 30), progressive=True)
+EXIF = b"\xff\xe1\0\x12Exif\0\0" + b"x" * 10
+
+
+@pytest.mark.parametrize(
+    ("content", "num_scans"),
+    [
+        (BASELINE, 1),
+        (PROGRESSIVE, 10),
+        (with_scans(PROGRESSIVE, 300), 300),
+        (encoded(picture(40, 30), comment=b"\xff\xda" * 200) + b"\xff\xda" * 200, 1),  # metadata, and what follows
+        (BASELINE[:2] + b"\xff\xd8\xff\x01" + BASELINE[2:], 1),  # markers without a length
+        (BASELINE[:2], 0),
+        (b"", 0),
+        (encoded(picture(40, 30), "PNG") + BASELINE, 0),
+        (encoded(picture(40, 30), "PPM"), 0),
+    ],
+)
+def test_the_scans_of_a_jpeg_are_counted(content, num_scans):
+    assert count_scans(content) == num_scans
+
+
+def test_a_jpeg_in_as_many_pieces_as_no_camera_writes_is_refused():
+    assert count_scans(BASELINE[:2] + EXIF * 400 + BASELINE[2:]) == 1
+    with pytest.raises(ValueError, match="it has more than 500 segments; save it as a baseline JPEG without metadata"):
+        count_scans(BASELINE[:2] + EXIF * 500 + BASELINE[2:])
+
+
+@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P3"])
+def test_a_ppm_in_text_is_refused(kind):
+    with pytest.raises(ValueError, match="it is a PPM of numbers in text; save it as PNG or JPEG"):
+        count_scans(kind + b" 1 1 255 " + b"#\n" * 100 + b"1 1 1")
+
+
+def test_a_larger_image_may_have_fewer_scans():
+    largest = image_limits._MAX_SCAN_PIXELS
+    require_few_scans(100, largest // 100)
+    require_few_scans(10, largest // 10)
+    for num_scans, num_pixels in ((101, 1), (11, largest // 10)):
+        with pytest.raises(ValueError, match=f"its {num_scans} scans of {num_pixels} pixels take too long; save it as"):
+            require_few_scans(num_scans, num_pixels)
