@@ -1,7 +1,6 @@
 """Record of a training run, ``run.json``: its identity, and its committed checkpoints."""
 
 import contextlib
-import fcntl
 import json
 import tempfile
 from collections.abc import Collection
@@ -14,6 +13,7 @@ from cluster.config import TrainRun
 from cluster.formats import read_record
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.files import replace_file
+from shards.storage.lock import lock_file
 
 RECORD_NAME = "run.json"
 FORMAT_VERSION = 1
@@ -113,21 +113,23 @@ class RunRecord:
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
-def lock_run(folder: Path) -> TextIO:
+def lock_run(folder: Path, *, driver_pid: int | None = None) -> TextIO:
     """Lock a run for this process; return the open file that holds the lock.
 
     The lock lasts until the file is closed or the process ends, even by SIGKILL.
 
+    Args:
+        folder: folder of the run.
+        driver_pid: id of the process to name to others, on this machine; this process's if None.
+
     Raises:
         BlockingIOError: another process holds the lock.
     """
-    file = (folder / "driver.lock").open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from None
-    return file
+        return lock_file(folder / "driver.lock", pid=driver_pid)
+    except BlockingIOError as error:
+        holder = str(error)
+    raise BlockingIOError(f"run {folder.name} has a live driver already, {holder}; wait for it, or stop it")
 
 
 def recover_record(run: TrainRun) -> None:
