@@ -66,10 +66,12 @@ def convert(
         ValueError: the annotations or an image are faulty, or the folder has another shard set.
     """
     from cluster.data import conversion
+    from cluster.data.output import writing_to
 
-    plan = conversion.plan_with(config or ConversionConfig(), Path(source).absolute(), _location(shards))
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    return conversion.convert(plan, num_workers=workers, cluster=cluster)
+    with writing_to(_location(shards)):
+        plan = conversion.plan_with(config or ConversionConfig(), Path(source).absolute(), _location(shards))
+        return conversion.convert(plan, num_workers=workers, cluster=cluster)
 
 
 def train(run: TrainRun) -> "TrainOutcome":

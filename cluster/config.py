@@ -133,6 +133,8 @@ class StorageConfig(CacheConfig):
 
     checkpoints: str | None = None
     """Location of the checkpoints, if not the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+    take_over: bool = False
+    """Take the checkpoints at a URL over from another home folder, even if it seems to be training the run."""
     ledger: bool = False
     """Record which samples every worker trained on, in the folder ledger of the run."""
 
@@ -140,6 +142,8 @@ class StorageConfig(CacheConfig):
         """Check the addresses and the bounds."""
         CacheConfig.__post_init__(self)  # dataclasses with slots have no super()
         refuse_credentials(self.checkpoints, "checkpoints")
+        if self.take_over and self.checkpoints is None:
+            raise ValueError("take_over does nothing without checkpoints at a URL; leave it out, or use --checkpoints")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

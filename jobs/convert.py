@@ -5,6 +5,7 @@ Examples:
     captioning convert data/coco data/coco-shards --karpathy dataset_coco.json    # the split of Karpathy and Li
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -62,6 +63,13 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
     Returns:
         The manifest of the shard set; with ``is_dry``, the manifest of the shards that exist so far.
     """
+    from cluster.data.output import writing_to
+
+    with contextlib.nullcontext() if is_dry else writing_to(job.shards):
+        return _plan_and_convert(job, is_dry=is_dry)
+
+
+def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
     from cluster.data.conversion import convert, plan_with
 
     plan = plan_with(job, job.source, job.shards)

@@ -15,7 +15,8 @@ import tyro
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import transferring
-from shards.archives.download import download, plan_download
+from shards.archives.download import DownloadPlan, download, plan_download
+from shards.storage.lock import sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ class DownloadJob:
 def main(invocation: Invocation[DownloadJob]) -> None:
     """Download the missing archives, or say with ``--dry-run`` how much is missing."""
     job = invocation.settings
-    plan = plan_download(
-        job.dataset, job.folder, splits=job.splits, base_url=job.base_url, keep_archives=job.keep_archives
-    )
+    plan = _plan(job)
     logger.info(
         "%s into %s: %.1f GB to download, %.1f GB of disk needed, %.1f GB free; already done: %s",
         job.dataset,
@@ -52,12 +51,19 @@ def main(invocation: Invocation[DownloadJob]) -> None:
         ", ".join(plan.done) or "nothing",
     )
     if not invocation.dry_run:
-        with transferring() as show:
+        with sole_writer(job.folder), transferring() as show:
+            plan = _plan(job)  # again: another process may have owned the folder meanwhile
             download(plan, progress=lambda one: show(f"{one.step} {one.name}", one.done_bytes, one.total_bytes))
         log_next(f"convert {job.folder} SHARDS")
     if invocation.json:
         archives = [str(archive.path) for archive in plan.archives]
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})
+
+
+def _plan(job: DownloadJob) -> DownloadPlan:
+    return plan_download(
+        job.dataset, job.folder, splits=job.splits, base_url=job.base_url, keep_archives=job.keep_archives
+    )
 
 
 JOB = Job(name="download", settings=DownloadJob, run=main, description=__doc__)

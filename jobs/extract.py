@@ -8,6 +8,7 @@ Examples:
     captioning extract data/coco-shards data/coco-features --regions grid --use-gpu --num-workers 4
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -83,14 +84,15 @@ class ExtractJob:
 
 def main(invocation: Invocation[ExtractJob]) -> None:
     """Compute the missing shards of the feature set, or list them with ``--dry-run``."""
+    from cluster.data.output import writing_to
+
     job = invocation.settings
-    plan = _plan(job)
+    with contextlib.nullcontext() if invocation.dry_run else writing_to(job.features):
+        plan = _plan(job)
+        manifest = plan.with_records(plan.finished) if invocation.dry_run else _extract(plan, job)
     if invocation.dry_run:
-        manifest = plan.with_records(plan.finished)
         for shard in plan.missing:
             logger.info("would write %s/%s: %d images", job.features, shard.name, shard.source.num_samples)
-    else:
-        manifest = _extract(plan, job)
     if invocation.json:
         write_json(
             {
@@ -132,8 +134,6 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
 
 
 def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
-    import contextlib
-
     from cluster.data.extraction import extract
     from cluster.resources.session import cluster_session
 

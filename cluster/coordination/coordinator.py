@@ -64,7 +64,10 @@ class Coordinator:
         # Every process that gets this actor's handle imports this module, and MLflow takes it a second.
         from cluster.tracking.shipping import Shipper
 
-        self._writer = RunWriter(folder, lock_run(folder), keep_best=settings.keep_best, keep_last=settings.keep_last)
+        lock = lock_run(folder, driver_pid=settings.driver_pid)
+        self._writer = RunWriter(
+            folder, lock, keep_best=settings.keep_best, keep_last=settings.keep_last, claim=settings.claim
+        )
         self._events: list[str] = []
         self._clock, self._checkpoint_logged_at, self._unlogged = clock, float("-inf"), ""
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
@@ -241,6 +244,8 @@ class Coordinator:
         if status == "FINISHED":
             self._writer.finish()
         with closing(self._writer):
+            if status == "FAILED" and self._writer.is_disowned():
+                return False  # the status in MLflow is the new owner's
             return self._shipper.finish(status)
 
     def _note_scores(self, step: int, metrics: Mapping[str, float]) -> None:

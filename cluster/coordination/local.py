@@ -10,6 +10,7 @@ from typing import TextIO
 
 from captioning.training.collectives import Flags
 from cluster.coordination.messages import Attempt, WorkerInfo
+from cluster.runs.claim import Claim
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, load_record, lock_run
 from cluster.runs.writer import RunWriter
@@ -28,6 +29,7 @@ class LocalCoordinator:
         keep_last: number of latest checkpoints to keep.
         patience_seconds: time, in seconds, to wait for a process that still holds the run's lock, such as one on a
             lost node.
+        claim: claim on the run's checkpoints; None if they are in its folder.
         sleep: function that waits for a number of seconds.
 
     Raises:
@@ -42,13 +44,14 @@ class LocalCoordinator:
         keep_best: int,
         keep_last: int,
         patience_seconds: float = 60.0,
+        claim: Claim | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder, self.rank = folder, 0
         self.step = 0
         """Number of steps done."""
         lock = _wait_for_lock(folder, patience_seconds, sleep)
-        self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last)
+        self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last, claim=claim)
 
     def worker_info(self) -> WorkerInfo:
         """Return the rank, host and process id of this process."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from cluster.coordination.restart_policy import FinalFailure
+from cluster.runs.claim import Claim
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
 
@@ -176,3 +177,5 @@ class CoordinatorSettings:
     """Time, in seconds, within which the processes of a worker group must start."""
     driver_pid: int | None = None
     """Process id of the driver on this node, with which the coordinator ends; None if it runs on."""
+    claim: Claim | None = None
+    """The driver's claim on the checkpoints; None if they are in the run's folder."""

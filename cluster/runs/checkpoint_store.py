@@ -98,6 +98,12 @@ class CheckpointStore:
             return sorted(path.name for path in self._location.iterdir() if path.is_dir())
         return sorted(name for name, is_folder in self._location.list_entries().items() if is_folder)
 
+    def file_names(self) -> list[str]:
+        """Return the names of the small files in the location."""
+        if isinstance(self._location, Path):
+            return [path.name for path in self._location.glob("*") if path.is_file()]
+        return [name for name, is_folder in self._location.list_entries().items() if not is_folder]
+
     def remove(self, name: str) -> None:
         """Remove a checkpoint, complete or not, its checkpoint.json first; do nothing if there is none.
 
@@ -123,6 +129,20 @@ class CheckpointStore:
             replace_file(self._location / name, content)
         else:
             self._location.put(name, content)
+
+    def create_file(self, name: str, content: bytes) -> None:
+        """Write a small file unless it exists.
+
+        Raises:
+            FileExistsError: it exists.
+            OSError: the location rejects the file, after all retries.
+        """
+        if isinstance(self._location, Path):
+            self._location.mkdir(parents=True, exist_ok=True)
+            with (self._location / name).open("xb") as file:
+                file.write(content)
+        else:
+            self._location.create(name, content)
 
     def get_file(self, name: str) -> bytes | None:
         """Return the content of a small file; None if it does not exist.

@@ -49,4 +49,6 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
 
 def config_text(run: TrainRun) -> str:
     """Return the resolved configuration as YAML without credentials; it is a valid ``--config`` file."""
-    return yaml.safe_dump(as_plain(asdict(without_secrets(run))), sort_keys=False)
+    settings = as_plain(asdict(without_secrets(run)))
+    del settings["storage"]["take_over"]  # meant for one start: a later one from this file would take over as well
+    return yaml.safe_dump(settings, sort_keys=False)

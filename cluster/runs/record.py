@@ -1,19 +1,25 @@
 """Record of a training run, ``run.json``: its identity, and its committed checkpoints."""
 
 import contextlib
-import fcntl
 import json
+import logging
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
+
+from pydantic import TypeAdapter, ValidationError
 
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
 from cluster.formats import read_record
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.files import replace_file
+from shards.storage.lock import lock_file, sole_writer
+
+logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
 FORMAT_VERSION = 1
@@ -113,34 +119,74 @@ class RunRecord:
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
-def lock_run(folder: Path) -> TextIO:
+def lock_run(folder: Path, *, driver_pid: int | None = None) -> TextIO:
     """Lock a run for this process; return the open file that holds the lock.
 
     The lock lasts until the file is closed or the process ends, even by SIGKILL.
 
+    Args:
+        folder: folder of the run.
+        driver_pid: id of the process to name to others, on this machine; this process's if None.
+
     Raises:
         BlockingIOError: another process holds the lock.
     """
-    file = (folder / "driver.lock").open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise BlockingIOError(f"run {folder.name} has a live driver already; wait for it, or stop it") from None
-    return file
+        return lock_file(folder / "driver.lock", pid=driver_pid)
+    except BlockingIOError as error:
+        raise _driven(folder, error) from None
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """Be the only driver of a run, in its home folder.
+
+    Raises:
+        BlockingIOError: another process drives the run.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole_writer(folder, waits=False))
+        except BlockingIOError as error:
+            raise _driven(folder, error) from None
+        yield
+
+
+def _driven(folder: Path, holder: BlockingIOError) -> BlockingIOError:
+    return BlockingIOError(f"run {folder.name} has a live driver already, {holder}; wait for it, or stop it")
 
 
 def recover_record(run: TrainRun) -> None:
-    """Restore a missing record from the copy beside the run's remote checkpoints, such as after the loss of a machine.
+    """Restore a record from the copy beside the run's remote checkpoints, such as after the loss of a machine.
+
+    A record that is here is replaced if the run went on in another home folder since.
 
     Raises:
         OSError: the store does not answer.
+        Refusal: the record that is here is damaged.
     """
-    if run.storage.checkpoints is None or (run.folder / RECORD_NAME).is_file():
+    if run.storage.checkpoints is None:
         return
     content = store_of(run.folder, run.storage.checkpoints).get_file(RECORD_NAME)
-    if content is not None:
-        replace_file(run.folder / RECORD_NAME, content)
+    known = load_record(run.folder)
+    if content is None or (known and not _is_newer(content, known)):
+        return
+    if known:
+        logger.warning("run %s went on in another home folder since; resuming from its record", run.name)
+    replace_file(run.folder / RECORD_NAME, content)
+
+
+def _is_newer(content: bytes, known: RunRecord) -> bool:
+    """Return whether another home folder has begun an attempt or committed a checkpoint since."""
+    try:
+        copy = TypeAdapter(RunRecord).validate_json(content)
+    except ValidationError:
+        return False
+    return _progress(copy) > _progress(known)
+
+
+def _progress(record: RunRecord) -> tuple[int, int, int]:
+    return record.num_starts, record.attempt, record.latest_step
 
 
 def load_record(folder: Path) -> RunRecord | None:

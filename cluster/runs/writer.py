@@ -12,6 +12,7 @@ from typing import TextIO
 
 from captioning.training.checkpoint_description import describe_checkpoint
 from cluster.errors import Refusal
+from cluster.runs.claim import Claim, ClaimLostError
 from cluster.runs.journal import Journal, Row
 from cluster.runs.pruning import Pruner
 from cluster.runs.record import RECORD_NAME, CommittedCheckpoint, RunRecord, load_record, store_of
@@ -26,12 +27,15 @@ class RunWriter:
         lock: the run's lock, from ``lock_run``; ``close`` releases it.
         keep_best: number of checkpoints with the best scores to keep.
         keep_last: number of latest checkpoints to keep.
+        claim: claim on the run's checkpoints; None if they are in its folder.
 
     Raises:
         Refusal: the folder holds no record.
     """
 
-    def __init__(self, folder: Path, lock: TextIO, *, keep_best: int, keep_last: int) -> None:
+    def __init__(
+        self, folder: Path, lock: TextIO, *, keep_best: int, keep_last: int, claim: Claim | None = None
+    ) -> None:
         record = load_record(folder)
         if record is None:
             lock.close()
@@ -43,7 +47,8 @@ class RunWriter:
         self._folder, self._lock = folder, lock
         self._keep_best, self._keep_last = keep_best, keep_last
         self._store = store_of(folder, record.checkpoints_at)
-        self._pruner = Pruner(folder, record)
+        self._require_owner = claim.require if claim else lambda: None
+        self._pruner = Pruner(folder, record, require_owner=self._require_owner)
         self._unscored: set[int] = set()
         self._pinned: set[int] = set()
 
@@ -133,6 +138,16 @@ class RunWriter:
         """Mark the run as finished."""
         self.journal.flush()
         self._change(replace(self.record, is_finished=True))
+
+    def is_disowned(self) -> bool:
+        """Return whether another home folder owns the checkpoints now, and with them the run."""
+        try:
+            self._require_owner()
+        except ClaimLostError:
+            return True
+        except OSError:  # unknown
+            return False
+        return False
 
     def close(self) -> None:
         """Release the run's lock."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.data.extraction import digest_of_features, extract, plan_extraction
+from cluster.data.output import writing_to
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import total_capacity
 from cluster.search.space.config import TuneRun
@@ -55,6 +56,8 @@ def extract_features(
 ) -> None:
     """Extract the missing features with as many workers as fit on the cluster.
 
+    If another search extracts the same features, wait for it.
+
     Args:
         run: the search, with the folder of its features; without a folder, nothing is extracted.
         space: the search space.
@@ -64,23 +67,25 @@ def extract_features(
     folder = run.features
     if not isinstance(folder, Path):
         return
-    plan = plan_extraction(
-        shard_set,
-        folder,
-        model=run.model,
-        settings=_feature_settings(run, space),
-        splits=(run.train_split, run.validation_split),
-        skip_bad=run.training.on_bad_sample == "skip",
-    )
-    if plan.missing:
-        logger.info("extracting features of %d images, once for all trials, into %s", plan.num_missing_images, folder)
-    extract(
-        plan,
-        num_workers=max(1, total_capacity(run.cluster)),
-        use_gpu=run.cluster.use_gpu,
-        cpus_per_worker=run.cluster.cpus_per_worker,
-        progress=lambda count: progress(count, plan.num_missing_images),
-    )
+    with writing_to(folder):
+        plan = plan_extraction(
+            shard_set,
+            folder,
+            model=run.model,
+            settings=_feature_settings(run, space),
+            splits=(run.train_split, run.validation_split),
+            skip_bad=run.training.on_bad_sample == "skip",
+        )
+        if plan.missing:
+            num_images = plan.num_missing_images
+            logger.info("extracting features of %d images, once for all trials, into %s", num_images, folder)
+        extract(
+            plan,
+            num_workers=max(1, total_capacity(run.cluster)),
+            use_gpu=run.cluster.use_gpu,
+            cpus_per_worker=run.cluster.cpus_per_worker,
+            progress=lambda count: progress(count, plan.num_missing_images),
+        )
 
 
 def _feature_settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:

@@ -21,6 +21,7 @@ from cluster.coordination.local import LocalCoordinator
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.runs.bad_batches import save_bad_batch
+from cluster.runs.claim import Claim
 from cluster.runs.identity import config_text
 from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
@@ -46,6 +47,8 @@ class TrialContext:
     """Digests of the data and commit of the code, stored in every checkpoint."""
     shard_set: ShardSet | None = None
     """The shard set that trials read; the start of the search has checked it."""
+    claim: Claim | None = None
+    """The search's claim on the checkpoints of its trials; None if they are in its folder."""
 
 
 class TrialProcess(tune.Trainable):
@@ -107,13 +110,17 @@ class TrialProcess(tune.Trainable):
 
 def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
     """Train with one worker in this process; yield each validation later than a step, journalled ones first."""
-    coordinator = LocalCoordinator(run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last)
+    coordinator = LocalCoordinator(
+        run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last, claim=context.claim
+    )
     try:
         record = load_record(run.folder)
         if record is None:
             raise RuntimeError(f"{run.folder} holds no run.json, which the driver should have written; report this bug")
         lineage = context.lineage | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-        config = WorkerConfig(run=run, coordinator=None, config_text=config_text(run), lineage=lineage)
+        config = WorkerConfig(
+            run=run, coordinator=None, config_text=config_text(run), lineage=lineage, claim=context.claim
+        )
         yield from _journalled_validations(run, after_step=after_step, last_step=record.latest_step)
         if record.is_finished:
             return
@@ -156,7 +163,7 @@ def train_with_workers(run: TrainRun, context: TrialContext, *, after_step: int 
 
     def train() -> None:
         try:
-            fit(run, shard_set=context.shard_set, is_wanted=is_wanted.is_set)
+            fit(run, shard_set=context.shard_set, claim=context.claim, is_wanted=is_wanted.is_set)
         except BaseException as error:  # raised again below, in the thread of the caller
             outcome.append(error)
 

@@ -20,6 +20,7 @@ from cluster.config import without_credentials
 from cluster.git import git_state
 from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
+from cluster.runs.claim import Claim, claimed
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.search.artifacts import BEST_NAME, PAGE_NAME, write_artifacts
 from cluster.search.features import extract_features
@@ -75,7 +76,8 @@ def tune(
 
     Raises:
         FileNotFoundError: a folder or file is missing.
-        ValueError: the search cannot work with these settings, or another search has its name.
+        ValueError: the search cannot work with these settings, another search has its name, or another home folder owns
+            its checkpoints.
         ConnectionError: the cluster or, at the first start, the tracker does not answer.
         BlockingIOError: another driver is running the search.
         RuntimeError: no trial has a score.
@@ -84,7 +86,7 @@ def tune(
     plan = plan_search(run)
     check_home(run.storage.home)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with lock_run(plan.folder):
+    with lock_run(plan.folder), claimed(plan.folder, run.storage) as claim:
         record = load_search(plan.folder)
         if record:
             check_same_search(record, plan.record())
@@ -98,7 +100,7 @@ def tune(
             if plan.extracts:
                 extract_features(plan.run, plan.space, plan.shard_set, progress=show_extraction)
             check_data(plan.run, plan.trial_data())
-            return _tune_on_cluster(plan, record or plan.record(), show)
+            return _tune_on_cluster(plan, record or plan.record(), claim, show)
 
 
 def log_summary(plan: SearchPlan) -> None:
@@ -120,7 +122,9 @@ def log_summary(plan: SearchPlan) -> None:
     logger.info("tracker: %s", without_credentials(tracking_uri(run.tracking, run.storage)))
 
 
-def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[SearchProgress], None]) -> SearchOutcome:
+def _tune_on_cluster(
+    plan: SearchPlan, record: SearchRecord, claim: Claim | None, show: Callable[[SearchProgress], None]
+) -> SearchOutcome:
     run = plan.run
 
     def connect_tracker() -> tuple[MlflowClient, str]:
@@ -141,7 +145,7 @@ def _tune_on_cluster(plan: SearchPlan, record: SearchRecord, show: Callable[[Sea
     status, artifacts = "FAILED", {}
     try:
         if not scheduler.is_done:
-            run_tuner(lambda: _build_tuner(plan, scheduler, record).fit(), scheduler, show)
+            run_tuner(lambda: _build_tuner(plan, scheduler, record, claim).fit(), scheduler, show)
         artifacts = write_artifacts(
             plan.folder, plan.space, scheduler, record, best_run=lambda trial: best_run(run, trial)
         )
@@ -179,7 +183,9 @@ def _start_record(
     return record
 
 
-def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord) -> ray.tune.Tuner:
+def _build_tuner(
+    plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord, claim: Claim | None
+) -> ray.tune.Tuner:
     """Return Ray Tune's tuner for this start of the search; start nothing."""
     run, cluster = plan.run, plan.run.cluster
     is_in_process = cluster.max_workers == 1
@@ -190,6 +196,7 @@ def _build_tuner(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRec
         num_samples=plan.num_samples,
         lineage=lineage_of(shard_set) | {"search": run.name},
         shard_set=shard_set,
+        claim=claim,
     )
     resources = resources_per_worker(cluster) if is_in_process else {"memory": _NESTED_BYTES}
     return ray.tune.Tuner(

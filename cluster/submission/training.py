@@ -84,7 +84,7 @@ def training_request(
     file.write_text(config_text(run), encoding="utf-8")
     return build_request(
         name or run.name,
-        ["train", "--config", file.name],
+        ["train", "--config", file.name, *(["--take-over"] if run.storage.take_over else [])],
         settings=as_plain(run),
         archive=replace(code, files=tuple(sorted((*code.files, (file.name, file))))),
         runtime_env=read_runtime_env(runtime_env) if runtime_env else {},

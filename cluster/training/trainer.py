@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,16 @@ from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
+from cluster.runs.claim import Claim, claimed
 from cluster.runs.identity import config_text
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, local_checkpoint, recover_record
+from cluster.runs.record import (
+    VALIDATION_LOSS,
+    RunRecord,
+    driving,
+    load_record,
+    local_checkpoint,
+    recover_record,
+)
 from cluster.tracking.client import connect_before_start, tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
@@ -88,6 +97,7 @@ def fit(
     run: TrainRun,
     *,
     shard_set: ShardSet | None = None,
+    claim: Claim | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
     show_step: Callable[[StepProgress], None] | None = None,
 ) -> TrainOutcome:
@@ -96,12 +106,13 @@ def fit(
     Args:
         run: training run.
         shard_set: the run's shard set and features, if they have been checked already.
+        claim: claim on checkpoints at a URL, if the run's search holds one; otherwise the run takes one.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
         show_step: function that is called after each step, instead of a log line every 10 s.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
-        ValueError: the run cannot work with this configuration.
+        ValueError: the run cannot work with this configuration, or another home folder owns its checkpoints.
         ConnectionError: the cluster or, at the run's first start, the tracker does not answer.
         BlockingIOError: another driver is running the run.
         RuntimeError: training failed, and there is no further attempt; the message says why.
@@ -111,32 +122,33 @@ def fit(
     shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
     warn_of_long_warmup(run, num_samples=shard_set.manifest.splits[run.train_split])
-    recover_record(run)
-    record = known_record(run, shard_set)
-    if record and record.is_finished:
-        logger.info("run %s is finished already", run.name)
-        return _outcome(run, record, is_tracked=ship_the_rest(run, record))
-    client = None
-    if not record or not record.mlflow_run_id:
-        client = connect_before_start(run.tracking, run.storage)
-    with cluster_session(run.cluster):
-        logger.info("checking nodes")
-        require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
-        record = start_record(run, shard_set, client)
-        log_summary(run, shard_set)
-        try:
-            config = _worker_config(run, record, shard_set)
-            is_tracked = _driver(config, record, shard_set, is_wanted, show_step).train(
-                lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
+    with driving(run.folder), nullcontext(claim) if claim else claimed(run.folder, run.storage) as held:
+        recover_record(run)
+        record = known_record(run, shard_set)
+        if record and record.is_finished:
+            logger.info("run %s is finished already", run.name)
+            return _outcome(run, record, is_tracked=ship_the_rest(run, record))
+        client = None
+        if not record or not record.mlflow_run_id:
+            client = connect_before_start(run.tracking, run.storage)
+        with cluster_session(run.cluster):
+            logger.info("checking nodes")
+            require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
+            record = start_record(run, shard_set, client)
+            log_summary(run, shard_set)
+            try:
+                config = _worker_config(run, record, shard_set, held)
+                is_tracked = _driver(config, record, shard_set, is_wanted, show_step).train(
+                    lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
+                )
+            except (KeyboardInterrupt, SystemExit):
+                mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
+                raise
+        if not is_tracked:
+            logger.warning(
+                "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
             )
-        except (KeyboardInterrupt, SystemExit):
-            mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
-            raise
-    if not is_tracked:
-        logger.warning(
-            "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
-        )
-    return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
+        return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
 
 def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
@@ -159,12 +171,12 @@ def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
         )
 
 
-def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> WorkerConfig:
+def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet, claim: Claim | None) -> WorkerConfig:
     """Start the run's coordinator, and return the configuration of all ranks."""
     logger.info("starting Ray Train")
-    coordinator = start_coordinator(run.folder, _coordinator_settings(run))
+    coordinator = start_coordinator(run.folder, _coordinator_settings(run, claim))
     lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
-    return WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage)
+    return WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage, claim=claim)
 
 
 def log_summary(run: TrainRun, shard_set: ShardSet) -> None:
@@ -204,7 +216,7 @@ def _driver(
     )
 
 
-def _coordinator_settings(run: TrainRun) -> CoordinatorSettings:
+def _coordinator_settings(run: TrainRun, claim: Claim | None) -> CoordinatorSettings:
     return CoordinatorSettings(
         tracking_uri=tracking_uri(run.tracking, run.storage),
         keep_best=run.training.keep_best,
@@ -215,6 +227,7 @@ def _coordinator_settings(run: TrainRun) -> CoordinatorSettings:
         hang_seconds=run.cluster.hang_seconds,
         start_seconds=run.cluster.hang_seconds + GROUP_START_SECONDS,
         driver_pid=os.getpid(),
+        claim=claim,
     )
 
 

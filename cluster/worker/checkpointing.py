@@ -17,6 +17,7 @@ from captioning.training.checkpoint import (
 from captioning.training.loop import TrainingState
 from cluster.coordination.interface import CoordinatorInterface
 from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.claim import Claim
 from cluster.runs.record import CommittedCheckpoint
 
 
@@ -90,6 +91,7 @@ class CheckpointSaver:
         vocabulary: vocabulary of the model.
         config: resolved configuration, as YAML.
         writer: background thread that writes the files.
+        claim: claim on the checkpoints; None if they are in the run's folder.
     """
 
     store: CheckpointStore
@@ -98,6 +100,7 @@ class CheckpointSaver:
     vocabulary: Vocabulary
     config: str
     writer: BackgroundWriter
+    claim: Claim | None = None
 
     def save(
         self, state: TrainingState, description: CheckpointDescription, *, awaits_score: bool = False
@@ -115,6 +118,7 @@ class CheckpointSaver:
         Raises:
             OSError: the checkpoint before this one could not be written.
             PermissionError: this attempt has been replaced.
+            ClaimLostError: another home folder owns the checkpoints now.
         """
         return self.writer.submit(lambda: self._prepare(state, description, awaits_score))
 
@@ -126,6 +130,7 @@ class CheckpointSaver:
         name = CommittedCheckpoint(step=description.step, attempt=self.attempt, metrics=metrics).name
 
         def work() -> None:
+            self._require_owner()  # its next owner may write a checkpoint of this name
             self.store.write(
                 name,
                 lambda folder: save_checkpoint(
@@ -133,6 +138,11 @@ class CheckpointSaver:
                 ),
             )
             # Only once all files are on disk: a crash before this leaves a folder that no record names.
+            self._require_owner()
             self.coordinator.commit(description.step, metrics, awaits_score=awaits_score)
 
         return work
+
+    def _require_owner(self) -> None:
+        if self.claim:
+            self.claim.require()

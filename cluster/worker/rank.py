@@ -25,6 +25,7 @@ from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import Attempt, metrics_text
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
+from cluster.runs.claim import Claim
 from cluster.runs.record import VALIDATION_LOSS, store_of
 from cluster.runs.sample_ledger import SampleLedger, record_samples
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
@@ -59,6 +60,8 @@ class WorkerConfig:
     """Resolved configuration, as YAML."""
     lineage: dict[str, str]
     """Digests, commit and run id, stored with every checkpoint."""
+    claim: Claim | None = None
+    """The driver's claim on the checkpoints; None if they are in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +255,8 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
     run, ranks = config.run, (coordinator.rank, context.world_size)
     torch.set_num_threads(run.cluster.cpus_per_worker)
     store = store_of(run.folder, run.storage.checkpoints)
+    if config.claim and coordinator.rank == 0:
+        config.claim.require()
     with tempfile.TemporaryDirectory(prefix="resume-") as scratch:
         attempt, fetched = begin_attempt(
             coordinator, store, Path(scratch), world_size=context.world_size, device=context.device
@@ -273,7 +278,13 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
         state=state,
         replica=replica,
         saver=CheckpointSaver(
-            store, coordinator, attempt.number, shard_set.vocabulary, config.config_text, BackgroundWriter()
+            store,
+            coordinator,
+            attempt.number,
+            shard_set.vocabulary,
+            config.config_text,
+            BackgroundWriter(),
+            config.claim,
         ),
         reporter=StepReporter(run, coordinator, num_samples=num_samples),
         validator=Validator(

@@ -6,6 +6,7 @@ import ray.train.torch
 from captioning.training.bad_samples import BadSampleError
 from cluster.coordination.client import CoordinatorClient
 from cluster.runs.bad_batches import save_bad_batch
+from cluster.runs.claim import ClaimLostError
 from cluster.worker.async_validation import score_async
 from cluster.worker.rank import Preempted, RankContext, WorkerConfig, start_rank, wait_for_all
 from cluster.worker.rank_log import log_of_rank
@@ -56,5 +57,5 @@ def _report(error: Exception, coordinator: CoordinatorClient, config: WorkerConf
         hint = save_bad_batch(config.run.folder, error, writes=coordinator.rank == 0)
         coordinator.report_failure(error, is_agreed=True, hint=hint)
     else:
-        # Losses are all-reduced, so a loss that is not finite raises on every rank.
-        coordinator.report_failure(error, is_agreed=isinstance(error, FloatingPointError))
+        # Losses are all-reduced, so a loss that is not finite raises on every rank. A lost claim does not come back.
+        coordinator.report_failure(error, is_agreed=isinstance(error, FloatingPointError | ClaimLostError))

@@ -25,7 +25,8 @@ _Result = TypeVar("_Result")
 class RemoteFolder:
     """A folder at a URL. A failed request is retried, then raised as an error of one line. Can be pickled.
 
-    Every method raises FileNotFoundError or PermissionError at once, and ConnectionError after the last retry.
+    Every method raises FileNotFoundError, FileExistsError or PermissionError at once, and ConnectionError after the
+    last retry.
 
     Args:
         url: URL of the folder, which need not exist.
@@ -93,6 +94,20 @@ class RemoteFolder:
 
         self._try(put)
 
+    def create(self, name: str, content: bytes) -> None:
+        """Upload one small file unless it exists; atomic on S3, Google's and Azure's stores, in memory and in folders.
+
+        Raises:
+            FileExistsError: it exists, perhaps because an earlier try of this call succeeded unnoticed.
+        """
+
+        def create(system: Any, root: str) -> None:  # noqa: ANN401  as above
+            if not system.async_impl:
+                system.makedirs(root, exist_ok=True)
+            system.pipe_file(f"{root}/{name}", content, mode="create")
+
+        self._try(create)
+
     def get(self, name: str, path: Path) -> None:
         """Copy one file to ``path``."""
         self._try(lambda system, root: system.get_file(f"{root}/{name}", str(path)))
@@ -117,6 +132,8 @@ class RemoteFolder:
         while True:
             try:
                 return action(*self._open())
+            except FileExistsError as error:
+                raise FileExistsError(f"{self}: {self._reason(error)}") from None
             except (FileNotFoundError, PermissionError) as error:
                 kind = FileNotFoundError if isinstance(error, FileNotFoundError) else PermissionError
                 raise kind(f"{self}: {self._reason(error)}; check the address and the credentials") from None

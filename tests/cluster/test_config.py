@@ -49,6 +49,11 @@ def test_a_limit_that_is_none_is_refused(size):
         StorageConfig(cache_gib=size)
 
 
+def test_only_checkpoints_at_a_url_can_be_taken_over():
+    with pytest.raises(ValueError, match="take_over does nothing without checkpoints at a URL; leave it out, or use"):
+        StorageConfig(take_over=True)
+
+
 def test_a_run_without_shards_is_refused():
     with pytest.raises(ValueError, match="no shard set was given; use --shards"):
         TrainRun().shards_folder()

@@ -8,6 +8,8 @@ from cluster.config import TrackingConfig
 from cluster.coordination.coordinator import Coordinator
 from cluster.coordination.messages import CoordinatorSettings, WorkerInfo, WorkersStarting
 from cluster.coordination.restart_policy import Failure
+from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.claim import Claim
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
 from cluster.tracking import shipping
@@ -266,8 +268,17 @@ def test_a_group_that_does_not_start_ends_the_controller(folder, storage):
 
 
 def test_a_run_has_one_live_driver(coordinator, folder):
-    with pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
+    with pytest.raises(BlockingIOError, match=r"has a live driver already, process \d+ on .*; wait for it, or stop it"):
         lock_run(folder)
+
+
+def test_a_run_that_another_home_took_over_keeps_its_status(folder, storage, client, tmp_path):
+    store = CheckpointStore(str(tmp_path / "bucket"))
+    Claim(store, "two", "process 2 on west").take()
+    coordinator = Coordinator(folder, settings(storage, claim=Claim(store, "one", "process 1 on east")))
+    assert not coordinator.finish("FAILED")
+    assert client.get_run(load_record(folder).mlflow_run_id).info.status == "RUNNING"
+    lock_run(folder).close()
 
 
 def test_a_run_without_a_record_is_refused(tmp_path):

@@ -2,19 +2,12 @@ import shutil
 import sys
 import tempfile
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.remote import RemoteFolder
 from tests.support.stored_files import FILES, contents, fill
-
-
-@pytest.fixture
-def memory_url():
-    yield "memory://bucket/runs/r"
-    fsspec.filesystem("memory").rm("/", recursive=True)
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ import pytest
 
 from captioning.config import ModelConfig, OptimizerConfig
 from cluster.config import ClusterConfig, StorageConfig, TrainRun
-from cluster.runs.identity import check_identity, identity_of
+from cluster.runs.identity import check_identity, config_text, identity_of
 from cluster.runs.pruning import remove_uncounted
 from cluster.runs.record import (
     VALIDATION_LOSS,
     CommittedCheckpoint,
     RunRecord,
+    driving,
     load_record,
     local_checkpoint,
     recover_record,
@@ -161,6 +162,40 @@ def test_a_record_that_is_here_is_not_replaced(tmp_path):
     store_of(run.folder, url).put_file("run.json", record(attempt=6).content())
     recover_record(run)
     assert load_record(run.folder).attempt == 7
+
+
+def test_a_run_that_went_on_elsewhere_goes_on_from_there(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+    run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
+    run.folder.mkdir(parents=True)
+    record(attempt=7, num_starts=1).save(run.folder)
+    elsewhere = record(attempt=7, num_starts=2, checkpoints=(checkpoint(1),))
+    store_of(run.folder, url).put_file("run.json", elsewhere.content())
+    recover_record(run)
+    assert load_record(run.folder) == elsewhere
+
+
+def test_a_damaged_copy_replaces_no_record(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+    run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
+    run.folder.mkdir(parents=True)
+    record(attempt=7).save(run.folder)
+    store_of(run.folder, url).put_file("run.json", b"{")
+    recover_record(run)
+    assert load_record(run.folder).attempt == 7
+
+
+def test_a_run_has_one_driver(tmp_path):
+    with (
+        driving(tmp_path / "r"),
+        pytest.raises(BlockingIOError, match=r"^run r has a live driver already, process \d+ on"),
+    ):
+        driving(tmp_path / "r").__enter__()
+
+
+def test_a_recorded_configuration_takes_nothing_over():
+    run = replace(RUN, storage=StorageConfig(checkpoints="memory://bucket", take_over=True))
+    assert "take_over" not in config_text(run)
 
 
 def test_placement_is_no_part_of_the_identity():

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from captioning.data.batches import BadSample
 from captioning.training.bad_samples import BadSampleError
 from cluster.config import ClusterConfig, StorageConfig
+from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.claim import Claim
 from cluster.runs.journal import Journal, Row
 from cluster.runs.record import CommittedCheckpoint, RunRecord
 from cluster.search.space.config import SearchConfig, TuneRun
@@ -79,6 +83,17 @@ def test_an_error_that_would_come_again_is_the_trials_result(context, trial, pro
     assert (result["done"], path.is_file(), f"; the whole batch is described in {path}" in result["failure"]) == (
         True, True, True,
     )  # fmt: skip
+
+
+def test_a_trial_whose_checkpoints_were_taken_over_ends_with_that_reason(context, process, tmp_path):
+    claim = Claim(CheckpointStore(str(tmp_path / "bucket")), "one", "process 1 on east")
+    trial = Trial(number=1, point={}, key="k", until=3, reports=())
+    trial.save(context.run.folder)
+    run = trial_run(context.run, trial, tracking_uri="")
+    RunRecord(name=run.name, identity={}).save(run.folder)
+    process.setup({"number": 1, "until": 3}, context=replace(context, claim=claim))
+    result = process.step()
+    assert (result["done"], "were taken over by another home folder" in result["failure"]) == (True, True)
 
 
 def test_an_error_of_storage_is_raised_so_that_tune_starts_the_trial_again(context, trial, process, monkeypatch):

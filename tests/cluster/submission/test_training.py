@@ -1,6 +1,7 @@
 """Requests for training runs, made from their configurations."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_the_configuration_travels_as_a_file_that_the_job_reads(request_of, run,
     assert dict(request.archive.files)[CONFIG_NAME] == tmp_path / CONFIG_NAME
     parsed = parse_as_written(find_job("train"), request.command.split()[1:])
     assert parsed.settings == run
+
+
+def test_a_job_that_takes_over_is_told_so_on_its_command_line(request_of, run):
+    taking = replace(run, storage=replace(run.storage, checkpoints="s3://bucket/runs", take_over=True))
+    request = request_of(taking)
+    assert request.command == f"train --config {CONFIG_NAME} --take-over"
+    assert parse_as_written(find_job("train"), request.command.split()[1:]).settings == taking
 
 
 def test_it_records_the_settings_that_the_command_line_records(request_of, run):

@@ -163,7 +163,10 @@ def test_a_folder_that_is_no_run_is_refused(home, tmp_path):
 
 
 def test_a_run_with_a_live_driver_is_refused(client, run):
-    with lock_run(run), pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
+    with (
+        lock_run(run),
+        pytest.raises(BlockingIOError, match=r"has a live driver already, process \d+ on .*; wait for it, or stop it"),
+    ):
         replay(run, client)
 
 

@@ -20,7 +20,10 @@ def folder(session, tmp_path):
 
 
 def test_a_run_that_is_locked_by_another_process_is_refused(folder):
-    with lock_run(folder), pytest.raises(BlockingIOError, match="has a live driver already; wait for it, or stop it"):
+    with (
+        lock_run(folder),
+        pytest.raises(BlockingIOError, match=r"has a live driver already, process \d+ on .*; wait for it, or stop it"),
+    ):
         start_coordinator(folder, SETTINGS)
 
 

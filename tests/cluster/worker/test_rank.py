@@ -9,7 +9,8 @@ from captioning.training import checkpoint_description
 from cluster.config import ClusterConfig, StorageConfig
 from cluster.coordination.local import LocalCoordinator
 from cluster.runs.checkpoint_store import CheckpointStore
-from cluster.runs.record import RunRecord, load_record
+from cluster.runs.claim import Claim, ClaimLostError
+from cluster.runs.record import RunRecord, load_record, store_of
 from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
 from tests.support.short_runs import short_run
 
@@ -17,10 +18,10 @@ STORES = ["folder", "memory://resume"]
 FILES = ["config.yaml", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
 
 
-def rank_of(run):
+def rank_of(run, claim=None):
     """Return a rank that trains alone, ready to train; the caller closes its coordinator."""
     coordinator = LocalCoordinator(run.folder, keep_best=3, keep_last=3)
-    config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={})
+    config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={}, claim=claim)
     return start_rank(config, coordinator, RankContext())
 
 
@@ -97,6 +98,31 @@ def test_a_checkpoint_written_in_haste_is_validated_at_the_start(run):
     rank.coordinator.close()
     assert isinstance(validation, Validation)
     assert (validation.step, load_record(run.folder).latest.metrics) == (2, validation.metrics)
+
+
+@pytest.mark.parametrize("run", STORES[1:], indirect=True)
+def test_a_rank_whose_checkpoints_were_taken_over_writes_none(run):
+    store = store_of(run.folder, run.storage.checkpoints)
+    first, second = Claim(store, "one", "process 1 on east"), Claim(store, "two", "process 2 on west")
+    first.take()
+    rank = rank_of(run, first)
+    before = load_record(run.folder)
+    second.take(by_force=True)
+    with pytest.raises(ClaimLostError, match="belong to process 2 on west"):
+        list(rank.train())
+    rank.coordinator.close()
+    assert (store.names(), load_record(run.folder)) == (["step-00000002-attempt-1"], before)
+
+
+@pytest.mark.parametrize("run", STORES[1:], indirect=True)
+def test_a_rank_whose_checkpoints_were_taken_over_begins_no_attempt(run):
+    claim = Claim(store_of(run.folder, run.storage.checkpoints), "one", "process 1 on east")
+    config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={}, claim=claim)
+    coordinator = LocalCoordinator(run.folder, keep_best=3, keep_last=3)
+    with pytest.raises(ClaimLostError, match="were taken over by another home folder"):
+        start_rank(config, coordinator, RankContext())
+    coordinator.close()
+    assert load_record(run.folder).attempt == 1
 
 
 def test_the_restored_weights_are_those_of_the_checkpoint(run):
