@@ -164,7 +164,7 @@ class CoordinatorClient:
     def _exit(self, why: str) -> None:
         """End this process at once: nothing that it sends would be accepted any more."""
         if not self._is_over.is_set():
-            sys.stderr.write(f"rank {self.rank} ends: {why}\n")
+            sys.stderr.write(f"rank {self.rank} ends: {clean(why, keeps_lines=True)}\n")
             sys.stderr.flush()
             os._exit(1)
 

@@ -26,6 +26,7 @@ _VARIABLES = {
     "gcs": "set GOOGLE_APPLICATION_CREDENTIALS",
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     "abfs": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "ray": "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
     "postgresql": "set PGUSER and PGPASSWORD",
     "mysql": "use the driver's own variables or file of options",
     "mssql": "use the driver's own variables or file of options",

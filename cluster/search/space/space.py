@@ -59,7 +59,7 @@ def read_search(path: Path) -> Mapping[str, object]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not YAML, holds no keys, or holds one key twice.
+        ValueError: the file is not YAML or out of bounds, holds no keys, or holds one key twice.
     """
     return read_mapping(path, f"--search {path}", contents="write lines such as model.hidden_size: choice([256, 512])")
 
