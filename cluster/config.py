@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +12,9 @@ from pydantic import AfterValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig, raise_mistakes
-from cluster.settings import is_name, parse_range
+from cluster.settings import credential_mistakes, is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
-from shards.storage.location import parse_location, refuse_credentials, without_credentials
+from shards.storage.location import parse_location
 
 _FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
     nargs=1,
@@ -62,6 +62,7 @@ class ClusterConfig:
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
+        yield from credential_mistakes(self)
         if self.min_workers < 1:
             yield f"num_workers {self.num_workers} is not a number of workers; use N, or MIN:MAX such as 1:4, from 1 on"
         if self.cpus_per_worker < 1:
@@ -141,7 +142,7 @@ class StorageConfig(CacheConfig):
     def __post_init__(self) -> None:
         """Check the addresses and the bounds."""
         CacheConfig.__post_init__(self)  # dataclasses with slots have no super()
-        refuse_credentials(self.checkpoints, "checkpoints")
+        raise_mistakes(credential_mistakes(self))
         if self.take_over and self.checkpoints is None:
             raise ValueError("take_over does nothing without checkpoints at a URL; leave it out, or use --checkpoints")
 
@@ -171,6 +172,10 @@ class TrackerConfig:
     uri: str | None = None
     """Address of an MLflow server or database. The default is MLFLOW_TRACKING_URI; without it, a database in the home
     folder."""
+
+    def __post_init__(self) -> None:
+        """Check the address."""
+        raise_mistakes(credential_mistakes(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,11 +211,10 @@ class TrainRun:
 
     def __post_init__(self) -> None:
         """Check the name, the addresses and the relations between parts."""
-        refuse_credentials(self.shards, "shards")
-        refuse_credentials(self.features, "features")
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
+        yield from credential_mistakes(self)
         if not is_name(self.name):
             yield f"name {self.name!r} cannot be a folder's name; use letters, digits, periods, dashes and underscores"
         if 0 < self.training.batch_size < self.cluster.max_workers:
@@ -238,9 +242,3 @@ class TrainRun:
         if self.shards is None:
             raise ValueError("no shard set was given; use --shards FOLDER (captioning convert makes one)")
         return self.shards
-
-
-def without_secrets(run: TrainRun) -> TrainRun:
-    """Return a run without the credentials in its tracking address, so that it is safe to record."""
-    uri = run.tracking.uri
-    return replace(run, tracking=replace(run.tracking, uri=without_credentials(uri))) if uri else run

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from cluster.log_text import clean
+
 
 class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a check does
     """Bad input, or a job that cannot work.
@@ -59,7 +61,7 @@ def found_and_remedy(found: str, remedy: str) -> str:
 
 
 def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int | None = 500) -> str:
-    """Return an error's message on one line.
+    """Return an error's message on one line, without credentials and unprintable characters.
 
     Args:
         error: the error, or its text as reported by another process or library.
@@ -67,7 +69,13 @@ def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int
         longest: number of characters after which the text is cut; None to keep all of it.
     """
     text = f"{type(error).__name__}: {error}" if with_kind and isinstance(error, BaseException) else str(error)
-    return " ".join(text.split())[:longest]
+    return clean(" ".join(text.split()))[:longest]
+
+
+def shorten(text: str, longest: int = 2000) -> str:
+    """Return a text of at most so many characters, with ... in its middle, so that what to do at its end stays."""
+    end = longest // 4
+    return text if len(text) <= longest else f"{text[: longest - end - 5]} ... {text[-end:]}"
 
 
 def last_line(error: BaseException | str) -> str:

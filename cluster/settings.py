@@ -2,14 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from shards.storage.location import credentials_mistake
 
 T = TypeVar("T")
 
 _ABSENT = "(absent)"
 _RANGE_FORM = re.compile(r"(\d+)(?::(\d+))?")
+_NOT_IN_MODEL_NAMES = set("""'"`\\@%?#/:""")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,6 +63,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def credential_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any section of settings
+    """Yield a line for each setting of a section that has a URL with credentials; sections in it are not searched."""
+    for field in dataclasses.fields(section):
+        for text in _texts(getattr(section, field.name)):
+            if mistake := credentials_mistake(text, field.name):
+                yield mistake
+
+
 def parse_range(text: str) -> tuple[int, int] | None:
     """Return the bounds of ``N`` or ``MIN:MAX``; None if the text has another form or MIN is above MAX."""
     form = _RANGE_FORM.fullmatch(text)
@@ -70,6 +81,29 @@ def parse_range(text: str) -> tuple[int, int] | None:
 def is_name(text: str) -> bool:
     """Return whether a text can name a run, a search or a job: it must be a folder name without spaces or slashes."""
     return _NAME_FORM.fullmatch(text) is not None
+
+
+def check_model_name(name: str) -> None:
+    """Check that a name can be a registered model's, so that ``models:/NAME@alias`` and MLflow's filters can name it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not name or not name.isprintable() or name != name.strip() or set(name) & _NOT_IN_MODEL_NAMES:
+        raise ValueError(
+            f"name {name!r} cannot be a model's name; use letters, digits, spaces, periods, dashes and underscores"
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401  any setting
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts(pair)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:

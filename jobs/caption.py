@@ -81,7 +81,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
         # Only the page needs the JPEG data again; many images of it would fill the memory.
         done.append((picture if job.html else picture._replace(jpeg=b""), written))
         if not invocation.json:
-            write_line(f"{picture.name}\t{written.captions[0]}")
+            write_line(picture.name, written.captions[0])
     if invocation.json:
         write_json([{"name": picture.name, **written._asdict()} for picture, written in done])
     if job.html:

@@ -70,9 +70,11 @@ def main() -> None:
     if job not in JOBS:
         import difflib
 
+        from cluster.log_text import printable
+
         near = difflib.get_close_matches(job, JOBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(JOBS)}"
-        sys.stderr.write(f"captioning: there is no job {job}; {hint}\n")
+        sys.stderr.write(f"captioning: there is no job {printable(job)}; {hint}\n")
         sys.exit(BAD_INPUT)
     run_job(job, rest)
 
@@ -133,7 +135,7 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
 
 
 def _report(error: Exception, code: int) -> int:
-    from cluster.errors import Mistakes
+    from cluster.errors import Mistakes, shorten
     from cluster.tracking.access import access_refusal
 
     logger.debug("traceback of the error below", exc_info=error)
@@ -142,18 +144,24 @@ def _report(error: Exception, code: int) -> int:
         return BAD_INPUT
     if isinstance(error, Mistakes):
         for line in error.lines:
-            logger.error("error: %s", line)
+            logger.error("error: %s", shorten(line))
         return code
     text = str(error).strip() or type(error).__name__
-    message = text if code == FAILED else " ".join(text.split())  # bad input takes one line
     is_expected = code != FAILED or isinstance(error, RuntimeError)
-    logger.error("error: %s", message if is_expected else f"{type(error).__name__}: {message}")
+    message = text if is_expected else f"{type(error).__name__}: {text}"
+    first, *more = message.split("\n") if code == FAILED else [" ".join(message.split())]  # bad input takes one line
+    logger.error("error: %s", shorten(first))
+    for line in more:
+        logger.error("%s", shorten(line))
     if not is_expected:
         logger.error("this is a bug in captioning; set CAPTIONING_LOG_LEVEL=DEBUG for the traceback")
     return code
 
 
 def _set_up_logging() -> None:
+    from cluster.log_text import clean_logs
+
+    clean_logs()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     level = os.environ.get("CAPTIONING_LOG_LEVEL", "INFO").upper()
     if level not in logging.getLevelNamesMapping():

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import HomeConfig, TrackerConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -49,7 +49,7 @@ def main(invocation: Invocation[HistoryJob]) -> None:
         (
             str(one.entry),
             one.at[:16].replace("T", " "),
-            f"{one.over or 'none'} -> {one.version}",
+            f"{one.over or 'none'} -> {one.version or 'unknown'}",
             one.kind,
             one.by,
             one.reason,
@@ -57,7 +57,7 @@ def main(invocation: Invocation[HistoryJob]) -> None:
         for one in state.changes
     ]
     champion = f"champion is version {state.champion}" if state.champion else "no champion"
-    title = f"{job.name}: {champion} (in {without_credentials(client.tracking_uri)})"
+    title = f"{job.name}: {champion} (in {client.tracking_uri})"
     show_table(title, ("entry", "time (UTC)", "champion", "kind", "by", "reason"), rows)
 
 

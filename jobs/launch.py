@@ -20,7 +20,7 @@ import tyro
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, installed_versions
 from jobs.console.job import Invocation, Job
-from jobs.console.output import write_json, write_line
+from jobs.console.output import write_document, write_json
 from shards.storage.files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def main(invocation: Invocation[LaunchJob]) -> None:
     if invocation.json:
         write_json({"kind": job.kind, "versions": versions._asdict(), "out": job.out, "document": document})
     elif not job.out:
-        write_line(document.rstrip("\n"))
+        write_document(document.rstrip("\n"))
     if "/" not in job.site.image:
         logger.warning(
             "image %s names no registry, so that nodes cannot pull it; use --image REGISTRY/NAME:TAG", job.site.image

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cluster.config import HomeConfig, TrackerConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -50,9 +50,7 @@ def main(invocation: Invocation[LineageJob]) -> None:
     if invocation.json:
         write_json(lineage)
         return
-    show_table(
-        f"{lineage.model} (in {without_credentials(client.tracking_uri)})", ("what", "value"), list(_rows(lineage))
-    )
+    show_table(f"{lineage.model} (in {client.tracking_uri})", ("what", "value"), list(_rows(lineage)))
 
 
 def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
@@ -65,7 +63,7 @@ def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
     yield "code", f"{lineage.code['commit']}, uncommitted changes: {lineage.code['dirty']}"
     for split, evaluation in lineage.scores.items():
         scores = ", ".join(f"{name} {score:.4f}" for name, score in evaluation["scores"].items())
-        yield f"scores on {split}", f"{scores} (shard set {evaluation['shards_digest'][:12]})"
+        yield f"scores on {split}", f"{scores} (shard set {str(evaluation.get('shards_digest', 'unknown'))[:12]})"
     yield "packages", _joined(lineage.packages)
     for section in ("model", "optimizer", "training"):
         if section in lineage.configuration:

@@ -14,7 +14,7 @@ import tyro
 
 from cluster.job_progress import is_progress, read_progress
 from jobs.console.job import Invocation, Job
-from jobs.console.output import result_stream, write_json
+from jobs.console.output import result_stream, write_json, write_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ def main(invocation: Invocation[LogsJob]) -> None:
 def show_line(line: str, stream: TextIO) -> None:
     """Show a line of a job's log, unless it is meant for ``captioning status``."""
     if not is_progress(line):
-        stream.write(f"{line}\n")
+        write_line(line, stream=stream)
         stream.flush()
 
 

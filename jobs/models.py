@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import HomeConfig, TrackerConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
@@ -46,13 +46,17 @@ def main(invocation: Invocation[ModelsJob]) -> None:
             ", ".join(one.aliases),
             one.run,
             one.step,
-            ", ".join(f"{split} {found['scores'][GATE_METRIC]:.3f}" for split, found in one.scores.items()),
+            ", ".join(
+                f"{split} {found['scores'][GATE_METRIC]:.3f}"
+                for split, found in one.scores.items()
+                if GATE_METRIC in found["scores"]
+            ),
             _age(one.registered_at),
         )
         for one in versions
     ]
     show_table(
-        f"Models in {without_credentials(client.tracking_uri)}",
+        f"Models in {client.tracking_uri}",
         ("name", "version", "aliases", "run", "step", GATE_METRIC, "age"),
         rows,
     )

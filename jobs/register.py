@@ -18,6 +18,7 @@ import tyro
 
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import HomeConfig, TrackerConfig
+from cluster.settings import check_model_name
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 
@@ -46,6 +47,7 @@ def main(invocation: Invocation[RegisterJob]) -> None:
     from cluster.registry.registration import register
     from cluster.tracking.client import connect
 
+    check_model_name(job.name)
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)
     logger.info("model %s: %s", job.model, model)

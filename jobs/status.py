@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from cluster.job_progress import read_progress
+from cluster.log_text import clean
 from jobs.console.job import Invocation, Job
 from jobs.console.job_view import job_line, job_table, latest_progress
 from jobs.console.output import write_json
@@ -92,7 +93,8 @@ def _view(address: str) -> Iterator[Callable[["JobState", dict[str, Any]], None]
         nonlocal last
         if job.is_over or time.monotonic() - last >= _LINE_EVERY_SECONDS:
             last = time.monotonic()
-            console.print(job_line(job, progress, address=address), soft_wrap=True, highlight=False, markup=False)
+            line = clean(job_line(job, progress, address=address))
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     yield show
 

@@ -160,7 +160,8 @@ def _mark_job(arguments: Sequence[str]) -> list[str]:
 
 def _request(submission: SubmitJob, invocation: Invocation[Any]) -> "JobRequest":
     from cluster.submission.archive import plan_archive
-    from cluster.submission.submit import build_request, forwarded_variables, read_runtime_env
+    from cluster.submission.runtime_env import forwarded_variables, read_runtime_env
+    from cluster.submission.submit import build_request
 
     training = _training(invocation)
     own_name = training.name if training else submission.job

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cluster.config import HomeConfig, TrackerConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig
 from cluster.settings import as_plain
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -42,7 +42,7 @@ def main(invocation: Invocation[TrackJob]) -> None:
     from cluster.tracking.replay import find_run, replay
 
     folder = find_run(job.run, job.storage.home)
-    address = without_credentials(tracking_uri(job.tracking, job.storage))
+    address = tracking_uri(job.tracking, job.storage)
     num_segments = len(list_segments(folder / "journal"))
     if invocation.dry_run:
         logger.info("would send %d journal segments of %s to %s", num_segments, folder, address)

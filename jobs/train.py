@@ -12,7 +12,7 @@ Examples:
 
 import logging
 
-from cluster.config import TrainRun, without_secrets
+from cluster.config import TrainRun
 from cluster.coordination.messages import workers_text
 from cluster.job_progress import duration
 from cluster.presets import TRAIN_PRESETS
@@ -84,7 +84,7 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
             "num_steps": num_steps,
             "vocabulary_size": len(shard_set.vocabulary),
             "folder": str(run.folder),
-            "settings": as_plain(without_secrets(run)),
+            "settings": as_plain(run),
         }
         nodes = [node._asdict() for node in rehearsal.nodes]
         write_json(plan | {"nodes": nodes, "num_workers": rehearsal.num_workers, "estimate": estimate})

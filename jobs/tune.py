@@ -114,10 +114,12 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
 
 def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "ModelVersion | None":
     """Return the version that an earlier start of this command registered for the same checkpoint; None if none."""
+    from cluster.tracking.client import versions_of
+
     return next(
         (
             version
-            for version in client.search_model_versions(f"name = '{name}'")
+            for version in versions_of(name, client)
             if (version.run_id, version.tags.get("step")) == (model.mlflow_run_id, str(model.description.step))
         ),
         None,

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import HomeConfig, TrackerConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 
@@ -42,7 +42,7 @@ def main(invocation: Invocation[UiJob]) -> None:
 
     uri = connect(job.tracking, job.storage, only_reads=True).tracking_uri
     is_server = uri.startswith(("http:", "https:"))
-    address = without_credentials(uri) if is_server else f"http://{job.host}:{job.port}"
+    address = uri if is_server else f"http://{job.host}:{job.port}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", job.host, "--port", str(job.port), "--workers", "1"]
     if invocation.json:

@@ -23,7 +23,7 @@ FORBIDDEN = {
 # Lowest first: a package imports only from floors below its own (launch may import settings).
 FLOORS = {
     "cluster": (
-        {"errors", "formats", "git", "job_progress", "launch", "settings", "signals"},
+        {"errors", "formats", "git", "job_progress", "launch", "log_text", "settings", "signals", "yaml_file"},
         {"config"},
         {"presets", "resources", "runs"},
         {"data", "tracking"},
@@ -47,7 +47,7 @@ FLOORS = {
         {"features"},
     ),
 }
-SAME_FLOOR = {("launch", "settings"), ("formats", "errors")}
+SAME_FLOOR = {("launch", "settings"), ("formats", "errors"), ("errors", "log_text"), ("yaml_file", "errors")}
 # Packages of ``cluster`` that may import these libraries; all others do without.
 ALLOWED = {
     "mlflow": {"api", "tracking", "registry", "promotion", "provenance", "search", "training/start"},

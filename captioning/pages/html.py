@@ -42,7 +42,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     page = render(template, values)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
+    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # a file name need not be UTF-8
     unfinished.replace(path)
 
 

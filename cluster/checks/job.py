@@ -9,7 +9,7 @@ from cluster.checks.data import check_data
 from cluster.checks.nodes import NodeReport, probe_nodes
 from cluster.checks.probe import ProbeRequest, tracker_endpoint, versions
 from cluster.checks.result import NAMES, CheckResult, check_capacity_result, failed
-from cluster.config import TrainRun, without_credentials
+from cluster.config import TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import check_capacity
 from cluster.resources.gcs import list_nodes
@@ -162,7 +162,7 @@ def _checkpoints(run: TrainRun, reports: Sequence[NodeReport]) -> CheckResult:
 
 
 def _tracking(run: TrainRun, reports: Sequence[NodeReport], *, is_needed: bool) -> CheckResult:
-    uri = without_credentials(tracking_uri(run.tracking, run.storage))
+    uri = tracking_uri(run.tracking, run.storage)
     try:
         check_tracker(run.tracking, run.storage)
     except (ConnectionError, ValueError) as error:

@@ -19,6 +19,7 @@ from captioning.training.collectives import Flags
 from cluster.coordination.messages import Attempt, HeartbeatReply, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.errors import one_line
+from cluster.log_text import clean
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
 
@@ -119,18 +120,18 @@ class CoordinatorClient:
             hint: text appended to the error's message, such as the path of a file with details.
         """
         reason = one_line(error) + hint
-        lines = "".join(traceback.format_exception(error)).splitlines()[-_LOG_LINES:]
+        text = clean("".join(traceback.format_exception(error)), keeps_lines=True)
         failure = Failure(
             self.rank,
             self.step,
             self.step * self._batch_size,
             reason,
             node=socket.gethostname(),
-            log=tuple(lines),
+            log=tuple(text.splitlines()[-_LOG_LINES:]),
             is_agreed=is_agreed,
         )
         # The failure report shows the end of the process's own log; Ray Train writes logging's records elsewhere.
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(text)
         sys.stderr.flush()
         ray.get(self._actor.report_failure.remote(self._attempt, failure))
 
@@ -163,7 +164,7 @@ class CoordinatorClient:
     def _exit(self, why: str) -> None:
         """End this process at once: nothing that it sends would be accepted any more."""
         if not self._is_over.is_set():
-            sys.stderr.write(f"rank {self.rank} ends: {why}\n")
+            sys.stderr.write(f"rank {self.rank} ends: {clean(why, keeps_lines=True)}\n")
             sys.stderr.flush()
             os._exit(1)
 

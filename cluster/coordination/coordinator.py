@@ -28,6 +28,7 @@ from cluster.coordination.messages import (
 )
 from cluster.coordination.restart_policy import Failure
 from cluster.coordination.watchdog import end_with, kill_ranks
+from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
@@ -64,6 +65,7 @@ class Coordinator:
         # Every process that gets this actor's handle imports this module, and MLflow takes it a second.
         from cluster.tracking.shipping import Shipper
 
+        clean_logs()
         lock = lock_run(folder, driver_pid=settings.driver_pid)
         self._writer = RunWriter(
             folder, lock, keep_best=settings.keep_best, keep_last=settings.keep_last, claim=settings.claim

@@ -9,6 +9,7 @@ from pathlib import Path
 from captioning.data.vocabulary import Vocabulary, build_vocabulary
 from cluster.config import ClusterConfig
 from cluster.data.conversion_config import ConversionConfig
+from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
@@ -195,6 +196,7 @@ def _written(
 
 def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:
     """Write a shard; return a fault of its images as text, because Ray would wrap an exception in its own."""
+    clean_logs()
     try:
         return write_shard(plan, folder)
     except (ValueError, OSError) as error:

@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError, RayError
 from cluster.config import ClusterConfig
 from cluster.data.extractor import ExtractionWork, Extractor
 from cluster.errors import one_line
+from cluster.log_text import clean_logs
 from cluster.resources.capacity import check_capacity
 from shards.features.writer import FeatureShardPlan
 from shards.manifest import ShardRecord
@@ -156,6 +157,7 @@ class _Worker:
     """An extractor as an actor; returns data faults as text, because Ray would wrap an exception in its own."""
 
     def __init__(self, work: ExtractionWork, use_gpu: bool, num_threads: int) -> None:
+        clean_logs()
         self._work, self._use_gpu, self._num_threads = work, use_gpu, num_threads
         self._extractor: Extractor | None = None
 

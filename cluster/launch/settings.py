@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import tyro
 
 from cluster.settings import parse_range
+from shards.storage.location import refuse_credentials
 
 # A DNS label, short enough for the suffixes that KubeRay appends.
 _DNS_LABEL_FORM = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -133,13 +134,11 @@ class LaunchConfig:
 
 
 def _check_uri(uri: str) -> None:
+    refuse_credentials(uri, "tracking_uri")
     try:
         parts = urlsplit(uri)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", uri)
-        has_secret = parts.password is not None
     except ValueError:
-        is_address = has_secret = False
-    if has_secret:
-        raise ValueError("tracking_uri contains a password, which would be written to the file; leave it out")
+        is_address = False
     if not is_address:
         raise ValueError(f"tracking_uri {uri!r} is not the address of a server; use http://HOST:PORT")

@@ -12,6 +12,7 @@ from cluster.errors import GateRefusal
 from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
+from cluster.tracking.client import versions_of
 
 if TYPE_CHECKING:  # it imports torch, which would delay a rollback by seconds
     from cluster.promotion.gate import Judgement
@@ -109,7 +110,7 @@ def rollback(
     """
     state = reconcile_alias(name, client, is_dry_run=is_dry_run)
     version = _before(state, client) if to is None else str(to)
-    if state.changes and state.champion == version and not state.is_lost:
+    if state.changes and state.changes[-1].version == version and not state.is_lost:
         return state.changes[-1]
     if version not in {one for change in state.changes for one in (change.version, change.over)}:
         raise ValueError(
@@ -209,7 +210,7 @@ def _before(state: ChampionState, client: MlflowClient) -> str:
     Raises:
         ValueError: there is none.
     """
-    versions = client.search_model_versions(f"name = '{state.name}'")
+    versions = versions_of(state.name, client)
     present = {str(found.version) for found in versions if not _is_another(found, state.changes)}
     earlier = [version for version in _line(state.changes)[:-1] if version in present - {state.champion}]
     if not earlier:

@@ -1,7 +1,6 @@
 """Lineage of a model: its version, run, configuration, code and scores, and the checksums of its data."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +11,13 @@ from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
 from cluster.registry.history import Change
 from cluster.registry.models import ResolvedModel, configuration_of
-from cluster.registry.scores import EVALUATION_TAG
+from cluster.registry.scores import evaluations_of
 from cluster.tracking.client import utc
 from shards.features.manifest import load_features
 from shards.manifest import load_manifest
 from shards.storage.folders import ShardFolder, open_folder
 
-_EVALUATION, _PACKAGE = f"{EVALUATION_TAG}.", "package."
+_PACKAGE = "package."
 Section = dict[str, Any]
 
 
@@ -73,7 +72,7 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
         packages={tag.removeprefix(_PACKAGE): value for tag, value in tags.items() if tag.startswith(_PACKAGE)},
         run=run,
         code={"commit": lineage.get("git_commit", "unknown"), "dirty": lineage.get("git_dirty", "unknown")},
-        scores=_evaluations(run_tags, f".step-{step}") | _evaluations(tags),
+        scores=evaluations_of(run_tags, f".step-{step}") | evaluations_of(tags),
         configuration=configuration,
         shards=_data(lineage.get("shards_digest", "unknown"), configuration.get("shards"), _describe_shards),
         features=_data(features, configuration.get("features"), _describe_features) if features else None,
@@ -104,15 +103,6 @@ def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], di
         "folder": run.data.tags.get("run_folder", "unknown"),
     }
     return known | more, run.data.tags
-
-
-def _evaluations(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[str, Any]]:
-    """Return the evaluations among a run's or version's tags, by split."""
-    return {
-        tag.removeprefix(_EVALUATION).removesuffix(suffix): json.loads(value)
-        for tag, value in tags.items()
-        if tag.startswith(_EVALUATION) and tag.endswith(suffix)
-    }
 
 
 def _data(digest: str, location: str | None, describe: Callable[[ShardFolder], tuple[str, Section]]) -> Section:

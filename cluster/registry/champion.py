@@ -44,8 +44,11 @@ class ChampionState:
 
     @property
     def champion(self) -> str | None:
-        """Return the version number of the champion; None if there is none."""
-        return self.changes[-1].version if self.changes else self.alias
+        """Return the version number of the champion; None if there is none.
+
+        If the last entry of the history cannot be read, the alias is all that is known.
+        """
+        return self.changes[-1].version or self.alias if self.changes else self.alias
 
 
 def reconcile_alias(

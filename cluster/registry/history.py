@@ -11,6 +11,7 @@ response was lost, takes effect once.
 """
 
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from cluster.errors import one_line
-from cluster.tracking.client import current_user, utc
+from cluster.tracking.client import current_user, utc, versions_of
+
+logger = logging.getLogger(__name__)
 
 _HISTORY_TAG, _AFTER = "history_of", "after_entry"
-_PAGE_LENGTH = 1000
 _DESCRIPTION_LENGTH = 5000  # width of MLflow's column; PostgreSQL refuses longer text
 
 
@@ -33,10 +35,11 @@ class Change:
     """A change of champion."""
 
     version: str
-    """Version number of the new champion."""
+    """Version number of the new champion; empty if the entry cannot be read."""
     over: str | None
     """Version number of the previous champion; None if there was none."""
-    kind: Literal["promoted", "forced", "rolled back"]
+    kind: Literal["promoted", "forced", "rolled back", "unreadable"]
+    """Kind of the change; of an entry that was altered and cannot be read, only number and time are known."""
     reason: str
     evidence: dict[str, Any] | None = None
     """Evidence of the gate; None for a rollback."""
@@ -65,26 +68,11 @@ def is_history(model: RegisteredModel) -> bool:
 def read_history(name: str, client: MlflowClient) -> tuple[tuple[Change, ...], int]:
     """Return the valid changes, and the number of the entry that the next change must follow.
 
-    Raises:
-        ValueError: an entry was altered.
+    An entry that was altered so that it cannot be read is named in a warning, and keeps its place in the order.
     """
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(
-            f"name = '{history_name(name)}'", _PAGE_LENGTH, order_by=["version_number ASC"], page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            break
-    entries = [one for one in found if _AFTER in one.tags]  # other versions were not written by this program
-    try:
-        return counting([(int(one.tags[_AFTER]), _change(one)) for one in entries])
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"an entry of {history_name(name)} was altered ({error}); restore its tags in MLflow"
-        ) from None
+    found = versions_of(history_name(name), client)
+    # Other versions were not written by this program.
+    return counting([(_after(one), _change(one)) for one in found if _AFTER in one.tags])
 
 
 def counting(entries: Sequence[tuple[int, Change]]) -> tuple[tuple[Change, ...], int]:
@@ -178,17 +166,34 @@ def ensure_history(name: str, client: MlflowClient) -> None:
                 raise
 
 
+def _after(entry: ModelVersion) -> int:
+    try:
+        return int(entry.tags[_AFTER])
+    except ValueError:  # altered; as a rule, an entry follows the one before it
+        return int(entry.version) - 1
+
+
 def _change(entry: ModelVersion) -> Change:
     tags: dict[str, Any] = entry.tags
-    return Change(
-        version=tags["champion"],
-        over=None if tags["over"] == "none" else tags["over"],
-        kind=tags["kind"],
-        reason=tags["reason"],
-        evidence=json.loads(tags["evidence"]),
-        source=tags["source"],
-        by=tags["by"],
-        entry=int(entry.version),
-        at=utc(entry.creation_timestamp),
-        claim=tags["claim"],
-    )
+    place: dict[str, Any] = {"entry": int(entry.version), "at": utc(entry.creation_timestamp)}
+    try:
+        int(tags[_AFTER])
+        return Change(
+            version=f"{int(tags['champion'])}",
+            over=None if tags["over"] == "none" else tags["over"],
+            kind=tags["kind"],
+            reason=tags["reason"],
+            evidence=json.loads(tags["evidence"]),
+            source=tags["source"],
+            by=tags["by"],
+            claim=tags["claim"],
+            **place,
+        )
+    except (KeyError, ValueError, RecursionError) as error:
+        logger.warning(
+            "entry %s of %s was altered and cannot be read (%s); restore its tags in MLflow",
+            entry.version,
+            entry.name,
+            one_line(error),
+        )
+        return Change(version="", over=None, kind="unreadable", reason="", **place)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -19,6 +18,7 @@ from cluster.errors import one_line
 from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.registry.safe_loading import stored_checkpoint
 from cluster.runs.record import load_record, local_checkpoint
+from cluster.yaml_file import read_mapping
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _best_checkpoint(run_folder: Path) -> Path:
 
 def configuration_of(model: ResolvedModel) -> dict[str, Any]:
     """Return the resolved configuration that a model was trained with."""
-    return yaml.safe_load((model.folder / CONFIG).read_text(encoding="utf-8")) or {}
+    return read_mapping(model.folder / CONFIG, f"{model.folder / CONFIG}")
 
 
 def shards_of(model: ResolvedModel) -> str:

@@ -28,6 +28,7 @@ from cluster.registry.history import ensure_history, is_history
 from cluster.registry.models import ResolvedModel
 from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
 from cluster.registry.scores import EVALUATION_TAG
+from cluster.settings import check_model_name
 from cluster.tracking.client import current_user
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def register(
     """
     if beam_size not in BEAM_SIZES:
         raise ValueError(f"beam size {beam_size} is out of range; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
+    check_model_name(name)
     run = _run_of(model, client)
     _create_name(name, client)
     artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"

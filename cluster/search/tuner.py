@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
-from cluster.config import without_credentials
 from cluster.git import git_state
 from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
@@ -119,7 +118,7 @@ def log_summary(plan: SearchPlan) -> None:
     for parameter in plan.space.parameters:
         logger.info("%s: %s", parameter.key, parameter)
     logger.info("folder:  %s", plan.folder)
-    logger.info("tracker: %s", without_credentials(tracking_uri(run.tracking, run.storage)))
+    logger.info("tracker: %s", tracking_uri(run.tracking, run.storage))
 
 
 def _tune_on_cluster(

@@ -10,6 +10,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
+from shards.storage.location import refuse_credentials
+
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 _ANSWER_SECONDS = 5
 
@@ -18,16 +20,16 @@ def server_address(address: str | None) -> str:
     """Return the address of a job server, from RAY_API_SERVER_ADDRESS if none is given.
 
     Raises:
-        ValueError: no address was given, or it is not an HTTP address.
+        ValueError: no address was given, or it is not an HTTP address, or it contains credentials.
     """
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if not address:
         raise ValueError(f"no cluster was given; use --address http://HOST:8265, or set {ADDRESS_VARIABLE}")
+    refuse_credentials(address, "address")
     parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
-            f"{address.rpartition('@')[2]} is not the address of a job server; "
-            "use the address of Ray's dashboard, http://HOST:8265, without user and password"
+            f"{address} is not the address of a job server; use the address of Ray's dashboard, http://HOST:8265"
         )
     return address.rstrip("/")
 

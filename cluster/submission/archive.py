@@ -56,6 +56,10 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
     # A folder inside a checkout may not belong to it, such as a virtual environment that git ignores.
     is_tracked = checkout_around(folder) is not None and "jobs/__init__.py" in listed_files(folder)
     names, left_out = _tracked(folder) if is_tracked else _walked(folder)
+    # A link may name any file of this machine. Of installed packages, all files may be links to the installer's cache.
+    if outside := [name for name in names if not _is_in(folder / name, folder)] if folder != _running_folder() else []:
+        names = [name for name in names if name not in outside]
+        left_out.append(f"{_counted(len(outside))} that links out of the folder: {_named(outside)}")
     files = {name: folder / name for name in names}
     for path in inputs:
         if path.as_posix() in files and not path.samefile(files[path.as_posix()]):
@@ -138,6 +142,10 @@ def _walked(folder: Path) -> tuple[list[str], list[str]]:
     kept = [path for path in files if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)]
     left_out = [f"{_counted(len(files) - len(kept))} in caches or hidden"]
     return [path.as_posix() for path in kept], left_out if len(kept) < len(files) else []
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def _is_ours(name: str) -> bool:

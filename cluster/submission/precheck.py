@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from cluster.checks.probe import tracker_endpoint
 from cluster.checks.result import CheckResult, check_capacity_result, failed
-from cluster.config import ClusterConfig, without_credentials
+from cluster.config import ClusterConfig
 from cluster.resources.capacity import require_capacity
 from cluster.submission.dashboard import DashboardSnapshot
 
@@ -79,17 +79,16 @@ def _own_gpus(num_gpus: float, dashboard: DashboardSnapshot) -> CheckResult:
 
 
 def _tracking(uri: str, dashboard: DashboardSnapshot) -> CheckResult:
-    shown = without_credentials(uri)
     parts, endpoint = urlsplit(uri), tracker_endpoint(uri)
     if parts.scheme == "sqlite" and not parts.path.startswith("//"):
-        found = f"tracking address {shown} is relative to a folder on this machine"
+        found = f"tracking address {uri} is relative to a folder on this machine"
         remedy = "use the path as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or a server"
         return CheckResult(name="tracking", verdict="failed", found=found, remedy=remedy)
     if endpoint and not is_cluster_node(dashboard) and _is_loopback(endpoint[0]) and _answers(endpoint):
-        found = f"MLflow at {shown} is on this machine, which is not a node of the cluster"
+        found = f"MLflow at {uri} is on this machine, which is not a node of the cluster"
         remedy = "set --tracking.uri or MLFLOW_TRACKING_URI to the address at which the nodes reach it"
         return CheckResult(name="tracking", verdict="failed", found=found, remedy=remedy)
-    return CheckResult(name="tracking", verdict="ok", found=f"{shown}; the job first checks that it answers")
+    return CheckResult(name="tracking", verdict="ok", found=f"{uri}; the job first checks that it answers")
 
 
 def _is_loopback(host: str) -> bool:

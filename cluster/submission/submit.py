@@ -10,23 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cluster.config import without_credentials
-from cluster.errors import one_line
 from cluster.git import COMMIT_VARIABLE, DIRTY_VARIABLE
 from cluster.job_progress import JOB_VARIABLE
 from cluster.settings import differences, flattened, is_name
 from cluster.submission.archive import SourceArchive, write_archive
 from cluster.submission.job import COMMIT_KEY, RUN, JobState
 from cluster.submission.job_server import JobServer
+from cluster.submission.runtime_env import refuse_secrets
+from shards.storage.location import without_credentials
 
 logger = logging.getLogger(__name__)
 
-FORWARDED = ("CAPTIONING_HOME", "CAPTIONING_LOG_LEVEL", "MLFLOW_TRACKING_URI")
-"""Environment variables that are passed on to every job if they are set here."""
-_SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
-_RUNTIME_ENV_KEYS = ("pip", "uv", "conda", "env_vars", "image_uri", "config")
 _SETTINGS_KEY = "captioning.settings"
 _TRIES = 5
 _NOT_BETTER_NEXT_TIME = (2, 3)  # exit codes that make a retry useless: bad input, refused by a gate
@@ -106,7 +100,7 @@ def build_request(
                 "set them in the environment of the cluster's nodes"
             )
     env_vars = {**runtime_env.get("env_vars", {}), **variables}
-    _refuse_secrets(env_vars)
+    refuse_secrets({**runtime_env, "env_vars": env_vars})
     git = {COMMIT_VARIABLE: archive.commit, DIRTY_VARIABLE: archive.is_dirty}
     return JobRequest(
         name=name,
@@ -116,54 +110,6 @@ def build_request(
         settings=recorded,
         num_gpus=num_gpus,
     )
-
-
-def forwarded_variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables to pass on to a job.
-
-    Args:
-        names: variables to pass on besides ``FORWARDED``.
-        environment: environment of this process.
-
-    Raises:
-        ValueError: a name looks like a secret's, or the variable is not set.
-    """
-    _refuse_secrets(dict.fromkeys(names, ""))
-    missing = [name for name in names if name not in environment]
-    if missing:
-        raise ValueError(f"--env {missing[0]}: the variable is not set here; set it, or leave it out")
-    return {name: environment[name] for name in (*FORWARDED, *names) if name in environment}
-
-
-def read_runtime_env(file: Path) -> dict[str, Any]:
-    """Read a runtime environment: what a job's processes need besides the image installed on the nodes.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not YAML, or does not hold a runtime environment.
-    """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--runtime-env {file} does not exist; check its name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--runtime-env {file} is not YAML ({one_line(error, with_kind=False)}); fix it") from None
-    known = ", ".join(_RUNTIME_ENV_KEYS)
-    if not isinstance(content, dict):
-        raise ValueError(f"--runtime-env {file} holds no settings; write some of {known}, each with its value")
-    if unknown := [key for key in content if key not in _RUNTIME_ENV_KEYS]:
-        why = "the code comes from --working-dir" if unknown[0] in ("working_dir", "py_modules") else f"use {known}"
-        raise ValueError(f"--runtime-env {file}: {unknown[0]} cannot be set; {why}")
-    if len(managers := [key for key in ("pip", "uv", "conda") if key in content]) > 1:
-        raise ValueError(
-            f"--runtime-env {file} holds {' and '.join(managers)}, and Ray accepts only one; leave out the others"
-        )
-    variables = content.get("env_vars", {})
-    if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
-        raise ValueError(
-            f"--runtime-env {file}: the values of env_vars must be text, such as A: '1'; put them in quotes"
-        )
-    return content
 
 
 def submit(server: JobServer, request: JobRequest) -> ResolvedJob:
@@ -227,12 +173,3 @@ def exit_code(job: JobState) -> int:
 def is_worth_a_retry(job: JobState) -> bool:
     """Return whether a job failed for a reason that may not occur again."""
     return job.status == "FAILED" and exit_code(job) not in _NOT_BETTER_NEXT_TIME
-
-
-def _refuse_secrets(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        if _SECRET.search(name) or without_credentials(value) != value:
-            raise ValueError(
-                f"variable {name} looks like a secret, which everyone could read in the job's metadata; "
-                "set it in the environment of the cluster's nodes"
-            )

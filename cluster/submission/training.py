@@ -14,12 +14,11 @@ from cluster.submission.archive import plan_archive
 from cluster.submission.job_server import JobServer
 from cluster.submission.paths import travelling_files
 from cluster.submission.plan import plan_submission
+from cluster.submission.runtime_env import forwarded_variables, read_runtime_env
 from cluster.submission.submit import (
     JobRequest,
     ResolvedJob,
     build_request,
-    forwarded_variables,
-    read_runtime_env,
     submit,
 )
 

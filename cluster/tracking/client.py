@@ -12,14 +12,17 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.config import HomeConfig, TrackerConfig, TrackingConfig, without_credentials
+from cluster.config import HomeConfig, TrackerConfig, TrackingConfig
 from cluster.errors import Refusal, Unreachable
+from shards.storage.location import refuse_credentials
 
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
+_PAGE_LENGTH = 1000
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
 _KEY_TAG = "run_key"
 # Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
@@ -28,8 +31,16 @@ _DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
 
 
 def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
-    """Return the tracker's address: the configured one, MLFLOW_TRACKING_URI, or a database in the home folder."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
+    """Return the tracker's address: the configured one, MLFLOW_TRACKING_URI, or a database in the home folder.
+
+    Raises:
+        ValueError: MLFLOW_TRACKING_URI contains credentials.
+    """
+    if config.uri:
+        return config.uri
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    refuse_credentials(given, "MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
 
 
 def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = False) -> MlflowClient:
@@ -85,7 +96,7 @@ def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
         _require_answer(uri, parts)
     elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
         raise Refusal(
-            f"tracking address {without_credentials(uri)} is not an MLflow address",
+            f"tracking address {uri} is not an MLflow address",
             "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker",
         )
     return uri
@@ -97,7 +108,7 @@ def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise Unreachable(
-            f"MLflow at {without_credentials(uri)} does not answer ({error})",
+            f"MLflow at {uri} does not answer ({error})",
             "start the server, or correct --tracking.uri",
         ) from error
 
@@ -139,7 +150,7 @@ def create_run(
         tags: further tags of the run.
         dataset: (name, source, digest) of the shard set.
     """
-    known = client.search_runs([experiment], f"tags.{_KEY_TAG} = '{key}'", max_results=1)
+    known = client.search_runs([experiment], f"tags.{_KEY_TAG} = {quoted(key)}", max_results=1)
     run = (
         known[0]
         if known
@@ -174,6 +185,33 @@ def current_user() -> str:
 def utc(milliseconds: float | None) -> str:
     """Return a timestamp of the tracker, in milliseconds since 1970, as text in ISO 8601, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((milliseconds or 0) / 1000))
+
+
+def quoted(text: str) -> str | None:
+    """Return a text as a value in a filter of MLflow; None if it cannot be written there.
+
+    MLflow knows both kinds of quotes, and no way to write a quote inside of its own kind.
+    """
+    quote = next((one for one in ("'", '"') if one not in text), None)
+    return f"{quote}{text}{quote}" if quote and text.isprintable() and "\\" not in text else None
+
+
+def versions_of(name: str, client: MlflowClient) -> list[ModelVersion]:
+    """Return all versions of a registered model, oldest first, whatever characters its name contains; without aliases.
+
+    Args:
+        name: model's name in the registry.
+        client: client of the registry.
+    """
+    value, found, token = quoted(name), [], None
+    while True:
+        page = client.search_model_versions(
+            f"name = {value}" if value else None, _PAGE_LENGTH, order_by=["version_number ASC"], page_token=token
+        )
+        found += [one for one in page if one.name == name]
+        token = page.token
+        if not token:
+            return found
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
-from cluster.config import without_credentials
 from cluster.errors import one_line
 from cluster.runs.journal import DamagedSegmentError, Row, list_segments, read_segment
 from cluster.runs.record import RECORD_NAME, RunRecord, load_record, lock_run
@@ -180,7 +179,7 @@ def _missing(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> It
 
 
 def _tracked_run(client: MlflowClient, record: RunRecord) -> Run:
-    address = without_credentials(client.tracking_uri)
+    address = client.tracking_uri
     try:
         run = client.get_run(record.mlflow_run_id)
     except MlflowException as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.config import TrainRun, without_credentials
+from cluster.config import TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
 from cluster.git import git_state
@@ -123,7 +123,7 @@ def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
         + (" and a GPU" if run.cluster.use_gpu else ""),
         "home": str(run.storage.home),
         "shards": str(run.shards),
-        "tracking": without_credentials(tracking_uri(run.tracking, run.storage)),
+        "tracking": tracking_uri(run.tracking, run.storage),
     }
     try:
         client.update_run(record.mlflow_run_id, status="RUNNING")

@@ -16,7 +16,7 @@ from captioning.training.loop import num_training_steps
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
-from cluster.config import TrainRun, without_credentials
+from cluster.config import TrainRun
 from cluster.coordination.messages import CoordinatorSettings
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import resources_per_worker
@@ -194,7 +194,7 @@ def log_summary(run: TrainRun, shard_set: ShardSet) -> None:
     num_parameters = count_parameters(run.model, vocabulary_size=len(shard_set.vocabulary))
     logger.info("model:   %s, %s parameters", run.model.backbone, f"{num_parameters:,}")
     logger.info("folder:  %s", run.folder)
-    logger.info("tracker: %s", without_credentials(tracking_uri(run.tracking, run.storage)))
+    logger.info("tracker: %s", tracking_uri(run.tracking, run.storage))
 
 
 def _driver(
@@ -205,7 +205,7 @@ def _driver(
     show_step: Callable[[StepProgress], None] | None,
 ) -> Driver:
     run = config.run
-    tracker = without_credentials(tracking_uri(run.tracking, run.storage))
+    tracker = tracking_uri(run.tracking, run.storage)
     return Driver(
         run,
         config.coordinator,

@@ -22,6 +22,7 @@ from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.evaluation.evaluate import evaluate_split
+from cluster.log_text import clean_logs
 from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
 from cluster.worker.validation import SCORE_NAMES
 
@@ -90,6 +91,7 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
     Returns:
         The scores, by name; empty if the checkpoint was skipped or could not be scored.
     """
+    clean_logs()
     checkpoint: Any = ray.get(coordinator.newest_unscored.remote(step))
     if checkpoint is None:
         return {}

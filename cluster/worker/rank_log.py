@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cluster.log_text import clean_logs
+
 _PACKAGES = ("captioning", "cluster", "shards")
 _FORM = "%(asctime)s %(levelname)s run %(run)s rank %(rank)d step %(step)d: %(message)s"
 
@@ -30,6 +32,7 @@ def log_of_rank(run: str, rank: int, step: Callable[[], int]) -> Iterator[None]:
         rank: number of this process in its group.
         step: function that returns the number of steps done.
     """
+    clean_logs()
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Stamp(run, rank, step))
     handler.setFormatter(logging.Formatter(_FORM))

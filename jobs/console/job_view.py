@@ -7,6 +7,7 @@ from rich.table import Table
 
 from cluster.coordination.messages import metrics_text
 from cluster.job_progress import duration, read_progress
+from jobs.console.tables import plain
 
 if TYPE_CHECKING:
     from cluster.submission.job import JobState
@@ -31,11 +32,11 @@ def job_table(job: "JobState", progress: Progress, *, address: str) -> Table:
         progress: latest progress that the job reported; empty if it reported none.
         address: address of Ray's dashboard.
     """
-    table = Table(show_header=False, title=f"Job {job.id}", title_justify="left")
+    table = Table(show_header=False, title=plain(f"Job {job.id}"), title_justify="left")
     table.add_column(style="dim")
     table.add_column()
     for name, value in job_rows(job, progress, address=address):
-        table.add_row(name, value)
+        table.add_row(name, plain(value))
     return table
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.settings import credential_mistakes
+
 _DESCRIPTION_INDENT = 8  # of tyro's help texts inside a box
 
 
@@ -41,13 +43,15 @@ def unchecked(settings: Any) -> Iterator[None]:  # noqa: ANN401  any tree of set
 
 
 def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of settings
-    """Return a line for each value that the settings' own checks refuse, with its section."""
+    """Return a line for each value that the settings' own checks refuse, or that has credentials, with its section."""
     found = []
     for name, section in sections(settings):
+        lines = list(credential_mistakes(section))
         try:
             getattr(section, "__post_init__", lambda: None)()
         except ValueError as error:
-            found += [_with_section(line, name, section) for line in str(error).splitlines()]
+            lines += str(error).splitlines()
+        found += [_with_section(line, name, section) for line in dict.fromkeys(lines)]
     return found
 
 

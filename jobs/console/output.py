@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from cluster.job_progress import JOB_VARIABLE
+from cluster.log_text import clean
 from cluster.settings import as_plain
 
 logger = logging.getLogger(__name__)
@@ -57,11 +58,26 @@ def log_next(command: str) -> None:
     logger.info("next: captioning %s%s", "submit " if JOB_VARIABLE in os.environ else "", command)
 
 
-def write_line(text: str = "") -> None:
-    """Write one line of a job's result."""
-    result_stream().write(f"{text}\n")
+def write_line(*columns: str, stream: TextIO | None = None) -> None:
+    """Write one line: columns with tabs between them, and unprintable characters in them escaped.
+
+    Args:
+        columns: texts of the line.
+        stream: stream to write to; None for that of results.
+    """
+    write_document("\t".join(clean(column) for column in columns), stream=stream)
+
+
+def write_document(text: str, *, stream: TextIO | None = None) -> None:
+    """Write a text of several lines that this program has made, such as YAML.
+
+    What the stream's encoding cannot express is escaped, so that one caption does not lose all others.
+    """
+    stream = stream or result_stream()
+    encoding = stream.encoding or "utf-8"
+    stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
 
 
 def write_json(document: Any) -> None:  # noqa: ANN401  any tree of results
     """Write a job's result as one JSON document."""
-    write_line(json.dumps(as_plain(document), indent=2))
+    write_document(json.dumps(as_plain(document), indent=2))

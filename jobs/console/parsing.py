@@ -17,14 +17,17 @@ from typing import Any, TextIO, TypeVar
 import tyro
 import yaml
 
-from cluster.errors import Mistakes
+from cluster.errors import Mistakes, shorten
 from cluster.settings import as_plain, with_absolute_paths
+from cluster.yaml_file import read_mapping, shown
 from jobs.console.job import Invocation, Job
 from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
-from jobs.console.output import result_stream, write_line
+from jobs.console.output import result_stream, write_document
+from shards.storage.location import credentials_mistake
 
 T = TypeVar("T")
 
+_MOST_MISTAKES = 20  # of a file
 _OR_NONE = re.compile(r"\{None\}\|(\S+)")
 
 
@@ -42,7 +45,7 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
         Mistakes: flags or keys of the file are unknown or have a wrong type, values are out of bounds, or a file of
             weights does not exist; all of them at once.
         FileNotFoundError: the ``--config`` file does not exist.
-        ValueError: the file is not YAML, or there is no such preset.
+        ValueError: the file is not YAML or out of bounds, or there is no such preset.
     """
     invocation, mistakes = _parse(job, arguments)
     if not invocation.print_config:
@@ -51,7 +54,7 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
         raise Mistakes(mistakes)
     invocation = dataclasses.replace(invocation, settings=with_absolute_paths(invocation.settings))
     if invocation.print_config:
-        write_line(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
+        write_document(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
         sys.exit(0)
     return invocation
 
@@ -76,7 +79,7 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
     file, mistakes = _config_file(arguments), []
     with unchecked(default):
         if file:
-            default = _merge(default, _read_yaml(file), file, mistakes)
+            default = _merge(default, _read(file), file, mistakes)
         with contextlib.redirect_stdout(_HelpStream(result_stream())), _rejections(job.name, mistakes):
             invocation = tyro.cli(
                 job.command_line[job.settings],
@@ -90,7 +93,11 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
 
 
 class _HelpStream(io.TextIOBase):
-    """Standard output without tyro's ``{None}|`` before the type of each setting that may be left out."""
+    """Standard output without tyro's ``{None}|`` before the type of each setting that may be left out.
+
+    Args:
+        stream: standard output.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -138,16 +145,8 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--config {file} does not exist; check the name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {file} is not valid YAML ({' '.join(str(error).split())}); fix it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"--config {file} contains no settings; write them as section: {{field: value}}")
-    return content
+def _read(file: Path) -> dict[str, Any]:
+    return read_mapping(file, f"--config {file}", contents="write them as section: {field: value}")
 
 
 def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str], prefix: str = "") -> T:
@@ -166,16 +165,18 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
     hints = typing.get_type_hints(kind, include_extras=True)  # with the validator that parses a location
     changes: dict[str, Any] = {}
     for name, value in content.items():
+        if len(mistakes) >= _MOST_MISTAKES:
+            break
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(hints)}"
-            mistakes.append(f"--config {file}: unknown key {prefix}{name}; {hint}")
+            mistakes.append(f"--config {file}: unknown key {prefix}{shorten(str(name), 100)}; {hint}")
             continue
         current = getattr(base, name)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
                 mistakes.append(
-                    f"--config {file}: {prefix}{name} is a section, not a value such as {value!r}; "
+                    f"--config {file}: {prefix}{name} is a section, not a value such as {shown(value)}; "
                     "indent its fields below it"
                 )
                 continue
@@ -184,7 +185,7 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
         try:
             changes[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
-            mistakes.append(f"--config {file}: {prefix}{name} cannot be {value!r} ({error.errors()[0]['msg']})")
+            mistakes.append(f"--config {file}: {prefix}{name} cannot be {shown(value)} ({error.errors()[0]['msg']})")
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
 
 
@@ -195,7 +196,7 @@ def _missing_weights(settings: Any) -> list[str]:  # noqa: ANN401  any tree of s
     found = []
     for name, section in sections(settings):
         weights = getattr(section, "weights", None)
-        if isinstance(weights, str) and is_weights_file(weights):
+        if isinstance(weights, str) and is_weights_file(weights) and not credentials_mistake(weights, name):
             try:
                 require_weights_file(weights)
             except FileNotFoundError as error:

@@ -14,6 +14,7 @@ from rich.table import Table
 from cluster.job_progress import ProgressWriter, duration
 from cluster.search.space.config import SearchConfig
 from jobs.console.progress_bars import logging_above
+from jobs.console.tables import plain
 
 if TYPE_CHECKING:
     from cluster.search.scheduler import SearchProgress
@@ -60,7 +61,7 @@ def trials_table(progress: "SearchProgress", search: SearchConfig) -> Table:
         shown = "" if score is None else f"{score:.4f}"
         values = [_value(trial.point[key]) for key in keys]
         style = "bold" if trial is progress.best else "dim" if trial.state in ("stopped", "failed") else ""
-        table.add_row(trial.name, trial.state, f"{trial.epochs}", shown, *values, style=style)
+        table.add_row(trial.name, trial.state, f"{trial.epochs}", shown, *map(plain, values), style=style)
     return table
 
 

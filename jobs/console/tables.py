@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.log_text import clean
+
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, one_line: bool = False) -> None:
     """Print a table.
@@ -16,8 +18,19 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         rows: cells of each row.
         one_line: whether the widest cells are cut so that each row is one line; otherwise they are wrapped.
     """
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns, title=plain(title), title_justify="left")
     for row in rows:
-        # As Text, because rich takes text in square brackets for markup, and would drop it.
-        table.add_row(*(Text(cell, no_wrap=one_line, overflow="ellipsis" if one_line else None) for cell in row))
+        table.add_row(*(plain(cell, is_cut=one_line) for cell in row))
     Console(stderr=True).print(table)
+
+
+def plain(text: str, *, is_cut: bool = False) -> Text:
+    """Return a text as rich shows it unchanged, but for unprintable characters, which are escaped.
+
+    Rich takes text in square brackets for markup, and would drop it.
+
+    Args:
+        text: text of a cell or title.
+        is_cut: whether a text wider than its cell is cut instead of wrapped.
+    """
+    return Text(clean(text), no_wrap=is_cut or None, overflow="ellipsis" if is_cut else None)

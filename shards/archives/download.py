@@ -12,6 +12,7 @@ from pathlib import Path
 from shards.archives.transfer import Progress, RemoteFile, check, fetch, part_path
 from shards.archives.unpack import Part, is_unpacked, unpack_parts
 from shards.storage.folders import refuse_foreign
+from shards.storage.location import refuse_credentials
 
 # COCO's other archives and splits may lie beside those of a download, and so may Karpathy's split file.
 _COCO_NAMES = ("annotations", "*2014", "*2015", "*2017", "*.zip", "*.zip.*", "*.json")
@@ -113,11 +114,12 @@ def plan_download(
         keep_archives: whether zip files stay in the folder; otherwise each is deleted once it is unpacked.
 
     Raises:
-        ValueError: the dataset or a split is unknown, the address is not http or https, or ``folder`` holds files that
-            are not COCO's.
+        ValueError: the dataset or a split is unknown, the address is not http or https, or contains credentials, or
+            ``folder`` holds files that are not COCO's.
         NotADirectoryError: ``folder`` is a file.
     """
     base = (base_url or OFFICIAL_URL).rstrip("/")
+    refuse_credentials(base, "base_url")
     if not base.startswith(("http://", "https://")):
         raise ValueError(f"base URL {base} is not http; give an address that starts with http:// or https://")
     if folder.exists() and not folder.is_dir():

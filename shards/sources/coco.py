@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from shards.samples import CaptionedImage, SetAside, key_of
 from shards.sources.annotations import Annotations, fault_of, well_formed
+from shards.sources.image_files import ImageFiles, is_inside, why_outside
 from shards.storage.files import sha256_of
 
 _LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file that is no list of captions far more
@@ -191,37 +192,27 @@ def _unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> 
 
 def _usable(rows: Iterable[_Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
     """Return the images that exist and have a usable caption; add the others, and other captions, to ``set_aside``."""
-    images = []
+    images, files = [], ImageFiles(folders)
     for image_id, names, captions in rows:
         written = [" ".join(caption.split()) for caption in captions]
         usable = tuple(caption for caption in written if 0 < len(caption) <= _LONGEST_CAPTION)
-        path = _find(folders, names)
+        path = files.find(names)
         reasons = []
         if not all(written):
             reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
         if (longest := max(map(len, written), default=0)) > _LONGEST_CAPTION:
             fault = f"has {longest} characters, more than {_LONGEST_CAPTION}"
             reasons.append(f"a caption of image {image_id} ({names[0]}) {fault}")
-        if not all(_is_inside(name) for name in names):
-            reasons.append(f"image {image_id} ({names[0]}) has a name that points outside its folder")
+        if outside := [name for name in names if not is_inside(name)]:
+            reasons.append(f"image {image_id} ({names[0]}) {why_outside(outside[0])}")
         elif path is None:
-            where = ", ".join(str(folder) for folder in folders)
-            reasons.append(f"image {image_id} ({names[0]}) is in none of {where}")
+            reasons.append(f"image {image_id} ({names[0]}) {files.why_not_found(names[0])}")
         elif not usable:
             reasons.append(f"image {image_id} ({names[0]}) has no caption")
         else:
             images.append(CaptionedImage(image_id=image_id, path=path, captions=usable))
         set_aside.extend(SetAside(key=key_of(image_id), reason=reason) for reason in reasons)
     return tuple(images)
-
-
-def _find(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
-    paths = (folder / name for name in names if _is_inside(name) for folder in folders)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _is_inside(name: str) -> bool:
-    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _accept(

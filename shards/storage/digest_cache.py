@@ -54,7 +54,7 @@ class DigestCache:
 
     def __init__(self, folder: Path, *, cache: Path | None = None) -> None:
         self._folder = folder.resolve()
-        name = hashlib.sha256(str(self._folder).encode()).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
         self._path = (cache or _node_cache()) / "digests" / f"{name}.json"
         self._entries = self._stored()
         self._new: dict[str, _Entry] = {}

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from shards.storage.cache import DEFAULT_CACHE_GIB, CacheEntry, ShardCache, default_cache
 from shards.storage.files import replace_file
-from shards.storage.location import parse_location, refuse_credentials
+from shards.storage.location import parse_location
 from shards.storage.remote import RemoteFolder
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,6 @@ class RemoteShards:
     def __init__(
         self, url: str, *, cache_gib: float = DEFAULT_CACHE_GIB, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        refuse_credentials(url, "shards")
         self._url, self._sleep = url, sleep
         self.cache_gib = cache_gib
         self._remote = RemoteFolder(url, sleep)

@@ -1,10 +1,38 @@
-"""Location of a shard set: a folder, as a path, or a URL, as text."""
+"""Location of a shard set: a folder, as a path, or a URL, as text; and URLs without their credentials."""
 
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
 _SCHEME_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A password may contain any character, so what follows ``user:`` reaches to the last @, unless it is a port. As a path,
+# an address has one slash less.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://?)((?:[^/?#\s\[\]@]*:(?!\d*(?:[/?#\s]|$))\S*|(?<=//)[^/?#\s]*)@)")
+# Their addresses name a user as a rule, and a user without a password is no secret; elsewhere it may be a token.
+_USER_SCHEMES = {"ssh", "sftp", "scp", "postgresql", "mysql", "mssql"}
+# Parameters of a query or of a database's connection string, which may be percent-encoded.
+_SECRET_PARAMETER = re.compile(
+    r"""((?:[?&;\#]|%3B|%26|(?<![\w.-])(?=passw|pwd=))
+    (?:[\w.-]*(?:passw|pwd|secret|token|signature|credential)[\w.-]*
+    |(?:[\w.-]*[_.-])?(?:sig|sas|pass|auth|(?<!ssl_)key)
+    |[\w.-]*(?:api|access|account|private)key(?:id)?)
+    (?:=|%3D))[^&;\#\s'"]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ELSEWHERE = "set them in the environment or fsspec's configuration"
+_VARIABLES = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "gcs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "abfs": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "ray": "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+    "postgresql": "set PGUSER and PGPASSWORD",
+    "mysql": "use the driver's own variables or file of options",
+    "mssql": "use the driver's own variables or file of options",
+    "http": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a tracker, fsspec's configuration for files",
+}
+_VARIABLES["https"] = _VARIABLES["http"]
 
 
 def local_folder(location: str) -> Path | None:
@@ -20,19 +48,43 @@ def parse_location(location: Path | str) -> Path | str:
     return location if isinstance(location, Path) else local_folder(location) or location
 
 
-def without_credentials(uri: str) -> str:
-    """Return an address without user and password, for logs, tags and records."""
-    return re.sub(r"//.*@", "//", uri)  # up to the last @, because a password may contain one
+def without_credentials(text: str) -> str:
+    """Return a text with users and passwords removed from its URLs, and secret parameters replaced by ***.
+
+    Args:
+        text: an address, or a message of another library that may contain addresses.
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", _USER.sub(_without_user, text))
+
+
+def credentials_mistake(text: str, what: str) -> str | None:
+    """Return one line if a text contains a URL with credentials; None otherwise.
+
+    Args:
+        text: value of a setting or variable.
+        what: name of the setting or variable.
+    """
+    shown = without_credentials(text)
+    if shown == text or ":/" not in text:
+        return None
+    scheme = text.partition(":/")[0].rpartition(" ")[2].rpartition("::")[2].partition("+")[0].lower()
+    return (
+        f"{what} {shown} contains credentials, but addresses are recorded and logged; leave them out, and "
+        f"{_VARIABLES.get(scheme, _ELSEWHERE)}"
+    )
 
 
 def refuse_credentials(location: Path | str | None, what: str) -> None:
-    """Check that an address contains no credentials, because addresses are recorded.
+    """Check that an address contains no credentials, because addresses are recorded and logged.
 
     Raises:
         ValueError: the address contains credentials.
     """
-    if isinstance(location, str) and without_credentials(location) != location:
-        raise ValueError(
-            f"the address of {what}, {without_credentials(location)}, contains credentials, but it is recorded with "
-            "the run; set credentials in the environment or fsspec's configuration"
-        )
+    if isinstance(location, str) and (mistake := credentials_mistake(location, what)):
+        raise ValueError(mistake)
+
+
+def _without_user(found: re.Match[str]) -> str:
+    scheme, slashes, user = found.groups()
+    is_harmless = ":" not in user and _USER_SCHEMES & set(scheme.lower().split("+"))
+    return found[0] if is_harmless else f"{scheme}{slashes}"

@@ -7,13 +7,11 @@ and no rename; a file appears in one put, complete or not at all. Elsewhere (sft
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
-from shards.storage.location import without_credentials
+from shards.storage.location import refuse_credentials, without_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +31,11 @@ class RemoteFolder:
         sleep: function that waits the given number of seconds before a retry.
 
     Raises:
-        ValueError: no installed package can open the URL.
+        ValueError: the URL contains credentials, or no installed package can open it.
     """
 
     def __init__(self, url: str, sleep: Callable[[float], None]) -> None:
+        refuse_credentials(url, "the address")
         self._url, self._sleep = url, sleep
         self._opened: tuple[int, Any, str] | None = None
         import fsspec  # takes a fifth of a second, which --help should not cost
@@ -55,8 +54,8 @@ class RemoteFolder:
         return RemoteFolder, (self._url, self._sleep)
 
     def __str__(self) -> str:
-        """Return the URL, without credentials."""
-        return without_credentials(self._url).rstrip("/")
+        """Return the URL."""
+        return self._url.rstrip("/")
 
     def list_entries(self, name: str = "") -> dict[str, bool]:
         """Return the names in the folder or a subfolder, and whether each is a folder; empty if it does not exist."""
@@ -158,10 +157,5 @@ class RemoteFolder:
         return system, path.rstrip("/")
 
     def _reason(self, error: Exception) -> str:
-        """Return an error as one line, without the URL's credentials."""
-        text = re.sub(r"//[^/\s]*@", "//", " ".join(f"{type(error).__name__}: {error}".split()))
-        if found := re.search("//(.*)@", self._url):
-            password = found[1].partition(":")[2]
-            for secret in filter(None, (found[1], password, unquote(password))):
-                text = text.replace(secret, "***")
-        return text[:_LONGEST_REASON]
+        """Return an error as one line, without credentials that the library's text may contain."""
+        return without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))[:_LONGEST_REASON]

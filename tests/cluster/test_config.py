@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.config import ClusterConfig, StorageConfig, TrainRun, ValidationConfig
+from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
@@ -31,14 +31,19 @@ def test_a_validation_without_captions_is_refused():
 
 
 def test_credentials_in_the_address_of_checkpoints_are_refused():
-    with pytest.raises(ValueError, match="the address of checkpoints, ftp://host/folder, contains credentials"):
+    with pytest.raises(ValueError, match="checkpoints ftp://host/folder contains credentials"):
         StorageConfig(checkpoints="ftp://me:secret@host/folder")
 
 
 @pytest.mark.parametrize("name", ["shards", "features"])
 def test_credentials_in_the_address_of_shards_are_refused(name):
-    with pytest.raises(ValueError, match=rf"^the address of {name}, ftp://host/folder, contains credentials"):
+    with pytest.raises(ValueError, match=rf"^{name} ftp://host/folder contains credentials"):
         TrainRun(**{name: "ftp://me:secret@host/folder"})
+
+
+def test_credentials_in_the_address_of_a_tracker_are_refused_with_the_variables_to_use():
+    with pytest.raises(ValueError, match=r"^uri http://host contains .* set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACK"):
+        TrackingConfig(uri="http://me:secret@host")
 
 
 @pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from cluster.errors import Refusal, Unreachable, last_line, one_line
+from cluster.errors import Refusal, Unreachable, last_line, one_line, shorten
 
 
 def test_a_message_of_several_lines_becomes_one():
@@ -53,3 +53,11 @@ def test_an_error_of_another_process_keeps_its_remedy(kind):
 
 def test_the_kinds_are_those_that_others_catch():
     assert (issubclass(Refusal, ValueError), issubclass(Unreachable, ConnectionError)) == (True, True)
+
+
+def test_a_long_text_is_shortened_in_its_middle():
+    assert (shorten("a; b", 4), shorten("a" * 50 + "; do this", 40)) == ("a; b", "a" * 25 + " ... a; do this")
+
+
+def test_a_message_has_no_credentials_and_nothing_unprintable():
+    assert one_line("no http://me:secret@host\x1b[1m") == r"no http://host\x1b[1m"

@@ -1,6 +1,7 @@
 """``captioning caption`` from the command line, with an untrained model."""
 
 import json
+import os
 
 import pytest
 
@@ -40,6 +41,14 @@ def test_a_shard_set_is_captioned(captioning, tiny_run, drawn_shards):
 def test_a_page_shows_the_pictures(captioning, tiny_run, pictures, tmp_path):
     captioning("caption", pictures, "--model", tiny_run, "--html", tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg;base64,") == 3
+
+
+def test_names_that_are_not_utf_8_or_not_printable_lose_no_caption(captioning, tiny_run, pictures, tmp_path):
+    for number, name in enumerate([b"caf\xe9.png", b"a\nb\x1b[2J.png"]):
+        (pictures / f"{number}.png").rename(pictures / os.fsdecode(name))
+    code, printed, _ = captioning("caption", pictures, "--model", tiny_run, "--html", tmp_path / "page.html")
+    names = [line.split("\t")[0] for line in printed.splitlines()]
+    assert (code, names) == (0, [f"{pictures}/{name}" for name in ("2.png", r"a\nb\x1b[2J.png", r"caf\udce9.png")])
 
 
 def test_a_faulty_image_is_named_and_the_others_are_captioned(captioning, tiny_run, pictures):

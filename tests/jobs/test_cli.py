@@ -182,3 +182,20 @@ def test_an_unknown_log_level_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         exit_after(lambda: None)
     assert "error: CAPTIONING_LOG_LEVEL LOUD is not a log level; use DEBUG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (ValueError("no\nhttp://me:secret@host\x1b[2J"), [r"error: no http://host\x1b[2J"]),
+        (RuntimeError("it failed:\n  rank 1\x07"), ["error: it failed:", r"  rank 1\x07"]),
+        (ValueError("a" * 5000 + "; do this"), ["error: " + "a" * 1495 + " ... " + "a" * 491 + "; do this"]),
+    ],
+)
+def test_an_error_is_shown_without_secrets_and_control_characters_and_not_endlessly(capsys, error, lines):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit):
+        exit_after(fail)
+    assert capsys.readouterr().err.splitlines() == lines

@@ -96,7 +96,7 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
         (["--retries", "-1", *TRAIN], "error: retries -1 is negative; use 0 or more"),
         (["--retries", "1", "--no-wait", *TRAIN], "error: --retries has no effect on a job that is not followed"),
         (["--working-dir", "/", *TRAIN], "error: / has no code to run: it lacks captioning, cluster, jobs, shards"),
-        (["--env", "HF_TOKEN", *TRAIN], "error: variable HF_TOKEN looks like a secret"),
+        (["--env", "HF_TOKEN", *TRAIN], "error: HF_TOKEN looks like a secret"),
         (["--runtime-env", "/none.yaml", *TRAIN], "error: --runtime-env /none.yaml does not exist"),
         (TRAIN, "error: no cluster was given; use --address http://HOST:8265"),
         (["--address", "http://127.0.0.1:9", *TRAIN], "error: no Ray cluster answers at http://127.0.0.1:9"),
@@ -186,4 +186,4 @@ def test_a_job_after_two_dashes_is_the_same(submit):
 
 def test_a_configuration_of_the_job_is_none_of_ours(submit):
     code, _, told = submit("--dry-run", "train", "--config", "nowhere.yaml")
-    assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check the name\n")
+    assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check its name\n")

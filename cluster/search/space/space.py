@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster.config import TrainRun
-from cluster.errors import one_line
+from cluster.errors import shorten
 from cluster.search.space.distributions import Parameter, parse_distribution
 from cluster.settings import differences
+from cluster.yaml_file import read_mapping, shown
 
 DEFAULT_SEARCH: Mapping[str, str] = {
     "optimizer.learning_rate": "loguniform(1e-4, 1e-2)",
@@ -60,22 +59,9 @@ def read_search(path: Path) -> Mapping[str, object]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not YAML, holds no keys, or holds one key twice.
+        ValueError: the file is not YAML or out of bounds, holds no keys, or holds one key twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree, content = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--search {path} does not exist; check its name") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"--search {path} is not YAML ({one_line(error, with_kind=False)}); fix it") from None
-    if not isinstance(tree, yaml.MappingNode) or not content:
-        raise ValueError(f"--search {path} holds no keys; write lines such as model.hidden_size: choice([256, 512])")
-    names = [str(name.value) for name, _ in tree.value]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"--search {path} holds {', '.join(sorted(twice))} more than once; leave one of them")
-    return content
+    return read_mapping(path, f"--search {path}", contents="write lines such as model.hidden_size: choice([256, 512])")
 
 
 def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
@@ -136,7 +122,7 @@ def _parameter(key: str, value: object) -> Parameter:
             if len(set(arguments)) < len(arguments):
                 raise ValueError("a choice occurs twice; keep one of them")
     except ValueError as error:
-        raise ValueError(f"search key {key}, {value}: {error}") from None
+        raise ValueError(f"search key {key}, {shorten(str(value), 200)}: {error}") from None
     return Parameter(key=key, kind=kind, arguments=arguments)
 
 
@@ -150,7 +136,7 @@ def _typed(key: str, value: Any) -> Any:  # noqa: ANN401  any field's value
     except ValidationError as error:
         name, what = key.rpartition(".")[2], error.errors()[0]["msg"]
         advice = "use whole numbers: int, logint, or choices" if kind is int else "use values of its type"
-        raise ValueError(f"{name} cannot be {value!r} ({what}); {advice}") from None
+        raise ValueError(f"{name} cannot be {shown(value)} ({what}); {advice}") from None
 
 
 def _type_of(key: str) -> Any:  # noqa: ANN401  any type hint

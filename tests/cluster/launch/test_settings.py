@@ -32,7 +32,7 @@ def test_what_is_installed_is_what_pyproject_pins():
         ({"gpus_per_node": -1}, "gpus_per_node -1 is negative; use 0 or more"),
         ({"tracking_uri": "sqlite:///x"}, "tracking_uri 'sqlite:///x' is not the address of a server"),
         ({"tracking_uri": "http://[x"}, "is not the address of a server"),
-        ({"tracking_uri": "http://me:secret@h"}, "^tracking_uri contains a password, which would be written"),
+        ({"tracking_uri": "http://me:secret@h"}, "^tracking_uri http://h contains credentials, but"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):

@@ -3,6 +3,7 @@ from functools import partial
 from importlib.metadata import version
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
@@ -174,5 +175,46 @@ def test_a_checkpoint_of_another_tracker_is_not_registered(run_folder, empty_hom
 
 
 def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
-    with pytest.raises(ValueError, match="'a/b' is not a valid model name"):
-        register(resolve_model(str(run_folder), client), "a/b", client)
+    with pytest.raises(ValueError, match=r"'\.\.' is not a valid model name"):
+        register(resolve_model(str(run_folder), client), "..", client)
+
+
+@pytest.mark.parametrize("wrong", ["a/b", "o'neil", 'the "best"', "captioner@v1", "a\\b", "a\nb", " a", ""])
+def test_a_name_that_no_command_could_address_is_refused(client, run_folder, wrong):
+    with pytest.raises(ValueError, match=r"^name .* cannot be a model's name; use letters, digits, spaces, periods"):
+        register(resolve_model(str(run_folder), client), wrong, client)
+
+
+@pytest.mark.parametrize("other", ["o'neil", '"', "'\"both\"'", "back\\", "a = '1' OR name"])
+def test_a_name_of_any_characters_harms_no_other_and_is_listed(client, name, other):
+    make_champion(name.partition("[")[0], client)
+    make_champion(other, client)
+    make_champion(other, client)
+    listed = [(one.name, one.version, one.changes) for one in list_versions(client)]
+    assert listed.count((other, "2", (2,))) == listed.count((other, "1", (1,))) == 1
+    assert name.partition("[")[0] in {one[0] for one in listed}
+
+
+@pytest.mark.parametrize("value", ["no JSON", "[1]", "{}", '{"scores": {"CIDEr-D": "high"}}', "[" * 5000, "null"])
+def test_scores_that_cannot_be_read_are_a_warning(client, caplog, value):
+    add_version("malformed", client)
+    client.set_model_version_tag("malformed", "1", "evaluation.val", value)
+    client.set_model_version_tag("malformed", "1", "evaluation.test", '{"scores": {"CIDEr-D": 1}}')
+    (listed,) = [one for one in list_versions(client, "malformed") if one.version == "1"]
+    assert listed.scores == {"test": {"scores": {"CIDEr-D": 1.0}}}
+    assert "tag evaluation.val was altered and holds no scores (" in caplog.text
+
+
+def test_a_model_that_cannot_be_read_is_left_out_with_a_warning(client, name, monkeypatch, caplog):
+    make_champion(name, client)
+    add_version("broken", client)
+    read = client.get_registered_model
+
+    def fail(wanted):
+        if wanted == "broken":
+            raise MlflowException("no such row")
+        return read(wanted)
+
+    monkeypatch.setattr(client, "get_registered_model", fail)
+    assert {"broken", name} & {one.name for one in list_versions(client)} == {name}
+    assert "model broken is left out: model broken cannot be read from the registry (no such row" in caplog.text

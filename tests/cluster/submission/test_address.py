@@ -30,13 +30,15 @@ def test_without_an_address_it_is_asked_for(monkeypatch):
         server_address(None)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "auto", "http://", "http://me:pass@head"])
-def test_an_address_of_another_kind_is_refused_without_its_password(address):
-    with pytest.raises(
-        ValueError, match=r"is not the address of a job server; use the address of Ray's dashboard"
-    ) as refusal:
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "auto", "http://"])
+def test_an_address_of_another_kind_is_refused(address):
+    with pytest.raises(ValueError, match=r"is not the address of a job server; use the address of Ray's dashboard"):
         server_address(address)
-    assert "pass@" not in f"{refusal.value}"
+
+
+def test_an_address_with_a_password_is_refused_without_it():
+    with pytest.raises(ValueError, match=r"^address http://head contains credentials, "):
+        server_address("http://me:pass@head")
 
 
 def test_our_version_is_accepted(serve):

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import zipfile
 
@@ -43,6 +44,18 @@ def test_the_packages_of_a_checkout_travel_as_they_are_now(checkout, tmp_path):
     write_archive(archive, tmp_path / "code.zip")
     sent = zipfile.ZipFile(tmp_path / "code.zip").read("jobs/old.py")
     assert (names(archive), sent, archive.is_dirty, len(archive.commit)) == (["jobs/old.py"], b"two", "true", 40)
+
+
+def test_links_out_of_the_folder_are_not_followed(checkout, code, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (checkout / "jobs" / "inner.py").symlink_to("old.py")
+    (checkout / "jobs" / "outer.py").symlink_to(tmp_path / "secret")
+    subprocess.run(["git", "-C", checkout, "add", "."], check=True)
+    for folder in (checkout, code):
+        archive = plan_archive(folder)
+        assert names(archive)[1:] == ["jobs/inner.py", "jobs/old.py"]
+        assert "1 file that links out of the folder: jobs/outer.py" in archive.left_out
+        shutil.rmtree(checkout / ".git", ignore_errors=True)  # the same folder, not a checkout
 
 
 def test_what_is_left_out_is_named(checkout):

@@ -53,6 +53,11 @@ def test_a_training_job_is_shown_with_all_that_it_has_told(job, told):
     assert [one for one in expected if one not in text] == [], text
 
 
+def test_what_a_job_has_told_moves_no_cursor(job):
+    text = shown(job_table(job, {"kind": "training", "phase": "[bold]a\x1b[2J"}, address=ADDRESS))
+    assert "[bold]a\\x1b[2J" in text
+
+
 def test_it_tells_where_its_ranks_log_once(told):
     assert [read_progress(line)["ranks"][1]["log"] for line in told if '"ranks"' in line] == ["/logs/1.err"]
 

@@ -5,6 +5,7 @@ import pytest
 from captioning.config import OptimizerConfig
 from cluster.config import TrainRun
 from cluster.errors import Mistakes
+from jobs.cli import find_job
 from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
 from jobs.console.parsing import parse
 from jobs.train import JOB
@@ -93,3 +94,28 @@ def test_sections_end_with_the_whole():
 
 def test_a_box_becomes_one_line():
     assert rejection(BOX) == "Unrecognized options: --training.batchsize, 3; did you mean --training.batch-size?"
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "name"),
+    [
+        ("train", ["--tracking.uri", "URL"], "tracking.uri"),
+        ("train", ["--shards", "URL"], "shards"),
+        ("train", ["--features", "URL"], "features"),
+        ("train", ["--checkpoints", "URL"], "storage.checkpoints"),
+        ("train", ["--cluster.address", "URL"], "cluster.address"),
+        ("train", ["--model.weights", "URL"], "model.weights"),
+        ("download", ["coco2017", "coco", "--base-url", "URL"], "base_url"),
+        ("caption", ["URL", "--model", "m"], "inputs"),
+        ("evaluate", ["URL", "--shards", "s"], "model"),
+        ("launch", ["mlflow", "--entrypoint", "train --shards URL"], "entrypoint"),
+        ("submit", ["--", "train", "--shards", "URL"], "arguments"),
+    ],
+)
+@pytest.mark.parametrize("form", ["http://me:secret@host/a", "http://host/a?x=1&Token=secret"])
+def test_credentials_in_any_setting_are_refused_and_not_repeated(job, arguments, name, form):
+    with pytest.raises(Mistakes) as raised:
+        parse(find_job(job), [one.replace("URL", form) for one in arguments])
+    found = [line for line in raised.value.lines if "contains credentials" in line]
+    assert [line.split(" ")[0] for line in found] == [name]
+    assert "secret" not in "".join(raised.value.lines)

@@ -1,10 +1,11 @@
+import io
 import json
 import logging
 
 import pytest
 
 from jobs.cli import exit_after
-from jobs.console.output import log_loading, write_json
+from jobs.console.output import log_loading, write_json, write_line
 
 
 @pytest.mark.parametrize(("level", "is_shown"), [("INFO", False), ("DEBUG", True)])
@@ -26,3 +27,20 @@ def test_only_libraries_that_are_not_imported_yet_are_announced(caplog, log_line
     log_loading(["json", "no_such_library", "none_either"])
     log_loading(["json"])
     assert log_lines() == ["loading no_such_library, none_either"]
+
+
+def test_a_line_has_nothing_that_moves_a_terminals_cursor_or_ends_the_line(capsys):
+    write_line("a\tb\x1b[2J.jpg", "a dog\na cat \udce9")
+    assert capsys.readouterr().out == "a\\tb\\x1b[2J.jpg\ta dog\\na cat \\udce9\n"
+
+
+def test_what_the_terminals_encoding_lacks_is_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    write_line("café", "犬", stream=stream)
+    stream.flush()
+    assert stream.buffer.getvalue() == "café\t\\u72ac\n".encode("latin-1")
+
+
+def test_json_stays_json(capsys):
+    write_json(["\x1b[2J\n\udce9"])
+    assert json.loads(capsys.readouterr().out) == ["\x1b[2J\n\udce9"]

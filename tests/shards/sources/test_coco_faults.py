@@ -94,7 +94,7 @@ FAULTS = {
     "no captions": ([image(3)], [], "000000000003", "image 3 (000000000003.jpg) has no caption"),
     "way out": ([image(4, file_name="../secret.jpg")], [caption(4)], "000000000004", "points outside its folder"),
     "hidden way out": ([image(4, file_name="a/../../secret.jpg")], [caption(4)], "000000000004", "points outside its"),
-    "absolute": ([image(4, file_name="/etc/passwd")], [caption(4)], "000000000004", "points outside its folder"),
+    "absolute": ([image(4, file_name="/etc/passwd")], [caption(4)], "000000000004", "has an absolute path"),
     "one id twice": (
         [image(3), image(3, file_name="b")],
         [caption(3)],

@@ -192,7 +192,7 @@ def test_a_file_that_is_not_there_is_named(shards):
 
 
 def test_credentials_in_a_url_are_refused():
-    with pytest.raises(ValueError, match=r"^the address of shards, ftp://host/set, contains credentials"):
+    with pytest.raises(ValueError, match=r"^the address ftp://host/set contains credentials"):
         RemoteShards("ftp://me:secret@host/set")
 
 

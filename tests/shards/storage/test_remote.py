@@ -74,14 +74,21 @@ def test_a_refusal_is_raised_at_once(folder, waits, monkeypatch):
     assert waits == []
 
 
-def test_a_failure_that_stays_is_raised_without_the_password(memory, waits, monkeypatch):
+def test_a_failure_that_stays_is_raised_without_credentials_of_the_librarys_text(folder, waits, monkeypatch):
     def fail(*arguments, **options):
-        raise OSError("no route to me:secret@host, with secret")
+        raise OSError("no route to http://me:secret@host/a?X-Amz-Signature=secret")
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
-    with pytest.raises(ConnectionError, match=r"^memory://host/set failed 4 times, .* no route to \*\*\*"):
-        RemoteFolder("memory://me:secret@host/set", waits.append).read("a")
-    assert waits == [1.0, 2.0, 4.0]
+    with pytest.raises(
+        ConnectionError, match=r"^memory://bucket/set failed 4 times, .* no route to http://host/a\?X"
+    ) as told:
+        folder.read("a")
+    assert (waits, "secret" in f"{told.value}") == ([1.0, 2.0, 4.0], False)
+
+
+def test_credentials_in_the_address_are_refused():
+    with pytest.raises(ValueError, match="the address memory://host/set contains credentials"):
+        RemoteFolder("memory://me:secret@host/set", print)
 
 
 def test_a_scheme_that_nothing_reaches_is_refused():

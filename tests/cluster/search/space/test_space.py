@@ -117,15 +117,18 @@ def test_a_file_is_read_in_its_order(file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "holds no keys; write lines such as model.hidden_size: choice"),
-        ("# nothing", "holds no keys"),
-        ("{}", "holds no keys"),
-        ("- a", "holds no keys"),
-        ("a: [", "is not YAML .*; fix it"),
-        ("a: !!python/object/apply:os.getpid []", "is not YAML .*could not determine a constructor"),
-        ("? [1]\n: 2", "is not YAML .*unhashable"),
-        (b"\xff\xfe\x00", "is not YAML"),
-        ("a: 1\nb: 2\na: 3", "holds a more than once; leave one of them"),
+        ("", "contains no settings; write lines such as model.hidden_size: choice"),
+        ("# nothing", "contains no settings"),
+        ("{}", "contains no settings"),
+        ("- a", "contains no settings"),
+        ("a: [", "is not valid YAML .*; fix it"),
+        ("a: !!python/object/apply:os.getpid []", "is not valid YAML .*could not determine a constructor"),
+        ("? [1]\n: 2", "is not valid YAML .*unhashable"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (
+            "a: 1\nb: 2\na: 3",
+            r"is not valid YAML \(key a stands twice, and only one of its values would",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(file, content, message):

@@ -1,0 +1,57 @@
+"""Image files of a source: where the names in its annotations are found, and why a name is not found."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class ImageFiles:
+    """The folders that may hold a source's images.
+
+    Args:
+        folders: folders to search, in this order.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._listed: dict[Path, dict[str, str]] = {}
+
+    def find(self, names: Sequence[str]) -> Path | None:
+        """Return the first file that has one of the names in one of the folders; None if there is none."""
+        paths = (folder / name for name in names if is_inside(name) for folder in self._folders)
+        return next((path for path in paths if path.is_file()), None)
+
+    def why_not_found(self, name: str) -> str:
+        """Return why there is no file of a name, as a clause; names the file that was meant if it is known."""
+        reason = f"is in none of {', '.join(str(folder) for folder in self._folders)}"
+        if "\\" in name:
+            return f"{reason}: the name has Windows' backslashes; write / instead"
+        for folder in self._folders:
+            path = folder / name
+            if near := self._names_alike(path.parent).get(_alike(path.name)):
+                how = "its Unicode form" if near.casefold() != path.name.casefold() else "upper and lower case"
+                return f"{reason}, but {path.parent} holds {near}, which differs in {how}; rename one of them"
+        return reason
+
+    def _names_alike(self, folder: Path) -> dict[str, str]:
+        """Return the names in a folder by the form in which names that look alike are equal."""
+        if folder not in self._listed:
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            self._listed[folder] = {_alike(name): name for name in sorted(names)}
+        return self._listed[folder]
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name is of a file below the folder of the images."""
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def why_outside(name: str) -> str:
+    """Return why a name is not of a file below the folder of the images, as a clause."""
+    if name.startswith("/"):
+        return "has an absolute path; give its name below the folder of the images"
+    return "has a name that points outside its folder"
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
