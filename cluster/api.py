@@ -147,10 +147,13 @@ def load(
         FileNotFoundError: there is no such checkpoint.
         ValueError: there is no such model, version or run.
     """
-    _, found = _resolve(model, _storage(storage), tracking)
+    storage = _storage(storage)
+    set_library_defaults()
     from cluster.evaluation.evaluate import load_captioner
     from cluster.evaluation.pictures import LoadedModel
+    from cluster.registry.models import resolve_to_read
 
+    found = resolve_to_read(str(model), lambda: _connect(storage, tracking, only_reads=True))
     return LoadedModel(str(found), load_captioner(found.folder, beam_size=beam_size, batch_size=batch_size))
 
 
@@ -278,11 +281,11 @@ def _storage(storage: StorageConfig | None) -> StorageConfig:
     return with_absolute_paths(storage or StorageConfig())
 
 
-def _connect(storage: StorageConfig, tracking: TrackingConfig | None) -> "MlflowClient":
+def _connect(storage: StorageConfig, tracking: TrackingConfig | None, *, only_reads: bool = False) -> "MlflowClient":
     set_library_defaults()
     from cluster.tracking.client import connect
 
-    return connect(tracking or TrackingConfig(), storage)
+    return connect(tracking or TrackingConfig(), storage, only_reads=only_reads)
 
 
 def _resolve(

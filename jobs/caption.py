@@ -59,13 +59,13 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     """Caption every image that can be decoded; raise an error for the others at the end."""
     job = invocation.settings
     from cluster.evaluation.evaluate import load_captioner
-    from cluster.registry.models import resolve_model
+    from cluster.registry.models import resolve_to_read
     from cluster.tracking.client import connect
 
     for path in job.inputs:
         if isinstance(path, Path) and not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give image files, folders of images or shard sets")
-    model = resolve_model(job.model, connect(job.tracking, job.storage))
+    model = resolve_to_read(job.model, lambda: connect(job.tracking, job.storage, only_reads=True))
     logger.info("model %s: %s", job.model, model)
     faults: list[str] = []
     if invocation.dry_run:

@@ -55,7 +55,7 @@ def main(invocation: Invocation[ServeJob]) -> None:
     from cluster.registry.safe_loading import require_safe
     from cluster.tracking.client import connect
 
-    client = connect(job.tracking, job.storage)
+    client = connect(job.tracking, job.storage, only_reads=True)
     found = find_version(job.model, client)
     require_safe(found, client)
     # The version and not the alias, which may move to an unchecked version before the server resolves it.

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import socket
 from dataclasses import asdict
 from pathlib import Path
@@ -51,15 +52,16 @@ def check_home(home: Path) -> None:
     """Create the home folder on this node.
 
     Raises:
-        Refusal: it cannot be created.
+        Refusal: it cannot be created or written.
     """
+    remedy = "set --home to storage that all nodes mount and can write"
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refusal(
-            f"home folder {home} cannot be created on {socket.gethostname()} ({error.strerror})",
-            "set --home to storage that all nodes mount and can write",
-        ) from error
+        found = f"home folder {home} cannot be created on {socket.gethostname()} ({error.strerror})"
+        raise Refusal(found, remedy) from error
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise Refusal(f"home folder {home} cannot be written on {socket.gethostname()} by this user", remedy)
 
 
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:

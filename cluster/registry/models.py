@@ -1,6 +1,7 @@
 """Resolution of MODEL on the command line to a checkpoint."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,27 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
             name=found.name,
             version=str(found.version),
         )
-    folder = _best_checkpoint(_run_folder(model, client)) if model.startswith("runs:/") else Path(model).absolute()
+    return _resolve_folder(model, _run_folder(model, client) if model.startswith("runs:/") else Path(model))
+
+
+def resolve_to_read(model: str, connect: Callable[[], MlflowClient]) -> ResolvedModel:
+    """Find the checkpoint that ``model`` names; the folder of a checkpoint or run is found without the tracker.
+
+    Args:
+        model: as for ``resolve_model``.
+        connect: function that returns a client of the tracker and registry.
+
+    Raises:
+        FileNotFoundError, ValueError: as by ``resolve_model``.
+    """
+    if model.startswith(("models:/", "runs:/")):
+        return resolve_model(model, connect())
+    return _resolve_folder(model, Path(model))
+
+
+def _resolve_folder(model: str, folder: Path) -> ResolvedModel:
+    """Return the checkpoint in a folder, or the best one if the folder is a run's."""
+    folder = folder.absolute()
     if (folder / "run.json").is_file():
         folder = _best_checkpoint(folder)
     if not folder.is_dir():

@@ -41,7 +41,7 @@ class RunWriter:
             lock.close()
             raise Refusal(f"{folder} holds no run.json", "run the same command again to write it")
         self.record = record
-        self.journal = Journal(folder / "journal")
+        self.journal = Journal(folder / "journal", attempt=record.attempt)
         """The run's journal; flushed before a checkpoint is committed."""
         remove_torn(folder, RECORD_NAME)
         self._folder, self._lock = folder, lock
@@ -55,6 +55,7 @@ class RunWriter:
     def begin_attempt(self) -> RunRecord:
         """Start a new attempt; return the record with its number."""
         self._change(replace(self.record, attempt=self.record.attempt + 1))
+        self.journal.attempt = self.record.attempt
         self._pruner.prune(self.record)
         return self.record
 

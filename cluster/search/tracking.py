@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from cluster.errors import one_line
+from cluster.runs.journal import unshipped
 from cluster.runs.record import load_record
 from cluster.search.scheduler import SearchScheduler
 from cluster.search.space.config import METRIC_MODES
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 _SYNC_EVERY_SECONDS, _CREATE_SECONDS = 5.0, 5.0
 _STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-_PARENT_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
+_PARENT_TAG, _NOTE_TAG, _STATE_TAG = "mlflow.parentRunId", "mlflow.note.content", "trial.state"
+_RUNS_PER_PAGE = 1000
 
 
 class SearchTracker:
@@ -53,6 +55,7 @@ class SearchTracker:
         self._connect, self._scheduler, self._record = connect, scheduler, record
         self._folder, self._dataset = folder, dataset
         self._sent: dict[int, tuple[TrialState, int]] = {}
+        self._ended: Mapping[str, tuple[str, str | None]] | None = None
         self._num_scores, self._is_marked_running = 0, False
         self._sync_lock, self._create_lock = threading.Lock(), threading.Lock()
         self._is_ending = threading.Event()
@@ -113,6 +116,7 @@ class SearchTracker:
         def sync(client: MlflowClient, experiment: str) -> None:
             # A stopped run under Ray Train sets its own status, maybe after this tracker has set it: set all again.
             self._sent.clear()
+            self._ended = None
             self._sync(client, experiment, artifacts)
             if best := self._scheduler.progress().best:
                 note = f"best: {best.name} with {best.best(self._mode):.4g}, {point_text(best.point)}"
@@ -172,19 +176,30 @@ class SearchTracker:
             with self._create_lock:
                 run_id = self._create_child(client, experiment, trial, record.identity)
             self._scheduler.set_mlflow_run(trial.number, run_id)
-        if not self._has_ended_run(client, run_id, trial):
+        if not self._has_ended_run(client, experiment, run_id, trial):
             if not trial.has_ended and before != now and not self._is_ending.is_set():
                 client.update_run(run_id, status=status)
-            set_tags(client, run_id, {"trial.state": trial.state, "trial.reason": trial.reason})
-            ship(client, run_id, folder / "journal", status=status)
+            set_tags(client, run_id, {_STATE_TAG: trial.state, "trial.reason": trial.reason})
+            ship(client, run_id, unshipped(folder / "journal"), status=status)
         self._sent[trial.number] = now
 
-    def _has_ended_run(self, client: MlflowClient, run_id: str, trial: Trial) -> bool:
+    def _has_ended_run(self, client: MlflowClient, experiment: str, run_id: str, trial: Trial) -> bool:
         """Return whether an earlier start has ended a trial's MLflow run; ending it again would change its end time."""
         if trial.number in self._sent or not trial.has_ended:
             return False
-        known = client.get_run(run_id)
-        return (known.info.status, known.data.tags.get("trial.state")) == (_STATUS[trial.state], trial.state)
+        if self._ended is None:  # all at once: one request per trial takes minutes for thousands of trials
+            self._ended = self._ended_runs(client, experiment)
+        return self._ended.get(run_id) == (_STATUS[trial.state], trial.state)
+
+    def _ended_runs(self, client: MlflowClient, experiment: str) -> dict[str, tuple[str, str | None]]:
+        """Return the status and the tagged state of the trials' MLflow runs that have ended, by the run's id."""
+        wanted = f"tags.`{_PARENT_TAG}` = '{self._record.mlflow_run_id}' and attributes.status != 'RUNNING'"
+        found, token = {}, None
+        while True:
+            page = client.search_runs([experiment], wanted, max_results=_RUNS_PER_PAGE, page_token=token)
+            found |= {run.info.run_id: (run.info.status, run.data.tags.get(_STATE_TAG)) for run in page}
+            if not (token := page.token):
+                return found
 
     def _create_child(self, client: MlflowClient, experiment: str, trial: Trial, parameters: Mapping[str, Any]) -> str:
         tags = {

@@ -80,7 +80,7 @@ def _own_gpus(num_gpus: float, dashboard: DashboardSnapshot) -> CheckResult:
 
 def _tracking(uri: str, dashboard: DashboardSnapshot) -> CheckResult:
     parts, endpoint = urlsplit(uri), tracker_endpoint(uri)
-    if parts.scheme == "sqlite" and not parts.path.startswith("//"):
+    if parts.scheme.partition("+")[0] == "sqlite" and not parts.path.startswith("//"):
         found = f"tracking address {uri} is relative to a folder on this machine"
         remedy = "use the path as the cluster's nodes see it, such as sqlite:////mnt/runs/mlflow.db, or a server"
         return CheckResult(name="tracking", verdict="failed", found=found, remedy=remedy)

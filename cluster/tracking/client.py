@@ -3,11 +3,9 @@
 import getpass
 import logging
 import os
-import socket
 import time
 import urllib.parse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -16,12 +14,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cluster.config import HomeConfig, TrackerConfig, TrackingConfig
-from cluster.errors import Refusal, Unreachable
+from cluster.errors import Refusal
+from cluster.tracking.database import check_database, database_file, database_uri, open_database
+from cluster.tracking.server import require_server
 from shards.storage.location import refuse_credentials
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 5
 _PAGE_LENGTH = 1000
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
 _KEY_TAG = "run_key"
@@ -40,7 +39,7 @@ def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
         return config.uri
     given = os.environ.get("MLFLOW_TRACKING_URI")
     refuse_credentials(given, "MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{storage.home.absolute() / 'mlflow.db'}"
+    return given or database_uri(storage.home.absolute() / "mlflow.db")
 
 
 def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = False) -> MlflowClient:
@@ -53,17 +52,13 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
 
     Raises:
         Unreachable: no server answers at the address.
-        Refusal: the address is not one that MLflow understands, or there is no embedded tracker to read.
+        Refusal: the address is not one that MLflow understands, what is there is not MLflow's or cannot be written, or
+            there is no embedded tracker to read.
+        OSError: the embedded tracker cannot be stored.
     """
     uri = check_tracker(config, storage)
-    if uri.startswith("sqlite:"):
-        file = Path(uri.removeprefix("sqlite:///"))
-        if only_reads and not file.exists():
-            raise Refusal(
-                f"there is no tracker in {file.parent}: nothing was trained or registered there",
-                "use --home with the folder of the runs, or --tracking.uri with the address of a server",
-            )
-        file.parent.mkdir(parents=True, exist_ok=True)
+    if file := database_file(uri):
+        open_database(file, storage.home / "artifacts", only_reads=only_reads)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -85,7 +80,7 @@ def connect_before_start(config: TrackerConfig, storage: HomeConfig) -> MlflowCl
 
 
 def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
-    """Return the tracker's address; for a server, check that it answers.
+    """Return the tracker's address; check that a server answers, and that a database file is one of this MLflow.
 
     Raises:
         Unreachable, Refusal: as by ``connect``.
@@ -93,24 +88,15 @@ def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
-        _require_answer(uri, parts)
+        require_server(uri)
     elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
         raise Refusal(
             f"tracking address {uri} is not an MLflow address",
             "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker",
         )
+    elif file := database_file(uri):
+        check_database(file)
     return uri
-
-
-def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise Unreachable(
-            f"MLflow at {uri} does not answer ({error})",
-            "start the server, or correct --tracking.uri",
-        ) from error
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeConfig) -> str:
@@ -118,7 +104,7 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeCon
     found = client.get_experiment_by_name(config.experiment)
     if found:
         return found.experiment_id
-    is_embedded = client.tracking_uri.startswith("sqlite:")
+    is_embedded = database_file(client.tracking_uri) is not None
     location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
     try:
         return client.create_experiment(config.experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from cluster.runs.journal import Journal, Row, mark_shipped, unshipped
+from cluster.runs.journal import Journal, Row, mark_shipped
 from cluster.runs.record import RunRecord
 
 _METRICS_PER_BATCH = 1000  # MLflow's own limit
@@ -94,7 +94,7 @@ class Shipper:
     def _ship(self, status: str = "RUNNING") -> bool:
         with self._shipping:
             try:
-                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.folder, status=status)
+                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status)
             except Exception as error:  # a broken tracker raises any error of its database or server
                 logger.warning("the tracker does not accept metrics; training continues: %s", error)
                 return False
@@ -130,24 +130,26 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) ->
     return count
 
 
-def ship(client: MlflowClient, run_id: str, journal: Path, *, status: str = "RUNNING") -> int:
-    """Send the journal's unshipped segments.
+def ship(
+    client: MlflowClient, run_id: str, segments: Iterable[tuple[Path, list[Row]]], *, status: str = "RUNNING"
+) -> int:
+    """Send a journal's unshipped segments, and mark them as shipped.
 
     A row that is sent twice is stored once, because its timestamp is the same both times.
 
     Args:
         client: client of the tracker.
         run_id: id of the MLflow run.
-        journal: folder of the journal.
+        segments: file and rows of each segment, in order.
         status: status to give the MLflow run after all rows are sent.
 
     Returns:
         The number of rows sent.
     """
     count = 0
-    for segment, rows in unshipped(journal):
+    for segment, rows in segments:
         log_metrics(client, run_id, metrics_of(rows))
-        mark_shipped(journal, segment)
+        mark_shipped(segment)
         count += len(rows)
     if status != "RUNNING":
         client.set_terminated(run_id, status=status)

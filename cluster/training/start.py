@@ -13,6 +13,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
 from cluster.git import git_state
 from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
+from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
 from cluster.tracking.shipping import ship
@@ -26,8 +27,8 @@ def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
     try:
         with lock_run(run.folder):
             client = connect(run.tracking, run.storage)
-            ship(client, record.mlflow_run_id, run.folder / "journal", status="FINISHED")
-    except (MlflowException, OSError) as error:
+            ship(client, record.mlflow_run_id, unshipped(run.folder / "journal"), status="FINISHED")
+    except (MlflowException, OSError, Refusal) as error:
         logger.warning("the tracker may lack metrics of this run: %s", error)
         return False
     return True
@@ -86,7 +87,7 @@ def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
     """Return a client of the run's tracker; None if the tracker does not answer and is not needed."""
     try:
         return connect(run.tracking, run.storage)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, Refusal) as error:
         if is_needed:
             raise
         _warn_that_it_is_down(error)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+_LINKED = 2  # names of a file that a second name was given to
+
 
 class FileStamp(NamedTuple):
     """Size, modification time and inode of a file; while they stay the same, the content counts as unchanged."""
@@ -48,6 +50,29 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically: a reader sees the old content or the new, never a part."""
     with replacing(path) as file:
         file.write(content)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to a new file atomically: of several processes that create one path, one succeeds.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(beside)
+        except FileExistsError:
+            # A network filesystem may repeat a request whose answer was lost; then the file is this one.
+            if beside.stat().st_nlink < _LINKED:
+                raise
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def remove_torn(folder: Path, names: str) -> None:

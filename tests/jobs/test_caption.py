@@ -26,6 +26,18 @@ def test_captions_are_a_line_an_image(captioning, tiny_run, pictures):
     assert names == [str(pictures / f"{number}.png") for number in range(3)]
 
 
+def test_a_checkpoint_in_a_folder_needs_no_tracker(captioning, tiny_run, pictures, tmp_path):
+    home = ("--home", tmp_path / "none")
+    code, printed, _ = captioning("caption", pictures / "0.png", "--model", tiny_run, *home)
+    assert (code, printed.count("\n"), (tmp_path / "none").exists()) == (0, 1, False)
+    code, _, complaint = captioning("caption", pictures / "0.png", "--model", "models:/m@champion", *home)
+    assert (code, complaint.startswith(f"error: there is no tracker in {tmp_path}/none"), list(tmp_path.iterdir())) == (
+        2,
+        True,
+        [pictures],
+    )
+
+
 def test_captions_as_json_have_their_alternatives(captioning, tiny_run, pictures):
     _, printed, _ = captioning("caption", pictures / "0.png", "--model", tiny_run, "--json")
     (one,) = json.loads(printed)

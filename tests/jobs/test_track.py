@@ -50,9 +50,9 @@ def test_a_dry_replay_sends_nothing(captioning, client, run):
 
 
 def test_a_damaged_segment_is_named_and_the_job_fails(captioning, run):
-    truncate(run / "journal" / "000003.jsonl")
+    truncate(run / "journal" / "000003.0.jsonl")
     code, printed, told = captioning("replay", run, "--json")
-    assert (code, json.loads(printed)["rows"], "journal/000003.jsonl is damaged: line 10 is not a row" in told) == (
+    assert (code, json.loads(printed)["rows"], "journal/000003.0.jsonl is damaged: line 10 is not a row" in told) == (
         1, 50, True,
     )  # fmt: skip
     assert "error: 1 of 6 journal segments are damaged and were left out; the rest was sent; restore the" in told

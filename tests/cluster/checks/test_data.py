@@ -1,5 +1,6 @@
 """Checks of a run's data; for features see ``data/test_extraction_plans``, for URLs ``data/test_remote_loading``."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -64,3 +65,11 @@ def test_a_home_folder_that_cannot_be_made_is_refused(tmp_path):
         ValueError, match=r"home folder .*/file/home cannot be created on .* \(Not a directory\); set --home"
     ):
         check_home(tmp_path / "file" / "home")
+
+
+def test_a_home_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"home folder {tmp_path} cannot be written on .* by this user; set --home to"
+    ):
+        check_home(tmp_path)

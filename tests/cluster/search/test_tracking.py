@@ -4,6 +4,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from mlflow import MlflowClient
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.runs.record import RunRecord
@@ -111,6 +112,21 @@ def test_another_start_does_not_move_the_end_of_a_trial_that_has_ended(start, re
     _, tracker = start()
     tracker.finish("FINISHED", {}, seconds=10.0)
     assert reach()[0].get_run(run_id).info.end_time == before
+
+
+def test_what_ended_before_is_asked_in_pages_and_not_trial_by_trial(start, reach, monkeypatch):
+    monkeypatch.setattr("cluster.search.tracking._RUNS_PER_PAGE", 1)
+    search, tracker = start()
+    runs = [search.next_trial().mlflow_run_id for _ in range(2)]
+    for number in range(2):
+        search.end_trial(number, "finished")
+    tracker.finish("FINISHED", {}, seconds=10.0)
+    before = [reach()[0].get_run(run).info.end_time for run in runs]
+    _, tracker = start()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "get_run", None)
+        assert tracker.finish("FINISHED", {}, seconds=10.0)
+    assert [reach()[0].get_run(run).info.end_time for run in runs] == before
 
 
 def test_a_score_that_is_no_number_is_not_the_best(start, reach, record):

@@ -83,7 +83,7 @@ def test_a_value_that_is_no_number_is_stored_once(client, run):
 
 
 def test_a_replay_after_shipping_adds_nothing(client, run):
-    ship(client, run_id_of(run), run / "journal")
+    ship(client, run_id_of(run), unshipped(run / "journal"))
     before = history(client, run)
     replay(run, client)
     assert (len(before), history(client, run)) == (120, before)
@@ -92,7 +92,7 @@ def test_a_replay_after_shipping_adds_nothing(client, run):
 def test_a_tracker_restored_from_an_older_copy_gets_what_it_lost(client, home, run, tmp_path):
     shutil.copy(home.home / "mlflow.db", tmp_path / "restored.db")
     journal = Journal(run / "journal")
-    ship(client, run_id_of(run), journal.folder)
+    ship(client, run_id_of(run), journal.unshipped())
     assert list(unshipped(journal.folder)) == []
     restored = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/restored.db"), home)
     before = history(restored, run)
@@ -125,7 +125,7 @@ def test_a_run_without_rows_sends_none(client, run):
 
 @pytest.mark.parametrize("number", [1, 3, 6])  # the last one is where a journal that is written goes on
 def test_a_damaged_segment_is_left_out_and_the_rest_is_sent(client, run, number):
-    truncate(run / "journal" / f"00000{number}.jsonl")
+    truncate(run / "journal" / f"00000{number}.0.jsonl")
     sent = replay(run, client)
     lost = range(number * 10 - 9, number * 10 + 1)
     assert ([step for key, step, *_ in history(client, run) if key == "loss"], len(sent.damaged)) == (

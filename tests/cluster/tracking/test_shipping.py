@@ -3,9 +3,10 @@ import threading
 import uuid
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig
-from cluster.runs.journal import Journal, Row
+from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import RunRecord
 from cluster.tracking.client import create_run, experiment_id
 from cluster.tracking.shipping import Shipper, ship
@@ -32,31 +33,38 @@ def journal_of(folder, steps):
 
 
 def test_journalled_rows_reach_the_tracker_with_their_steps(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 4)).folder)
+    ship(client, run_id, journal_of(tmp_path, range(1, 4)).unshipped())
     assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
 
 
 def test_rows_sent_twice_are_stored_once(client, run_id, tmp_path):
     journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal.folder)
+    ship(client, run_id, journal.unshipped())
     (tmp_path / "shipped.json").unlink()
-    assert ship(client, run_id, journal.folder) == 3
+    assert ship(client, run_id, unshipped(tmp_path)) == 3
     assert history(client, run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
 
 
 def test_what_was_sent_is_not_sent_again(client, run_id, tmp_path):
     journal = journal_of(tmp_path, range(1, 4))
-    ship(client, run_id, journal.folder)
-    assert ship(client, run_id, journal.folder) == 0
+    ship(client, run_id, journal.unshipped())
+    assert (ship(client, run_id, journal.unshipped()), ship(client, run_id, unshipped(tmp_path))) == (0, 0)
+
+
+def test_what_the_tracker_did_not_take_is_sent_the_next_time(client, run_id, tmp_path):
+    journal = journal_of(tmp_path, range(1, 4))
+    with pytest.raises(MlflowException):
+        ship(client, "0" * 32, journal.unshipped())
+    assert ship(client, run_id, journal.unshipped()) == 3
 
 
 def test_more_metrics_than_mlflow_takes_at_once_arrive(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 1202)).folder)
+    ship(client, run_id, journal_of(tmp_path, range(1, 1202)).unshipped())
     assert len(history(client, run_id)) == 1201
 
 
 def test_the_tracker_gets_a_status_once_all_rows_are_there(client, run_id, tmp_path):
-    ship(client, run_id, journal_of(tmp_path, range(1, 4)).folder, status="FINISHED")
+    ship(client, run_id, journal_of(tmp_path, range(1, 4)).unshipped(), status="FINISHED")
     assert client.get_run(run_id).info.status == "FINISHED"
 
 

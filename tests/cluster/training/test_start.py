@@ -65,6 +65,14 @@ def test_a_run_whose_tracker_is_down_starts_again(run, shard_set, record, caplog
     )
 
 
+def test_a_run_whose_tracker_is_another_mlflows_starts_again(run, shard_set, record, caplog, tmp_path):
+    (tmp_path / "other.db").write_bytes(b"this is no database" * 100)
+    broken = replace(run, tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/other.db"))
+    assert start_record(broken, shard_set).mlflow_run_id == record.mlflow_run_id
+    (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
+    assert (told.startswith("the tracker does not answer"), "is no SQLite database" in told) == (True, True)
+
+
 def test_a_new_run_whose_tracker_is_down_is_refused(run, shard_set):
     with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
         start_record(replace(run, name="new", tracking=TrackingConfig(uri="http://127.0.0.1:9")), shard_set)

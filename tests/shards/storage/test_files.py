@@ -5,10 +5,11 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from shards.storage.files import remove_torn, replace_file, replacing, sha256_of
+from shards.storage.files import create_file, remove_torn, replace_file, replacing, sha256_of
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -100,6 +101,25 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_torn(tmp_path, "*.jsonl")
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_of_two_who_create_a_file_one_succeeds(tmp_path):
+    create_file(tmp_path / "file", b"first")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "file", b"second")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_a_file_whose_creation_was_answered_twice_is_ones_own(tmp_path, monkeypatch):
+    link = Path.hardlink_to
+
+    def twice(path, target):
+        link(path, target)
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", twice)
+    create_file(tmp_path / "file", b"own")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"own"]
 
 
 def test_sha256_is_that_of_the_standard(tmp_path):

@@ -1,0 +1,101 @@
+"""A request to the tracker's server that tells whether an MLflow answers there."""
+
+import json
+import logging
+import socket
+import time
+import urllib.parse
+from typing import Any, NamedTuple
+
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from cluster.errors import Refusal, Unreachable
+
+logger = logging.getLogger(__name__)
+
+_ENDPOINT = "/api/2.0/mlflow/experiments/search"
+_ANSWER_KEYS = {"experiments", "next_page_token"}
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5, 10
+_FAILING = (500, 502, 503, 504)
+_WAITS_SECONDS = (1, 2, 4, 8)  # between requests to a server that fails
+
+
+class _Answer(NamedTuple):
+    status: int
+    title: str  # the status as text, and the name of the server's program
+    text: str
+
+
+def require_server(uri: str) -> None:
+    """Check that an MLflow server answers at an address.
+
+    A server that refuses this user passes: the first request that needs the user's permission says more.
+
+    Raises:
+        Unreachable: nothing answers, or a server that fails.
+        Refusal: what answers is not MLflow.
+    """
+    _require_connection(uri)
+    answer = _ask(uri)
+    for number, seconds in enumerate(_WAITS_SECONDS):
+        if answer.status not in _FAILING:
+            break
+        if number == 0:
+            logger.info("MLflow at %s answers %s; trying again for %d s", uri, answer.title, sum(_WAITS_SECONDS))
+        time.sleep(seconds)
+        answer = _ask(uri)
+    if answer.status in _FAILING:
+        raise Unreachable(
+            f"MLflow at {uri} answers {answer.title}",
+            "start the server behind this address, or correct --tracking.uri",
+        )
+    if not _is_from_mlflow(answer):
+        remedy = "check the address and the port; on macOS, port 5000 belongs to AirPlay"
+        raise Refusal(f"what answers at {uri} is not MLflow ({answer.title})", remedy)
+
+
+def _require_connection(uri: str) -> None:
+    parts = urllib.parse.urlsplit(uri)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(uri, error) from error
+
+
+def _ask(uri: str) -> _Answer:
+    """Send the request with the credentials that MLflow's client would send."""
+    try:
+        answer: Any = http_request(
+            get_default_host_creds(uri),
+            _ENDPOINT,
+            "GET",
+            params={"max_results": 1},
+            max_retries=0,
+            timeout=_ANSWER_SECONDS,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        # Not the text: it may contain the address with credentials.
+        reason = type(error.__cause__ or error.__context__ or error).__name__
+        raise _no_answer(uri, reason) from error
+    server = answer.headers.get("server", "").strip()
+    title = f"{answer.status_code} {answer.reason}" + (f", server {server}" if server else "")
+    return _Answer(answer.status_code, title, answer.text)
+
+
+def _no_answer(uri: str, reason: object) -> Unreachable:
+    return Unreachable(f"MLflow at {uri} does not answer ({reason})", "start the server, or correct --tracking.uri")
+
+
+def _is_from_mlflow(answer: _Answer) -> bool:
+    if answer.status in (401, 429):
+        return True
+    is_ok = answer.status == 200
+    try:
+        document = json.loads(answer.text or ("{}" if is_ok else ""))
+    except ValueError:
+        return answer.text.strip() == "Permission denied"  # of MLflow's basic authentication
+    return isinstance(document, dict) and ("error_code" in document or (is_ok and document.keys() <= _ANSWER_KEYS))

@@ -1,0 +1,78 @@
+"""What answers at a tracker's address: MLflow, another program, or a server that fails."""
+
+import logging
+
+import pytest
+
+from cluster.tracking.server import require_server
+from tests.support.http_server import answering
+
+ENDPOINT = "/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+@pytest.fixture(autouse=True)
+def without_waits(monkeypatch):
+    monkeypatch.setattr("cluster.tracking.server._WAITS_SECONDS", (0, 0))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {}),
+        (200, {"experiments": [], "next_page_token": ""}),
+        (401, b"You are not authenticated"),
+        (403, b"Permission denied"),
+        (403, {"error_code": "PERMISSION_DENIED"}),
+        (429, b"later"),
+    ],
+    ids=str,
+)
+def test_mlflow_passes_whatever_it_says_to_this_user(answer):
+    with answering({ENDPOINT: answer}) as address:
+        require_server(address)
+
+
+def test_a_path_before_the_api_is_kept():
+    with answering({f"/mlflow{ENDPOINT}": (200, {})}) as address:
+        require_server(f"{address}/mlflow/")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(403, b""), (200, b"<title>JupyterLab</title>"), (200, b"[]"), (200, {"jobs": 0}), (404, {"message": "none"})],
+    ids=str,
+)
+def test_another_program_is_named_with_its_status(answer):
+    with answering({ENDPOINT: answer}) as address:
+        message = (
+            rf"what answers at {address} is not MLflow \({answer[0]} .*, server BaseHTTP.*\); check the address and"
+        )
+        with pytest.raises(ValueError, match=message):
+            require_server(address)
+
+
+def test_a_server_that_fails_is_asked_again_with_a_line(log_lines, caplog):
+    caplog.set_level(logging.INFO)
+    with answering({ENDPOINT: (502, b"<html>Bad Gateway</html>")}) as address:
+        with pytest.raises(ConnectionError, match=rf"MLflow at {address} answers 502 Bad Gateway.*; start the server"):
+            require_server(address)
+        (line,) = log_lines()
+    assert line.startswith(f"MLflow at {address} answers 502 Bad Gateway, server BaseHTTP")
+
+
+def test_a_server_that_works_again_passes():
+    answers = [(503, b""), (200, {})]
+
+    class Recovering(dict):
+        def get(self, key, default=None):
+            return answers.pop(0)
+
+    with answering(Recovering()) as address:
+        require_server(address)
+    assert answers == []
+
+
+def test_a_server_that_speaks_something_else_does_not_answer(monkeypatch):
+    monkeypatch.setattr("cluster.tracking.server._require_connection", lambda uri, shown: None)
+    with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer \(\w+\); start the"):
+        require_server("http://user:password@127.0.0.1:9")
