@@ -1,14 +1,10 @@
 """Client of the tracker. Uses ``MlflowClient`` with explicit run ids only, and sets none of MLflow's globals."""
 
 import getpass
-import http.client
 import logging
 import os
-import socket
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +14,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cluster.config import HomeConfig, TrackerConfig, TrackingConfig, without_credentials
-from cluster.errors import Refusal, Unreachable
-from cluster.tracking.access import NO_ANSWER_REMEDY
+from cluster.errors import Refusal
+from cluster.tracking.reachability import require_answer
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS, _ANSWER_SECONDS = 5, 10
-_WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0)
-_PASSING = (408, 429, 500, 502, 503, 504)  # the statuses after which MLflow's client tries again, without a word
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
 _KEY_TAG = "run_key"
 # Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
@@ -48,7 +41,8 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
 
     Raises:
         Unreachable: no server answers at the address.
-        Refusal: the address is not one that MLflow understands, or there is no embedded tracker to read.
+        Refusal: the address is not one that MLflow understands, another server answers there, or there is no embedded
+            tracker to read.
     """
     uri = check_tracker(config, storage)
     if uri.startswith("sqlite:"):
@@ -88,46 +82,13 @@ def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
     uri = tracking_uri(config, storage)
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
-        _require_answer(uri, parts)
+        require_answer(uri)
     elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
         raise Refusal(
             f"tracking address {without_credentials(uri)} is not an MLflow address",
             "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker",
         )
     return uri
-
-
-def _require_answer(uri: str, parts: urllib.parse.SplitResult) -> None:
-    """Wait until a server answers without one of the errors that may pass, such as those of a proxy."""
-    shown = without_credentials(uri)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise Unreachable(f"MLflow at {shown} does not answer ({error})", NO_ANSWER_REMEDY) from error
-    for number, wait in enumerate((*_WAITS_SECONDS, None)):
-        fault = _health_fault(uri)
-        if not fault:
-            return
-        if wait is None:
-            raise Unreachable(f"MLflow at {shown} answers with {fault}", NO_ANSWER_REMEDY)
-        if number == 0:
-            logger.warning("MLflow at %s answers with %s; trying again for %g s", shown, fault, sum(_WAITS_SECONDS))
-        time.sleep(wait)
-
-
-def _health_fault(uri: str) -> str:
-    """Return the error that a server answers with if it may pass; empty for any other answer."""
-    try:
-        urllib.request.urlopen(f"{without_credentials(uri).rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"{error.code} {error.reason}" if error.code in _PASSING else ""
-    except TimeoutError:
-        return f"nothing within {_ANSWER_SECONDS} s"
-    except (OSError, ValueError, http.client.HTTPException):  # MLflow's client may know more, such as a certificate
-        return ""
-    return ""
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeConfig) -> str:

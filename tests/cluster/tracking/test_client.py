@@ -1,14 +1,9 @@
 import uuid
 
 import pytest
-from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig, without_credentials
-from cluster.resources.environment import set_library_defaults
-from cluster.tracking import client as tracking_client
-from cluster.tracking.access import unanswered_request
 from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
-from tests.support.http_server import answering
 
 
 @pytest.fixture
@@ -110,48 +105,3 @@ def test_credentials_are_left_out(uri, shown):
 def test_a_server_that_does_not_answer_is_named_without_credentials(home):
     with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
         connect(TrackingConfig(uri="http://me:secret@127.0.0.1:9"), home)
-
-
-class Answers(dict):
-    """Answers of a server: those of a list one after the other, the last one for ever."""
-
-    def __init__(self, *statuses):
-        super().__init__()
-        self.left = list(statuses)
-
-    def get(self, path, default=None):
-        return (self.left.pop(0) if len(self.left) > 1 else self.left[0]), "x"
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(tracking_client, "_WAITS_SECONDS", (0.0, 0.0))
-
-
-def test_a_proxy_without_a_server_behind_it_is_told(home, impatient, log_lines):
-    with (
-        answering(Answers(502)) as uri,
-        pytest.raises(ConnectionError, match=r"answers with 502 Bad Gateway; start the"),
-    ):
-        connect(TrackingConfig(uri=uri), home)
-    assert log_lines() == [f"MLflow at {uri} answers with 502 Bad Gateway; trying again for 0 s"]
-
-
-@pytest.mark.parametrize("statuses", [(503, 200), (429, 503, 404), (200,)])
-def test_a_server_that_answers_in_the_end_is_used(home, impatient, statuses):
-    with answering(Answers(*statuses)) as uri:
-        assert connect(TrackingConfig(uri=uri), home).tracking_uri == uri
-
-
-def test_a_request_that_fails_later_does_so_after_few_tries(home, impatient, monkeypatch):
-    set_library_defaults()
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
-    answers = Answers(200, 502)
-    with answering(answers) as uri:
-        client = connect(TrackingConfig(uri=uri), home)
-        with pytest.raises(MlflowException) as refused:
-            client.get_run("a" * 32)
-    assert unanswered_request(refused.value) == (
-        f"MLflow at {uri} does not answer (too many 502 error responses); start the server, or correct --tracking.uri"
-    )
