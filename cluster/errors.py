@@ -149,7 +149,8 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         is_final = isinstance(error, _ABOUT_INPUT) or error.errno in _INPUT_CODES or _is_refused_by_a_server(error)
         return not is_final
-    is_lost = _is_of_ray(error) and not hasattr(error, "cause")
+    # Not the errors of a task's own code, which hold their cause, nor a refused token.
+    is_lost = _is_of_ray(error) and not hasattr(error, "cause") and type(error).__name__ != "AuthenticationError"
     return is_lost or is_out_of_memory(error) or _is_about_a_full_disk(error)
 
 

@@ -120,6 +120,7 @@ def test_a_fault_that_may_pass_is_told(error, told):
         Refusal("port 80 cannot be used", "choose another"),
         caused(ValueError("not a job server"), HTTPError("http://h", 404, "Not Found", Message(), None)),
         requests.HTTPError("404 for http://h", response=response(404)),
+        caused(PermissionError("it requires a token"), ray.exceptions.AuthenticationError("no token")),
         ray.exceptions.RayTaskError("f", "trace\nback", ValueError("x")),
     ],
 )
