@@ -58,7 +58,7 @@ def convert(
         source: folder in COCO layout.
         shards: shard set to write: a folder, or any URL that fsspec supports.
         config: settings of the conversion; None for the defaults.
-        num_workers: number of shards written at once, each by a Ray task; 0 writes without Ray; None uses all cores.
+        num_workers: number of shards written at once, each by a Ray actor; 0 writes without Ray; None uses all cores.
         cluster: Ray cluster of the tasks; None for RAY_ADDRESS, or one that starts on this machine.
 
     Raises:

@@ -1,8 +1,30 @@
-"""Errors that people read: one line each, made of what was found and what to do about it."""
+"""Errors that people read: one line each, made of what was found and what to do about it.
 
-from collections.abc import Iterable
+A fault that may pass (a network, a full disk, lost processes, no memory) is told apart from bad input, which stays bad.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from cluster.log_text import clean
+
+# Of the system's errors, these are about a path or an address that somebody gave; the others may pass.
+_ABOUT_INPUT = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+    BlockingIOError,  # a lock that another command holds
+)
+_INPUT_CODES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+_PASSING_STATUSES = (408, 425, 429)  # a time-out, and requests that are too early or too many
+_FULL = re.compile("no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out ?of ?memory|\bMemoryError|low on memory|can(no|')t allocate memory", re.IGNORECASE)
+_MEMORY_REMEDY = "run fewer processes at once, use smaller batches, or machines with more memory"
 
 
 class Refusal(ValueError):  # noqa: N818  the field's word for what a gate or a check does
@@ -81,3 +103,85 @@ def shorten(text: str, longest: int = 2000) -> str:
 def last_line(error: BaseException | str) -> str:
     """Return the last line of an error's text: Ray's errors end in a traceback, and its last line names the cause."""
     return one_line("".join(str(error).strip().splitlines()[-1:]))
+
+
+class PassingFault(OSError):  # noqa: N818  the field's word
+    """A fault that may pass, such as a full disk; the message says what to do."""
+
+
+def passing_fault(error: BaseException) -> str | None:
+    """Return a fault that may pass, on one line; None if the input or the program is at fault.
+
+    Args:
+        error: any error; its causes and contexts are searched as well.
+    """
+    fault = next((one for one in causes(error) if _may_pass(one)), None)
+    if fault is None:
+        return None
+    if isinstance(fault, PassingFault):
+        return str(fault)
+    found = _found(error)
+    if is_out_of_memory(fault):
+        return found_and_remedy(f"memory ran out ({found})", _MEMORY_REMEDY)
+    if not _is_about_a_full_disk(fault):
+        return found
+    told = found if _FULL.search(found) else f"{found} ({_found(fault)})"
+    return found_and_remedy(told, "make room there, then run the same command again")
+
+
+def portable(error: Exception) -> ValueError | PassingFault:
+    """Return an error that says the same as another one, and that can be sent to another process as a value.
+
+    Ray would wrap a raised error in one of its own, and pickling drops an error's causes.
+    """
+    fault = passing_fault(error)
+    return PassingFault(fault) if fault else ValueError(_found(error))
+
+
+def is_out_of_memory(error: BaseException | str) -> bool:
+    """Return whether Python, torch or Ray's memory monitor ended some work for lack of memory, by its error or text."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(f"{type(error).__name__}: {error}"))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, the error that it was raised from or while handling, and so on."""
+    found: Any = error
+    while isinstance(found, BaseException):
+        yield found
+        # The last is the error of a task, in Ray's own.
+        found = found.__cause__ or found.__context__ or getattr(found, "cause", None)
+
+
+def _may_pass(error: BaseException) -> bool:
+    # An error of a URL or of a certificate is an OSError and a ValueError, and will not pass.
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
+        is_final = isinstance(error, _ABOUT_INPUT) or error.errno in _INPUT_CODES or _is_refused_by_a_server(error)
+        return not is_final
+    # Not the errors of a task's own code, which hold their cause, nor a refused token.
+    is_lost = _is_of_ray(error) and not hasattr(error, "cause") and type(error).__name__ != "AuthenticationError"
+    return is_lost or is_out_of_memory(error) or _is_about_a_full_disk(error)
+
+
+def _is_refused_by_a_server(error: OSError) -> bool:
+    """Return whether a server has answered a request, of urllib or requests, and will answer the same again."""
+    status = getattr(getattr(error, "response", error), "status_code", getattr(error, "code", None))
+    return isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUSES
+
+
+def _is_of_ray(error: BaseException) -> bool:
+    return type(error).__module__ == "ray.exceptions"
+
+
+def _is_about_a_full_disk(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(_FULL.search(str(error)))
+
+
+def _found(error: BaseException) -> str:
+    """Return what an error says, on one line: of the system's errors, the path and what is wrong with it."""
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{where}{error.strerror}"
+    if _is_of_ray(error):
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return one_line(lines[0] if is_out_of_memory(error) else lines[-1])
+    return one_line(error, with_kind=False, longest=None) or type(error).__name__

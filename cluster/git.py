@@ -7,6 +7,8 @@ from pathlib import Path
 COMMIT_VARIABLE, DIRTY_VARIABLE = "CAPTIONING_GIT_COMMIT", "CAPTIONING_GIT_DIRTY"
 """Environment variables with the git state of a submitted job, because its code reaches the cluster without git."""
 
+_SECONDS = 60.0
+
 
 def git_state(folder: Path) -> dict[str, str]:
     """Return MLflow tags with the commit of the checkout around ``folder``, and whether it has uncommitted changes.
@@ -43,4 +45,7 @@ def listed_files(folder: Path, *options: str) -> list[str]:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS).stdout
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"git in {folder} did not answer within {_SECONDS:g} s; check its disk") from error

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from cluster.config import TrainRun
+from cluster.errors import Refusal, Unreachable
 from cluster.presets import TRAIN_PRESETS
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -179,7 +180,8 @@ def _conclude(survey: _Survey, checks: Sequence["CheckResult"]) -> None:
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         count = f"{len(failed)} checks failed, first {failed[0].name}: " if len(failed) > 1 else ""
-        raise ValueError(f"{count}{failed[0]}")
+        may_pass = all(check.may_pass for check in failed)
+        raise (Unreachable if may_pass else Refusal)(f"{count}{failed[0].found}", failed[0].remedy)
 
 
 JOB = Job(name="check", settings=CheckRun, run=main, description=__doc__, presets=_PRESETS)

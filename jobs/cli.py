@@ -43,7 +43,6 @@ JOBS = {
 }
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 _LOG_LEVELS = {"-q": "WARNING", "--quiet": "WARNING", "-v": "DEBUG", "--verbose": "DEBUG"}
-_BAD_INPUT_ERRORS = (ValueError, OSError)
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ def find_job(name: str) -> "Job[Any]":
 
 def exit_after(action: Callable[[], None]) -> NoReturn:
     """Call a function from a terminal, then exit: errors become one log line and an exit code."""
-    from cluster.errors import GateRefusal
+    from cluster.errors import shorten
     from cluster.resources.environment import set_library_defaults
     from jobs.console.output import results_apart
 
@@ -125,37 +124,41 @@ def exit_after(action: Callable[[], None]) -> NoReturn:
         # would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
-    except GateRefusal as error:
-        code = _report(error, REFUSED)
-    except _BAD_INPUT_ERRORS as error:
-        code = _report(error, BAD_INPUT)
     except Exception as error:  # last handler: anything that passes it prints a traceback instead of one line
-        code = _report(error, FAILED)
+        code, lines = _judge(error)
+        logger.debug("traceback of the error below", exc_info=error)
+        for line in "\n".join(lines).split("\n"):
+            logger.error("%s", shorten(line))
     sys.exit(code)
 
 
-def _report(error: Exception, code: int) -> int:
-    from cluster.errors import Mistakes, shorten
-    from cluster.tracking.access import access_refusal
+def _judge(error: Exception) -> tuple[int, list[str]]:
+    """Return the exit code for an error, and the lines to log.
 
-    logger.debug("traceback of the error below", exc_info=error)
-    if refusal := access_refusal(error):
-        logger.error("error: %s", refusal)
-        return BAD_INPUT
-    if isinstance(error, Mistakes):
-        for line in error.lines:
-            logger.error("error: %s", shorten(line))
-        return code
+    Bad input stays bad however often the command runs. A fault that may pass (a network, a full disk) is a failure like
+    any other, and may be worth another try.
+    """
+    from cluster.errors import GateRefusal, Mistakes, one_line, passing_fault
+    from cluster.tracking.access import access_refusal, unanswered_request
+
     text = str(error).strip() or type(error).__name__
-    is_expected = code != FAILED or isinstance(error, RuntimeError)
-    message = text if is_expected else f"{type(error).__name__}: {text}"
-    first, *more = message.split("\n") if code == FAILED else [" ".join(message.split())]  # bad input takes one line
-    logger.error("error: %s", shorten(first))
-    for line in more:
-        logger.error("%s", shorten(line))
-    if not is_expected:
-        logger.error("this is a bug in captioning; set CAPTIONING_LOG_LEVEL=DEBUG for the traceback")
-    return code
+    if refusal := access_refusal(error):
+        return BAD_INPUT, [f"error: {refusal}"]
+    if isinstance(error, GateRefusal):
+        return REFUSED, [f"error: {one_line(text, longest=None)}"]
+    if isinstance(error, Mistakes):
+        return BAD_INPUT, [f"error: {one_line(line, longest=None)}" for line in error.lines]
+    if isinstance(error, RuntimeError) and "\n" in text:  # a report of several lines, with the cause among them
+        return FAILED, [f"error: {text}"]
+    is_ours = isinstance(error, RuntimeError | ConnectionError)  # these say already what did not answer
+    if fault := (None if is_ours else unanswered_request(error)) or passing_fault(error):
+        return FAILED, [f"error: {fault}"]
+    if isinstance(error, ValueError | OSError):
+        return BAD_INPUT, [f"error: {one_line(text, longest=None)}"]
+    if isinstance(error, RuntimeError):
+        return FAILED, [f"error: {text}"]
+    bug = "this is a bug in captioning; set CAPTIONING_LOG_LEVEL=DEBUG for the traceback"
+    return FAILED, [f"error: {type(error).__name__}: {text}", bug]
 
 
 def _set_up_logging() -> None:

@@ -34,7 +34,7 @@ class ConvertJob(ConversionConfig):
     shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
     """Shard set to write: a folder, or any URL that fsspec supports."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of shards written at once, each by a Ray task; 0 writes them one by one, without Ray."""
+    """Number of shards written at once, each by a Ray actor; 0 writes them one by one, without Ray."""
     address: str | None = None
     """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
 

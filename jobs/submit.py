@@ -76,7 +76,7 @@ class SubmitJob:
     num_gpus: float = 0.0
     """GPUs for the job's own process (evaluate, caption, promote); training workers take --cluster.use-gpu instead."""
     retries: int = 0
-    """Number of times to submit the job again if it fails while it is followed."""
+    """Number of times to submit the job again if it fails while it is followed, but not because of bad input."""
     wait: bool = True
     """Follow the job to its end; --no-wait exits once the job is submitted."""
 

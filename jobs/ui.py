@@ -17,6 +17,7 @@ from typing import Annotated
 import tyro
 
 from cluster.config import HomeConfig, TrackerConfig
+from cluster.errors import Refusal
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 
@@ -59,7 +60,7 @@ def _require_free_port(host: str, port: int) -> None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        raise OSError(f"port {port} of {host} cannot be used ({error.strerror}); choose another --port") from None
+        raise Refusal(f"port {port} of {host} cannot be used ({error.strerror})", "choose another --port") from None
 
 
 JOB = Job(name="ui", settings=UiJob, run=main, description=__doc__)

@@ -87,7 +87,6 @@ TESTED_ELSEWHERE = {
     "cluster/runs/identity.py": ("cluster/runs/test_record",),
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
     "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
-    "cluster/worker/async_validation.py": ("integration/test_training",),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/validation.py": ("integration/test_training",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),

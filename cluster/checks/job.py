@@ -36,7 +36,7 @@ def check_job(
     if not shard_set and run.shards:
         try:
             shard_set = check_data(run)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             data = [failed("shards", error)]
     elif not shard_set:
         data = [CheckResult(name="shards", verdict="not asked", found="no shard set was given (--shards)")]
@@ -83,7 +83,7 @@ def _cluster(reports: Sequence[NodeReport]) -> CheckResult:
         address, fault = silent[0]
         found = f"{len(silent)} of {len(reports)} nodes do not answer, first {address} ({fault})"
         remedy = "restart these nodes, or install captioning on them"
-        return CheckResult(name="cluster", verdict="failed", found=found, remedy=remedy)
+        return CheckResult(name="cluster", verdict="failed", found=found, remedy=remedy, may_pass=True)
     return CheckResult(name="cluster", verdict="ok", found=f"every node answers ({len(reports)})")
 
 

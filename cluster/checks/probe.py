@@ -132,7 +132,7 @@ def _probe_tracker(request: ProbeRequest) -> str:
 def _probe_gpu(request: ProbeRequest) -> str:
     """Ask torch in a separate process, because Ray hides the GPUs from a task that reserves none."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    command = [sys.executable, "-W", "ignore", "-c", _ASK_TORCH]
+    command = [sys.executable, "-W", "ignore", "-c", _ASK_TORCH]  # in a thread, for which the probe waits only so long
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if answer.returncode:
         return f"torch does not load: {(answer.stderr.strip().splitlines() or ['no reason given'])[-1]}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.config import ClusterConfig
-from cluster.errors import Refusal, Unreachable, found_and_remedy, one_line
+from cluster.errors import Refusal, Unreachable, found_and_remedy, one_line, passing_fault
 from cluster.resources.capacity import Capacity
 
 logger = logging.getLogger(__name__)
@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 Verdict = Literal["ok", "failed", "warning", "not asked"]
 NAMES = ("cluster", "versions", "resources", "shards", "home", "checkpoints", "tracking", "gpu", "disk")
 """Names of all checks, in display order."""
-_CONNECTIONS = ("cluster", "tracking")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +27,8 @@ class CheckResult:
     """What was found, in one line."""
     remedy: str = ""
     """What to do; empty if nothing is needed, or no remedy is known."""
+    may_pass: bool = False
+    """Whether a failed check may succeed later although nothing is changed, such as one of a server that is down."""
 
     def __str__(self) -> str:
         """Return what was found and the remedy, in one line."""
@@ -38,15 +39,15 @@ def require(checks: Sequence[CheckResult]) -> None:
     """Log the warnings, and raise if a check failed.
 
     Raises:
-        Unreachable: the check of the cluster or the tracker failed.
-        Refusal: another check failed.
+        Unreachable: a check failed, and may succeed later.
+        Refusal: a check failed for good.
     """
     for check in checks:
         if check.verdict == "warning":
             logger.warning("%s: %s", check.name, check)
     for check in checks:
         if check.verdict == "failed":
-            raise (Unreachable if check.name in _CONNECTIONS else Refusal)(check.found, check.remedy)
+            raise (Unreachable if check.may_pass else Refusal)(check.found, check.remedy)
 
 
 def unreachable(error: ConnectionError) -> list[CheckResult]:
@@ -57,9 +58,11 @@ def unreachable(error: ConnectionError) -> list[CheckResult]:
 
 def failed(name: str, error: Exception) -> CheckResult:
     """Return the result of a check that raised an error; only the project's own errors have a separate remedy."""
+    may_pass = passing_fault(error) is not None
     if isinstance(error, Refusal | Unreachable):
-        return CheckResult(name=name, verdict="failed", found=error.found, remedy=error.remedy)
-    return CheckResult(name=name, verdict="failed", found=one_line(error, with_kind=False, longest=None))
+        return CheckResult(name=name, verdict="failed", found=error.found, remedy=error.remedy, may_pass=may_pass)
+    found = one_line(error, with_kind=False, longest=None)
+    return CheckResult(name=name, verdict="failed", found=found, may_pass=may_pass)
 
 
 def check_capacity_result(config: ClusterConfig, capacity: Capacity) -> CheckResult:

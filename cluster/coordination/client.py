@@ -26,6 +26,8 @@ from cluster.runs.record import CommittedCheckpoint
 # Rank 0 alone reads requests and sends rows, so it calls more often.
 _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS_OF_OTHERS = 0.25, 1.0
 _LOG_LINES = 20
+ANSWER_SECONDS = 300.0
+"""Longest time, in seconds, that the coordinator takes to answer; it may be restarted meanwhile."""
 
 
 class CoordinatorClient:
@@ -54,11 +56,11 @@ class CoordinatorClient:
 
     def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
         """Begin an attempt from the latest committed checkpoint; called on rank 0 only."""
-        return ray.get(self._actor.begin_attempt.remote(list(workers)))
+        return _answer(self._actor.begin_attempt.remote(list(workers)))
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
-        return ray.get(self._actor.reject.remote(attempt, checkpoint, reason))
+        return _answer(self._actor.reject.remote(attempt, checkpoint, reason))
 
     def join_attempt(self, attempt: Attempt) -> None:
         """Start to send heartbeats."""
@@ -89,23 +91,23 @@ class CoordinatorClient:
         Raises:
             PermissionError: this attempt has been replaced.
         """
-        ray.get(self._send("commit", step, metrics, awaits_score=awaits_score))
+        _answer(self._send("commit", step, metrics, awaits_score=awaits_score))
 
     def await_score(self, step: int) -> None:
         """Announce that a validation task will score the checkpoint of a step."""
-        ray.get(self._actor.await_score.remote(step))
+        _answer(self._actor.await_score.remote(step))
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
-        ray.get(self._actor.add_score.remote(step, metrics))
+        _answer(self._actor.add_score.remote(step, metrics))
 
     def end_training(self) -> None:
         """Report that the ranks have stopped and their last checkpoint is committed."""
-        ray.get(self._actor.end_training.remote(self._attempt))
+        _answer(self._actor.end_training.remote(self._attempt))
 
     def report_preemption(self) -> None:
         """Report that this attempt ends because a node is about to be preempted."""
-        ray.get(self._actor.report_preemption.remote(self._attempt))
+        _answer(self._actor.report_preemption.remote(self._attempt))
 
     def log_event(self, event: str) -> None:
         """Log a line for the user."""
@@ -133,14 +135,14 @@ class CoordinatorClient:
         # The failure report shows the end of the process's own log; Ray Train writes logging's records elsewhere.
         sys.stderr.write(text)
         sys.stderr.flush()
-        ray.get(self._actor.report_failure.remote(self._attempt, failure))
+        _answer(self._actor.report_failure.remote(self._attempt, failure))
 
     def close(self) -> None:
         """Stop the heartbeats, and send the last rows."""
         self._is_over.set()
         if self._attempt is not None:
             with contextlib.suppress(RayError):  # without a coordinator, the rows are dropped
-                ray.get(self._send("heartbeat", self.rank, self._progress))
+                _answer(self._send("heartbeat", self.rank, self._progress))
 
     def _send(self, method: str, *arguments: Any, **options: bool) -> Any:  # noqa: ANN401  Ray's references have no type
         # Two threads send. Ray keeps the order of one caller's calls; the lock keeps that of the rows taken for them.
@@ -152,7 +154,7 @@ class CoordinatorClient:
         pause = _HEARTBEAT_SECONDS if self.rank == 0 else _HEARTBEAT_SECONDS_OF_OTHERS
         while not self._is_over.wait(pause):
             try:
-                reply: Any = ray.get(self._send("heartbeat", self.rank, self._progress))
+                reply: Any = _answer(self._send("heartbeat", self.rank, self._progress))
             except RayError as error:
                 self._exit(f"the coordinator is gone: {error}")
                 return
@@ -167,6 +169,10 @@ class CoordinatorClient:
             sys.stderr.write(f"rank {self.rank} ends: {clean(why, keeps_lines=True)}\n")
             sys.stderr.flush()
             os._exit(1)
+
+
+def _answer(reference: Any) -> Any:  # noqa: ANN401  Ray's references have no type
+    return ray.get(reference, timeout=ANSWER_SECONDS)
 
 
 def this_worker(rank: int) -> WorkerInfo:

@@ -1,14 +1,15 @@
-"""Conversion: COCO folder -> shard set, with one Ray task per shard."""
+"""Conversion: COCO folder -> shard set, written by Ray actors or in this process."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from captioning.data.vocabulary import Vocabulary, build_vocabulary
 from cluster.config import ClusterConfig
 from cluster.data.conversion_config import ConversionConfig
+from cluster.errors import portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
 from shards.images import ImageSpec, codec_versions
@@ -131,16 +132,18 @@ def convert(
     cluster: ClusterConfig | None = None,
     progress: Callable[[ShardRecord], None] = lambda record: None,
 ) -> Manifest:
-    """Write the missing shards as Ray tasks, then vocabulary and manifest.
+    """Write the missing shards, then vocabulary and manifest.
 
     Args:
         plan: plan of the shard set.
-        num_workers: number of concurrent tasks; 0 writes in this process, without Ray.
-        cluster: Ray cluster of the tasks; None uses this process's session, or starts an embedded cluster.
+        num_workers: number of Ray actors; 0 writes in this process, without Ray.
+        cluster: Ray cluster of the actors; None uses this process's session, or starts an embedded cluster.
         progress: callback, called after each shard with its record.
 
     Raises:
         ValueError: an image does not decode, and the plan does not skip bad images.
+        OSError: the storage fails, or memory runs out even with one actor.
+        RuntimeError: too many actors in a row are lost.
     """
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -182,22 +185,28 @@ def _written(
     with cluster_session(cluster):
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=3)(_write_or_fault)
-        waiting = iter(plans)
-        running = [task.remote(plan, folder) for plan in islice(waiting, num_workers)]
-        while running:
-            done, running = ray.wait(running, num_returns=1)
-            result = ray.get(done[0])
-            if isinstance(result, str):
-                raise ValueError(result)
-            yield result
-            running += [task.remote(plan, folder) for plan in islice(waiting, 1)]
+        from cluster.data.actor_pool import ActorPool
+        from cluster.resources.capacity import check_capacity
+
+        check_capacity(ClusterConfig(num_workers=1), flag="--num-workers")
+        actor_class: Any = ray.remote(num_cpus=1)(_Worker)
+        for records in ActorPool(plans, folder, lambda: actor_class.remote(folder)).write_all(num_workers):
+            yield from records
 
 
-def _write_or_fault(plan: ShardPlan, folder: ShardFolder) -> ShardRecord | str:
-    """Write a shard; return a fault of its images as text, because Ray would wrap an exception in its own."""
-    clean_logs()
-    try:
-        return write_shard(plan, folder)
-    except (ValueError, OSError) as error:
-        return str(error)
+class _Worker:
+    """The writer of an actor; returns the faults of the images and of the storage."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        clean_logs()
+        self._folder = folder
+
+    def prepare(self) -> None:
+        """Do nothing: the actor has started."""
+
+    def write(self, plan: ShardPlan) -> ShardRecord | Exception:
+        """Write a shard; return its record, or a fault of its images or of the storage."""
+        try:
+            return write_shard(plan, self._folder)
+        except (ValueError, OSError) as error:
+            return portable(error)

@@ -25,6 +25,10 @@ _DEFAULTS = {
     # MLflow's own messages and progress bars would mix with this project's log lines.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # With MLflow's own 7 retries of 120 s each, a user waits for minutes without a line. These take 15 s if the tracker
+    # answers with errors, and 2 minutes if it does not answer at all.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 

@@ -1,5 +1,6 @@
 """Scheduler of a search: decides which trial to train next, and records the trials' reports and final states."""
 
+import logging
 import threading
 import time
 import uuid
@@ -12,6 +13,8 @@ from cluster.search.space.config import TuneRun
 from cluster.search.space.sampling import suggest
 from cluster.search.space.space import SearchSpace
 from cluster.search.trials import Trial, TrialReport, TrialState, best_trial, observations
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,7 @@ class SearchScheduler:
         self._run, self._space, self._num_trials, self._prepare, self._clock = run, space, num_trials, prepare, clock
         self._trials = {trial.number: trial for trial in trials}
         self._to_resume = [trial.number for trial in trials if not trial.has_ended]
+        self._most_at_once = num_trials
         self._started, self._epochs_before = clock(), _num_epochs(trials)
         self._lock, self._is_closed = threading.RLock(), False
 
@@ -81,7 +85,7 @@ class SearchScheduler:
         Trials that an earlier start left running come first, then promotions, then new trials.
         """
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or len(self._in_training()) >= self._most_at_once:
                 return None
             if self._to_resume:
                 return self._start(self._trials[self._to_resume.pop(0)])
@@ -144,6 +148,24 @@ class SearchScheduler:
         """Record a trial's final state, and the error if it failed."""
         with self._lock:
             self._save(replace(self._trials[number], state=state, reason=reason))
+
+    def run_out_of_memory(self, number: int) -> None:
+        """Let a trial that ran out of memory resume later, with fewer at once; if it trained alone, it has failed."""
+        with self._lock:
+            others = len(self._in_training()) - 1
+            if others < 1:
+                reason = "memory ran out, though no other trial trained; use a smaller model or batch, or more memory"
+                self.end_trial(number, "failed", reason)
+                return
+            self._most_at_once = min(self._most_at_once, others)
+            self._to_resume.append(number)
+            logger.warning(
+                "memory ran out for trial %d; it resumes later, with at most %d at once", number, self._most_at_once
+            )
+
+    def _in_training(self) -> list[Trial]:
+        waiting = set(self._to_resume)
+        return [trial for trial in self.trials if not trial.has_ended and trial.number not in waiting]
 
     def set_mlflow_run(self, number: int, mlflow_run_id: str) -> None:
         """Record the MLflow run of a trial."""

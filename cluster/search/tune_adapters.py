@@ -13,7 +13,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
-from cluster.errors import last_line
+from cluster.errors import is_out_of_memory, last_line
 from cluster.search.scheduler import SearchProgress, SearchScheduler
 from cluster.signals import listening
 
@@ -84,9 +84,12 @@ class SchedulerCallback(Callback):
             self._scheduler.end_trial(trial.config["number"], "finished" if result.get("is_complete") else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
-        """Record that the trial failed, because Tune has used up its restarts."""
-        reason = last_line(str(trial.get_error() or "")) or "its process was lost"
-        self._scheduler.end_trial(trial.config["number"], "failed", reason)
+        """Record that the trial failed, because Tune has used up its restarts; resume it later if memory ran out."""
+        error = str(trial.get_error() or "")
+        if is_out_of_memory(error):
+            self._scheduler.run_out_of_memory(trial.config["number"])
+        else:
+            self._scheduler.end_trial(trial.config["number"], "failed", last_line(error) or "its process was lost")
 
     def __reduce__(self) -> tuple:
         """Leave the scheduler out of Tune's copy."""

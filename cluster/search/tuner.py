@@ -202,7 +202,8 @@ def _build_tuner(
         ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, context=context), resources),
         tune_config=ray.tune.TuneConfig(
             search_alg=NextTrialSearcher(scheduler),
-            num_samples=plan.num_trials * len(rung_epochs(run.search)),
+            # A trial that ran out of memory takes one more, each time with fewer at once.
+            num_samples=plan.num_trials * len(rung_epochs(run.search)) + total_capacity(cluster),
             # Only as many trials as fit with all their workers: two trials with half of theirs would wait forever.
             max_concurrent_trials=None if is_in_process else max(1, total_capacity(cluster) // cluster.min_workers),
             # Not with CUDA: after a CUDA error, every further trial in the same process would fail.

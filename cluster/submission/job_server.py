@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from cluster.errors import last_line
@@ -15,6 +16,8 @@ from cluster.submission.job import JobState, job_state_of
 
 logger = logging.getLogger(__name__)
 
+_ANSWER_SECONDS = 60.0
+_STOP_SECONDS = 300.0
 _AWAY_SECONDS = 60.0  # how long a followed cluster may not answer
 _DASHBOARD_SECONDS = 2.0
 _POLL_SECONDS = 0.5
@@ -44,6 +47,8 @@ class JobServer:
             logging.getLogger(name).setLevel(logging.WARNING)
         with self._plain_errors(), address_set(self.address):
             self._client: Any = JobSubmissionClient(self.address)
+        # All requests of Ray's client go through this method, which waits without an end.
+        self._client._do_request = partial(self._client._do_request, timeout=_ANSWER_SECONDS)
 
     def jobs(self) -> list[JobState]:
         """Return all jobs that the cluster lists, the newest first; ended ones too."""
@@ -113,10 +118,20 @@ class JobServer:
         return True
 
     def stop(self, job_id: str) -> JobState:
-        """Stop a job, and return its state once it has ended; a job that has ended already is left unchanged."""
+        """Stop a job, and return its state once it has ended; a job that has ended already is left unchanged.
+
+        Raises:
+            TimeoutError: the job has not ended in time.
+        """
         with self._plain_errors():
             self._client.stop_job(job_id)
+        deadline = time.monotonic() + _STOP_SECONDS
         while not (job := self.job(job_id)).is_over:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"job {job_id} has not ended {_STOP_SECONDS:g} s after it was told to stop; its node may be gone: "
+                    "run the same command again later"
+                )
             time.sleep(_POLL_SECONDS)
         return job
 

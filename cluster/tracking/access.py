@@ -1,10 +1,20 @@
-"""Access to a tracker with authentication: explains refused requests. Does not import MLflow."""
+"""Access to a tracker: explains requests that it refused or did not answer. Does not import MLflow."""
 
 import os
 import re
 
+from cluster.errors import causes
+
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+NO_ANSWER_REMEDY = "start the server, or correct --tracking.uri"
 _UNKNOWN, _FORBIDDEN = 401, 403
+_NO_ANSWER = re.compile(
+    r"API request to (?P<address>https?://[^/\s]+)\S* failed with (timeout )?exception (?P<reason>.*)", re.DOTALL
+)
+# The part of urllib3's texts that names the cause.
+_REASON = re.compile(
+    r"too many \d+ error responses|timed out|Connection refused|Name or service not known|No route to host"
+)
 
 
 def access_refusal(error: BaseException) -> str | None:
@@ -13,11 +23,21 @@ def access_refusal(error: BaseException) -> str | None:
     Args:
         error: any error; its causes and contexts are searched as well.
     """
-    found: BaseException | None = error
-    while found:
-        if (status := _status(found)) in (_UNKNOWN, _FORBIDDEN):
-            return _explain(status, str(found))
-        found = found.__cause__ or found.__context__
+    refused = ((status, one) for one in causes(error) if (status := _status(one)) in (_UNKNOWN, _FORBIDDEN))
+    return next((_explain(status, str(one)) for status, one in refused), None)
+
+
+def unanswered_request(error: BaseException) -> str | None:
+    """Return which tracker did not answer and what to do, if one failed to answer a request; None otherwise.
+
+    Args:
+        error: any error; its causes and contexts are searched as well.
+    """
+    for one in causes(error):
+        if type(one).__module__ == "mlflow.exceptions" and (found := _NO_ANSWER.match(str(one))):
+            reason = _REASON.search(found["reason"])
+            why = reason[0] if reason else " ".join(found["reason"].split())
+            return f"MLflow at {found['address']} does not answer ({why}); {NO_ANSWER_REMEDY}"
     return None
 
 

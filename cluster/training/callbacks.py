@@ -18,6 +18,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
+from cluster.coordination.client import ANSWER_SECONDS
 from cluster.coordination.messages import (
     ControllerStarted,
     StartFailed,
@@ -91,14 +92,17 @@ class WorkerGroupNotifier(ControllerCallback, WorkerGroupCallback):
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:  # noqa: ANN401
         """Wait for a checkpoint before Ray replaces a healthy worker group by one of another size."""
         try:
-            before = ray.get(self._coordinator.request_resize.remote(resize_decision.num_workers))
+            before = self._ask("request_resize", resize_decision.num_workers)
             deadline = time.monotonic() + self._resize_wait_seconds
             while before is not None and time.monotonic() < deadline:
-                if ray.get(self._coordinator.may_resize.remote(before)):
+                if self._ask("may_resize", before):
                     return
                 time.sleep(_POLL_SECONDS)
         except RayError as error:  # the coordinator is gone; no attempt starts until it is back
             logger.warning("no checkpoint before the resize: %s", error)
+
+    def _ask(self, method: str, argument: int) -> Any:  # noqa: ANN401  as the method returns
+        return ray.get(getattr(self._coordinator, method).remote(argument), timeout=ANSWER_SECONDS)
 
     def _notify(self, event: TrainEvent) -> None:
         self._coordinator.notify.remote(event)

@@ -20,6 +20,7 @@ from ray.exceptions import (
 from ray.train.torch import TorchTrainer
 
 from cluster.config import TrainRun
+from cluster.coordination.client import ANSWER_SECONDS
 from cluster.coordination.coordinator import Coordinator
 from cluster.coordination.messages import ControllerLost, CoordinatorSettings, RunProgress
 from cluster.errors import one_line
@@ -232,7 +233,7 @@ class Driver:
         for is_last in (self._signal is not None, True):
             try:
                 self._poll()
-                return bool(ray.get(self._coordinator.finish.remote(status)))
+                return bool(ray.get(self._coordinator.finish.remote(status), timeout=ANSWER_SECONDS))
             except (RayError, RuntimeError) as error:
                 if is_last or not isinstance(error, ActorDiedError | ActorUnavailableError):
                     logger.warning("the coordinator could not finish the run: %s", str(error).splitlines()[0])
@@ -260,6 +261,7 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
     Raises:
         BlockingIOError: another driver is running the run.
         RuntimeError: the coordinator does not start.
+        TimeoutError: Ray starts no process for it.
     """
     try:
         actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(Coordinator)
@@ -269,7 +271,7 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
             namespace=NAMESPACE,
             scheduling_strategy=on_node(ray.get_runtime_context().get_node_id()),
         ).remote(folder, settings)
-        ray.get(actor.progress.remote())
+        ray.get(actor.progress.remote(), timeout=ANSWER_SECONDS)
     except ActorAlreadyExistsError as error:
         raise BlockingIOError(
             f"run {folder.name} has a live driver on this cluster; wait for it, or stop it"

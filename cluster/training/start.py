@@ -21,6 +21,9 @@ from shards.storage.files import replace_file
 
 logger = logging.getLogger(__name__)
 
+# What a tracker that is down, or replaced by the page of a proxy, raises: training goes on without it.
+_OF_THE_TRACKER = (MlflowException, OSError, Refusal)
+
 
 def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
     """Send the rows of a finished run that the tracker lacks; return whether it has everything now."""
@@ -28,7 +31,7 @@ def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
         with lock_run(run.folder):
             client = connect(run.tracking, run.storage)
             ship(client, record.mlflow_run_id, unshipped(run.folder / "journal"), status="FINISHED")
-    except (MlflowException, OSError, Refusal) as error:
+    except _OF_THE_TRACKER as error:
         logger.warning("the tracker may lack metrics of this run: %s", error)
         return False
     return True
@@ -87,7 +90,7 @@ def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
     """Return a client of the run's tracker; None if the tracker does not answer and is not needed."""
     try:
         return connect(run.tracking, run.storage)
-    except (MlflowException, OSError, Refusal) as error:
+    except _OF_THE_TRACKER as error:
         if is_needed:
             raise
         _warn_that_it_is_down(error)

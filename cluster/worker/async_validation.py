@@ -1,4 +1,7 @@
-"""Asynchronous validation: Ray Train tasks that score checkpoints on free resources while training continues.
+"""Asynchronous validation: actors that score checkpoints on free resources while training continues.
+
+A task of Ray Train on the driver's node starts an actor for each checkpoint, and another one if that is lost: when a
+node is cut off, Ray reports its actors as dead, while a task on it never ends.
 
 Ray Train receives a pointer for each checkpoint to score: a folder that holds only the step, because ``run.json``
 decides which checkpoints are valid. When the tasks fall behind, all but the newest checkpoint are skipped.
@@ -6,6 +9,7 @@ decides which checkpoints are valid. When the tasks fall behind, all but the new
 
 import json
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -14,19 +18,23 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayError
 
 from captioning.training.checkpoint import load_model
 from captioning.training.validation import validation_loss
 from cluster.config import TrainRun
+from cluster.coordination.client import ANSWER_SECONDS
 from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
-from cluster.errors import one_line
+from cluster.errors import is_out_of_memory, one_line, passing_fault
 from cluster.evaluation.evaluate import evaluate_split
 from cluster.log_text import clean_logs
+from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
 from cluster.worker.validation import SCORE_NAMES
 
 _BATCH_SIZE = 32
+_TRIES = 3
 _LONGEST_TASK_SECONDS = 24 * 3600.0
 
 
@@ -40,10 +48,8 @@ def validation_config(run: TrainRun, coordinator: Any) -> ray.train.ValidationCo
     if run.validation.where != "beside":
         return None
     score: Any = partial(score_pointer, run=run, coordinator=coordinator)
-    return ray.train.ValidationConfig(
-        fn=score,
-        ray_remote_kwargs={"num_cpus": run.cluster.cpus_per_worker, "num_gpus": 1 if run.cluster.use_gpu else 0},
-    )
+    here = on_node(ray.get_runtime_context().get_node_id())
+    return ray.train.ValidationConfig(fn=score, ray_remote_kwargs={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def score_async(step: int, committed: Future[None] | None) -> None:
@@ -92,16 +98,54 @@ def score_pointer(pointer: ray.train.Checkpoint, *, run: TrainRun, coordinator: 
         The scores, by name; empty if the checkpoint was skipped or could not be scored.
     """
     clean_logs()
-    checkpoint: Any = ray.get(coordinator.newest_unscored.remote(step))
+    checkpoint: Any = ray.get(coordinator.newest_unscored.remote(step), timeout=ANSWER_SECONDS)
     if checkpoint is None:
         return {}
-    try:
-        metrics = score_checkpoint(run, checkpoint)
-    except Exception as error:  # a missing score must not end the run
-        ray.get(coordinator.give_up_score.remote(step, one_line(error)))
+    actor_class: Any = ray.remote(_Scorer)
+    placed = actor_class.options(num_cpus=run.cluster.cpus_per_worker, num_gpus=1 if run.cluster.use_gpu else 0)
+    found = score_with(placed.remote, run, checkpoint)
+    if isinstance(found, str):  # a missing score must not end the run
+        ray.get(coordinator.give_up_score.remote(step, found), timeout=ANSWER_SECONDS)
         return {}
-    ray.get(coordinator.add_score.remote(step, metrics))
-    return metrics
+    ray.get(coordinator.add_score.remote(step, found), timeout=ANSWER_SECONDS)
+    return found
+
+
+def score_with(start: Callable[[], Any], run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float] | str:
+    """Score a checkpoint with an actor, and with another one if that is lost.
+
+    Args:
+        start: function that starts a ``_Scorer`` as an actor.
+        run: settings of the run.
+        checkpoint: checkpoint to score.
+
+    Returns:
+        The scores, by name; the reason, on one line, if there are none.
+    """
+    reason = ""
+    for _ in range(_TRIES):
+        actor = start()
+        try:
+            return ray.get(actor.score.remote(run, checkpoint), timeout=_LONGEST_TASK_SECONDS)
+        except RayError as error:
+            reason = passing_fault(error) or one_line(error)
+        finally:
+            ray.kill(actor)
+    return f"{_TRIES} processes were lost in a row, the last with: {reason}"
+
+
+class _Scorer:
+    """An actor that scores one checkpoint."""
+
+    def score(self, run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float] | str:
+        """Return the scores, by name, or why there are none; raise if another try may have enough memory."""
+        clean_logs()
+        try:
+            return score_checkpoint(run, checkpoint)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return one_line(error)
 
 
 def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Atomic writes: a file is complete or absent, even if the process is killed at any moment."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -41,6 +42,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # before the rename, which may reach the disk before the content does
         beside.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failed write does not say of which file
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)

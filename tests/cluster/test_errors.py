@@ -1,8 +1,23 @@
+import errno
 import pickle
+from email.message import Message
+from urllib.error import HTTPError
 
 import pytest
+import ray.exceptions
+import requests
+import torch
 
-from cluster.errors import Refusal, Unreachable, last_line, one_line, shorten
+from cluster.errors import (
+    Refusal,
+    Unreachable,
+    is_out_of_memory,
+    last_line,
+    one_line,
+    passing_fault,
+    portable,
+    shorten,
+)
 
 
 def test_a_message_of_several_lines_becomes_one():
@@ -61,3 +76,99 @@ def test_a_long_text_is_shortened_in_its_middle():
 
 def test_a_message_has_no_credentials_and_nothing_unprintable():
     assert one_line("no http://me:secret@host\x1b[1m") == r"no http://host\x1b[1m"
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/d/x")
+
+
+def response(status):
+    found = requests.Response()
+    found.status_code = status
+    return found
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, "Input/output error", "/d/x"), "/d/x: Input/output error"),
+        (Unreachable("MLflow is down", "start it"), "MLflow is down; start it"),
+        (TimeoutError(), "TimeoutError"),
+        (HTTPError("http://h", 503, "Service Unavailable", Message(), None), "HTTP Error 503: Service Unavailable"),
+        (requests.HTTPError("429 for http://h", response=response(429)), "429 for http://h"),
+        (FULL, "/d/x: No space left on device; make room there, then run the same command again"),
+        (
+            caused(ValueError("a cannot be written"), FULL),
+            "a cannot be written (/d/x: No space left on device); make room there, then run the same command again",
+        ),
+        # safetensors and SQLite have errors of their own
+        (KeyError("I/O error: No space left on device (os error 28)"), "make room there"),
+        (KeyError("(sqlite3.OperationalError) database or disk is full"), "make room there"),
+        (MemoryError(), "memory ran out (MemoryError); run fewer processes at once"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+            "memory ran out",
+        ),
+        (
+            ray.exceptions.OutOfMemoryError("Task was killed, low on memory.\nTop 10:\n1 x"),
+            "(Task was killed, low on m",
+        ),
+        (ray.exceptions.ActorDiedError(), "The actor died unexpectedly before finishing this task."),
+        (ray.exceptions.GetTimeoutError("no answer\nin time"), "in time"),
+        (ray.exceptions.RayTaskError("f", "trace\nback", ConnectionError("x")), "back"),
+    ],
+)
+def test_a_fault_that_may_pass_is_told(error, told):
+    assert told in str(passing_fault(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        KeyError("x"),
+        RuntimeError("x"),
+        FileNotFoundError(errno.ENOENT, "No such file", "/d/x"),
+        OSError(errno.EROFS, "Read-only file system", "/d/x"),
+        Refusal("port 80 cannot be used", "choose another"),
+        caused(ValueError("not a job server"), HTTPError("http://h", 404, "Not Found", Message(), None)),
+        requests.HTTPError("404 for http://h", response=response(404)),
+        caused(PermissionError("it requires a token"), ray.exceptions.AuthenticationError("no token")),
+        ray.exceptions.RayTaskError("f", "trace\nback", ValueError("x")),
+    ],
+)
+def test_bad_input_and_faults_of_the_program_do_not_pass(error):
+    assert passing_fault(error) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        MemoryError(),
+        ConnectionError("gone"),
+        ValueError("bad\nimage"),
+        FileNotFoundError(errno.ENOENT, "No", "x"),
+    ],
+)
+def test_an_error_says_the_same_in_another_process(error):
+    sent = pickle.loads(pickle.dumps(portable(error)))
+    assert (passing_fault(sent), isinstance(sent, ValueError)) == (passing_fault(error), passing_fault(error) is None)
+
+
+def test_a_cause_that_pickling_drops_still_counts():
+    sent = portable(caused(ValueError("image cannot be read"), OSError(errno.EIO, "Input/output error")))
+    assert passing_fault(pickle.loads(pickle.dumps(sent))) == "image cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [(MemoryError(), True), (torch.OutOfMemoryError("CUDA"), True), (OSError(12, "Cannot allocate memory"), True),
+     (ValueError("room"), False)],
+)  # fmt: skip
+def test_a_lack_of_memory_is_known_from_any_library(error, is_memory):
+    assert is_out_of_memory(error) is is_memory

@@ -80,7 +80,7 @@ def test_a_failed_check_is_bad_input(pretended, checks, message):
 
 
 def test_a_cluster_that_does_not_answer_is_a_failed_check(capsys):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="1"):
         run_job("check", ["--cluster.address", "127.0.0.1:9", "--json"])
     printed = capsys.readouterr()
     checks = json.loads(printed.out)["checks"]

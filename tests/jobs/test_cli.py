@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import Mistakes
+from cluster.errors import GateRefusal, Mistakes
 from jobs.cli import JOBS, exit_after, main, run_job
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
@@ -113,10 +114,8 @@ def test_what_only_reads_creates_no_tracker(arguments, tmp_path, monkeypatch, ca
         (["rollback", "nobody"], "error: model nobody cannot be read from the registry"),
         (["lineage", "models:/nobody@champion"], "error: model nobody cannot be read from the registry"),
         (["lineage", "nowhere"], "model nowhere is not a folder; use models:/NAME@alias"),
-        (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
         (["models", "--tracking.uri", "ftp://x"], "error: tracking address ftp://x is not an MLflow address"),
         (["check", "--clean"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
-        (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
         (["track", "replay", "nothing"], "error: nothing is not a run: neither "),
         (["download", "coco2016", "x"], "coco2016"),
         (["convert", "a", "b", "--num-workers", "-1"], "error: num_workers -1 is negative"),
@@ -130,6 +129,20 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, home, monkeypatch,
     code = run_in_process(arguments)
     complaint = capsys.readouterr().err
     assert (code, len(complaint.splitlines()), message in complaint) == (2, 1, True), complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
+        (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_a_failure(arguments, message, home, monkeypatch, capsys):
+    monkeypatch.setenv("CAPTIONING_HOME", str(home.home))
+    code = run_in_process(arguments)
+    complaint = capsys.readouterr().err
+    assert (code, complaint.count(message)) == (1, 1), complaint
 
 
 @pytest.mark.parametrize(
@@ -154,6 +167,16 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
         (RuntimeError("training failed"), 1, "error: training failed\n"),
         (Mistakes(["a is 3; use 4", "b is 5; use 6"]), 2, "error: a is 3; use 4\nerror: b is 5; use 6\n"),
         (KeyError("lost"), 1, "error: KeyError: 'lost'\nthis is a bug in captioning"),
+        (GateRefusal("the challenger is\nworse"), 3, "error: the challenger is worse\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "error: [Errno 13] Permission denied: 'x'\n"),
+        (OSError(errno.EROFS, "Read-only file system", "x"), 2, "error: [Errno 30] Read-only file system: 'x'\n"),
+        (BlockingIOError("run r has a live driver already; wait"), 2, "error: run r has a live driver already; wait\n"),
+        (OSError(errno.EIO, "Input/output error", "x"), 1, "error: x: Input/output error\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "error: x: No space left on device; make room"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1, "error: Connection reset by peer\n"),
+        (TimeoutError(), 1, "error: TimeoutError\n"),
+        (MemoryError(), 1, "error: memory ran out (MemoryError); run fewer processes"),
+        (RuntimeError("training failed:\n  out of memory"), 1, "error: training failed:\n  out of memory\n"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
         (KeyboardInterrupt("stopped after step 7"), 130, "stopped after step 7\n"),
     ],
@@ -165,7 +188,8 @@ def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys)
 
     with pytest.raises(SystemExit) as ended:
         exit_after(job)
-    assert (ended.value.code, capsys.readouterr().err.startswith(message)) == (code, True)
+    told = capsys.readouterr().err
+    assert (ended.value.code, told.startswith(message), "bug" in told) == (code, True, "bug" in message), told
 
 
 @pytest.mark.parametrize(("flag", "level"), [("-q", "WARNING"), ("--verbose", "DEBUG")])

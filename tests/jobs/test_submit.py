@@ -99,13 +99,17 @@ def test_small_files_of_the_current_folder_travel(submit, tmp_path, monkeypatch)
         (["--env", "HF_TOKEN", *TRAIN], "error: HF_TOKEN looks like a secret"),
         (["--runtime-env", "/none.yaml", *TRAIN], "error: --runtime-env /none.yaml does not exist"),
         (TRAIN, "error: no cluster was given; use --address http://HOST:8265"),
-        (["--address", "http://127.0.0.1:9", *TRAIN], "error: no Ray cluster answers at http://127.0.0.1:9"),
     ],
     ids=lambda value: " ".join(value)[:40] if not isinstance(value, str) else "",
 )
 def test_bad_input_is_refused_before_anything_is_sent(submit, arguments, message):
     code, _, told = submit(*arguments)
     assert (code, told.splitlines()[-1].startswith(message)) == (2, True), told
+
+
+def test_a_cluster_that_does_not_answer_is_a_failure(submit):
+    code, _, told = submit("--address", "http://127.0.0.1:9", *TRAIN)
+    assert (code, told.startswith("error: no Ray cluster answers at http://127.0.0.1:9")) == (1, True), told
 
 
 @pytest.mark.parametrize(

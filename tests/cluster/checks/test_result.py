@@ -38,13 +38,19 @@ def test_a_job_without_failed_checks_goes_on_with_warnings(caplog, log_lines):
     assert log_lines() == ["resources: room for 1; wait"]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("cluster", Unreachable), ("tracking", Unreachable), ("home", Refusal), ("disk", Refusal)]
-)
-def test_the_first_failed_check_refuses_the_job(name, kind):
+@pytest.mark.parametrize(("may_pass", "kind"), [(True, Unreachable), (False, Refusal)])
+def test_the_first_failed_check_refuses_the_job(may_pass, kind):
+    check = CheckResult(name="disk", verdict="failed", found="the disk is full", remedy="make room", may_pass=may_pass)
     with pytest.raises(kind, match=r"^the disk is full; make room$") as refused:
-        require([CheckResult(name=name, verdict="failed", found="the disk is full", remedy="make room")])
+        require([check])
     assert refused.value.remedy == "make room"
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"), [(Unreachable("down", "start it"), True), (Refusal("ftp://x is no address", ""), False)]
+)
+def test_a_server_that_is_down_may_come_back(error, may_pass):
+    assert failed("tracking", error).may_pass is may_pass
 
 
 @pytest.mark.parametrize(

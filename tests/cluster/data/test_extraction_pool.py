@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from cluster.data import extraction_pool
+from cluster.data import actor_pool
 from cluster.data.extraction import extract
 from cluster.data.shard_set import ShardSet
 from tests.support.feature_sets import ENCODER, content, damage, plan
@@ -50,7 +50,7 @@ def test_a_lost_actor_costs_its_shard_alone(session, many_shards, tmp_path):
 
 
 def test_actors_that_die_again_and_again_end_it(session, drawn_shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction_pool, "_MAX_LOST_IN_A_ROW", 2)
+    monkeypatch.setattr(actor_pool, "_MAX_LOST_IN_A_ROW", 2)
     is_over = threading.Event()
 
     def kill_all():

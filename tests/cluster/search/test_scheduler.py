@@ -114,3 +114,23 @@ def test_what_happens_while_a_search_is_taken_down_is_not_how_its_trials_ended(r
     found.close()
     found.end_trial(0, "failed", "its process was lost")
     assert (found.next_trial(), load_trials(run.folder)) == (None, [trial])
+
+
+def test_trials_that_run_out_of_memory_resume_later_with_fewer_at_once(run):
+    found = search(run)
+    for _ in range(3):
+        found.next_trial()
+    found.run_out_of_memory(2)
+    found.run_out_of_memory(1)
+    while_one_trains = found.next_trial()
+    found.end_trial(0, "finished")
+    assert (while_one_trains, found.next_trial().number, found.next_trial(), found.is_done) == (None, 2, None, False)
+    found.end_trial(2, "finished")
+    assert (found.next_trial().number, found.next_trial()) == (1, None)
+
+
+def test_a_trial_that_runs_out_of_memory_alone_has_failed(run):
+    found = search(run)
+    found.next_trial()
+    found.run_out_of_memory(0)
+    assert [(one.state, one.reason[:15]) for one in load_trials(run.folder)] == [("failed", "memory ran out,")]

@@ -4,6 +4,7 @@ import importlib.metadata
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from cluster.resources.environment import set_library_defaults
 from cluster.submission import job_server
@@ -40,6 +41,32 @@ def test_a_log_is_not_followed_for_ever_when_the_cluster_is_gone(gone, monkeypat
         ConnectionError, match=r"no longer answers, and job a-1 may still run; try again with .* logs a-1 --foll"
     ):
         gone.follow("a-1", lambda line: None)
+
+
+def test_a_dashboard_that_is_silent_is_not_waited_for(monkeypatch):
+    asked = []
+
+    def request(method, url, *, timeout=None, **others):
+        asked.append(timeout)
+        raise requests.Timeout("no answer")
+
+    with answering(ANSWERS) as address:
+        server = JobServer(address)
+    monkeypatch.setattr(requests, "request", request)
+    for ask in (server.jobs, lambda: server.log("a-1"), lambda: server.stop("a-1")):
+        with pytest.raises(ConnectionError, match=r"does not answer \(Timeout\)"):
+            ask()
+    assert asked == [job_server._ANSWER_SECONDS] * 3
+
+
+def test_a_job_that_does_not_stop_is_told(gone, monkeypatch):
+    monkeypatch.setattr(job_server, "_STOP_SECONDS", -1.0)
+    monkeypatch.setattr(gone, "_client", SimpleNamespace(stop_job=lambda job_id: None))
+    monkeypatch.setattr(gone, "job", lambda job_id: SimpleNamespace(is_over=False))
+    with pytest.raises(
+        TimeoutError, match=r"job a-1 has not ended -1 s after it was told to stop; its node may be gone"
+    ):
+        gone.stop("a-1")
 
 
 def test_a_line_is_shown_once_and_whole_however_often_the_connection_breaks():

@@ -4,7 +4,7 @@ import pytest
 from mlflow.exceptions import MlflowException, RestException
 from requests import HTTPError, Response
 
-from cluster.tracking.access import access_refusal
+from cluster.tracking.access import access_refusal, unanswered_request
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +60,25 @@ def test_an_error_that_a_refusal_caused_counts(user):
 )
 def test_other_errors_are_left_to_themselves(error):
     assert access_refusal(error) is None
+
+
+MLFLOWS_TEXT = (
+    "API request to http://h:5000/api/2.0/mlflow/runs/get failed with exception HTTPConnectionPool(host='h', port=1): "
+    "Max retries exceeded with url: /api/2.0/mlflow/runs/get (Caused by ResponseError('too many 502 error responses'))"
+)
+
+
+def test_a_tracker_that_does_not_answer_is_named():
+    error = ValueError("no such model")
+    error.__context__ = MlflowException(MLFLOWS_TEXT)
+    assert unanswered_request(error) == (
+        "MLflow at http://h:5000 does not answer (too many 502 error responses); start the server, or correct "
+        "--tracking.uri"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(MLFLOWS_TEXT), MlflowException("x"), rest_error("RESOURCE_DOES_NOT_EXIST")]
+)
+def test_an_answer_is_no_silence(error):
+    assert unanswered_request(error) is None

@@ -35,7 +35,7 @@ class Handle:
 def local(monkeypatch):
     """Replace Ray's functions, so that they work in this process without a cluster."""
     monkeypatch.setattr(callbacks.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="controller"))
 
 
@@ -87,7 +87,7 @@ def test_a_resize_waits_until_a_checkpoint_counts(local):
 
 
 def test_a_resize_does_not_wait_for_a_coordinator_that_is_gone(local, monkeypatch, caplog):
-    def gone(answer):
+    def gone(answer, timeout):
         raise RayError("the actor died")
 
     monkeypatch.setattr(ray, "get", gone)

@@ -9,6 +9,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.tracking.client import connect
 from cluster.training import start
 from cluster.training.start import start_record
+from tests.support.http_server import answering
 from tests.support.short_runs import short_run
 
 
@@ -71,6 +72,12 @@ def test_a_run_whose_tracker_is_another_mlflows_starts_again(run, shard_set, rec
     assert start_record(broken, shard_set).mlflow_run_id == record.mlflow_run_id
     (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
     assert (told.startswith("the tracker does not answer"), "is no SQLite database" in told) == (True, True)
+
+
+def test_a_run_whose_tracker_has_become_another_server_starts_again(run, shard_set, record, caplog):
+    with answering({}) as uri:
+        again = start_record(replace(run, tracking=TrackingConfig(uri=uri)), shard_set)
+    assert (again.mlflow_run_id, "is not MLflow (404 Not Found" in caplog.text) == (record.mlflow_run_id, True)
 
 
 def test_a_new_run_whose_tracker_is_down_is_refused(run, shard_set):

@@ -1,5 +1,6 @@
 """Files are complete or absent after an error, a full disk, or a kill during the write."""
 
+import errno
 import os
 import signal
 import stat
@@ -125,3 +126,8 @@ def test_a_file_whose_creation_was_answered_twice_is_ones_own(tmp_path, monkeypa
 def test_sha256_is_that_of_the_standard(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256_of(tmp_path / "file") == SHA256_OF_ABC
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a'"), replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
