@@ -27,7 +27,7 @@ def file(tmp_path):
         (DEFAULT_SEARCH, None),
         ({UNITS: "choice([1, 2, 3])", "training.seed": "int(0, 4)", "training.flip": True}, 15),
         ({UNITS: 8}, 1),
-        ({"training.seed": f"int(0, {2**53})", UNITS: f"int(1, {2**53})"}, (2**53 + 1) * 2**53),
+        ({"training.seed": f"int(0, {2**53})", "optimizer.warmup_steps": f"int(1, {2**53})"}, (2**53 + 1) * 2**53),
     ],
 )
 def test_a_space_knows_how_many_points_it_has(content, num_points):
