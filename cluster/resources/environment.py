@@ -14,6 +14,8 @@ _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray would start an idle process for each CPU with the first driver; this project's actors start their own.
+    "RAY_prestart_worker_first_driver": "0",
     # Switches off the parts of Ray Tune that a search does not use; the docstring of ``cluster.search`` says why.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
