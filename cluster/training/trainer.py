@@ -106,7 +106,7 @@ def fit(
     Args:
         run: training run.
         shard_set: the run's shard set and features, if they have been checked already.
-        claim: claim on checkpoints at a URL, if the run's search holds one; otherwise the run takes one.
+        claim: claim on checkpoints at a URL, if the run's search holds one.
         is_wanted: polled; when it returns False the run stops after a checkpoint, as on SIGTERM.
         show_step: function that is called after each step, instead of a log line every 10 s.
 
@@ -116,8 +116,7 @@ def fit(
         ConnectionError: the cluster or, at the run's first start, the tracker does not answer.
         BlockingIOError: another driver is running the run.
         RuntimeError: training failed, and there is no further attempt; the message says why.
-        KeyboardInterrupt: the process received SIGINT; a checkpoint was requested first.
-        SystemExit: the process received SIGTERM, or the run is no longer wanted; a checkpoint was requested first.
+        KeyboardInterrupt, SystemExit: a signal stopped the run, or it is no longer wanted; a checkpoint came first.
     """
     shard_set = check_data(run, shard_set)
     check_home(run.storage.home)
@@ -128,9 +127,7 @@ def fit(
         if record and record.is_finished:
             logger.info("run %s is finished already", run.name)
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
-        client = None
-        if not record or not record.mlflow_run_id:
-            client = connect_before_start(run.tracking, run.storage)
+        client = None if record and record.mlflow_run_id else connect_before_start(run.tracking, run.storage)
         with cluster_session(run.cluster):
             logger.info("checking nodes")
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
@@ -144,10 +141,6 @@ def fit(
             except (KeyboardInterrupt, SystemExit):
                 mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
                 raise
-        if not is_tracked:
-            logger.warning(
-                "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
-            )
         return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
 
@@ -232,6 +225,10 @@ def _coordinator_settings(run: TrainRun, claim: Claim | None) -> CoordinatorSett
 
 
 def _outcome(run: TrainRun, record: RunRecord, *, is_tracked: bool) -> TrainOutcome:
+    if not is_tracked:
+        logger.warning(
+            "the tracker lacks some metrics; once it answers, send them with captioning track replay %s", run.folder
+        )
     best, latest = record.best, record.latest
     if not best or not latest:
         raise RuntimeError(f"run {run.name} ended without a checkpoint; look for the cause in {run.folder}")

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from captioning.data.vocabulary import Vocabulary
 from captioning.training.bad_samples import BadSampleError
 from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.collectives import Flags
@@ -25,6 +26,7 @@ from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import Attempt, metrics_text
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
+from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim
 from cluster.runs.record import VALIDATION_LOSS, store_of
 from cluster.runs.sample_ledger import SampleLedger, record_samples
@@ -277,15 +279,7 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
         checkpoint_every=run.training.checkpoint_every_steps or max(1, round(num_samples / run.training.batch_size)),
         state=state,
         replica=replica,
-        saver=CheckpointSaver(
-            store,
-            coordinator,
-            attempt.number,
-            shard_set.vocabulary,
-            config.config_text,
-            BackgroundWriter(),
-            config.claim,
-        ),
+        saver=_saver(config, coordinator, store, attempt.number, shard_set.vocabulary),
         reporter=StepReporter(run, coordinator, num_samples=num_samples),
         validator=Validator(
             run=run,
@@ -297,6 +291,17 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
     )
     logger.info("starting attempt %d, world size %d, device %s", attempt.number, context.world_size, context.device)
     return rank
+
+
+def _saver(
+    config: WorkerConfig,
+    coordinator: CoordinatorInterface,
+    store: CheckpointStore,
+    attempt: int,
+    vocabulary: Vocabulary,
+) -> CheckpointSaver:
+    text, claim = config.config_text, config.claim
+    return CheckpointSaver(store, coordinator, attempt, vocabulary, text, BackgroundWriter(), claim)
 
 
 def wait_for_all() -> None:
