@@ -5,6 +5,7 @@ Examples:
     captioning models captioner --json
 """
 
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,6 +17,8 @@ from jobs.console.job import Invocation, Job
 from jobs.console.job_view import duration
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +35,13 @@ def main(invocation: Invocation[ModelsJob]) -> None:
     """List the versions."""
     job = invocation.settings
     from cluster.registry.versions import GATE_METRIC, list_versions
-    from cluster.tracking.client import connect
+    from cluster.tracking.client import connect, has_tracker
 
+    if not job.name and not has_tracker(job.tracking, job.storage):  # an empty list is no mistake, unlike a wrong name
+        logger.info("nothing was registered in %s yet", job.storage.home)
+        if invocation.json:
+            write_json([])
+        return
     client = connect(job.tracking, job.storage, only_reads=True)
     versions = list_versions(client, job.name, is_dry_run=invocation.dry_run)
     if invocation.json:

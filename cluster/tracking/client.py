@@ -64,6 +64,12 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def has_tracker(config: TrackerConfig, storage: HomeConfig) -> bool:
+    """Return whether there is a tracker to read: False if the embedded one was not created yet."""
+    file = database_file(tracking_uri(config, storage))
+    return file is None or file.exists()
+
+
 def connect_before_start(config: TrackerConfig, storage: HomeConfig) -> MlflowClient:
     """Connect to the tracker that a job cannot start without, and make one request.
 

@@ -85,14 +85,26 @@ def test_a_job_that_is_run_as_a_module_is_refused(answers):
     assert answers["jobs.train", "--help"][0] == 2
 
 
-@pytest.mark.parametrize("arguments", [["models"], ["history", "name"], ["lineage", "models:/name@champion"]])
-def test_what_only_reads_creates_no_tracker(arguments, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def captioning_home(tmp_path, monkeypatch):
+    """Return a home folder that does not exist, without another tracker."""
     monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("arguments", [["models", "name"], ["history", "name"], ["lineage", "models:/name@champion"]])
+def test_what_only_reads_creates_no_tracker(arguments, captioning_home, capsys):
     code = run_in_process(arguments)
     told = capsys.readouterr().err
-    assert (code, list(tmp_path.iterdir())) == (2, [])
-    assert told.startswith(f"error: there is no tracker in {tmp_path / 'home'}: nothing was trained or registered")
+    assert (code, captioning_home.exists()) == (2, False)
+    assert told.startswith(f"error: there is no tracker in {captioning_home}: nothing was trained or registered")
+
+
+def test_a_list_of_models_without_a_tracker_is_empty_and_creates_none(captioning_home, capsys):
+    code = run_in_process(["models", "--json"])
+    assert (code, *capsys.readouterr()) == (0, "[]\n", f"nothing was registered in {captioning_home} yet\n")
+    assert not captioning_home.exists()
 
 
 @pytest.mark.parametrize(
