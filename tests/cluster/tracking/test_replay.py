@@ -5,6 +5,7 @@ import tracemalloc
 from dataclasses import replace as changed
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig
@@ -188,11 +189,11 @@ def test_a_deleted_run_is_refused(client, run):
         replay(run, client)
 
 
-def test_a_server_of_something_else_is_named(run, home):
+def test_a_server_of_something_else_is_named(run):
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}"
-        elsewhere = connect(TrackingConfig(uri=uri), home)
+        elsewhere = MlflowClient(tracking_uri=uri)
         with pytest.raises(ConnectionError, match=rf"no MLflow answers at {uri} \(.*\); correct --tracking\.uri"):
             replay(run, elsewhere)
         server.shutdown()
