@@ -59,19 +59,19 @@ def test_a_damaged_segment_is_named_and_the_job_fails(captioning, run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "expected", "message"),
     [
-        (("nothing",), "error: nothing is not a run"),
-        (("{run}", "--tracking.uri", "http://127.0.0.1:9"), "error: MLflow at http://127.0.0.1:9 does not answer"),
-        (("{run}", "--tracking.uri", "sqlite:///{other}/mlflow.db"), "is not in the tracker at sqlite:///"),
+        (("nothing",), 2, "error: nothing is not a run"),
+        (("{run}", "--tracking.uri", "http://127.0.0.1:9"), 1, "error: MLflow at http://127.0.0.1:9 does not answer"),
+        (("{run}", "--tracking.uri", "sqlite:///{other}/mlflow.db"), 2, "is not in the tracker at sqlite:///"),
     ],
 )
-def test_what_the_job_refuses_is_one_line_and_code_2(captioning, run, tmp_path, arguments, message):
+def test_what_the_job_refuses_is_one_line(captioning, run, tmp_path, arguments, expected, message):
     code, _, told = captioning("replay", *(one.format(run=run.name, other=tmp_path) for one in arguments))
-    assert (code, len(told.splitlines()), message in told) == (2, 1, True), told
+    assert (code, len(told.splitlines()), message in told) == (expected, 1, True), told
 
 
 def test_the_job_refuses_a_run_with_a_live_driver(captioning, run):
     with lock_run(run):
         code, _, told = captioning("replay", run)
-    assert (code, told) == (2, f"error: run {run.name} has a live driver already; wait for it, or stop it\n")
+    assert (code, told.startswith(f"error: run {run.name} has a live driver already, process ")) == (2, True), told
