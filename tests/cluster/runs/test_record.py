@@ -154,12 +154,13 @@ def test_a_lost_machine_s_record_comes_back_from_where_the_checkpoints_lie(tmp_p
     assert load_record(run.folder) == lost
 
 
-def test_a_record_that_is_here_is_not_replaced(tmp_path):
+@pytest.mark.parametrize("copy", [record(attempt=6).content(), b"{"], ids=["older", "damaged"])
+def test_an_older_or_a_damaged_copy_replaces_no_record(tmp_path, copy):
     url = (tmp_path / "bucket").as_uri()
     run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
     run.folder.mkdir(parents=True)
     record(attempt=7).save(run.folder)
-    store_of(run.folder, url).put_file("run.json", record(attempt=6).content())
+    store_of(run.folder, url).put_file("run.json", copy)
     recover_record(run)
     assert load_record(run.folder).attempt == 7
 
@@ -173,16 +174,6 @@ def test_a_run_that_went_on_elsewhere_goes_on_from_there(tmp_path):
     store_of(run.folder, url).put_file("run.json", elsewhere.content())
     recover_record(run)
     assert load_record(run.folder) == elsewhere
-
-
-def test_a_damaged_copy_replaces_no_record(tmp_path):
-    url = (tmp_path / "bucket").as_uri()
-    run = replace(RUN, storage=StorageConfig(home=tmp_path / "home", checkpoints=url))
-    run.folder.mkdir(parents=True)
-    record(attempt=7).save(run.folder)
-    store_of(run.folder, url).put_file("run.json", b"{")
-    recover_record(run)
-    assert load_record(run.folder).attempt == 7
 
 
 def test_a_run_has_one_driver(tmp_path):
