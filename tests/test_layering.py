@@ -66,6 +66,7 @@ FREE_OF = {
     "cluster/search/space/space.py": {"ray", "mlflow", "torch"},
     "cluster/registry/serving.py": {"ray"},
     "cluster/worker/rank.py": {"ray", "mlflow"},
+    "cluster/worker/start.py": {"ray", "mlflow"},
 }
 MOST_FILES = 15
 AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
@@ -88,6 +89,7 @@ TESTED_ELSEWHERE = {
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
     "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
+    "cluster/worker/start.py": ("cluster/worker/test_rank",),
     "cluster/worker/validation.py": ("integration/test_training",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
     "jobs/__main__.py": ("jobs/test_cli",),

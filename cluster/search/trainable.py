@@ -27,8 +27,9 @@ from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
 from cluster.search.space.config import TuneRun
 from cluster.search.trials import load_trial, trial_run
-from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
+from cluster.worker.rank import RankContext, Validation, WorkerConfig
 from cluster.worker.rank_log import log_of_rank
+from cluster.worker.start import start_rank
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0

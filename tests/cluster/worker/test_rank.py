@@ -11,7 +11,8 @@ from cluster.coordination.local import LocalCoordinator
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim, ClaimLostError
 from cluster.runs.record import RunRecord, load_record, store_of
-from cluster.worker.rank import RankContext, Validation, WorkerConfig, start_rank
+from cluster.worker.rank import RankContext, Validation, WorkerConfig
+from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run
 
 STORES = ["folder", "memory://resume"]
