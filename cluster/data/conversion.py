@@ -14,7 +14,9 @@ from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
-from shards.sources.coco import Annotations, read_coco, read_karpathy
+from shards.sources.annotations import Annotations
+from shards.sources.coco import read_coco
+from shards.sources.karpathy import read_karpathy
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
 from shards.writer import RECORDS_FOLDER, ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard

@@ -1,4 +1,5 @@
-"""Dataset formats, read into captioned images: ``coco`` reads files, ``annotations`` checks their entries.
+"""Dataset formats, read into captioned images: a module a format, and what they share.
 
-Nothing here opens an image or knows how shards are written.
+``rows`` finds the usable images, ``annotations`` checks the form of entries. Nothing here opens an image or knows how
+shards are written.
 """

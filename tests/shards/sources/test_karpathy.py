@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shards.sources.coco import read_karpathy
+from shards.sources.karpathy import read_karpathy
 from shards.storage.files import sha256_of
 
 SKIP_HINT = r"; fix the source, or set them aside with --on-bad skip$"

@@ -1,0 +1,112 @@
+"""Images as a source lists them -> the usable ones; checks that all readers of sources share."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shards.samples import CaptionedImage, SetAside, key_of
+from shards.sources.image_files import ImageFiles, is_inside, why_outside
+
+_LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file that is no list of captions far more
+
+
+class Row(NamedTuple):
+    """One image of a source; ``names`` are the file names that it may have."""
+
+    image_id: int
+    names: tuple[str, ...]
+    captions: list[str]
+
+
+def require_folder(source: Path) -> None:
+    """Raise FileNotFoundError unless the source is a folder."""
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is not a folder; give the folder that holds the images and annotations")
+
+
+def require_splits(source: Path, present: Iterable[str], splits: Sequence[str]) -> None:
+    """Raise FileNotFoundError if a wanted split is not among those that are present."""
+    missing = [split for split in splits if split not in present]
+    if missing:
+        raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; choose from {', '.join(sorted(present))}")
+
+
+def read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, Any]:
+    """Return the content of a JSON file.
+
+    Args:
+        path: path of the file.
+        required: names of the lists that it must hold.
+        form: description of the file that is wanted, for messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON, or a list is missing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; give the path of {form}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); fetch it again") from None
+    missing = [name for name in required if not isinstance(content, dict) or not isinstance(content.get(name), list)]
+    if missing:
+        raise ValueError(f"{path} has no list {' and no list '.join(missing)}; use {form}")
+    return content
+
+
+def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:
+    """Drop all images that share an id, because captions refer to images by id."""
+    counts = Counter(image["id"] for image in images)
+    names: dict[int, list[str]] = {}
+    for image in images:
+        if counts[image["id"]] > 1:
+            names.setdefault(image["id"], []).append(image["file_name"])
+    for image_id, repeated in names.items():
+        reason = f"image id {image_id} is used by {len(repeated)} images: {', '.join(repeated[:3])}"
+        set_aside.append(SetAside(key=key_of(image_id), reason=reason))
+    return [image for image in images if image["id"] not in names]
+
+
+def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
+    """Return the images that exist and have a usable caption; add the others, and other captions, to ``set_aside``."""
+    images, files = [], ImageFiles(folders)
+    for image_id, names, captions in rows:
+        written = [" ".join(caption.split()) for caption in captions]
+        usable = tuple(caption for caption in written if 0 < len(caption) <= _LONGEST_CAPTION)
+        path = files.find(names)
+        reasons = []
+        if not all(written):
+            reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
+        if (longest := max(map(len, written), default=0)) > _LONGEST_CAPTION:
+            fault = f"has {longest} characters, more than {_LONGEST_CAPTION}"
+            reasons.append(f"a caption of image {image_id} ({names[0]}) {fault}")
+        if outside := [name for name in names if not is_inside(name)]:
+            reasons.append(f"image {image_id} ({names[0]}) {why_outside(outside[0])}")
+        elif path is None:
+            reasons.append(f"image {image_id} ({names[0]}) {files.why_not_found(names[0])}")
+        elif not usable:
+            reasons.append(f"image {image_id} ({names[0]}) has no caption")
+        else:
+            images.append(CaptionedImage(image_id=image_id, path=path, captions=usable))
+        set_aside.extend(SetAside(key=key_of(image_id), reason=reason) for reason in reasons)
+    return tuple(images)
+
+
+def accept(
+    images: tuple[CaptionedImage, ...], where: str, set_aside: Sequence[SetAside], *, skip_bad: bool
+) -> tuple[CaptionedImage, ...]:
+    """Return the images of a split.
+
+    Raises:
+        ValueError: there are faults and ``skip_bad`` is off, or no image is usable.
+    """
+    more = f" (and {len(set_aside) - 1} more)" if len(set_aside) > 1 else ""
+    if set_aside and not skip_bad:
+        raise ValueError(f"{where}: {set_aside[0].reason}{more}; fix the source, or set them aside with --on-bad skip")
+    if not images:
+        fault = f" ({set_aside[-1].reason})" if set_aside else ""
+        raise ValueError(f"{where} has no usable image{fault}; give a file with at least one")
+    return images
