@@ -133,7 +133,8 @@ class StorageConfig(CacheConfig):
     """Where results and checkpoints are stored."""
 
     checkpoints: str | None = None
-    """Location of the checkpoints, if not the home folder: any URL that fsspec reaches, such as s3://bucket/folder."""
+    """Location of the checkpoints: any URL that fsspec reaches, such as s3://bucket/folder. If not given, the home
+    folder."""
     take_over: bool = False
     """Take the checkpoints at a URL over from another home folder, even if it seems to be training the run."""
     ledger: bool = False
@@ -193,10 +194,11 @@ class TrainRun:
     name: Annotated[str, tyro.conf.arg(prefix_name=False)] = "train"
     """Name of the run; starting the same name again resumes it."""
     shards: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
-    """The shard set: a folder, or any URL that fsspec reaches, such as s3://bucket/folder."""
+    """The shard set: a folder, or any URL that fsspec reaches, such as s3://bucket/folder. It must be given."""
     features: Annotated[OptionalLocation, tyro.conf.arg(prefix_name=False)] = None
-    """A feature set extracted from these shards (captioning extract). Workers then read features instead of images, the
-    feature set's views replace --training.crop-area and --training.flip, and the encoder does not run."""
+    """A feature set extracted from these shards (captioning extract), which workers read instead of images: the encoder
+    does not run, and the feature set's views replace --training.crop-area and --training.flip. Without it, workers read
+    the images."""
     train_split: str = "train"
     """Split to train on."""
     validation_split: str = "val"

@@ -44,7 +44,8 @@ class CheckRun(TrainRun):
     clean: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
     """Remove the leftovers of dead jobs."""
     ledger_of: Annotated[str | None, tyro.conf.arg(prefix_name=False)] = None
-    """Audit the sample ledger of this run (its name or folder) and check nothing else. Runs keep one with --ledger."""
+    """Run (its name or folder) whose sample ledger is audited, and nothing else checked; runs keep one with --ledger.
+    If not given, the check is whether a job can run."""
 
 
 # The presets of train, converted to CheckRun, which adds two flags.

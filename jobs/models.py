@@ -26,7 +26,7 @@ class ModelsJob:
     """The models to list."""
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]")] = None
-    """Name of a model in the registry; all models if not given."""
+    """Name of a registered model; all models if not given."""
     storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
 

@@ -1,7 +1,7 @@
 """Submit a job to a Ray cluster, follow its log, and exit with its exit code.
 
 Write flags of submit before JOB, and the arguments of captioning JOB after it. They are checked before anything is
-sent.
+sent. --print-config prints the settings of both, JOB's as the second YAML document; after JOB, only those of JOB.
 
 Code: the packages of the checkout around the current folder, or else the installed ones that run this command, are
 uploaded, with uncommitted changes. The packages that they need must be installed on the cluster.
@@ -66,11 +66,12 @@ class SubmitJob:
     address: str | None = None
     """Address of Ray's dashboard, http://HOST:8265; RAY_API_SERVER_ADDRESS if not given."""
     name: str | None = None
-    """Name of the job on the cluster. If not given: the --name of a training run or search; for others, JOB."""
+    """Name of the job on the cluster; if not given, the --name of a training run or search, or else JOB."""
     working_dir: Path | None = None
     """Folder of the code to upload; if not given, the checkout around the current folder, or the installed packages."""
     runtime_env: Path | None = None
-    """YAML file of a Ray runtime environment (pip, uv, conda, env_vars or image_uri), for what the cluster lacks."""
+    """YAML file of a Ray runtime environment (pip, uv, conda, env_vars or image_uri), for what the cluster lacks.
+    Without it, the job has what is installed there."""
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Name of an environment variable to forward to the job; may be repeated."""
     num_gpus: float = 0.0
@@ -96,10 +97,7 @@ class SubmitJob:
 def main(invocation: Invocation[SubmitJob]) -> None:
     """Check the job's command line, submit the job and follow it."""
     submission = invocation.settings
-    if submission.job not in JOBS or submission.job in _NOT_ON_A_CLUSTER:
-        known = ", ".join(name for name in JOBS if name not in _NOT_ON_A_CLUSTER)
-        raise ValueError(f"{submission.job} cannot be submitted; use one of {known}")
-    job_invocation = parse_as_written(find_job(submission.job), submission.arguments)
+    job_invocation = parse_as_written(*_submitted(submission))
     request = _request(submission, job_invocation)
     if invocation.dry_run:
         _describe(submission, request, job_invocation, as_json=invocation.json)
@@ -114,6 +112,14 @@ def main(invocation: Invocation[SubmitJob]) -> None:
     job = _run(server, request, submission, as_json=invocation.json)
     if job:
         _conclude(server, job, job_invocation, as_json=invocation.json)
+
+
+def _submitted(submission: SubmitJob) -> tuple[Job[Any], Sequence[str]]:
+    """Return the job to submit and its arguments."""
+    if submission.job not in JOBS or submission.job in _NOT_ON_A_CLUSTER:
+        known = ", ".join(name for name in JOBS if name not in _NOT_ON_A_CLUSTER)
+        raise ValueError(f"{submission.job} cannot be submitted; use one of {known}")
+    return find_job(submission.job), submission.arguments
 
 
 def _conclude(server: "JobServer", job: "JobState", invocation: Invocation[Any], *, as_json: bool) -> None:
@@ -247,4 +253,12 @@ def _follow(server: "JobServer", job_id: str) -> "JobState":
         sys.exit(INTERRUPTED)
 
 
-JOB = Job(name="submit", settings=SubmitJob, run=main, description=__doc__, loads=("ray",), prepare=_mark_job)
+JOB = Job(
+    name="submit",
+    settings=SubmitJob,
+    run=main,
+    description=__doc__,
+    loads=("ray",),
+    prepare=_mark_job,
+    submitted=_submitted,
+)

@@ -32,7 +32,7 @@ class ImageInputConfig:
     max_rows: int = 128
     """Largest number of images in a request."""
     allow_paths: Path | None = None
-    """Folder on the serving machine; requests may give paths of files below it."""
+    """Folder on the serving machine with files that requests may name by path; requests may name none if not given."""
     allow_urls: Literal["none", "public", "any"] = "none"
     """Accepted http and https URLs: none; public, only at public addresses; any, at all addresses, which gives clients
     access to the server's own network."""

@@ -16,7 +16,7 @@ class ConversionConfig:
     splits: tuple[str, ...] = ()
     """Splits to convert; all splits of the folder if not given."""
     karpathy: Path | None = None
-    """Karpathy split file, used instead of COCO's own splits."""
+    """Karpathy split file; COCO's own splits if not given."""
     image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
     samples_per_shard: int = 1000
     """Number of images per shard."""

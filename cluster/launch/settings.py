@@ -62,24 +62,27 @@ class LaunchConfig:
     use_spot: bool = True
     """Use spot machines for the nodes, but not for the head: cheaper, but the cloud may reclaim them (aws, gcp)."""
     machine: str | None = None
-    """Machine type of the nodes (aws, gcp); has a default for 8 CPUs with one GPU or none."""
+    """Machine type of the nodes (aws, gcp); if not given, one of 8 CPUs with one GPU or none."""
     machine_image: str | None = None
-    """Machine image (aws, gcp): Ubuntu with Docker and, for GPUs, NVIDIA's driver and container toolkit."""
+    """Machine image (aws, gcp): Ubuntu with Docker and, for GPUs, NVIDIA's driver and container toolkit. It
+    must be given for these kinds."""
     region: str | None = None
     """Region of the cloud; us-west-2 (aws) or us-central1 (gcp) if not given."""
     zone: str = "a"
     """Letter of the zone in the region (gcp)."""
     project: str | None = None
-    """Id of the project (gcp)."""
+    """Id of the project (gcp), which must be given for this kind."""
     identity: str | None = None
     """Identity with which nodes access storage: an instance profile's ARN (aws), or a service account's email address
-    (gcp) or name (Kubernetes)."""
+    (gcp) or name (Kubernetes). Without one, nodes have the rights that their cloud or cluster gives to all."""
     node_selector: dict[str, str] = field(default_factory=dict)
     """Labels of the Kubernetes nodes that may run workers, such as cloud.google.com/gke-spot true."""
     tracking_uri: str | None = None
-    """Address of the MLflow server, for all nodes; captioning launch mlflow makes one at http://NAME-mlflow:5000."""
+    """Address of the MLflow server, for all nodes, such as http://NAME-mlflow:5000 of captioning launch mlflow; if
+    not given, MLFLOW_TRACKING_URI is not set on the nodes."""
     entrypoint: str | None = None
-    """Command that a kuberay-job runs, such as 'captioning train coco --shards s3://bucket/coco-shards'."""
+    """Command that a kuberay-job runs, such as 'captioning train coco --shards s3://bucket/coco-shards'; it must be
+    given for this kind."""
     retries: int = 3
     """Number of retries of a failed kuberay-job, each on a new cluster."""
     deadline_hours: int = 24

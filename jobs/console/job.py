@@ -18,7 +18,7 @@ class Invocation(Generic[T]):
 
     settings: Annotated[T, tyro.conf.arg(name="")]
     config: Path | None = None
-    """YAML file of settings; flags override it."""
+    """YAML file of settings, which flags override; the defaults hold if not given."""
     print_config: bool = False
     """Print the resolved settings as YAML, which --config accepts, and exit."""
     dry_run: bool = False
@@ -56,6 +56,9 @@ class Job(Generic[T]):
     prepare: Callable[[Sequence[str]], Sequence[str]] = list
     """Function that rewrites the arguments before they are parsed, for a job whose arguments include those of another
     job."""
+    submitted: Callable[[T], tuple["Job[Any]", Sequence[str]]] | None = None
+    """Function that returns the job that the settings submit, and its arguments, which are checked with the settings;
+    None for a job that submits none."""
 
     def __post_init__(self) -> None:
         """Refuse ``python -m jobs.NAME``, which would declare the job and end without running it."""

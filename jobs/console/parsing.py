@@ -7,12 +7,11 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 import yaml
@@ -20,6 +19,7 @@ import yaml
 from cluster.errors import Mistakes, shorten
 from cluster.settings import as_plain, with_absolute_paths
 from cluster.yaml_file import read_mapping, shown
+from jobs.console.help import HelpStream, without_none_hints
 from jobs.console.job import Invocation, Job
 from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
 from jobs.console.output import result_stream, write_document
@@ -28,7 +28,6 @@ from shards.storage.location import credentials_mistake
 T = TypeVar("T")
 
 _MOST_MISTAKES = 20  # of a file
-_OR_NONE = re.compile(r"\{None\}\|(\S+)")
 
 
 def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
@@ -50,11 +49,14 @@ def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
     invocation, mistakes = _parse(job, arguments)
     if not invocation.print_config:
         mistakes += _missing_weights(invocation.settings)
+    submitted = _submitted(job, invocation.settings, mistakes)
     if mistakes:
         raise Mistakes(mistakes)
     invocation = dataclasses.replace(invocation, settings=with_absolute_paths(invocation.settings))
-    if invocation.print_config:
-        write_document(yaml.safe_dump(as_plain(invocation.settings), sort_keys=False).rstrip())
+    if invocation.print_config or (submitted and submitted.print_config):
+        own = [invocation.settings] if invocation.print_config else []
+        texts = [yaml.safe_dump(as_plain(one), sort_keys=False) for one in (*own, *_settings_of(submitted))]
+        write_document("---\n".join(texts).rstrip())
         sys.exit(0)
     return invocation
 
@@ -65,6 +67,27 @@ def parse_as_written(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
     if mistakes:
         raise Mistakes(mistakes)
     return invocation
+
+
+def _submitted(job: Job[T], settings: T, mistakes: list[str]) -> Invocation[Any] | None:
+    """Parse the command line of the job that another one submits, if it submits one; add its mistakes to the list."""
+    if job.submitted is None:
+        return None
+    try:
+        invocation, found = _parse(*job.submitted(settings))
+    except Mistakes as error:
+        mistakes += error.lines
+    except (ValueError, OSError) as error:
+        mistakes.append(f"{error}")
+    else:
+        mistakes += found
+        return invocation
+    return None
+
+
+def _settings_of(invocation: Invocation[Any] | None) -> Iterator[Any]:
+    if invocation:
+        yield invocation.settings
 
 
 def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[str]]:
@@ -80,7 +103,7 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
     with unchecked(default):
         if file:
             default = _merge(default, _read(file), file, mistakes)
-        with contextlib.redirect_stdout(_HelpStream(result_stream())), _rejections(job.name, mistakes):
+        with contextlib.redirect_stdout(HelpStream(result_stream())), _rejections(job.name, mistakes):
             invocation = tyro.cli(
                 job.command_line[job.settings],
                 args=arguments,
@@ -88,31 +111,9 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
                 prog=f"captioning {job.name}",
                 description=description,
                 config=(tyro.conf.HelptextFromCommentsOff,),
+                registry=without_none_hints(),
             )
     return invocation, mistakes + out_of_bounds(invocation.settings)
-
-
-class _HelpStream(io.TextIOBase):
-    """Standard output without tyro's ``{None}|`` before the type of each setting that may be left out.
-
-    Args:
-        stream: standard output.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  an attribute there
-        """Return the encoding of standard output, by which tyro draws frames or leaves them out."""
-        return self._stream.encoding
-
-    def write(self, text: str, /) -> int:
-        # As wide as before, because a frame follows on the same line.
-        return self._stream.write(_OR_NONE.sub(lambda found: found[1] + " " * len("{None}|"), text))
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from cluster.resources.gcs import Node
 from cluster.submission.dashboard import DashboardSnapshot
@@ -191,3 +192,16 @@ def test_a_job_after_two_dashes_is_the_same(submit):
 def test_a_configuration_of_the_job_is_none_of_ours(submit):
     code, _, told = submit("--dry-run", "train", "--config", "nowhere.yaml")
     assert (code, told) == (2, "error: --config nowhere.yaml does not exist; check its name\n")
+
+
+def test_the_printed_configuration_holds_that_of_the_job_as_the_job_prints_it(submit):
+    ours, jobs = yaml.safe_load_all(submit("--print-config", *TRAIN, "--training.seed", "3")[1])
+    alone = yaml.safe_load(submit(*TRAIN, "--training.seed", "3", "--print-config")[1])
+    assert (ours["job"], jobs, jobs["training"]["seed"]) == ("train", alone, 3)
+
+
+@pytest.mark.parametrize("arguments", [["--print-config"], ["--dry-run"], []])
+def test_mistakes_of_the_job_are_told_with_ours(submit, arguments):
+    code, _, told = submit(*arguments, "--retries", "-1", *TRAIN, "--training.batch-size", "0")
+    mistakes = ["retries -1 is negative", "training.batch_size 0 is not positive"]
+    assert (code, [one in line for one, line in zip(mistakes, told.splitlines(), strict=True)]) == (2, [True, True])
