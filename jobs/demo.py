@@ -180,7 +180,7 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).caption(jpegs))
     size_px = job.run().model.image_size_px
     are_true = [
-        is_true(one.captions[0], scene_of(image.image_id, seed=_SEED, size_px=size_px))
+        is_true(one.captions[0], scene_of(int(image.image_id), seed=_SEED, size_px=size_px))
         for image, one in zip(images, written, strict=True)
     ]
     page = job.storage.home / "demo.html"

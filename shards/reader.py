@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from shards.manifest import ShardRecord
+from shards.samples import ImageId
 from shards.storage.folders import ShardFolder
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
@@ -27,7 +28,7 @@ class Sample(NamedTuple):
 
     key: str
     shard: str
-    image_id: int
+    image_id: ImageId
     jpeg: bytes
     captions: tuple[str, ...]
 
@@ -178,7 +179,7 @@ class ShardReader:
         return shard
 
 
-def parse_description(content: bytes) -> tuple[int, tuple[str, ...]]:
+def parse_description(content: bytes) -> tuple[ImageId, tuple[str, ...]]:
     """Return the image id and the captions from a sample's JSON.
 
     Raises:
@@ -188,8 +189,8 @@ def parse_description(content: bytes) -> tuple[int, tuple[str, ...]]:
     if not isinstance(description, dict):
         raise ValueError("its json is not an object")
     image_id, captions = description.get("image_id"), description.get("captions")
-    if type(image_id) is not int:
-        raise ValueError("its json has no integer image_id")
+    if not isinstance(image_id, int | str) or isinstance(image_id, bool) or image_id == "":
+        raise ValueError("its json has no image_id, a number or a text")
     if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
         raise ValueError("its json has no captions, a list of strings")
     return image_id, tuple(captions)

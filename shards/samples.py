@@ -1,20 +1,30 @@
 """A captioned image before it is stored, and the record of one that is set aside."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+ImageId = int | str
+"""An image's id: a number, as in COCO, or a text, such as the file's name below its folder."""
+
+_NOT_IN_KEYS = re.compile(r"[^\w-]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedImage:
     """An image file and its human captions."""
 
-    image_id: int
+    image_id: ImageId
     path: Path
     captions: tuple[str, ...]
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Further values of the source, by the names of their columns, as JSON holds them."""
 
     @property
     def key(self) -> str:
-        """Return the key in a shard: the image id in twelve digits, as in COCO."""
+        """Return the key in a shard."""
         return key_of(self.image_id)
 
 
@@ -26,6 +36,12 @@ class SetAside:
     reason: str
 
 
-def key_of(image_id: int) -> str:
-    """Return the key of an image in a shard: its id in twelve digits, as in COCO."""
-    return f"{image_id:012d}"
+def key_of(image_id: ImageId) -> str:
+    """Return the key of an image in a shard.
+
+    A number has twelve digits, as in COCO. In a text, all but letters, digits, ``_`` and ``-`` is escaped, since a key
+    ends at the first dot of a file's name: ``dogs/one.jpg`` becomes ``dogs%2Fone%2Ejpg``.
+    """
+    if isinstance(image_id, int):
+        return f"{image_id:012d}"
+    return _NOT_IN_KEYS.sub(lambda found: quote(found[0], safe="").replace(".", "%2E"), image_id)

@@ -73,7 +73,11 @@ class ShardPlan:
         Raises:
             ValueError: an image file cannot be accessed.
         """
-        images = [(image.image_id, image.path.name, _size_of(image), image.captions) for image in self.images]
+        images = [
+            # Columns count where there are any, so that sets of earlier releases keep their digests.
+            (image.image_id, image.path.name, _size_of(image), image.captions, *filter(None, [image.columns]))
+            for image in self.images
+        ]
         content = [self.name, self.split, asdict(self.spec), codec_versions(), images]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -241,6 +245,7 @@ def _sample(image: CaptionedImage, plan: ShardPlan, set_aside: list[SetAside]) -
         "width": stored.width,
         "height": stored.height,
         "file_name": image.path.name,
+        **({"columns": image.columns} if image.columns else {}),
     }
     return {"__key__": image.key, "jpg": stored.jpeg, "json": json.dumps(description, ensure_ascii=False).encode()}
 

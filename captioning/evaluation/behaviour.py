@@ -11,6 +11,7 @@ from PIL import Image
 from captioning.config import IMAGE_FORMATS
 from captioning.data.pixels import upright_rgb
 from captioning.data.tokenizer import tokenize
+from captioning.evaluation.metrics import ImageId
 
 REENCODED_QUALITY = 85
 """JPEG quality of the re-encoded image; its colours have half the resolution."""
@@ -77,7 +78,7 @@ def make_variant(jpeg: bytes, variant: Variant) -> bytes:
     return content.getvalue()
 
 
-def behaviour_of(captions: Mapping[int, str], variants: Mapping[Variant, Mapping[int, str]]) -> Behaviour:
+def behaviour_of(captions: Mapping[ImageId, str], variants: Mapping[Variant, Mapping[ImageId, str]]) -> Behaviour:
     """Return the behaviour of a model, from its captions.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
+from captioning.evaluation.metrics import ImageId, ImageScores, scores_of_sums, summands
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
@@ -81,7 +81,7 @@ def percentile_interval(values: np.ndarray, confidence: float) -> tuple[float, f
 
 
 def score_intervals(
-    images: Mapping[int, ImageScores],
+    images: Mapping[ImageId, ImageScores],
     *,
     confidence: float = CONFIDENCE,
     num_resamples: int = _NUM_RESAMPLES,

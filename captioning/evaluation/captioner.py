@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captioning.data.pixels import decode_image
 from captioning.data.vocabulary import Vocabulary
+from captioning.evaluation.metrics import ImageId
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
 from captioning.training.checkpoint import CheckpointDescription
@@ -100,7 +101,7 @@ class Captioner:
         return ImageCaptions(tuple(self._vocabulary.decode(ids) for ids in found), log_probabilities[0])
 
 
-def coco_results(captions: Mapping[int, str]) -> Sequence[dict[str, int | str]]:
+def coco_results(captions: Mapping[ImageId, str]) -> Sequence[dict[str, ImageId]]:
     """Return captions in the format of a COCO results file.
 
     Args:

@@ -11,14 +11,24 @@ The scorers are the official ones, from pycocoevalcap; the words come from ``cap
 pycocoevalcap's Java.
 """
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator, PlainSerializer
 
 from captioning.data.tokenizer import tokenize
+
+# JSON has texts alone as keys: there a number is 12 and a text "12", with its quotes.
+ImageId = Annotated[
+    int | str,
+    BeforeValidator(lambda value: json.loads(value) if isinstance(value, str) else value),
+    PlainSerializer(json.dumps, when_used="json"),
+]
+"""An image's id: a number, as in COCO, or a text."""
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 _BLEU_ORDER = 4
@@ -48,7 +58,7 @@ class CaptionScores:
     bleu_4: float
     rouge_l: float
     cider_d: float
-    images: dict[int, ImageScores]
+    images: dict[ImageId, ImageScores]
     """Scores of each image, by image id, ascending."""
 
     def as_dict(self) -> dict[str, float]:
@@ -57,7 +67,7 @@ class CaptionScores:
         return dict(zip(METRICS, scores, strict=True))
 
 
-def score_captions(candidates: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> CaptionScores:
+def score_captions(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> CaptionScores:
     """Score one caption for each image against the image's references.
 
     CIDEr-D weights n-grams by their rarity in these references, so it is comparable only on the same images, and is 0
@@ -87,7 +97,7 @@ def score_captions(candidates: Mapping[int, str], references: Mapping[int, Seque
     )
 
 
-def summands(images: Mapping[int, ImageScores]) -> np.ndarray:
+def summands(images: Mapping[ImageId, ImageScores]) -> np.ndarray:
     """Return the statistics of each image; their sums over any images give the scores of these images.
 
     Args:
@@ -119,7 +129,9 @@ def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
     return dict(zip(METRICS, (*bleu, sums[..., 10] / num_images, sums[..., 11] / num_images), strict=True))
 
 
-def _score(truths: dict[int, list[str]], results: dict[int, list[str]]) -> tuple[list[float], list[ImageScores]]:
+def _score(
+    truths: dict[ImageId, list[str]], results: dict[ImageId, list[str]]
+) -> tuple[list[float], list[ImageScores]]:
     # Imported here, because it takes 0.1 s, which reading a config should not cost.
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
@@ -148,7 +160,7 @@ def _joined_words(caption: str) -> str:
     return " ".join(tokenize(caption))
 
 
-def _reference_words(image_id: int, captions: Sequence[str]) -> list[str]:
+def _reference_words(image_id: ImageId, captions: Sequence[str]) -> list[str]:
     words = [joined for caption in captions if (joined := _joined_words(caption))]
     if not words:
         raise ValueError(
@@ -158,7 +170,7 @@ def _reference_words(image_id: int, captions: Sequence[str]) -> list[str]:
     return words
 
 
-def _check_same_images(candidates: Set[int], references: Set[int]) -> None:
+def _check_same_images(candidates: Set[ImageId], references: Set[ImageId]) -> None:
     if not candidates and not references:
         raise ValueError("there are no images to score; give at least 1 caption")
     if missing := sorted(candidates - references):

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from captioning.evaluation.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
+from captioning.evaluation.metrics import ImageId
 from captioning.training.checkpoint_description import VOCABULARY, WEIGHTS, CheckpointDescription
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
@@ -103,7 +104,7 @@ def cached_variants(
     batch_size: int,
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
-) -> dict[Variant, dict[int, str]]:
+) -> dict[Variant, dict[ImageId, str]]:
     """Return the result of ``caption_variants``, from the cache if it was computed before.
 
     Arguments are those of ``caption_variants`` and ``cached_evaluation``.
@@ -118,7 +119,7 @@ def cached_variants(
         cache,
         "variants",
         key,
-        dict[Variant, dict[int, str]],
+        dict[Variant, dict[ImageId, str]],
         lambda: caption_variants(
             model.folder,
             shard_set,

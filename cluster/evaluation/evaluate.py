@@ -10,7 +10,7 @@ import torch
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
-from captioning.evaluation.metrics import ImageScores, score_captions
+from captioning.evaluation.metrics import ImageId, ImageScores, score_captions
 from captioning.pages.notebook import scores_html
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
@@ -28,8 +28,8 @@ class Evaluation:
     beam_size: int
     step: int
     scores: dict[str, float]
-    captions: dict[int, str]
-    images: dict[int, ImageScores] = field(default_factory=dict)
+    captions: dict[ImageId, str]
+    images: dict[ImageId, ImageScores] = field(default_factory=dict)
     """Scores of each caption by image id, for paired comparison with another model."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Confidence interval of each score, at the level ``captioning.evaluation.bootstrap.CONFIDENCE``."""
@@ -92,7 +92,7 @@ def evaluate_split(
     reader: ShardReader = shard_set.reader(split)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     samples: list[Sample] = []
-    captions: dict[int, str] = {}
+    captions: dict[ImageId, str] = {}
     for number, written in enumerate(captioner.caption(_read_jpegs(reader, samples))):
         captions[samples[number].image_id] = written.captions[0]
         progress(number + 1)
@@ -128,7 +128,7 @@ def caption_variants(
     beam_size: int,
     batch_size: int,
     progress: Callable[[int], None] = lambda count: None,
-) -> dict[Variant, dict[int, str]]:
+) -> dict[Variant, dict[ImageId, str]]:
     """Caption variants of some images of a split.
 
     Args:
@@ -153,7 +153,7 @@ def caption_variants(
     chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     # The captioner reads ahead by a batch, so captions are matched to their cases by number.
-    cases: list[tuple[Variant, int]] = []
+    cases: list[tuple[Variant, ImageId]] = []
 
     def varied() -> Iterator[bytes]:
         for number in chosen:
@@ -162,7 +162,7 @@ def caption_variants(
                 cases.append((variant, sample.image_id))
                 yield make_variant(sample.jpeg, variant)
 
-    captions: dict[Variant, dict[int, str]] = {variant: {} for variant in Variant}
+    captions: dict[Variant, dict[ImageId, str]] = {variant: {} for variant in Variant}
     for number, written in enumerate(captioner.caption(varied())):
         variant, image_id = cases[number]
         captions[variant][image_id] = written.captions[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from captioning.data.batches import CaptionBatch
-from captioning.evaluation.metrics import score_captions
+from captioning.evaluation.metrics import ImageId, score_captions
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
 from captioning.training.collectives import gather
@@ -94,8 +94,8 @@ def caption_scores(
         captions = [shard_set.vocabulary.decode(tokens[0]) for tokens in found.tokens.tolist()]
         written += zip(batch.positions(), captions, strict=False)  # a blank batch has no positions
     model.train(was_training)
-    candidates = dict(gather(written))
+    candidates: dict[ImageId, str] = dict(gather(written))
     reader = shard_set.reader(run.validation_split)
-    references = {number: reader.read(number).captions for number in candidates}
+    references: dict[ImageId, tuple[str, ...]] = {number: reader.read(int(number)).captions for number in candidates}
     scores = score_captions(candidates, references).as_dict()
     return {name: scores[key] for key, name in SCORE_NAMES.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.samples import CaptionedImage, SetAside, key_of
+from shards.samples import CaptionedImage, ImageId, SetAside, key_of
 from shards.sources.image_files import ImageFiles, is_inside, why_outside
 
 _LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file that is no list of captions far more
@@ -15,7 +15,7 @@ _LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file 
 class Row(NamedTuple):
     """One image of a source; ``names`` are the file names that it may have."""
 
-    image_id: int
+    image_id: ImageId
     names: tuple[str, ...]
     captions: list[str]
 
@@ -60,7 +60,7 @@ def read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, An
 def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:
     """Drop all images that share an id, because captions refer to images by id."""
     counts = Counter(image["id"] for image in images)
-    names: dict[int, list[str]] = {}
+    names: dict[ImageId, list[str]] = {}
     for image in images:
         if counts[image["id"]] > 1:
             names.setdefault(image["id"], []).append(image["file_name"])

@@ -90,8 +90,8 @@ def test_one_key_in_two_folders_is_two_samples(tar_of):
         ([("1.jpg", JPEG), ("1.json", b"\xff\xff")], ".*can't decode.*"),
         ([("1.jpg", JPEG), ("1.json", b"[" * 100_000)], ".*recursion.*"),
         ([("1.jpg", JPEG), ("1.json", b"[]")], "its json is not an object"),
-        ([("1.jpg", JPEG), ("1.json", description("1"))], "its json has no integer image_id"),
-        ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no integer image_id"),
+        ([("1.jpg", JPEG), ("1.json", description(1.5))], "its json has no image_id, a number or a text"),
+        ([("1.jpg", JPEG), ("1.json", b'{"captions": ["A."]}')], "its json has no image_id, a number or a text"),
         ([("1.jpg", JPEG), ("1.json", b'{"image_id": 1}')], "its json has no captions, a list of strings"),
         (
             [("1.jpg", JPEG), ("1.json", description(1, captions="A dog."))],

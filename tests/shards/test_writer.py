@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.images import store_image
-from shards.samples import CaptionedImage
+from shards.reader import ShardReader
+from shards.samples import CaptionedImage, key_of
 from shards.sources.coco import read_coco
 from shards.storage.files import sha256_of
 from shards.writer import ShardPlan, finished_records, plan_shards, write_shard
@@ -234,3 +235,20 @@ def test_a_bad_moment_of_the_storage_sets_nothing_aside(images, shard_set, monke
 def test_a_plan_tells_what_a_shard_will_hold(images):
     plan = deal(images, samples_per_shard=7)[0]
     assert plan == ShardPlan(name="train-000000.tar", split="train", images=plan.images, spec=SPEC)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its last file to the garbage collector
+def test_texts_as_ids_and_further_columns_are_kept(images, shard_set):
+    named = [
+        dataclasses.replace(image, image_id=f"dogs/{number}.v1.jpg", columns={"breed": "Eurasier", "age": number})
+        for number, image in enumerate(images)
+    ]
+    (plan,) = deal(named, samples_per_shard=7)
+    record = write_shard(plan, shard_set)
+    read = [ShardReader(shard_set, [record]).read(number) for number in range(record.num_samples)]
+    assert sorted(sample.image_id for sample in read) == [image.image_id for image in named]
+    (sample, *_) = webdataset.WebDataset(str(shard_set / plan.name), shardshuffle=False).decode()
+    assert sample["json"]["columns"]["breed"] == "Eurasier"
+    assert sample["__key__"] == key_of(sample["json"]["image_id"])
+    without = dataclasses.replace(plan, images=tuple(dataclasses.replace(one, columns={}) for one in plan.images))
+    assert without.digest() != plan.digest()

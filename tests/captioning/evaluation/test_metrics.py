@@ -2,8 +2,9 @@ import json
 import math
 
 import pytest
+from pydantic import TypeAdapter
 
-from captioning.evaluation.metrics import score_captions, scores_of_sums, summands
+from captioning.evaluation.metrics import ImageId, ImageScores, score_captions, scores_of_sums, summands
 
 ELSEWHERE = {2: ["an old ship sails past"]}  # A second image with no word in common gives each word the weight log 2.
 
@@ -178,3 +179,14 @@ def test_scoring_prints_nothing(capsys):
 def test_captions_that_cannot_be_scored_are_refused(candidates, references, message):
     with pytest.raises(ValueError, match=message):
         score_captions(candidates, references)
+
+
+def test_ids_of_images_may_be_texts_and_come_back_from_json():
+    candidates = {"dogs/1.jpg": "A dog runs.", "12": "A cat sleeps."}
+    references = {"dogs/1.jpg": ["A dog runs."], "12": ["A cat sleeps."]}
+    images = score_captions(candidates, references).images
+    adapter = TypeAdapter(dict[ImageId, ImageScores])
+    assert adapter.validate_json(adapter.dump_json(images)) == images
+    numbers = TypeAdapter(dict[ImageId, str])
+    assert numbers.dump_python({12: "A cat."}, mode="json") == {"12": "A cat."}
+    assert numbers.validate_python({"12": "A cat."}) == {12: "A cat."}
