@@ -70,7 +70,7 @@ def convert(
 
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     with writing_to(_location(shards)):
-        plan = conversion.plan_with(config or ConversionConfig(), Path(source).absolute(), _location(shards))
+        plan = conversion.plan_conversion(Path(source).absolute(), _location(shards), config or ConversionConfig())
         return conversion.convert(plan, num_workers=workers, cluster=cluster)
 
 

@@ -70,14 +70,16 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
 
 
 def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
-    from cluster.data.conversion import convert, plan_with
+    from cluster.data.conversion import convert, plan_conversion
 
-    plan = plan_with(job, job.source, job.shards)
+    plan = plan_conversion(job.source, job.shards, job)
     counts = ", ".join(f"{len(images)} {split}" for split, images in plan.annotations.splits.items())
     logger.info(
-        "images %s; vocabulary of %d words; %d shards, %d of them already written",
+        "images %s; vocabulary of %d words of split %s, by tokenizer %s; %d shards, %d of them already written",
         counts,
         len(plan.vocabulary),
+        job.vocabulary_split,
+        plan.vocabulary.tokenizer.name,
         len(plan.shards),
         len(plan.finished),
     )

@@ -80,9 +80,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
         for name, score in evaluation.scores.items()
     ]
-    show_table(
-        f"{num_images} images of split {job.split}", ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows
-    )
+    show_table(evaluation.title, ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
     if job.model.startswith("models:/"):
         name = job.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
         log_next(f"promote {name} --shards {job.shards}")

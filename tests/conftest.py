@@ -188,15 +188,13 @@ def client(home):
 def drawn_shards(shared_folder) -> Path:
     """Return a shard set of 120 training and 30 validation scenes, drawn at 64 px; nobody writes to it."""
     from cluster.data.conversion import convert, plan_conversion
-    from shards.images import ImageSpec
+    from cluster.data.conversion_config import ConversionConfig
     from shards.synthetic.scenes import write_scenes
 
     def draw(folder: Path) -> None:
         scenes = folder / "scenes"
         write_scenes(scenes, num_train=120, num_val=30, seed=1, size_px=64)
-        plan = plan_conversion(
-            scenes, folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
-        )
+        plan = plan_conversion(scenes, folder / "shards", ConversionConfig(samples_per_shard=50, minimum_word_count=1))
         convert(plan, num_workers=0)
 
     return shared_folder("drawn", draw) / "shards"

@@ -1,14 +1,19 @@
-"""The vocabulary: words and their ids. Its file has one word per line; the line number, from 0, is the word's id."""
+"""The vocabulary: words, their ids, and the tokenizer that they come from.
+
+Its file has one word per line; the line number, from 0, is the word's id. If the tokenizer is not ``ptb``, a line
+before the first word names it. So the words of a model and the way to make and join them cannot come apart.
+"""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captioning.data.tokenizer import tokenize
+from captioning.data.tokenizers import PTB, Tokenizer, find_tokenizer
 
 SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
+_TOKENIZER_LINE = "# tokenizer: "
 # Far more than captions have: a registered version's vocabulary is a file that anyone may have written.
 _MOST_WORDS, _LARGEST_FILE_MIB = 1_000_000, 64
 
@@ -18,15 +23,16 @@ class Vocabulary:
 
     Args:
         words: the words in the order of their ids, the special words first.
+        tokenizer: tokenizer that splits captions into these words.
 
     Raises:
         ValueError: the special words are not first, a word is empty or repeated, or there are too many.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], tokenizer: Tokenizer = PTB) -> None:
         if len(words) > _MOST_WORDS:
             raise ValueError(f"it has {len(words)} words, more than {_MOST_WORDS}")
-        self.words = tuple(words)
+        self.words, self.tokenizer = tuple(words), tokenizer
         self._id_of = {word: number for number, word in enumerate(self.words)}
         if self.words[:4] != SPECIAL_WORDS:
             raise ValueError(f"the first words are {' '.join(self.words[:4])!r}, not {' '.join(SPECIAL_WORDS)!r}")
@@ -47,38 +53,53 @@ class Vocabulary:
 
     def content(self) -> bytes:
         """Return the content of the file."""
-        return "".join(f"{word}\n" for word in self.words).encode()
+        first = () if self.tokenizer is PTB else (f"{_TOKENIZER_LINE}{self.tokenizer.name}",)
+        return "".join(f"{line}\n" for line in (*first, *self.words)).encode()
 
     def encode(self, caption: str) -> list[int]:
         """Return the ids of a caption's words; unknown words, and words spelt like a special word, become <unk>."""
-        known = (self._id_of.get(word, UNK) for word in tokenize(caption))
+        known = (self._id_of.get(word, UNK) for word in self.tokenizer.tokenize(caption))
         return [max(number, UNK) for number in known]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the words before <eos>, without special words, joined by spaces."""
+        """Return the words before <eos>, without special words, joined to a caption."""
         words = []
         for number in ids:
             if number == EOS:
                 break
             if number >= len(SPECIAL_WORDS):
                 words.append(self.words[number])
-        return " ".join(words)
+        return self.tokenizer.join(words)
 
 
-def build_vocabulary(captions: Iterable[str], *, minimum_count: int) -> Vocabulary:
+def build_vocabulary(captions: Iterable[str], *, minimum_count: int, tokenizer: Tokenizer = PTB) -> Vocabulary:
     """Return the vocabulary of words that occur at least ``minimum_count`` times in the captions, most frequent first.
 
     Special words in captions, such as <unk>, are not counted; words of equal frequency are sorted by spelling.
 
     Raises:
-        ValueError: there are too many words.
+        ValueError: there are too many words, or none.
     """
-    counts = Counter(word for caption in captions for word in tokenize(caption))
+    counts = Counter(word for caption in captions for word in tokenizer.tokenize(caption))
     frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
+    if not frequent:
+        raise ValueError(_why_empty(counts, minimum_count))
     try:
-        return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))])
+        return Vocabulary([*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))], tokenizer)
     except ValueError as error:
         raise ValueError(f"the vocabulary cannot be built ({error}); use a larger --minimum-word-count") from None
+
+
+def _why_empty(counts: Counter[str], minimum_count: int) -> str:
+    """Return why no word is frequent enough, and what to do."""
+    found = f"no word occurs {minimum_count} times or more in the training captions"
+    if not counts:
+        return f"{found}: they have no words; give captions of words"
+    word, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    return (
+        f"{found}: of {len(counts)} words, the most frequent is {word!r} ({count}); use a smaller "
+        "--minimum-word-count, and for text without spaces --tokenizer unicode, or captions segmented into words"
+    )
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
@@ -108,6 +129,10 @@ def parse_vocabulary(content: bytes, source: str) -> Vocabulary:
         ValueError: the content is damaged.
     """
     try:
-        return Vocabulary(content.decode().removesuffix("\n").split("\n"))
+        first, _, rest = content.decode().partition("\n")
+        has_name = first.startswith(_TOKENIZER_LINE)
+        tokenizer = find_tokenizer(first.removeprefix(_TOKENIZER_LINE)) if has_name else PTB
+        lines = rest if has_name else content.decode()
+        return Vocabulary(lines.removesuffix("\n").split("\n"), tokenizer)
     except ValueError as error:
         raise ValueError(f"{source} is not a vocabulary ({error}); run captioning convert again") from None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from captioning.config import IMAGE_FORMATS
 from captioning.data.pixels import upright_rgb
-from captioning.data.tokenizer import tokenize
+from captioning.data.tokenizers import PTB, Tokenizer, is_character
 from captioning.evaluation.metrics import ImageId
 
 REENCODED_QUALITY = 85
@@ -78,12 +78,15 @@ def make_variant(jpeg: bytes, variant: Variant) -> bytes:
     return content.getvalue()
 
 
-def behaviour_of(captions: Mapping[ImageId, str], variants: Mapping[Variant, Mapping[ImageId, str]]) -> Behaviour:
+def behaviour_of(
+    captions: Mapping[ImageId, str], variants: Mapping[Variant, Mapping[ImageId, str]], *, tokenizer: Tokenizer = PTB
+) -> Behaviour:
     """Return the behaviour of a model, from its captions.
 
     Args:
         captions: caption of each unchanged image, by image id.
         variants: captions of some of the images in each variant, by variant and image id.
+        tokenizer: tokenizer of the captions.
     """
     num_images = len(variants[Variant.REENCODED])
     same = {
@@ -94,17 +97,21 @@ def behaviour_of(captions: Mapping[ImageId, str], variants: Mapping[Variant, Map
         num_images=num_images,
         same_when_reencoded=same[Variant.REENCODED],
         same_when_cropped=same[Variant.CROPPED],
-        empty=sum(not tokenize(caption) for caption in captions.values()) / len(captions),
-        repeated=sum(map(has_repetition, captions.values())) / len(captions),
+        empty=sum(not tokenizer.tokenize(caption) for caption in captions.values()) / len(captions),
+        repeated=sum(has_repetition(caption, tokenizer) for caption in captions.values()) / len(captions),
         num_different=len(set(captions.values())),
     )
 
 
-def has_repetition(caption: str) -> bool:
-    """Return whether one to four words occur twice in a row, as in "a dog on a dog on the grass"."""
-    words = tokenize(caption)
+def has_repetition(caption: str, tokenizer: Tokenizer = PTB) -> bool:
+    """Return whether one to four words occur twice in a row, as in "a dog on a dog on the grass".
+
+    A single character of a script without spaces may be doubled: many Chinese words are.
+    """
+    words = tokenizer.tokenize(caption)
     return any(
         words[start : start + length] == words[start + length : start + 2 * length]
+        and not (length == 1 and is_character(words[start]))
         for length in range(1, LONGEST_REPEAT_WORDS + 1)
         for start in range(len(words) - 2 * length + 1)
     )

@@ -7,7 +7,7 @@
   server reports as CIDEr, is CIDEr-D and not the paper's plain CIDEr: it clips n-gram weights to the reference's, has a
   Gaussian length penalty (sigma = 6) and does no stemming. A perfect score is 10.
 
-The scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizer`` instead of
+The scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizers`` instead of
 pycocoevalcap's Java.
 """
 
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, PlainSerializer
 
-from captioning.data.tokenizer import tokenize
+from captioning.data.tokenizers import PTB, Tokenizer
 
 # JSON has texts alone as keys: there a number is 12 and a text "12", with its quotes.
 ImageId = Annotated[
@@ -67,7 +67,9 @@ class CaptionScores:
         return dict(zip(METRICS, scores, strict=True))
 
 
-def score_captions(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> CaptionScores:
+def score_captions(
+    candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]], *, tokenizer: Tokenizer = PTB
+) -> CaptionScores:
     """Score one caption for each image against the image's references.
 
     CIDEr-D weights n-grams by their rarity in these references, so it is comparable only on the same images, and is 0
@@ -76,6 +78,7 @@ def score_captions(candidates: Mapping[ImageId, str], references: Mapping[ImageI
     Args:
         candidates: untokenized caption of each image, by image id; a caption without words scores 0.
         references: untokenized references of each image, by image id; references without words are left out.
+        tokenizer: tokenizer of both; scores by different tokenizers cannot be compared.
 
     Raises:
         ValueError: there are no images, candidates and references are of different images, or no reference of an
@@ -83,8 +86,8 @@ def score_captions(candidates: Mapping[ImageId, str], references: Mapping[ImageI
     """
     _check_same_images(candidates.keys(), references.keys())
     # Sorted, so that the floating-point sums do not depend on the order of the captions.
-    results = {image_id: [_joined_words(candidates[image_id])] for image_id in sorted(candidates)}
-    truths = {image_id: _reference_words(image_id, references[image_id]) for image_id in results}
+    results = {image_id: [_joined_words(candidates[image_id], tokenizer)] for image_id in sorted(candidates)}
+    truths = {image_id: _reference_words(image_id, references[image_id], tokenizer) for image_id in results}
     bleu, images = _score(truths, results)
     return CaptionScores(
         bleu_1=bleu[0],
@@ -156,12 +159,12 @@ def _bleu_counts(found: Mapping[str, Any]) -> tuple[int, ...]:
     return *found["correct"], *found["guess"], length, closest
 
 
-def _joined_words(caption: str) -> str:
-    return " ".join(tokenize(caption))
+def _joined_words(caption: str, tokenizer: Tokenizer) -> str:
+    return " ".join(tokenizer.tokenize(caption))
 
 
-def _reference_words(image_id: ImageId, captions: Sequence[str]) -> list[str]:
-    words = [joined for caption in captions if (joined := _joined_words(caption))]
+def _reference_words(image_id: ImageId, captions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    words = [joined for caption in captions if (joined := _joined_words(caption, tokenizer))]
     if not words:
         raise ValueError(
             f"image {image_id} has no reference with words (references: {len(captions)}), so it cannot be scored; "

@@ -7,6 +7,7 @@ import socket
 from dataclasses import asdict
 from pathlib import Path
 
+from captioning.data.vocabulary import SPECIAL_WORDS
 from captioning.model.encoder import check_backbone
 from captioning.model.weights import weights_identity
 from cluster.config import TrainRun
@@ -34,6 +35,7 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     """
     is_verified = shard_set is not None
     shard_set = shard_set or ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
+    _check_vocabulary(shard_set)
     _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
@@ -62,6 +64,15 @@ def check_home(home: Path) -> None:
         raise Refusal(found, remedy) from error
     if not os.access(home, os.W_OK | os.X_OK):
         raise Refusal(f"home folder {home} cannot be written on {socket.gethostname()} by this user", remedy)
+
+
+def _check_vocabulary(shard_set: ShardSet) -> None:
+    """Check that the vocabulary has words; earlier releases also wrote one without."""
+    if len(shard_set.vocabulary) == len(SPECIAL_WORDS):
+        raise Refusal(
+            f"{shard_set.folder} has a vocabulary without words, so a model could only write empty captions",
+            "run captioning convert into a new folder; it says what to change",
+        )
 
 
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioning.data.vocabulary import Vocabulary, build_vocabulary
+from captioning.data.vocabulary import Vocabulary
 from cluster.config import ClusterConfig
+from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
 from cluster.data.conversion_config import ConversionConfig
 from cluster.errors import portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
-from shards.images import ImageSpec, codec_versions
+from shards.images import codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
+from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
 from shards.sources.coco import read_coco
 from shards.sources.karpathy import read_karpathy
@@ -22,8 +24,6 @@ from shards.verification import verify_shards
 from shards.writer import RECORDS_FOLDER, ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
 
 logger = logging.getLogger(__name__)
-
-TRAINING_SPLIT = "train"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +35,7 @@ class ConversionPlan:
     finished: tuple[ShardRecord, ...]
     annotations: Annotations
     vocabulary: Vocabulary
-    spec: ImageSpec
-    samples_per_shard: int
-    seed: int
-    minimum_word_count: int
+    config: ConversionConfig
 
     @property
     def missing(self) -> tuple[ShardPlan, ...]:
@@ -50,79 +47,64 @@ class ConversionPlan:
         """Return the manifest of the finished shard set."""
         return Manifest(
             shards=tuple(sorted(records, key=lambda record: record.name)),
-            image_spec=self.spec,
+            image_spec=self.config.image,
             codec_versions=codec_versions(),
-            samples_per_shard=self.samples_per_shard,
-            seed=self.seed,
+            samples_per_shard=self.config.samples_per_shard,
+            seed=self.config.seed,
             vocabulary_digest=self.vocabulary.digest,
-            minimum_word_count=self.minimum_word_count,
+            minimum_word_count=self.config.minimum_word_count,
             set_aside=self.annotations.set_aside,
             annotations=self.annotations.files,
         )
 
 
-def plan_conversion(
-    source: Path,
-    location: ShardFolder | str,
-    *,
-    splits: Sequence[str] = (),
-    karpathy: Path | None = None,
-    spec: ImageSpec,
-    samples_per_shard: int,
-    seed: int,
-    minimum_word_count: int,
-    skip_bad: bool = False,
-) -> ConversionPlan:
+def plan_conversion(source: Path, location: ShardFolder | str, config: ConversionConfig) -> ConversionPlan:
     """Read the annotations and plan the shards to write; shards that an earlier call finished are kept.
+
+    Args:
+        source: folder in COCO layout.
+        location: shard set to write.
+        config: settings of the conversion.
 
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
-        ValueError: the annotations are faulty, there is no training split, or the folder has another shard set or files
-            that a conversion does not write.
+        ValueError: the annotations are faulty, there is no split or no word for the vocabulary, or the folder has
+            another shard set or files that a conversion does not write.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
     refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, "*.tar"))
-    if karpathy:
-        annotations = read_karpathy(source, karpathy, splits, skip_bad=skip_bad)
-    else:
-        annotations = read_coco(source, splits, skip_bad=skip_bad)
-    chosen = {split: images for split, images in annotations.splits.items() if not splits or split in splits}
-    captions = [caption for image in chosen.get(TRAINING_SPLIT, ()) for caption in image.captions]
-    vocabulary = build_vocabulary(captions, minimum_count=minimum_word_count)
-    shards = [
-        shard
-        for split, images in chosen.items()
-        for shard in plan_shards(
-            split, images, spec=spec, samples_per_shard=samples_per_shard, seed=seed, skip_bad=skip_bad
-        )
-    ]
+    annotations = _read(source, config)
+    captions = vocabulary_captions(annotations.splits, config.vocabulary_split)
+    tokenizer = tokenizer_of(captions, config.tokenizer, folder)
+    annotations = without_wordless(annotations, tokenizer, skip_bad=config.on_bad == "skip")
+    vocabulary = vocabulary_of(captions, config, tokenizer)
+    shards = [shard for split, images in annotations.splits.items() for shard in _plan_split(split, images, config)]
     _refuse_another(folder, shards, vocabulary)
-    finished = finished_records(shards, folder)
     return ConversionPlan(
         folder=folder,
         shards=tuple(shards),
-        finished=tuple(finished),
+        finished=tuple(finished_records(shards, folder)),
         annotations=annotations,
         vocabulary=vocabulary,
-        spec=spec,
-        samples_per_shard=samples_per_shard,
-        seed=seed,
-        minimum_word_count=minimum_word_count,
+        config=config,
     )
 
 
-def plan_with(config: ConversionConfig, source: Path, location: ShardFolder | str) -> ConversionPlan:
-    """Plan a conversion by its settings; see ``plan_conversion``."""
-    return plan_conversion(
-        source,
-        location,
-        splits=config.splits,
-        karpathy=config.karpathy,
+def _read(source: Path, config: ConversionConfig) -> Annotations:
+    skip_bad = config.on_bad == "skip"
+    if config.karpathy:
+        return read_karpathy(source, config.karpathy, config.splits, skip_bad=skip_bad)
+    return read_coco(source, config.splits, skip_bad=skip_bad)
+
+
+def _plan_split(split: str, images: Sequence[CaptionedImage], config: ConversionConfig) -> list[ShardPlan]:
+    return plan_shards(
+        split,
+        images,
         spec=config.image,
         samples_per_shard=config.samples_per_shard,
         seed=config.seed,
-        minimum_word_count=config.minimum_word_count,
         skip_bad=config.on_bad == "skip",
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
 from captioning.evaluation.metrics import ImageId
 from captioning.training.checkpoint_description import VOCABULARY, WEIGHTS, CheckpointDescription
@@ -134,6 +135,7 @@ def cached_variants(
 
 
 def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int) -> dict[str, Any]:
+    tokenizer = shard_set.vocabulary.tokenizer
     return {
         "version": _VERSION,
         "scorers": package_version("pycocoevalcap"),
@@ -141,6 +143,7 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int)
         "shards": shard_set.manifest.digest,
         "split": split,
         "beam_size": beam_size,
+        **({} if tokenizer is PTB else {"tokenizer": tokenizer.name}),  # earlier releases had one, and no name for it
     }
 
 

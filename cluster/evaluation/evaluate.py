@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
@@ -27,12 +28,20 @@ class Evaluation:
     shards_digest: str
     beam_size: int
     step: int
+    tokenizer: str = PTB.name
+    """Name of the tokenizer whose words are scored; scores by different tokenizers cannot be compared."""
     scores: dict[str, float]
     captions: dict[ImageId, str]
     images: dict[ImageId, ImageScores] = field(default_factory=dict)
     """Scores of each caption by image id, for paired comparison with another model."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Confidence interval of each score, at the level ``captioning.evaluation.bootstrap.CONFIDENCE``."""
+
+    @property
+    def title(self) -> str:
+        """Return what was scored, and by which tokenizer if it is not that of the COCO evaluation."""
+        words = "" if self.tokenizer == PTB.name else f", words by tokenizer {self.tokenizer}"
+        return f"{len(self.captions)} images of split {self.split}{words}"
 
     def summary(self) -> dict[str, object]:
         """Return everything but the captions and their scores, as stored with a run or a model version."""
@@ -41,6 +50,7 @@ class Evaluation:
             "shards_digest": self.shards_digest,
             "beam_size": self.beam_size,
             "step": self.step,
+            "tokenizer": self.tokenizer,
             "num_images": len(self.captions),
             "scores": self.scores,
             "intervals": self.intervals,
@@ -49,8 +59,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Return the scores as a table, for notebooks."""
-        title = f"{len(self.captions)} images of split {self.split}, step {self.step}"
-        return scores_html(title, self.scores, self.intervals, confidence=CONFIDENCE)
+        return scores_html(f"{self.title}, step {self.step}", self.scores, self.intervals, confidence=CONFIDENCE)
 
     def save_results(self, path: Path) -> None:
         """Write the captions in the COCO results format."""
@@ -97,12 +106,14 @@ def evaluate_split(
         captions[samples[number].image_id] = written.captions[0]
         progress(number + 1)
     references = {sample.image_id: sample.captions for sample in samples}
-    scored = score_captions(captions, references)
+    tokenizer = shard_set.vocabulary.tokenizer
+    scored = score_captions(captions, references, tokenizer=tokenizer)
     return Evaluation(
         split=split,
         shards_digest=shard_set.manifest.digest,
         beam_size=beam_size,
         step=step,
+        tokenizer=tokenizer.name,
         scores=scored.as_dict(),
         captions=captions,
         images=scored.images,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from captioning.data.tokenizers import find_tokenizer
 from captioning.evaluation.behaviour import Variant, behaviour_of
 from captioning.evaluation.bootstrap import Comparison
 from cluster.config import CacheConfig, Location
@@ -104,6 +105,7 @@ def judge(
         "split": split,
         "shards_digest": shard_set.manifest.digest,
         "num_images": len(new.evaluation.captions),
+        "tokenizer": new.evaluation.tokenizer,
         "challenger": _describe(challenger, new),
         "champion": _describe(champion, old) if champion and old else None,
         "comparison": _describe_gain(gain, gate) if gain else None,
@@ -149,7 +151,9 @@ def _evaluate(
         cache=cache,
         progress=lambda done: progress(f"{role}: changed images", done, num_varied * len(Variant)),
     )
-    return ModelResults(evaluation, behaviour_of(evaluation.captions, variants))
+    return ModelResults(
+        evaluation, behaviour_of(evaluation.captions, variants, tokenizer=find_tokenizer(evaluation.tokenizer))
+    )
 
 
 def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:

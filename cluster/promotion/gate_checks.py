@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from captioning.data.tokenizers import find_tokenizer
 from captioning.evaluation.behaviour import Behaviour, has_repetition
 from captioning.evaluation.bootstrap import Comparison, compare
 from captioning.evaluation.metrics import scores_of_sums, summands
@@ -176,9 +177,9 @@ def _check_repeats(new: ModelResults, old: ModelResults, gate: GateConfig) -> Cr
 
 def _repeating(results: ModelResults) -> np.ndarray:
     """Return (N, 1) float64, by ascending image id: 1 for a caption that repeats words, else 0."""
-    return np.array(
-        [[has_repetition(caption)] for _, caption in sorted(results.evaluation.captions.items())], np.float64
-    )
+    tokenizer = find_tokenizer(results.evaluation.tokenizer)
+    captions = [caption for _, caption in sorted(results.evaluation.captions.items())]
+    return np.array([[has_repetition(caption, tokenizer)] for caption in captions], np.float64)
 
 
 def _score(results: ModelResults, metric: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from captioning.data.tokenizers import PTB
 from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
 from cluster.registry.history import Change
@@ -48,7 +49,8 @@ class Lineage:
     configuration: Section
     """Resolved configuration of the run."""
     shards: Section
-    """Shard set: digest and location; if it can still be read, checksums of its annotation files and shards."""
+    """Shard set: tokenizer of its captions, digest and location; if it can still be read, checksums of its annotation
+    files and shards."""
     features: Section | None
     """Feature set, with the same entries and the encoder; None if the model was not trained on one."""
 
@@ -74,7 +76,10 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
         code={"commit": lineage.get("git_commit", "unknown"), "dirty": lineage.get("git_dirty", "unknown")},
         scores=evaluations_of(run_tags, f".step-{step}") | evaluations_of(tags),
         configuration=configuration,
-        shards=_data(lineage.get("shards_digest", "unknown"), configuration.get("shards"), _describe_shards),
+        shards={
+            "tokenizer": lineage.get("tokenizer", PTB.name),  # the only one of earlier releases
+            **_data(lineage.get("shards_digest", "unknown"), configuration.get("shards"), _describe_shards),
+        },
         features=_data(features, configuration.get("features"), _describe_features) if features else None,
     )
 

@@ -106,7 +106,7 @@ def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
     for judged in (evidence["challenger"], evidence["champion"]):
         if not judged or not judged["name"]:
             continue
-        summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images")}
+        summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
         summary |= {name: judged[name] for name in ("step", "scores", "intervals")}
         summary["beam_size"] = evidence["settings"]["beam_size"]
         tag = f"{EVALUATION_TAG}.{evidence['split']}"

@@ -150,6 +150,7 @@ def lineage_of(shard_set: ShardSet) -> dict[str, str]:
     return {
         "shards_digest": shard_set.manifest.digest,
         **({"features_digest": shard_set.features_digest} if shard_set.features_digest else {}),
+        "tokenizer": shard_set.vocabulary.tokenizer.name,
         "git_commit": git["mlflow.source.git.commit"],
         "git_dirty": git["git.dirty"],
     }

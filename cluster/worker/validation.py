@@ -97,5 +97,5 @@ def caption_scores(
     candidates: dict[ImageId, str] = dict(gather(written))
     reader = shard_set.reader(run.validation_split)
     references: dict[ImageId, tuple[str, ...]] = {number: reader.read(int(number)).captions for number in candidates}
-    scores = score_captions(candidates, references).as_dict()
+    scores = score_captions(candidates, references, tokenizer=shard_set.vocabulary.tokenizer).as_dict()
     return {name: scores[key] for key, name in SCORE_NAMES.items()}

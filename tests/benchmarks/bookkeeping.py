@@ -28,13 +28,13 @@ from rich.table import Table  # noqa: E402
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig  # noqa: E402
 from cluster.config import ClusterConfig, StorageConfig  # noqa: E402
 from cluster.data.conversion import convert, plan_conversion  # noqa: E402
+from cluster.data.conversion_config import ConversionConfig  # noqa: E402
 from cluster.resources.session import cluster_session  # noqa: E402
 from cluster.search.features import extract_features  # noqa: E402
 from cluster.search.plan import plan_search  # noqa: E402
 from cluster.search.space.config import SearchConfig, TuneRun  # noqa: E402
 from cluster.search.trials import load_trials  # noqa: E402
 from cluster.search.tuner import tune  # noqa: E402
-from shards.images import ImageSpec  # noqa: E402
 from shards.synthetic.scenes import write_scenes  # noqa: E402
 
 _PLAIN = """
@@ -70,7 +70,7 @@ def search_of(settings: argparse.Namespace, folder: Path) -> TuneRun:
     """Write a shard set of synthetic scenes; return the search to measure."""
     write_scenes(folder / "scenes", num_train=settings.num_images, num_val=50, seed=0, size_px=64)
     plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
     )
     convert(plan, num_workers=0)
     space = folder / "search.yaml"

@@ -29,11 +29,11 @@ from captioning.model.caption_model import CaptionModel
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from cluster.data.extraction import extract, plan_extraction
 from cluster.data.loading import calibration_images, training_batches
 from cluster.data.shard_set import ShardSet
 from shards.features.manifest import FeatureSettings
-from shards.images import ImageSpec
 from shards.synthetic.scenes import write_scenes
 
 _CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def drawn(settings: argparse.Namespace, folder: Path) -> Path:
     size_px = settings.image_size
     write_scenes(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
     plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=1000, seed=0, minimum_word_count=1
+        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=1000, minimum_word_count=1)
     )
     convert(plan, num_workers=0)
     return folder / "shards"

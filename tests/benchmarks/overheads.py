@@ -32,6 +32,7 @@ from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRu
 from cluster.coordination.client import CoordinatorClient
 from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.resources.session import cluster_session
@@ -40,7 +41,6 @@ from cluster.tracking.client import tracking_uri
 from cluster.training.driver import start_coordinator
 from cluster.training.start import start_record
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
-from shards.images import ImageSpec
 from shards.synthetic.scenes import write_scenes
 
 _LOSS = "train_loss_nats"
@@ -203,7 +203,7 @@ def main() -> None:
         folder = Path(name)
         write_scenes(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=settings.image_size)
         plan = plan_conversion(
-            folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+            folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
         )
         convert(plan, num_workers=0)
         run, shard_set = run_of(settings, folder, folder / "shards"), ShardSet(folder / "shards")

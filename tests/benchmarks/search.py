@@ -23,12 +23,12 @@ from rich.table import Table  # noqa: E402
 
 from cluster.config import StorageConfig  # noqa: E402
 from cluster.data.conversion import convert, plan_conversion  # noqa: E402
+from cluster.data.conversion_config import ConversionConfig  # noqa: E402
 from cluster.resources.session import cluster_session  # noqa: E402
 from cluster.search.space.config import TuneRun  # noqa: E402
 from cluster.search.tuner import SearchOutcome, tune  # noqa: E402
 from jobs.console.parsing import parse  # noqa: E402
 from jobs.tune import JOB  # noqa: E402
-from shards.images import ImageSpec  # noqa: E402
 from shards.synthetic.scenes import write_scenes  # noqa: E402
 
 
@@ -48,7 +48,7 @@ def drawn(folder: Path) -> Path:
     """Write a shard set of synthetic scenes; return its folder."""
     write_scenes(folder / "scenes", num_train=120, num_val=30, seed=0, size_px=64)
     plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
     )
     convert(plan, num_workers=0)
     return folder / "shards"

@@ -180,12 +180,12 @@ def as_text(report: Report) -> str:
 
 def _drawn_shards(folder: Path) -> Path:
     from cluster.data.conversion import convert, plan_conversion
-    from shards.images import ImageSpec
+    from cluster.data.conversion_config import ConversionConfig
     from shards.synthetic.scenes import write_scenes
 
     write_scenes(folder / "scenes", num_train=_NUM_DRAWN, num_val=30, seed=1, size_px=64)
     plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1
+        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=50, minimum_word_count=1)
     )
     convert(plan, num_workers=0)
     return folder / "shards"

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.synthetic.scenes import write_scenes
@@ -66,7 +67,7 @@ def test_a_conversion_goes_on_without_a_host_that_is_cut_off(hosts, tmp_path):
             process.kill()
     spec = ImageSpec()
     planned = plan_conversion(
-        hosts.mounted / "coco", tmp_path, spec=spec, samples_per_shard=50, seed=0, minimum_word_count=4
+        hosts.mounted / "coco", tmp_path, ConversionConfig(image=spec, samples_per_shard=50, minimum_word_count=4)
     )
     assert (process.returncode, "an actor was lost " in told) == (0, True), told
     assert load_manifest(hosts.mounted / "cut").digest == convert(planned, num_workers=0).digest

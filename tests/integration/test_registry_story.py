@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from cluster.data.conversion import convert, plan_conversion
-from shards.images import ImageSpec
+from cluster.data.conversion_config import ConversionConfig
 from shards.synthetic.scenes import draw_scene, render, write_scenes
 from tests.support.command_line import captioning
 from tests.support.mlflow_servers import ADMIN, BIN, cluster_of_user, post, served, tracker
@@ -90,7 +90,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     write_scenes(folder / "scenes", num_train=400, num_val=60, seed=1, size_px=64)
     plan = plan_conversion(
-        folder / "scenes", folder / "shards", spec=ImageSpec(), samples_per_shard=100, seed=0, minimum_word_count=1
+        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
     )
     convert(plan, num_workers=0)
     (folder / "unseen").mkdir()

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, StorageConfig, TrainRun
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from cluster.resources.session import cluster_session
 from cluster.runs.record import load_record
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
-from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from tests.support.s3 import s3_server
 
@@ -51,7 +51,7 @@ def runs(environment, drawn_shards, tmp_path_factory):
     remote = replace(local, name="remote", shards=URL, cluster=ClusterConfig(num_loader_processes=1))
     with cluster_session(ClusterConfig()):
         scenes = drawn_shards.parent / "scenes"
-        plan = plan_conversion(scenes, URL, spec=ImageSpec(), samples_per_shard=50, seed=0, minimum_word_count=1)
+        plan = plan_conversion(scenes, URL, ConversionConfig(samples_per_shard=50, minimum_word_count=1))
         convert(plan, num_workers=2)
         return [(run, fit(run)) for run in (local, remote)]
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from cluster.data.shard_set import ShardSet
-from shards.images import ImageSpec
 from tests.support.feature_sets import damage
 from tests.support.pictures import write_coco
 
@@ -46,7 +46,7 @@ def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extract
     write_coco(tmp_path / "coco", num_images=3)
     convert(
         plan_conversion(
-            tmp_path / "coco", tmp_path / "shards", spec=ImageSpec(), samples_per_shard=9, seed=0, minimum_word_count=1
+            tmp_path / "coco", tmp_path / "shards", ConversionConfig(samples_per_shard=9, minimum_word_count=1)
         ),
         num_workers=0,
     )

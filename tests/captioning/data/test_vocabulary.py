@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from captioning.data import vocabulary
+from captioning.data.tokenizers import UNICODE
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIAL_WORDS, UNK, Vocabulary, build_vocabulary, load_vocabulary
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "runs")
@@ -52,10 +53,50 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path):
         load_vocabulary(tmp_path / "vocabulary.txt")
 
 
-@pytest.mark.parametrize(("minimum_count", "words"), [(2, ("a", "cow")), (3, ("a",)), (9, ())])
+@pytest.mark.parametrize(("minimum_count", "words"), [(2, ("a", "cow")), (3, ("a",))])
 def test_rare_words_are_left_out(minimum_count, words):
     vocabulary = build_vocabulary(["a dog", "a cat", "cow runs", "a cow"], minimum_count=minimum_count)
     assert vocabulary.words[4:] == words
+
+
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [
+        (
+            ["a dog", "a"],
+            r"no word occurs 9 times .* of 2 words, the most frequent is 'a' \(2\); use a smaller --minimum",
+        ),
+        (
+            ["...", ""],
+            "no word occurs 9 times or more in the training captions: they have no words; give captions of words",
+        ),
+    ],
+)
+def test_a_vocabulary_without_words_is_refused(captions, message):
+    with pytest.raises(ValueError, match=message):
+        build_vocabulary(captions, minimum_count=9)
+
+
+def test_the_file_names_another_tokenizer_before_the_words(tmp_path):
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes(Vocabulary([*SPECIAL_WORDS, "狗"], UNICODE).content())
+    found = load_vocabulary(path)
+    assert (path.read_text("utf-8").split("\n")[0], found.words[4:], found.tokenizer) == (
+        "# tokenizer: unicode", ("狗",), UNICODE,
+    )  # fmt: skip
+
+
+def test_the_same_words_of_another_tokenizer_are_another_vocabulary():
+    assert Vocabulary(WORDS).digest != Vocabulary(WORDS, UNICODE).digest
+
+
+def test_a_tokenizer_of_a_later_release_is_refused(tmp_path):
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes(b"# tokenizer: bpe\n" + Vocabulary(WORDS).content())
+    with pytest.raises(
+        ValueError, match=r"vocabulary\.txt is not a vocabulary \(tokenizer 'bpe' is none of this release's"
+    ):
+        load_vocabulary(path)
 
 
 def test_a_caption_that_spells_special_words_adds_none_to_the_vocabulary():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from captioning.data.tokenizers import UNICODE
 from captioning.evaluation.behaviour import (
     CROPPED_PERCENT,
     REENCODED_QUALITY,
@@ -101,6 +102,11 @@ def test_the_smallest_image_varies(variant):
 )
 def test_a_caption_repeats_if_it_says_up_to_four_words_twice_running(caption, is_repeated):
     assert has_repetition(caption) == is_repeated
+
+
+@pytest.mark.parametrize(("caption", "is_repeated"), [("妈妈慢慢走", False), ("一只狗一只狗", True)])
+def test_a_doubled_character_is_a_word_and_no_repetition(caption, is_repeated):
+    assert has_repetition(caption, UNICODE) == is_repeated
 
 
 def test_shares_are_of_the_images_that_were_varied_and_of_all_captions():

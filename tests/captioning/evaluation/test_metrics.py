@@ -4,6 +4,7 @@ import math
 import pytest
 from pydantic import TypeAdapter
 
+from captioning.data.tokenizers import UNICODE
 from captioning.evaluation.metrics import ImageId, ImageScores, score_captions, scores_of_sums, summands
 
 ELSEWHERE = {2: ["an old ship sails past"]}  # A second image with no word in common gives each word the weight log 2.
@@ -15,6 +16,12 @@ def score_one(candidate, references):
 
 def alone(candidate, references):
     return score_captions({1: candidate}, {1: references})
+
+
+def test_captions_of_a_script_without_spaces_are_scored_by_their_characters():
+    references = {1: ["一只狗在看大海"], 2: ["两个孩子在玩"]}
+    scores = score_captions({1: "一只狗在看海", 2: "孩子"}, references, tokenizer=UNICODE)
+    assert scores.bleu_1 == pytest.approx(math.exp(1 - 13 / 8))  # all 8 characters are right, of 7 + 6
 
 
 def test_published_scores_of_the_official_evaluation_are_reproduced(shared_data):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig
+from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from cluster.checks.data import check_data, check_home
 from cluster.config import TrainRun
 from cluster.data.shard_set import ShardSet
@@ -28,6 +29,15 @@ def altered(drawn_shards, tmp_path):
 
 def test_data_that_are_whole_are_returned(run, drawn_shards):
     assert check_data(run).folder == drawn_shards
+
+
+def test_a_vocabulary_without_words_is_refused(run, drawn_shards):
+    shard_set = ShardSet(drawn_shards)
+    shard_set.vocabulary = Vocabulary(SPECIAL_WORDS)
+    with pytest.raises(
+        ValueError, match="has a vocabulary without words, so a model could only write empty captions; run"
+    ):
+        check_data(run, shard_set)
 
 
 def test_a_damaged_shard_of_either_split_is_refused(run, altered):

@@ -1,6 +1,7 @@
 import pytest
 
 from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
 from shards.images import ImageSpec
 from shards.synthetic.scenes import write_scenes
 
@@ -13,7 +14,7 @@ def many_shards(tmp_path_factory):
     spec = ImageSpec()
     convert(
         plan_conversion(
-            root / "scenes", root / "shards", spec=spec, samples_per_shard=10, seed=0, minimum_word_count=1
+            root / "scenes", root / "shards", ConversionConfig(image=spec, samples_per_shard=10, minimum_word_count=1)
         ),
         num_workers=0,
     )

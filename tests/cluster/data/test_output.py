@@ -42,6 +42,6 @@ def test_a_search_owns_the_features_before_it_looks_for_what_is_missing(tmp_path
 
 
 def test_a_notebook_owns_the_shards_before_it_looks_for_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.data.conversion.plan_with", plan_while_locked(tmp_path / "out"))
+    monkeypatch.setattr("cluster.data.conversion.plan_conversion", plan_while_locked(tmp_path / "out"))
     with pytest.raises(PlannedError):
         api.convert(tmp_path, tmp_path / "out")

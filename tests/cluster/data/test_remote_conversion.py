@@ -7,7 +7,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.data.conversion import convert, plan_conversion
-from shards.images import ImageSpec
+from cluster.data.conversion_config import ConversionConfig
 from shards.manifest import load_manifest
 from shards.storage.folders import RemoteShards, open_folder
 from shards.synthetic.scenes import write_scenes
@@ -44,7 +44,7 @@ def puts(monkeypatch):
 
 def plan(scenes, place, *, seed=0, samples_per_shard=20):
     return plan_conversion(
-        scenes, place, spec=ImageSpec(), samples_per_shard=samples_per_shard, seed=seed, minimum_word_count=1
+        scenes, place, ConversionConfig(samples_per_shard=samples_per_shard, seed=seed, minimum_word_count=1)
     )
 
 

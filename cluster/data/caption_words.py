@@ -1,0 +1,110 @@
+"""The words of a source's captions: their tokenizer, the vocabulary, and images whose captions have no word."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from captioning.data.tokenizers import PTB, Tokenizer, choose_tokenizer, find_tokenizer
+from captioning.data.vocabulary import Vocabulary, build_vocabulary, parse_vocabulary
+from cluster.data.conversion_config import ConversionConfig
+from cluster.errors import Refusal
+from shards.manifest import VOCABULARY_NAME
+from shards.samples import CaptionedImage, SetAside
+from shards.sources.annotations import Annotations
+from shards.storage.folders import ShardFolder, read_file
+
+logger = logging.getLogger(__name__)
+
+_LATIN_LETTER = re.compile("[A-Za-z]")  # which is, or is in, a word of every tokenizer
+
+
+def tokenizer_of(captions: Sequence[str], name: str, folder: ShardFolder) -> Tokenizer:
+    """Return the tokenizer to convert with.
+
+    Args:
+        captions: captions that the vocabulary is made of.
+        name: name of the tokenizer; ``auto`` for the one that fits the captions' script, or, if the folder has a shard
+            set from an earlier release, for the set's own.
+        folder: folder of the shard set.
+
+    Raises:
+        ValueError: the vocabulary in the folder is damaged.
+    """
+    if name != "auto":
+        return find_tokenizer(name)
+    chosen = choose_tokenizer(captions)
+    if chosen is PTB:
+        return PTB
+    try:
+        content = read_file(folder, VOCABULARY_NAME)
+    except FileNotFoundError:
+        return chosen
+    return parse_vocabulary(content, f"{folder}/{VOCABULARY_NAME}").tokenizer
+
+
+def vocabulary_captions(splits: Mapping[str, Sequence[CaptionedImage]], split: str) -> list[str]:
+    """Return the captions that the vocabulary is made of.
+
+    Args:
+        splits: images of each split.
+        split: name of the split.
+
+    Raises:
+        Refusal: there is no such split.
+    """
+    if split not in splits:
+        raise Refusal(
+            f"the vocabulary is made of the words of split {split}, but the splits to convert are {', '.join(splits)}",
+            "convert that split as well, or name another by --vocabulary-split",
+        )
+    return [caption for image in splits[split] for caption in image.captions]
+
+
+def vocabulary_of(captions: Sequence[str], config: ConversionConfig, tokenizer: Tokenizer) -> Vocabulary:
+    """Return the vocabulary of the captions; log how long they are if their words are no words of the PTB tokenizer.
+
+    Raises:
+        ValueError: no word, or too many words, are frequent enough.
+    """
+    if tokenizer is not PTB:
+        lengths = sorted(len(tokenizer.tokenize(caption)) for caption in captions)
+        logger.info(
+            "1 in 100 captions has %d words or more; training cuts them after --training.max-caption-words",
+            lengths[int(0.99 * len(lengths))],
+        )
+    return build_vocabulary(captions, minimum_count=config.minimum_word_count, tokenizer=tokenizer)
+
+
+def without_wordless(annotations: Annotations, tokenizer: Tokenizer, *, skip_bad: bool) -> Annotations:
+    """Return the annotations without the images that have no caption with a word: they cannot be scored.
+
+    Raises:
+        Refusal: there are such images and ``skip_bad`` is off, or no image of a split is left.
+    """
+    wordless = [
+        (split, image)
+        for split, images in annotations.splits.items()
+        for image in images
+        if not any(_LATIN_LETTER.search(caption) or tokenizer.tokenize(caption) for caption in image.captions)
+    ]
+    if not wordless:
+        return annotations
+    found = [SetAside(key=image.key, reason=_why_wordless(image, tokenizer)) for _, image in wordless]
+    if not skip_bad:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise Refusal(f"{found[0].reason}{more}", "fix the source, or set them aside with --on-bad skip")
+    keys = {image.key for _, image in wordless}
+    splits = {
+        split: tuple(image for image in images if image.key not in keys) for split, images in annotations.splits.items()
+    }
+    if empty := [split for split, images in splits.items() if not images]:
+        raise Refusal(f"split {empty[0]} has no usable image ({found[-1].reason})", "give at least one")
+    return replace(annotations, splits=splits, set_aside=(*annotations.set_aside, *found))
+
+
+def _why_wordless(image: CaptionedImage, tokenizer: Tokenizer) -> str:
+    return (
+        f"image {image.image_id} ({image.path.name}) has no caption with a word (first caption: "
+        f"{image.captions[0]!r:.60}; tokenizer {tokenizer.name})"
+    )
