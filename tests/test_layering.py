@@ -90,7 +90,6 @@ TESTED_ELSEWHERE = {
     "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/start.py": ("cluster/worker/test_rank",),
-    "cluster/worker/validation.py": ("integration/test_training",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
     "jobs/__main__.py": ("jobs/test_cli",),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),

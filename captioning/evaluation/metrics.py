@@ -12,7 +12,7 @@ pycocoevalcap's Java.
 """
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated, Any
@@ -34,6 +34,7 @@ METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 _BLEU_ORDER = 4
 # The official scorer adds these to numerators and denominators to avoid division by zero.
 _TINY, _SMALL = 1e-15, 1e-9
+_NO_REFERENCES = "give images with human captions"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,8 @@ class CaptionScores:
     cider_d: float
     images: dict[ImageId, ImageScores]
     """Scores of each image, by image id, ascending."""
+    left_out: tuple[ImageId, ...] = ()
+    """Ids of the images that are not scored, because none of their references has a word."""
 
     def as_dict(self) -> dict[str, float]:
         """Return the corpus scores by the names of ``METRICS``."""
@@ -77,17 +80,21 @@ def score_captions(
 
     Args:
         candidates: untokenized caption of each image, by image id; a caption without words scores 0.
-        references: untokenized references of each image, by image id; references without words are left out.
+        references: untokenized references of each image, by image id; references without words are left out, and so
+            are images that have no others.
         tokenizer: tokenizer of both; scores by different tokenizers cannot be compared.
 
     Raises:
-        ValueError: there are no images, candidates and references are of different images, or no reference of an
-            image has words.
+        ValueError: there are no images, candidates and references are of different images, or no reference of any image
+            has words.
     """
     _check_same_images(candidates.keys(), references.keys())
     # Sorted, so that the floating-point sums do not depend on the order of the captions.
-    results = {image_id: [_joined_words(candidates[image_id], tokenizer)] for image_id in sorted(candidates)}
-    truths = {image_id: _reference_words(image_id, references[image_id], tokenizer) for image_id in results}
+    words = {image_id: _reference_words(references[image_id], tokenizer) for image_id in sorted(candidates)}
+    truths = {image_id: found for image_id, found in words.items() if found}
+    if not truths:
+        raise ValueError(f"none of {len(words)} images has a reference with words; {_NO_REFERENCES}")
+    results = {image_id: [_joined_words(candidates[image_id], tokenizer)] for image_id in truths}
     bleu, images = _score(truths, results)
     return CaptionScores(
         bleu_1=bleu[0],
@@ -97,7 +104,22 @@ def score_captions(
         rouge_l=fmean(image.rouge_l for image in images),
         cider_d=fmean(image.cider_d for image in images),
         images=dict(zip(results, images, strict=True)),
+        left_out=tuple(image_id for image_id, found in words.items() if not found),
     )
+
+
+def check_references(references: Iterable[Sequence[str]], tokenizer: Tokenizer = PTB) -> None:
+    """Check that captions can be scored, before they are written; stops at the first image with a reference with words.
+
+    Args:
+        references: untokenized references of each image.
+        tokenizer: tokenizer of the references.
+
+    Raises:
+        ValueError: no reference of any image has words.
+    """
+    if not any(_reference_words(captions, tokenizer) for captions in references):
+        raise ValueError(f"no image has a reference with words; {_NO_REFERENCES}")
 
 
 def summands(images: Mapping[ImageId, ImageScores]) -> np.ndarray:
@@ -163,14 +185,8 @@ def _joined_words(caption: str, tokenizer: Tokenizer) -> str:
     return " ".join(tokenizer.tokenize(caption))
 
 
-def _reference_words(image_id: ImageId, captions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    words = [joined for caption in captions if (joined := _joined_words(caption, tokenizer))]
-    if not words:
-        raise ValueError(
-            f"image {image_id} has no reference with words (references: {len(captions)}), so it cannot be scored; "
-            "leave it out"
-        )
-    return words
+def _reference_words(captions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    return [joined for caption in captions if (joined := _joined_words(caption, tokenizer))]
 
 
 def _check_same_images(candidates: Set[ImageId], references: Set[ImageId]) -> None:

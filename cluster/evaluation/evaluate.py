@@ -11,7 +11,7 @@ from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
-from captioning.evaluation.metrics import ImageId, ImageScores, score_captions
+from captioning.evaluation.metrics import ImageId, ImageScores, check_references, score_captions
 from captioning.pages.notebook import scores_html
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
@@ -34,6 +34,8 @@ class Evaluation:
     captions: dict[ImageId, str]
     images: dict[ImageId, ImageScores] = field(default_factory=dict)
     """Scores of each caption by image id, for paired comparison with another model."""
+    left_out: tuple[ImageId, ...] = ()
+    """Ids of the images that are captioned but not scored, because none of their human captions has a word."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Confidence interval of each score, at the level ``captioning.evaluation.bootstrap.CONFIDENCE``."""
 
@@ -52,6 +54,7 @@ class Evaluation:
             "step": self.step,
             "tokenizer": self.tokenizer,
             "num_images": len(self.captions),
+            "num_left_out": len(self.left_out),
             "scores": self.scores,
             "intervals": self.intervals,
             "confidence": CONFIDENCE,
@@ -94,11 +97,14 @@ def evaluate_split(
         progress: callback, called with the number of images done.
 
     Raises:
-        ValueError: there is no such split, or a shard differs from the manifest.
+        ValueError: there is no such split, a shard differs from the manifest, or no image has a human caption with a
+            word.
         FileNotFoundError: a shard is missing.
     """
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
+    tokenizer = shard_set.vocabulary.tokenizer
+    check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
     samples: list[Sample] = []
     captions: dict[ImageId, str] = {}
@@ -106,7 +112,6 @@ def evaluate_split(
         captions[samples[number].image_id] = written.captions[0]
         progress(number + 1)
     references = {sample.image_id: sample.captions for sample in samples}
-    tokenizer = shard_set.vocabulary.tokenizer
     scored = score_captions(captions, references, tokenizer=tokenizer)
     return Evaluation(
         split=split,
@@ -117,6 +122,7 @@ def evaluate_split(
         scores=scored.as_dict(),
         captions=captions,
         images=scored.images,
+        left_out=scored.left_out,
         intervals=score_intervals(scored.images),
     )
 

@@ -1,9 +1,11 @@
 """Validation by the ranks: all ranks together score the validation split while training pauses."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 
 from captioning.data.batches import CaptionBatch
 from captioning.evaluation.metrics import ImageId, score_captions
@@ -15,6 +17,8 @@ from cluster.config import TrainRun
 from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS
+
+logger = logging.getLogger(__name__)
 
 SCORE_NAMES = {"BLEU-4": "validation_bleu_4", "ROUGE-L": "validation_rouge_l", "CIDEr-D": "validation_cider_d"}
 
@@ -97,5 +101,14 @@ def caption_scores(
     candidates: dict[ImageId, str] = dict(gather(written))
     reader = shard_set.reader(run.validation_split)
     references: dict[ImageId, tuple[str, ...]] = {number: reader.read(int(number)).captions for number in candidates}
-    scores = score_captions(candidates, references, tokenizer=shard_set.vocabulary.tokenizer).as_dict()
+    scored = score_captions(candidates, references, tokenizer=shard_set.vocabulary.tokenizer)
+    scores = scored.as_dict()
+    if scored.left_out and not (dist.is_initialized() and dist.get_rank()):
+        logger.warning(
+            "%d of %d validation images are left out of the caption scores, because no caption of theirs has a word "
+            "(first: sample %s)",
+            len(scored.left_out),
+            len(candidates),
+            scored.left_out[0],
+        )
     return {name: scores[key] for key, name in SCORE_NAMES.items()}

@@ -1,11 +1,19 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from pydantic import TypeAdapter
 
 from captioning.data.tokenizers import UNICODE
-from captioning.evaluation.metrics import ImageId, ImageScores, score_captions, scores_of_sums, summands
+from captioning.evaluation.metrics import (
+    ImageId,
+    ImageScores,
+    check_references,
+    score_captions,
+    scores_of_sums,
+    summands,
+)
 
 ELSEWHERE = {2: ["an old ship sails past"]}  # A second image with no word in common gives each word the weight log 2.
 
@@ -176,16 +184,28 @@ def test_scoring_prints_nothing(capsys):
             r"no candidate for 2 of 3 images with references \(first: image 4\); caption every",
         ),
         (
-            {1: "a"},
-            {1: []},
-            r"image 1 has no reference with words \(references: 0\), so it cannot be scored; leave it out",
+            {1: "a", 2: "b"},
+            {1: [], 2: [".", ""]},
+            "none of 2 images has a reference with words; give images with human",
         ),
-        ({1: "a"}, {1: [".", ""]}, r"image 1 has no reference with words \(references: 2\)"),
     ],
 )
 def test_captions_that_cannot_be_scored_are_refused(candidates, references, message):
     with pytest.raises(ValueError, match=message):
         score_captions(candidates, references)
+
+
+def test_an_image_without_a_reference_of_words_is_left_out_of_the_scores():
+    candidates, references = {1: "a dog runs", 2: "red bird"}, {1: ["a dog sits"], 2: ["a red bird flies"]}
+    alone = score_captions(candidates, references)
+    scores = score_captions({**candidates, 7: "a cat"}, {**references, 7: ["...", ""]})
+    assert (scores.left_out, replace(scores, left_out=())) == ((7,), alone)
+
+
+def test_references_without_any_word_are_refused_before_captions_are_written():
+    check_references([["..."], ["a dog"]])
+    with pytest.raises(ValueError, match="no image has a reference with words; give images with human captions"):
+        check_references([["..."], [""]])
 
 
 def test_ids_of_images_may_be_texts_and_come_back_from_json():

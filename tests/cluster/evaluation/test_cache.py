@@ -1,12 +1,14 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.training.checkpoint import OPTIMIZER
 from cluster.data.shard_set import ShardSet
+from cluster.evaluation import cache as evaluation_cache
 from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest
 from cluster.evaluation.evaluate import evaluate_split, load_captioner
 from tests.support.trained_models import BETTER, WORSE, resolved, trained
@@ -63,6 +65,18 @@ def entry(cache):
 
 def alter(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("odd", [7, "dogs/1.jpg"])
+def test_images_that_are_left_out_are_named_also_from_the_cache(
+    model, shard_set, cache, tmp_path, monkeypatch, caplog, odd
+):
+    found = replace(evaluated(model, shard_set, cache), left_out=(odd,))
+    monkeypatch.setattr(evaluation_cache, "evaluate_split", lambda *_, **__: found)
+    for _ in range(2):
+        assert evaluated(model, shard_set, tmp_path / "empty") == found
+    told = [record.getMessage() for record in caplog.records if "are left out of the scores" in record.getMessage()]
+    assert [line.endswith(f"no human caption of theirs has a word (first: image {odd})") for line in told] == [True] * 2
 
 
 def test_an_evaluation_from_the_cache_is_the_one_that_was_computed(model, shard_set, cache, tmp_path):

@@ -33,11 +33,38 @@ def reads(monkeypatch):
     return counts
 
 
-def test_each_sample_is_read_once_and_captioned(checkpoint, shard_set, reads):
+def test_each_sample_is_captioned_and_all_but_the_first_are_read_once(checkpoint, shard_set, reads):
     found = evaluate_split(checkpoint, shard_set, "val", step=5, beam_size=1, batch_size=8)
-    assert reads == dict.fromkeys(range(30), 1)
+    assert reads == {0: 2, **dict.fromkeys(range(1, 30), 1)}  # the first, to know that captions can be scored
     ids = {shard_set.reader("val").read(number).image_id for number in range(30)}
     assert (found.captions.keys(), found.images.keys()) == (ids, ids)
+
+
+@pytest.fixture
+def captions(monkeypatch):
+    """Let samples have other human captions, by their number."""
+    changed, read = {}, ShardReader.read
+    monkeypatch.setattr(
+        ShardReader,
+        "read",
+        lambda self, number: (
+            read(self, number)._replace(captions=changed[number]) if number in changed else read(self, number)
+        ),
+    )
+    return changed
+
+
+def test_an_image_without_a_human_caption_of_words_is_captioned_and_not_scored(checkpoint, shard_set, captions):
+    captions[3] = ("...",)
+    odd = shard_set.reader("val").read(3).image_id
+    found = evaluate_split(checkpoint, shard_set, "val", step=5, beam_size=1, batch_size=8)
+    assert (found.left_out, odd in found.captions, odd in found.images) == ((odd,), True, False)
+
+
+def test_a_split_without_human_captions_of_words_is_refused_before_any_caption(checkpoint, shard_set, captions):
+    captions.update(dict.fromkeys(range(30), ("...",)))
+    with pytest.raises(ValueError, match="no image has a reference with words"):
+        evaluate_split(checkpoint, shard_set, "val", step=5, beam_size=1, batch_size=8, progress=pytest.fail)
 
 
 def test_each_image_is_read_once_for_all_its_variants(checkpoint, shard_set, reads):
