@@ -1,27 +1,21 @@
 """Overhead of checkpoints and tracking: time that training spends inside their calls, as a share of the wall time.
 
-Example:
-    python tests/benchmarks/overheads.py --steps 300 --checkpoint-every 50
-
 Trains on synthetic scenes in this process, with the coordinator, its journal and an MLflow database as in any run, and
 logs one row of metrics per step. The peer is the common approach: ``torch.save`` of the whole state in the loop, and
 ``MlflowClient.log_batch`` in every step, measured over the same steps of the same model in the same process.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from rich.console import Console
-from rich.table import Table
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model.caption_model import CaptionModel
@@ -42,6 +36,7 @@ from cluster.training.driver import start_coordinator
 from cluster.training.start import start_record
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from shards.synthetic.scenes import write_scenes
+from tests.benchmarks.measuring import Benchmark, Row
 
 _LOSS = "train_loss_nats"
 
@@ -60,18 +55,26 @@ class Stopwatch:
         self.seconds.append(time.perf_counter() - started)
 
 
-def parse() -> argparse.Namespace:
-    """Return the settings of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each measurement")
-    parser.add_argument("--checkpoint-every", type=int, default=50, help="steps between checkpoints")
-    parser.add_argument("--backbone", default="resnet18", help="torchvision model, random weights, layer4 trained")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per step")
-    parser.add_argument("--image-size", type=int, default=64, help="side of an image, in pixels")
-    return parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is trained.
+
+    Attributes:
+        steps: training steps of each measurement.
+        checkpoint_every: steps between checkpoints.
+        backbone: torchvision model, with random weights, of which layer4 is trained.
+        batch_size: images per step.
+        image_size: side of an image, in pixels.
+    """
+
+    steps: int
+    checkpoint_every: int
+    backbone: str
+    batch_size: int
+    image_size: int
 
 
-def run_of(settings: argparse.Namespace, folder: Path, shards: Path) -> TrainRun:
+def run_of(settings: Settings, folder: Path, shards: Path) -> TrainRun:
     """Return the run to measure."""
     return TrainRun(
         name="overheads",
@@ -105,10 +108,10 @@ def steps_of(run: TrainRun, shard_set: ShardSet, num_steps: int) -> tuple[Traini
     return state, results
 
 
-def measure(
+def timed(
     run: TrainRun,
     shard_set: ShardSet,
-    settings: argparse.Namespace,
+    settings: Settings,
     *,
     log: Callable[[int, dict[str, float]], None],
     save: Callable[[TrainingState], None],
@@ -119,7 +122,7 @@ def measure(
     Args:
         run: run to train.
         shard_set: shard set of the run.
-        settings: settings of the command line.
+        settings: what is trained.
         log: function that logs the metrics of a step.
         save: function that saves a checkpoint.
         finish: function that waits for the checkpoints that are still being written.
@@ -149,7 +152,7 @@ def measure(
     }
 
 
-def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> dict[str, float]:
+def ours(run: TrainRun, shard_set: ShardSet, settings: Settings) -> dict[str, float]:
     """Measure this project's journal and background writer, with a coordinator as in any run."""
     run.folder.mkdir(parents=True)
     start_record(run, shard_set)
@@ -174,12 +177,12 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace) -> di
             ),
         )
 
-    found = measure(run, shard_set, settings, log=client.add_row, save=save, finish=saver.writer.wait)
+    found = timed(run, shard_set, settings, log=client.add_row, save=save, finish=saver.writer.wait)
     client.close()
     return found
 
 
-def usual(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace, folder: Path) -> dict[str, float]:
+def usual(run: TrainRun, shard_set: ShardSet, settings: Settings, folder: Path) -> dict[str, float]:
     """Measure the peer: ``torch.save`` and ``MlflowClient.log_batch`` in the loop."""
     client = MlflowClient(tracking_uri(TrackingConfig(), run.storage))
     run_id = client.create_run(client.create_experiment("usual")).info.run_id
@@ -192,45 +195,59 @@ def usual(run: TrainRun, shard_set: ShardSet, settings: argparse.Namespace, fold
         content = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
         torch.save(content, folder / f"{state.step}.pt")
 
-    return measure(run, shard_set, settings, log=log, save=save, finish=lambda: None)
+    return timed(run, shard_set, settings, log=log, save=save, finish=lambda: None)
 
 
-def main() -> None:
-    """Measure both ways on the same scenes and print the table."""
-    settings = parse()
+def measure(
+    *,
+    steps: int = 300,
+    checkpoint_every: int = 50,
+    backbone: str = "resnet18",
+    batch_size: int = 32,
+    image_size: int = 64,
+) -> Iterator[Row]:
+    """Measure both ways on the same scenes.
+
+    Args:
+        steps: training steps of each measurement.
+        checkpoint_every: steps between checkpoints.
+        backbone: torchvision model, with random weights, of which the last stage is trained.
+        batch_size: images per step.
+        image_size: side of an image, in pixels.
+    """
+    settings = Settings(
+        steps=steps,
+        checkpoint_every=checkpoint_every,
+        backbone=backbone,
+        batch_size=batch_size,
+        image_size=image_size,
+    )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="overheads-") as name, cluster_session(ClusterConfig()):
         folder = Path(name)
-        write_scenes(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=settings.image_size)
+        write_scenes(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=image_size)
         plan = plan_conversion(
             folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
         )
         convert(plan, num_workers=0)
         run, shard_set = run_of(settings, folder, folder / "shards"), ShardSet(folder / "shards")
-        show(settings, ours(run, shard_set, settings), usual(run, shard_set, settings, folder))
-
-
-def show(settings: argparse.Namespace, ours: dict[str, float], usual: dict[str, float]) -> None:
-    """Print both measurements, and the ratio of this project's share to the peer's."""
-    title = (
-        f"{settings.steps} steps of {settings.batch_size} images of {settings.image_size} px, {settings.backbone} with "
-        f"layer4 trained, one thread; a row per step, a checkpoint every {settings.checkpoint_every} steps"
+        found, others = ours(run, shard_set, settings), usual(run, shard_set, settings, folder)
+    size = (
+        f"{steps} steps of {batch_size} images of {image_size} px, {backbone} with its last stage trained, one thread"
     )
-    table = Table("calls of", "share of wall time", "ms per call", "peer's share", "ms per call", "ratio")
-    for what in ("tracking", "checkpoints"):
-        table.add_row(
-            what,
-            f"{ours[what]:.2%}",
-            f"{ours[f'{what}_ms']:.2f}",
-            f"{usual[what]:.2%}",
-            f"{usual[f'{what}_ms']:.2f}",
-            f"{ours[what] / usual[what]:.3f}",
+    for what, how, peer in (
+        ("tracking", "a row per step", "MlflowClient.log_batch"),
+        ("checkpoints", f"one every {checkpoint_every} steps", "torch.save"),
+    ):
+        yield Row(
+            what=f"share of the wall time spent on {what}, {how}",
+            unit="%",
+            ours=100 * found[what],
+            peer=100 * others[what],
+            peer_name=f"{peer} in the loop",
+            less_is_better=True,
+            note=f"{size}; {found[f'{what}_ms']:.2f} and {others[f'{what}_ms']:.2f} ms a call",
         )
-    console = Console(file=sys.stdout)
-    console.print(title)
-    console.print(table)
-    console.print(f"wall time: {ours['wall']:.1f} s; peer {usual['wall']:.1f} s")
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(measure, small={"steps": 4, "checkpoint_every": 2, "batch_size": 4})

@@ -1,5 +1,6 @@
-"""The scripts that made the figures in README files, on small inputs, to show that they run."""
+"""The benchmarks, and the scripts that made the figures in README files, on small inputs, to show that they run."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -7,14 +8,17 @@ import sys
 
 import pytest
 
+from tests.benchmarks.__main__ import benchmark, main, measured, names
+from tests.benchmarks.measuring import Benchmark, Row, UnavailableError, interleaved, machine
+from tests.benchmarks.results import FOLDER, load, page
 from tests.support.repository import ROOT, commands
 
 COMMANDS = [command.partition(" ")[2] for command in commands("python")]
+SCRIPTS = [command for command in COMMANDS if not command.startswith("-m tests.benchmarks")]
 LITTLE = {
     "tests/benchmarks/bookkeeping.py": "--num-trials 1 --max-epochs 1 --num-images 60 --nested 0",
     "tests/benchmarks/features.py": "--shards {shards} --backbones squeezenet1_1 --weights none --image-size 64 "
     "--batch-size 16 --epochs 1 --live-steps 1",
-    "tests/benchmarks/overheads.py": "--steps 4 --checkpoint-every 2 --batch-size 4",
     "tests/benchmarks/search.py": "--num-trials 1 --max-epochs 2 --seeds 0 --shards {shards} -- "
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64",
     "tests/benchmarks/verification.py": "--gib 0.01 --mib-per-shard 1",
@@ -23,7 +27,7 @@ LITTLE = {
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SCRIPTS)
 def test_a_command_of_a_figure_runs(command, drawn_shards):
     script, *_ = shlex.split(command)
     arguments = [*shlex.split(command.partition(" -- ")[0]), *shlex.split(LITTLE[script].format(shards=drawn_shards))]
@@ -35,4 +39,100 @@ def test_a_command_of_a_figure_runs(command, drawn_shards):
 
 
 def test_every_figure_of_a_script_names_its_command():
-    assert {command.split()[0] for command in COMMANDS} == set(LITTLE)
+    assert {command.split()[0] for command in SCRIPTS} == set(LITTLE)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", names())
+def test_a_benchmark_measures_something(name, session, one_thread):
+    try:
+        found = measured(name, benchmark(name).small, command="here")
+    except UnavailableError as missing:
+        pytest.skip(f"{missing}")
+    assert found.rows
+    assert [row.what for row in found.rows if not row.ours > 0] == []
+
+
+def test_the_page_is_made_from_the_results():
+    assert (FOLDER / "README.md").read_text() == page(load())
+
+
+def test_results_are_of_benchmarks_that_there_are():
+    assert set(load()) <= set(names())
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Return a function that runs a command line of a benchmark of addition, in a folder of its own."""
+
+    def measure(*, count: int = 2):
+        """Add numbers.
+
+        Args:
+            count: how many.
+        """
+        if count < 0:
+            raise UnavailableError("numbers below zero")
+        yield Row(what="add", unit="ms", ours=2.0 * count, peer=6.0, peer_name="by hand", less_is_better=True)
+
+    monkeypatch.setattr("tests.benchmarks.__main__.names", lambda: ["sums", "slow"])
+    known = {"sums": Benchmark(measure), "slow": Benchmark(measure, takes_minutes=True)}
+    monkeypatch.setattr("tests.benchmarks.__main__.benchmark", known.__getitem__)
+    return lambda *words: main(words, folder=tmp_path)
+
+
+def test_a_command_prints_and_writes_what_it_measures(tiny, tmp_path, capsys):
+    tiny()
+    (name, result) = next(iter(json.loads((tmp_path / "results.json").read_text()).items()))
+    assert (name, result["rows"][0]["ours"], result["command"]) == ("sums", 4.0, "python -m tests.benchmarks sums")
+    cells = ["add", "4 ms", "by hand 6 ms", "-", "1.50", "-"]
+    assert f"| {' | '.join(cells)} |" in (tmp_path / "README.md").read_text()
+    shown = capsys.readouterr().out
+    assert [cell for cell in cells if cell not in shown] == []
+
+
+def test_options_of_one_benchmark_are_arguments_of_its_function(tiny, tmp_path):
+    tiny("slow", "--count", "3")
+    (row,) = load(tmp_path)["slow"].rows
+    assert (row.ours, row.ratio, row.share_of_limit) == (6.0, 1.0, None)
+
+
+def test_what_a_machine_cannot_measure_is_told_and_leaves_the_results_alone(tiny, tmp_path, capsys):
+    tiny("sums", "--count", "-1")
+    assert (capsys.readouterr().out, load(tmp_path)) == ("sums: not here: numbers below zero\n", {})
+
+
+def test_options_without_a_name_are_refused(tiny):
+    with pytest.raises(ValueError, match="options --count 3 belong to one benchmark; name it first"):
+        tiny("--count", "3")
+
+
+def test_an_unknown_benchmark_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"there is no benchmark nothing; use one of .*overheads"):
+        benchmark("nothing")
+
+
+def test_calls_take_turns_in_both_directions():
+    order, ticks = [], iter(range(100))
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    found = interleaved(calls, rounds=2, clock=lambda: next(ticks))
+    assert ("".join(order), found) == ("ab" + "ab" + "ba", {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize(
+    ("unit", "figures"),
+    [("images/s", (5.0, 2.5, 10.0, 2.0, 0.5)), ("ms", (200.0, 400.0, 100.0, 2.0, 0.5)), ("s", (0.2, 0.4, 0.1, 2, 0.5))],
+)
+def test_a_ratio_above_one_is_the_better_for_speeds_and_times_alike(unit, figures):
+    row = Row.of_seconds("x", {"ours": 2.0, "theirs": 4.0, "least": 1.0}, unit=unit, count=10)
+    assert (row.ours, row.peer, row.limit, row.ratio, row.share_of_limit) == pytest.approx(figures)
+    assert (row.peer_name, row.limit_name) == ("theirs", "least")
+
+
+def test_a_row_needs_no_peer():
+    row = Row.of_seconds("x", {"ours": 2.0})
+    assert (row.ours, row.peer, row.ratio) == (2000.0, None, None)
+
+
+def test_the_machine_is_named():
+    assert f"{os.cpu_count()} cores of " in machine()

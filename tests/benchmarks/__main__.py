@@ -1,0 +1,121 @@
+"""Run benchmarks, print their tables, and make README.md and results.json of this folder again.
+
+Examples:
+    python -m tests.benchmarks                                # all but those that take many minutes
+    python -m tests.benchmarks overheads verification
+    python -m tests.benchmarks overheads --steps 150          # options of one benchmark; --help lists them
+"""
+
+import importlib
+import pkgutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import tests.benchmarks
+from cluster.resources.environment import set_library_defaults
+from tests.benchmarks.measuring import Benchmark, UnavailableError, machine
+from tests.benchmarks.results import FOLDER, Result, as_table, load, page, save
+
+_HELPERS = ("__main__", "measuring", "random_batch", "results", "tutorial_peer")
+_SCRIPTS = ("bookkeeping", "features", "gpu", "search", "verification")  # with command lines of their own
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def names() -> list[str]:
+    """Return the names of all benchmarks."""
+    found = (module.name for module in pkgutil.iter_modules(tests.benchmarks.__path__))
+    return [name for name in found if name not in (*_HELPERS, *_SCRIPTS)]
+
+
+def benchmark(name: str) -> Benchmark:
+    """Return a benchmark by its name.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in names():
+        raise ValueError(f"there is no benchmark {name}; use one of {', '.join(names())}")
+    return importlib.import_module(f"tests.benchmarks.{name}").BENCHMARK
+
+
+def measured(name: str, arguments: Mapping[str, Any], *, command: str) -> Result:
+    """Run a benchmark.
+
+    Args:
+        name: name of the benchmark.
+        arguments: arguments of its function.
+        command: command line that is told with the figures.
+
+    Raises:
+        UnavailableError: it cannot run on this machine.
+    """
+    started = time.monotonic()
+    rows = tuple(benchmark(name).measure(**arguments))
+    return Result(command=command, machine=machine(), seconds=round(time.monotonic() - started), rows=rows)
+
+
+def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
+    import tyro
+
+    measure: Callable[..., Any] = benchmark(name).measure
+    # The annotations of the function are the options; what it does is left for later.
+    return tyro.cli(_taking_arguments(measure), args=list(words), prog=f"python -m tests.benchmarks {name}")
+
+
+def _taking_arguments(measure: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    import functools
+
+    @functools.wraps(measure)
+    def given(**arguments: Any) -> dict[str, Any]:
+        return arguments
+
+    return given
+
+
+def _chosen(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names and the options of a command line; without names, those of all that take no many minutes."""
+    count = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
+    wanted, options = list(words[:count]), list(words[count:])
+    if options and len(wanted) != 1:
+        raise ValueError(f"options {' '.join(options)} belong to one benchmark; name it first")
+    return wanted or [name for name in names() if not benchmark(name).takes_minutes], options
+
+
+def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
+    """Run the benchmarks of a command line, one after another.
+
+    Args:
+        words: names, and after a single name its options; all benchmarks if there is none.
+        folder: folder of README.md and results.json.
+
+    Raises:
+        ValueError: a name or an option is wrong.
+    """
+    set_library_defaults()  # before a benchmark imports Ray
+    if list(words) in (["--help"], ["-h"]):
+        _console.print(f"{__doc__}\nBenchmarks: {', '.join(names())}")
+        return
+    wanted, options = _chosen(words)
+    arguments = {name: _options(name, options) for name in wanted}
+    for name in wanted:
+        try:
+            result = measured(name, arguments[name], command=" ".join(["python -m tests.benchmarks", name, *options]))
+        except UnavailableError as missing:
+            _console.print(f"{name}: not here: {missing}")
+            continue
+        _console.print(as_table(name, result))
+        results = load(folder) | {name: result}  # read again: another process may have measured meanwhile
+        save(results, folder)
+        (folder / "README.md").write_text(page(results))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,83 @@
+"""Results of benchmarks: kept as JSON, shown as tables for a terminal and as the README file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from tests.benchmarks.measuring import Row
+
+FOLDER = Path(__file__).parent
+_NAME = "results.json"
+_BY_HAND = "by_hand.md"  # figures of commands that a person timed
+_HEADER = """# Benchmarks
+
+Each figure of this project stands beside its peer's, measured in the same run, in turns. The peer is what a user would
+pick instead; the limit is the part of the work that no program can leave out. *Times the peer* is above 1 where this
+project is the better one, for speeds and times alike; *of the limit* is 1 at the limit. `__init__.py` says how a
+benchmark is added. `python -m tests.benchmarks` measures again and writes this file.
+"""
+_COLUMNS = ("what", "ours", "peer", "limit", "times the peer", "of the limit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a benchmark has measured.
+
+    Attributes:
+        command: command line that measures it again.
+        machine: machine that it ran on.
+        seconds: time that it took.
+        rows: rows of its table.
+    """
+
+    command: str
+    machine: str
+    seconds: float
+    rows: tuple[Row, ...]
+
+
+def load(folder: Path = FOLDER) -> dict[str, Result]:
+    """Return the results of a folder by the benchmark's name; none if the folder has none."""
+    path = folder / _NAME
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {name: Result(**one | {"rows": tuple(Row(**row) for row in one["rows"])}) for name, one in found.items()}
+
+
+def save(results: Mapping[str, Result], folder: Path = FOLDER) -> None:
+    """Write the results of a folder."""
+    content = {name: asdict(results[name]) for name in sorted(results)}
+    (folder / _NAME).write_text(f"{json.dumps(content, indent=1, ensure_ascii=False)}\n")
+
+
+def as_table(name: str, result: Result) -> Table:
+    """Return a result as a table for a terminal."""
+    table = Table(*_COLUMNS, title=f"{name}: {result.seconds:.0f} s on {result.machine}", title_justify="left")
+    for row in result.rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def page(results: Mapping[str, Result]) -> str:
+    """Return the content of README.md."""
+    parts = [_HEADER]
+    for name in sorted(results):
+        result = results[name]
+        lines = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_cells, result.rows)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"## {name}\n\n`{result.command}` took {result.seconds:.0f} s on {result.machine}.\n\n{table}\n")
+    return "\n".join([*parts, (FOLDER / _BY_HAND).read_text()])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def figure(value: float | None, name: str = "") -> str:
+        return "-" if value is None else f"{name} {value:.4g} {row.unit}".strip()
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    what = f"{row.what}; {row.note}" if row.note else row.what
+    peer, limit = figure(row.peer, row.peer_name), figure(row.limit, row.limit_name)
+    return what, figure(row.ours), peer, limit, share(row.ratio), share(row.share_of_limit)
