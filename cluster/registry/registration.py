@@ -94,7 +94,7 @@ def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
 
 def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
     prefix, suffix = f"{EVALUATION_TAG}.", f".step-{model.description.step}"
-    served = git_state(Path(captioning.__path__[0]))
+    served = git_state()
     return {
         FORMAT_TAG: str(FORMAT_VERSION),
         "step": str(model.description.step),

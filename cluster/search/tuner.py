@@ -173,7 +173,7 @@ def _start_record(
             key=record.key,
             name=plan.run.name,
             parameters={f"space.{key}": text for key, text in record.space.items()} | record.settings | record.identity,
-            tags={"run_folder": str(plan.folder), **git_state(Path.cwd())},
+            tags={"run_folder": str(plan.folder), **git_state()},
             dataset=dataset,
         )
         record = replace(record, mlflow_run_id=run_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.git import checkout_around, git_state, listed_files
+from cluster.git import checkout_around, git_state, is_tracked, listed_files, running_folder
 
 PACKAGES = ("captioning", "cluster", "jobs", "shards")
 INPUT_LIMIT_MIB = 1
@@ -51,13 +51,11 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
     if missing := _missing_packages(folder):
         raise FileNotFoundError(
             f"{folder} has no code to run: it lacks {', '.join(missing)}; "
-            f"use --working-dir with a checkout of captioning, such as {_running_folder()}"
+            f"use --working-dir with a checkout of captioning, such as {running_folder()}"
         )
-    # A folder inside a checkout may not belong to it, such as a virtual environment that git ignores.
-    is_tracked = checkout_around(folder) is not None and "jobs/__init__.py" in listed_files(folder)
-    names, left_out = _tracked(folder) if is_tracked else _walked(folder)
+    names, left_out = _tracked(folder) if is_tracked(folder) else _walked(folder)
     # A link may name any file of this machine. Of installed packages, all files may be links to the installer's cache.
-    if outside := [name for name in names if not _is_in(folder / name, folder)] if folder != _running_folder() else []:
+    if outside := [name for name in names if not _is_in(folder / name, folder)] if folder != running_folder() else []:
         names = [name for name in names if name not in outside]
         left_out.append(f"{_counted(len(outside))} that links out of the folder: {_named(outside)}")
     files = {name: folder / name for name in names}
@@ -65,13 +63,13 @@ def plan_archive(folder: Path | None = None, *, inputs: Sequence[Path] = ()) -> 
         if path.as_posix() in files and not path.samefile(files[path.as_posix()]):
             raise ValueError(f"input {path} has the same name as a file of the code; rename it")
         files[path.as_posix()] = path.absolute()
-    state = git_state(folder) if is_tracked else {}
+    state = git_state(folder)
     return SourceArchive(
         folder=folder,
         files=tuple(sorted(files.items())),
         left_out=tuple(left_out),
-        commit=state.get("mlflow.source.git.commit", "unknown"),
-        is_dirty=state.get("git.dirty", "unknown"),
+        commit=state["mlflow.source.git.commit"],
+        is_dirty=state["git.dirty"],
     )
 
 
@@ -111,12 +109,7 @@ def archive_size(archive: SourceArchive) -> int:
 
 def _default_folder() -> Path:
     checkout = checkout_around(Path.cwd()) or Path.cwd()
-    return _running_folder() if _missing_packages(checkout) else checkout
-
-
-def _running_folder() -> Path:
-    """Return the folder that holds the packages that this process runs."""
-    return Path(__file__).absolute().parents[2]
+    return running_folder() if _missing_packages(checkout) else checkout
 
 
 def _missing_packages(folder: Path) -> list[str]:

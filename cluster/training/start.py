@@ -3,7 +3,6 @@
 import logging
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -115,7 +114,7 @@ def _create_mlflow_run(client: MlflowClient, run: TrainRun, record: RunRecord, s
         key=record.key,
         name=run.name,
         parameters=record.identity,
-        tags={"run_folder": str(run.folder), **git_state(Path.cwd())},
+        tags={"run_folder": str(run.folder), **git_state()},
         dataset=(shard_set.folder.name, str(shard_set.folder), shard_set.manifest.digest),
     )
 
@@ -146,7 +145,7 @@ def _warn_that_it_is_down(error: Exception) -> None:
 
 def lineage_of(shard_set: ShardSet) -> dict[str, str]:
     """Return the lineage of a checkpoint: the digests of its data and the commit of its code."""
-    git = git_state(Path.cwd())
+    git = git_state()
     return {
         "shards_digest": shard_set.manifest.digest,
         **({"features_digest": shard_set.features_digest} if shard_set.features_digest else {}),

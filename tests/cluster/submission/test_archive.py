@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from cluster.submission import archive
+import cluster.git
 from cluster.submission.archive import PACKAGES, plan_archive, write_archive
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_the_job_does_not_replace_one_of_the_code(code, tmp_path, monk
 
 
 def test_an_installed_package_travels_from_where_it_is_installed(code, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "__file__", f"{code}/cluster/submission/archive.py")
+    monkeypatch.setattr(cluster.git, "__file__", f"{code}/cluster/git.py")
     monkeypatch.chdir(tmp_path)
     planned = plan_archive()
     assert (planned.folder, len(planned.files), planned.commit) == (code, len(PACKAGES), "unknown")
