@@ -2,7 +2,8 @@
 
 Both models caption the same images. The challenger must beat the champion's score by more than --min-gain in at least
 the share --confidence of resamples of these images, reach all --floors, and behave no worse: no empty captions, no more
-repetition, and captions that stay the same when an image is re-encoded or slightly cropped. A version that the gate
+repetition, and captions that stay the same when an image is re-encoded or slightly cropped. Without --shards, they are
+judged on the shard set that the version was trained on, which must not have changed since. A version that the gate
 refuses can be promoted with --force; the history records the reason.
 
 Examples:
@@ -83,7 +84,8 @@ def main(invocation: Invocation[PromoteJob]) -> None:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
     if not outcome.is_promoted:
         why = "; ".join(criterion.reason for criterion in outcome.judgement.criteria if not criterion.is_passed)
-        raise GateRefusal(f"{job.name} version {change.version} is refused; the champion is unchanged: {why}")
+        now = "the champion is unchanged" if change.over else "there is still no champion"
+        raise GateRefusal(f"{job.name} version {change.version} is refused; {now}: {why}")
     verb = "would become" if invocation.dry_run else "is now"
     before = f"replacing version {change.over}" if change.over else "there was none"
     logger.info("%s version %s %s the champion (%s)", job.name, change.version, verb, before)

@@ -89,10 +89,7 @@ def behaviour_of(
         tokenizer: tokenizer of the captions.
     """
     num_images = len(variants[Variant.REENCODED])
-    same = {
-        variant: sum(captions[image_id] == caption for image_id, caption in found.items()) / num_images
-        for variant, found in variants.items()
-    }
+    same = {variant: float(same_captions(captions, found).mean()) for variant, found in variants.items()}
     return Behaviour(
         num_images=num_images,
         same_when_reencoded=same[Variant.REENCODED],
@@ -101,6 +98,19 @@ def behaviour_of(
         repeated=sum(has_repetition(caption, tokenizer) for caption in captions.values()) / len(captions),
         num_different=len(set(captions.values())),
     )
+
+
+def same_captions(captions: Mapping[ImageId, str], changed: Mapping[ImageId, str]) -> np.ndarray:
+    """Return which images keep their caption, word for word, when they change.
+
+    Args:
+        captions: caption of each unchanged image, by image id.
+        changed: captions of some of the images after a change, by image id.
+
+    Returns:
+        (N, 1) float64, by ascending image id of the changed images: 1 for the same caption, else 0.
+    """
+    return np.array([[captions[image_id] == changed[image_id]] for image_id in sorted(changed)], np.float64)
 
 
 def has_repetition(caption: str, tokenizer: Tokenizer = PTB) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from captioning.data.tokenizers import find_tokenizer
-from captioning.evaluation.behaviour import Variant, behaviour_of
+from captioning.evaluation.behaviour import Variant, behaviour_of, same_captions
 from captioning.evaluation.bootstrap import Comparison
 from cluster.config import CacheConfig, Location
 from cluster.data.shard_set import ShardSet
+from cluster.errors import Refusal
 from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation, cached_variants, model_digest
 from cluster.promotion.gate_checks import Criterion, ModelResults, check_criteria, compare_scores
 from cluster.promotion.gate_config import GateConfig
@@ -65,9 +66,30 @@ class Gate:
     def __call__(self, challenger: ResolvedModel, champion: ResolvedModel | None) -> Judgement:
         """Compare a challenger with the champion, if there is one; see ``judge``."""
         logger.info("challenger: %s; champion: %s", challenger, champion or "none")
-        shard_set = ShardSet(self.shards or shards_of(challenger), cache_gib=self.storage.cache_gib)
+        shard_set = self._open_shards(challenger, champion)
         cache = self.storage.home / CACHE_FOLDER
         return judge(challenger, champion, shard_set, self.split, self.config, cache=cache, progress=self.progress)
+
+    def _open_shards(self, challenger: ResolvedModel, champion: ResolvedModel | None) -> ShardSet:
+        """Return the shard set to judge on.
+
+        Raises:
+            Refusal: it is the default, and holds another set by now than the one that the challenger was trained on.
+        """
+        shard_set = ShardSet(self.shards or shards_of(challenger), cache_gib=self.storage.cache_gib)
+        found, trained_on = shard_set.manifest.digest, _trained_on(challenger)
+        if not self.shards and found != trained_on and trained_on:
+            raise Refusal(
+                f"{shard_set.folder} holds shard set {found[:12]} by now, but {challenger} was trained on "
+                f"{trained_on[:12]}",
+                "restore that set, or name the one to judge on by --shards",
+            )
+        for role, model in (("challenger", challenger), ("champion", champion)):
+            if model and _trained_on(model) != found:
+                logger.info(
+                    "judging on shard set %s; the %s was trained on %s", found[:12], role, _trained_on(model)[:12]
+                )
+        return shard_set
 
 
 def judge(
@@ -151,9 +173,14 @@ def _evaluate(
         cache=cache,
         progress=lambda done: progress(f"{role}: changed images", done, num_varied * len(Variant)),
     )
-    return ModelResults(
-        evaluation, behaviour_of(evaluation.captions, variants, tokenizer=find_tokenizer(evaluation.tokenizer))
-    )
+    behaviour = behaviour_of(evaluation.captions, variants, tokenizer=find_tokenizer(evaluation.tokenizer))
+    same = {variant: same_captions(evaluation.captions, found) for variant, found in variants.items()}
+    return ModelResults(evaluation, behaviour, same)
+
+
+def _trained_on(model: ResolvedModel) -> str:
+    """Return the digest of the shard set that a model was trained on; empty if its checkpoint does not name it."""
+    return model.description.lineage.get("shards_digest", "")
 
 
 def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:
@@ -162,6 +189,7 @@ def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "step": model.description.step,
+        "trained_on": _trained_on(model),
         "digest": model_digest(model.description),
         "scores": results.evaluation.scores,
         "intervals": {metric: list(ends) for metric, ends in results.evaluation.intervals.items()},

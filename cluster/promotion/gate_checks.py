@@ -1,24 +1,20 @@
 """Criteria of the gate, each with the reason that it passes or fails."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from captioning.data.tokenizers import find_tokenizer
-from captioning.evaluation.behaviour import Behaviour, has_repetition
+from captioning.evaluation.behaviour import Behaviour, Variant, has_repetition
 from captioning.evaluation.bootstrap import Comparison, compare
 from captioning.evaluation.metrics import scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
 from cluster.promotion.gate_config import GateConfig
 
 _NOTHING = "-"
-_ROUNDING = 1e-9  # shares are floats: a drop of exactly the allowed size must pass
-_BEHAVIOURS: dict[str, Callable[[Behaviour], float]] = {
-    "same caption re-encoded": lambda behaviour: behaviour.same_when_reencoded,
-    "same caption cropped": lambda behaviour: behaviour.same_when_cropped,
-}
+_SAME = {"same caption re-encoded": Variant.REENCODED, "same caption cropped": Variant.CROPPED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +34,17 @@ class Criterion:
 
 
 class ModelResults(NamedTuple):
-    """A model's captions and scores on a split, and the behaviour of its captions."""
+    """A model's captions and scores on a split, and the behaviour of its captions.
+
+    Attributes:
+        evaluation: captions and scores.
+        behaviour: summary of the captions.
+        same: (N, 1) float64 for each variant, by ascending image id: 1 for an image that keeps its caption, else 0.
+    """
 
     evaluation: Evaluation
     behaviour: Behaviour
+    same: Mapping[Variant, np.ndarray]
 
 
 def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Comparison:
@@ -81,7 +84,7 @@ def check_criteria(
     alone = (*floors, _check_empty(new, old))
     if not old or not gain:
         return alone
-    steady = (_check_same(name, new, old, gate) for name in _BEHAVIOURS)
+    steady = (_check_same(name, new, old, gate) for name in _SAME)
     return (_check_gain(new, old, gain, gate), *alone, *steady, _check_repeats(new, old, gate))
 
 
@@ -112,7 +115,7 @@ def _check_floor(metric: str, floor: float, new: ModelResults, old: ModelResults
         champion=_score(old, metric) if old else _NOTHING,
         wanted=f"at least {floor:g}",
         is_passed=is_passed,
-        reason=f"{metric} {score:.4f} is {'not ' if is_passed else ''}below the floor {floor:g}",
+        reason=f"{metric} {score:.4f} is {'not ' if is_passed else ''}below the floor {floor:g} (--floors)",
     )
 
 
@@ -129,22 +132,32 @@ def _check_empty(new: ModelResults, old: ModelResults | None) -> Criterion:
 
 
 def _check_same(name: str, new: ModelResults, old: ModelResults, gate: GateConfig) -> Criterion:
-    """Check that changed images keep their captions about as often as the champion's.
+    """Check that changed images keep their captions about as often as the champion's, by the same bootstrap test.
 
     The reason also counts different captions: a champion that writes one caption for all images keeps it every time.
     """
-    after, before = (_BEHAVIOURS[name](results.behaviour) for results in (new, old))
-    least = before - gate.max_same_caption_drop_points / 100
+    after, before = (results.same[_SAME[name]] for results in (new, old))
+    allowed = gate.max_same_caption_drop_points
+    found = compare(
+        before,
+        after,
+        above=allowed / 100,
+        confidence=gate.confidence,
+        num_resamples=gate.num_resamples,
+        seed=gate.seed,
+    )
     return Criterion(
         name=name,
-        challenger=_percent(after),
-        champion=_percent(before),
-        wanted=f"at least {_percent(max(0.0, least))}",
-        is_passed=after >= least - _ROUNDING,
+        challenger=_percent(after.mean()),
+        champion=_percent(before.mean()),
+        wanted=f"over {allowed:g} points fewer in under {_percent(gate.confidence)} of the resamples",
+        is_passed=found.share_above < gate.confidence,
         reason=(
-            f"{name}: {_percent(after)} of {new.behaviour.num_images} images, {100 * (after - before):+.1f} points "
-            f"from the champion's {_percent(before)}, {-gate.max_same_caption_drop_points:+g} allowed; the challenger "
-            f"writes {new.behaviour.num_different} different captions, the champion {old.behaviour.num_different}"
+            f"{name}: {_percent(after.mean())} of {len(after)} images, {-100 * found.difference:+.1f} points from the "
+            f"champion's {_percent(before.mean())}; over {allowed:g} points fewer (--max-same-caption-drop-points) in "
+            f"{_percent(found.share_above)} of the resamples, under {_percent(gate.confidence)} required; the "
+            f"challenger writes {new.behaviour.num_different} different captions, the champion "
+            f"{old.behaviour.num_different}"
         ),
     )
 

@@ -21,6 +21,13 @@ def test_a_worse_challenger_is_refused_with_a_code_of_its_own(registry_job, regi
     assert f"error: {name} version 1 is refused; the champion is unchanged: CIDEr-D" in complaint
 
 
+def test_without_a_champion_a_refusal_does_not_speak_of_one(registry_job, registry_client, trained_sources):
+    add_version("first", registry_client, trained_sources[WORSE])
+    code, _, complaint = registry_job("promote", "first", "--floors", "BLEU-4", 0.99)
+    assert (code, "first version 1 is refused; there is still no champion: BLEU-4 0." in complaint) == (3, True)
+    assert "is below the floor 0.99 (--floors)" in complaint
+
+
 def test_a_worse_challenger_is_forced_and_the_history_says_so(registry_job, registry_client, name):
     registry_job("promote", name)
     registry_job("promote", name, "--version", 1, "--force", "--reason", "a demonstration")

@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from captioning.evaluation.bootstrap import compare
 from captioning.evaluation.metrics import score_captions, summands
+from cluster.config import CacheConfig
 from cluster.data.shard_set import ShardSet
+from cluster.errors import Refusal
 from cluster.evaluation.cache import cached_evaluation, model_digest
-from cluster.promotion.gate import COLUMNS, judge
+from cluster.promotion.gate import COLUMNS, Gate, judge
 from cluster.promotion.gate_config import GateConfig
 from tests.support.trained_models import BETTER, WORSE, resolved, trained
 
@@ -47,6 +50,42 @@ def refused(models, shard_set, cache):
 
 def test_a_better_challenger_passes(promoted):
     assert promoted.is_passed
+
+
+@pytest.fixture
+def trained_on(models, drawn_shards, tmp_path):
+    """Return a function that returns the better model, as trained on the shards when they had a digest."""
+
+    def make(digest):
+        model = models[BETTER]
+        folder = shutil.copytree(model.folder, tmp_path / "model")
+        (folder / "config.yaml").write_text(f"shards: {drawn_shards}\n")
+        return replace(model, folder=folder, description=replace(model.description, lineage={"shards_digest": digest}))
+
+    return make
+
+
+def test_a_set_that_was_rebuilt_since_the_training_is_not_judged_on_silently(trained_on, cache):
+    with pytest.raises(Refusal, match=r"shards holds shard set \w{12} by now, but .* was trained on d{12}; .*--shards"):
+        Gate(config=GATE, storage=CacheConfig(home=cache.parent))(trained_on("d" * 64), None)
+
+
+def test_another_set_that_is_named_is_judged_on_and_both_are_told(trained_on, drawn_shards, cache, caplog):
+    caplog.set_level("INFO")
+    gate = Gate(config=GATE, shards=str(drawn_shards), storage=CacheConfig(home=cache.parent))
+    found = gate(trained_on("d" * 64), None).evidence
+    assert (
+        found["challenger"]["trained_on"],
+        f"judging on shard set {found['shards_digest'][:12]}; the challenger was "
+        "trained on dddddddddddd" in caplog.text,
+    ) == ("d" * 64, True)
+
+
+def test_the_set_that_a_model_was_trained_on_needs_no_name(trained_on, shard_set, cache, caplog):
+    caplog.set_level("INFO")
+    gate = Gate(config=GATE, storage=CacheConfig(home=cache.parent))
+    assert gate(trained_on(shard_set.manifest.digest), None).is_passed
+    assert "judging on shard set" not in caplog.text
 
 
 def test_a_worse_challenger_is_refused(refused):

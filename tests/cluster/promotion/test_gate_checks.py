@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from captioning.evaluation.behaviour import Behaviour, has_repetition
+from captioning.evaluation.behaviour import Behaviour, Variant, has_repetition
 from captioning.evaluation.bootstrap import score_intervals
 from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
@@ -28,6 +29,10 @@ def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         images=images,
         intervals=score_intervals(images),
     )
+    same = {
+        variant: np.array([[number < round(200 * share)] for number in range(200)], np.float64)
+        for variant, share in ((Variant.REENCODED, reencoded), (Variant.CROPPED, cropped))
+    }
     behaviour = Behaviour(
         num_images=200,
         same_when_reencoded=reencoded,
@@ -36,7 +41,7 @@ def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         repeated=sum(map(has_repetition, written.values())) / len(written),
         num_different=len(set(written.values())),
     )
-    return ModelResults(evaluation, behaviour)
+    return ModelResults(evaluation, behaviour, same)
 
 
 def criteria(new, old=None, **settings):
@@ -89,7 +94,8 @@ def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_pas
     [
         (0.9, 0.9, True),
         (0.9, 0.85, True),  # exactly 5 points
-        (0.9, 0.845, False),
+        (0.9, 0.835, True),  # more, but not surely
+        (0.9, 0.8, False),
         (0.5, 0.9, True),
         (0.03, 0.0, True),
     ],
@@ -97,7 +103,9 @@ def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_pas
 @pytest.mark.parametrize(
     ("variant", "name"), [("reencoded", "same caption re-encoded"), ("cropped", "same caption cropped")]
 )
-def test_captions_of_changed_images_stay_the_same_at_most_5_points_less_often(variant, name, before, after, is_passed):
+def test_captions_of_changed_images_must_not_surely_stay_the_same_over_5_points_less_often(
+    variant, name, before, after, is_passed
+):
     found = criteria(results(**{variant: after}), results(**{variant: before}))
     assert found[name].is_passed == is_passed
 
@@ -156,8 +164,9 @@ def test_a_refused_gain_is_explained_in_figures():
 def test_a_refusal_for_other_captions_says_how_many_there_are():
     new, old = results(captions=["a dog", "two cats", "a red bird"], cropped=0.5), results(cropped=1.0)
     assert criteria(new, old)["same caption cropped"].reason == (
-        "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %, -5 allowed; the "
-        "challenger writes 4 different captions, the champion 1"
+        "same caption cropped: 50 % of 200 images, -50.0 points from the champion's 100 %; over 5 points fewer "
+        "(--max-same-caption-drop-points) in 100 % of the resamples, under 95 % required; the challenger writes 4 "
+        "different captions, the champion 1"
     )
 
 
