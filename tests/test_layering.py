@@ -194,6 +194,9 @@ def test_processes_that_compute_nothing_load_no_torch():
     names = (
         "api",
         "coordination.coordinator",
+        "coordination.messages",
+        "training.callbacks",
+        "training.group_trainer",
         "config",
         "promotion.gate_config",
         "search.space.sampling",

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from captioning.training.collectives import Flags
-from cluster.coordination.messages import Attempt, HeartbeatReply, WorkerInfo
+from cluster.coordination.messages import ANSWER_SECONDS, Attempt, HeartbeatReply, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.errors import one_line
 from cluster.log_text import clean
@@ -26,8 +26,6 @@ from cluster.runs.record import CommittedCheckpoint
 # Rank 0 alone reads requests and sends rows, so it calls more often.
 _HEARTBEAT_SECONDS, _HEARTBEAT_SECONDS_OF_OTHERS = 0.25, 1.0
 _LOG_LINES = 20
-ANSWER_SECONDS = 300.0
-"""Longest time, in seconds, that the coordinator takes to answer; it may be restarted meanwhile."""
 
 
 class CoordinatorClient:

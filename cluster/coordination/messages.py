@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from cluster.config import TrainRun
 from cluster.coordination.restart_policy import FinalFailure
 from cluster.runs.claim import Claim
 from cluster.runs.journal import Row
@@ -12,6 +13,9 @@ from cluster.runs.record import CommittedCheckpoint
 Request = Literal["none", "checkpoint", "stop", "exit"]
 Phase = Literal["waiting", "starting", "training", "ended"]
 """What a worker group does: not started yet, its processes start, it trains, its processes have ended."""
+
+ANSWER_SECONDS = 300.0
+"""Longest time, in seconds, that the coordinator takes to answer; it may be restarted meanwhile."""
 
 
 class WorkerInfo(NamedTuple):
@@ -177,5 +181,20 @@ class CoordinatorSettings:
     """Time, in seconds, within which the processes of a worker group must start."""
     driver_pid: int | None = None
     """Process id of the driver on this node, with which the coordinator ends; None if it runs on."""
+    claim: Claim | None = None
+    """The driver's claim on the checkpoints; None if they are in the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerConfig:
+    """Configuration of every rank of a run."""
+
+    run: TrainRun
+    coordinator: Any
+    """Ray's handle of the run's coordinator."""
+    config_text: str
+    """Resolved configuration, as YAML."""
+    lineage: dict[str, str]
+    """Digests, commit and run id, stored with every checkpoint."""
     claim: Claim | None = None
     """The driver's claim on the checkpoints; None if they are in the run's folder."""

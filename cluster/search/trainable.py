@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from captioning.training.bad_samples import BadSampleError
 from cluster.config import TrainRun
 from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.messages import WorkerConfig
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.runs.bad_batches import save_bad_batch
@@ -27,7 +28,7 @@ from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
 from cluster.search.space.config import TuneRun
 from cluster.search.trials import load_trial, trial_run
-from cluster.worker.rank import RankContext, Validation, WorkerConfig
+from cluster.worker.rank import RankContext, Validation
 from cluster.worker.rank_log import log_of_rank
 from cluster.worker.start import start_rank
 

@@ -18,8 +18,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
-from cluster.coordination.client import ANSWER_SECONDS
 from cluster.coordination.messages import (
+    ANSWER_SECONDS,
     ControllerStarted,
     StartFailed,
     TrainEvent,

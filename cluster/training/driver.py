@@ -17,12 +17,10 @@ from ray.exceptions import (
     GetTimeoutError,
     RayError,
 )
-from ray.train.torch import TorchTrainer
 
 from cluster.config import TrainRun
-from cluster.coordination.client import ANSWER_SECONDS
 from cluster.coordination.coordinator import Coordinator
-from cluster.coordination.messages import ControllerLost, CoordinatorSettings, RunProgress
+from cluster.coordination.messages import ANSWER_SECONDS, ControllerLost, CoordinatorSettings, RunProgress
 from cluster.errors import one_line
 from cluster.resources import leftovers
 from cluster.resources.environment import NAMESPACE
@@ -30,6 +28,7 @@ from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS, lock_run
 from cluster.signals import listening
 from cluster.training.failure_report import failure_text
+from cluster.training.group_trainer import GroupTrainer
 from cluster.training.progress import ProgressLog, StepProgress
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class TrainThread(threading.Thread):
         trainer: the trainer to run.
     """
 
-    def __init__(self, trainer: TorchTrainer) -> None:
+    def __init__(self, trainer: GroupTrainer) -> None:
         super().__init__(daemon=True, name="captioning-fit")
         self._trainer = trainer
         self.error = ""
@@ -93,7 +92,7 @@ class Driver:
         self._progress = RunProgress(0, None, [])
         self._signals: list[int] = []
 
-    def train(self, build: Callable[[int], TorchTrainer]) -> bool:
+    def train(self, build: Callable[[int], GroupTrainer]) -> bool:
         """Train to the end; return whether the tracker has everything.
 
         Args:

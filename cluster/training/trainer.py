@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from captioning.model.caption_model import count_parameters
 from captioning.training.loop import num_training_steps
@@ -17,7 +16,7 @@ from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
 from cluster.config import TrainRun
-from cluster.coordination.messages import CoordinatorSettings
+from cluster.coordination.messages import CoordinatorSettings, WorkerConfig
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import GROUP_START_SECONDS
@@ -35,10 +34,10 @@ from cluster.runs.record import (
 from cluster.tracking.client import connect_before_start, tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
+from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig
 from cluster.training.progress import StepProgress
 from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
-from cluster.worker.rank import WorkerConfig
 from cluster.worker.worker import train_worker
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class TrainOutcome:
     """Whether the tracker has every row of the run's journal."""
 
 
-def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
+def build_trainer(config: WorkerConfig, *, start: str) -> GroupTrainer:
     """Return Ray's trainer of a run; nothing starts yet.
 
     Args:
@@ -72,10 +71,10 @@ def build_trainer(config: WorkerConfig, *, start: str) -> TorchTrainer:
         FailureCallback(config.coordinator),
         WorkerGroupNotifier(config.coordinator, resize_wait_seconds=cluster.hang_seconds),
     ]
-    return TorchTrainer(
+    return GroupTrainer(
         train_worker,
         train_loop_config={"config": config},
-        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        backend_config=ProcessGroupConfig(backend="nccl" if cluster.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(cluster.min_workers, cluster.max_workers) if cluster.is_elastic else cluster.max_workers,
             elastic_resize_monitor_interval_s=cluster.resize_seconds,

@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from captioning.training.checkpoint import load_model
 from captioning.training.validation import validation_loss
 from cluster.config import TrainRun
-from cluster.coordination.client import ANSWER_SECONDS
+from cluster.coordination.messages import ANSWER_SECONDS
 from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
 from cluster.errors import is_out_of_memory, one_line, passing_fault

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,10 +20,9 @@ from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult, TrainingState, train
 from cluster.config import TrainRun
 from cluster.coordination.interface import CoordinatorInterface
-from cluster.coordination.messages import Attempt, metrics_text
+from cluster.coordination.messages import Attempt, WorkerConfig, metrics_text
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
-from cluster.runs.claim import Claim
 from cluster.runs.record import VALIDATION_LOSS
 from cluster.runs.sample_ledger import SampleLedger, record_samples
 from cluster.worker.checkpointing import CheckpointSaver
@@ -44,21 +43,6 @@ class Validation(NamedTuple):
 
     step: int
     metrics: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerConfig:
-    """Configuration of every rank of a run."""
-
-    run: TrainRun
-    coordinator: Any
-    """Ray's handle of the run's coordinator."""
-    config_text: str
-    """Resolved configuration, as YAML."""
-    lineage: dict[str, str]
-    """Digests, commit and run id, stored with every checkpoint."""
-    claim: Claim | None = None
-    """The driver's claim on the checkpoints; None if they are in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

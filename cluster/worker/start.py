@@ -9,11 +9,12 @@ import torch
 from captioning.data.vocabulary import Vocabulary
 from captioning.training.loop import num_training_steps
 from cluster.coordination.interface import CoordinatorInterface
+from cluster.coordination.messages import WorkerConfig
 from cluster.data.shard_set import ShardSet
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.record import store_of
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
-from cluster.worker.rank import Rank, RankContext, WorkerConfig
+from cluster.worker.rank import Rank, RankContext
 from cluster.worker.reporting import StepReporter
 from cluster.worker.resume import FetchedCheckpoint, begin_attempt, build_state
 from cluster.worker.validation import Validator

@@ -5,10 +5,11 @@ import ray.train.torch
 
 from captioning.training.bad_samples import BadSampleError
 from cluster.coordination.client import CoordinatorClient
+from cluster.coordination.messages import WorkerConfig
 from cluster.runs.bad_batches import save_bad_batch
 from cluster.runs.claim import ClaimLostError
 from cluster.worker.async_validation import score_async
-from cluster.worker.rank import Preempted, RankContext, WorkerConfig, wait_for_all
+from cluster.worker.rank import Preempted, RankContext, wait_for_all
 from cluster.worker.rank_log import log_of_rank
 from cluster.worker.start import start_rank
 

@@ -4,10 +4,11 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.messages import WorkerConfig
 from cluster.runs.identity import config_text
 from cluster.runs.record import RunRecord
 from cluster.runs.sample_ledger import SampleLedger, TrainedSamples, audit, audit_samples, read_sample_ledger
-from cluster.worker.rank import RankContext, WorkerConfig
+from cluster.worker.rank import RankContext
 from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run
 

@@ -10,11 +10,11 @@ import torch
 
 from cluster.config import ClusterConfig, TrainRun
 from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.messages import WorkerConfig
 from cluster.runs.record import RunRecord
 from cluster.training import driver, trainer
 from cluster.training.driver import TrainThread
 from cluster.worker import worker
-from cluster.worker.rank import WorkerConfig
 from jobs.cli import call
 from tests.support.short_runs import short_run
 

@@ -6,9 +6,9 @@ import pytest
 
 from captioning.config import OptimizerConfig, TrainingConfig
 from cluster.config import ClusterConfig, TrackingConfig, TrainRun
+from cluster.coordination.messages import WorkerConfig
 from cluster.data.shard_set import ShardSet
 from cluster.training.trainer import build_trainer, fit, log_summary, warn_of_long_warmup
-from cluster.worker.rank import WorkerConfig
 from tests.support.short_runs import short_run
 
 

@@ -8,10 +8,11 @@ import torch
 from captioning.training import checkpoint_description
 from cluster.config import ClusterConfig, StorageConfig
 from cluster.coordination.local import LocalCoordinator
+from cluster.coordination.messages import WorkerConfig
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim, ClaimLostError
 from cluster.runs.record import RunRecord, load_record, store_of
-from cluster.worker.rank import RankContext, Validation, WorkerConfig
+from cluster.worker.rank import RankContext, Validation
 from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run
 

@@ -1,0 +1,116 @@
+"""Ray Train's trainer without the parts that this project does not use, each of which costs a start a process.
+
+Ray's own ``TorchTrainer`` starts three more actors for a worker group, and its controller imports torch: 7 CPU seconds
+for each group. What is overridden below is a private interface of Ray 2.60.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+_SHUTDOWN_SECONDS = 30.0
+# What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
+# killed controller (``cluster.resources.leftovers``); the cleaner cannot without a dashboard.
+_UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+
+class GroupTrainer(DataParallelTrainer):
+    """Trainer of one worker group whose processes form torch's process group."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, _UNUSED)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:  # noqa: ANN401  as in Ray
+        policy = arguments["scaling_policy"]
+        if isinstance(policy, FixedScalingPolicy):
+            arguments["scaling_policy"] = _FixedSize(policy.scaling_config)
+        return super()._initialize_and_run_controller(**arguments)
+
+
+class _FixedSize(FixedScalingPolicy):
+    """Policy of a group of fixed size: its placement group alone tells Ray's autoscaler what it needs.
+
+    Ray's policy also announces the need to an actor that shares out resources between Ray Train and Ray Data.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:  # noqa: ANN401  as in Ray
+        """Announce nothing."""
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class ProcessGroupConfig(BackendConfig):
+    """Settings of torch's process group; Ray's ``TorchConfig`` for a controller that does not import torch.
+
+    Attributes:
+        backend: ``gloo`` or ``nccl``.
+    """
+
+    backend: str
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """Return the class that sets up the process group."""
+        return _ProcessGroup
+
+    @property
+    def train_func_context(self) -> Any:  # noqa: ANN401  as in Ray
+        """Return a function that makes the context in which a worker trains."""
+        return _device_context
+
+
+class _ProcessGroup(Backend):
+    """Sets up torch's process group on the workers, by the same functions as Ray's own backend of torch."""
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:  # noqa: ANN401  as in Ray
+        """Have all workers join the group."""
+        from ray.train._internal.utils import get_address_and_port
+
+        address, port = worker_group.execute_single(0, get_address_and_port)
+        joined = [
+            worker_group.execute_single_async(
+                rank, _join, backend_config.backend, rank, len(worker_group), address=address, port=port
+            )
+            for rank in range(len(worker_group))
+        ]
+        ray.get(joined)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:  # noqa: ANN401  as in Ray
+        """Have all workers leave the group."""
+        left = worker_group.execute_async(_leave, destroys=len(worker_group) > 1)
+        try:
+            ray.get(left, timeout=_SHUTDOWN_SECONDS)
+        except GetTimeoutError:
+            return  # their processes end next
+
+
+def _device_context() -> Any:  # noqa: ANN401  Ray's private class
+    from ray.train.torch.config import TorchConfigContextManager
+
+    return TorchConfigContextManager()
+
+
+def _join(backend: str, rank: int, world_size: int, *, address: str, port: int) -> None:
+    from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
+
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
+    _set_torch_distributed_env_vars()
+    _setup_torch_process_group(backend, rank, world_size, "env://")
+
+
+def _leave(*, destroys: bool) -> None:
+    from ray.train.torch.config import _shutdown_torch
+
+    _shutdown_torch(destroy_process_group=destroys)
