@@ -139,7 +139,7 @@ def _judge(error: Exception) -> tuple[int, list[str]]:
     any other, and may be worth another try.
     """
     from cluster.errors import GateRefusal, Mistakes, one_line, passing_fault
-    from cluster.tracking.access import access_refusal, unanswered_request
+    from cluster.tracking.access import access_refusal, tracker_fault
 
     text = str(error).strip() or type(error).__name__
     if refusal := access_refusal(error):
@@ -151,7 +151,9 @@ def _judge(error: Exception) -> tuple[int, list[str]]:
     if isinstance(error, RuntimeError) and "\n" in text:  # a report of several lines, with the cause among them
         return FAILED, [f"error: {text}"]
     is_ours = isinstance(error, RuntimeError | ConnectionError)  # these say already what did not answer
-    if fault := (None if is_ours else unanswered_request(error)) or passing_fault(error):
+    if answer := None if is_ours else tracker_fault(error):
+        return FAILED if answer.may_pass else BAD_INPUT, [f"error: {answer.line}"]
+    if fault := passing_fault(error):
         return FAILED, [f"error: {fault}"]
     if isinstance(error, ValueError | OSError):
         return BAD_INPUT, [f"error: {one_line(text, longest=None)}"]

@@ -13,6 +13,7 @@ from cluster.registry.champion import reconcile_alias
 from cluster.registry.history import Change
 from cluster.registry.models import ResolvedModel, configuration_of
 from cluster.registry.scores import evaluations_of
+from cluster.tracking.access import is_about_the_request
 from cluster.tracking.client import utc
 from shards.features.manifest import load_features
 from shards.manifest import load_manifest
@@ -100,6 +101,8 @@ def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], di
     try:
         run = client.get_run(known["mlflow_run_id"])
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         return known | {"fault": f"not in this tracker ({one_line(error, with_kind=False)})"}, {}
     more = {
         "status": run.info.status,

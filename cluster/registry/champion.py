@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from cluster.errors import one_line
 from cluster.registry.history import Change, read_history
+from cluster.tracking.access import is_about_the_request
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,8 @@ def read_champion_state(name: str, client: MlflowClient) -> ChampionState:
         changes, last = read_history(name, client)
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         reason = one_line(error, with_kind=False)
         raise ValueError(
             f"model {name} cannot be read from the registry ({reason}); captioning models lists the models"

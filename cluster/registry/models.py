@@ -19,6 +19,7 @@ from cluster.errors import one_line
 from cluster.registry.champion import CHAMPION, reconcile_alias
 from cluster.registry.safe_loading import stored_checkpoint
 from cluster.runs.record import load_record, local_checkpoint
+from cluster.tracking.access import is_about_the_request
 from cluster.yaml_file import read_mapping
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
         name, _, number = name.rpartition("/")
         return client.get_model_version(name, number)
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         raise ValueError(
             f"{model} is not in the registry ({one_line(error, with_kind=False)}); captioning models lists the versions"
         ) from None
@@ -134,6 +137,8 @@ def _run_folder(model: str, client: MlflowClient) -> Path:
     try:
         run = client.get_run(model.removeprefix("runs:/"))
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         raise ValueError(
             f"{model} is not in the tracker ({one_line(error, with_kind=False)}); look up the run's id in MLflow"
         ) from None

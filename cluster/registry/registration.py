@@ -29,6 +29,7 @@ from cluster.registry.models import ResolvedModel
 from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.settings import check_model_name
+from cluster.tracking.access import is_about_the_request
 from cluster.tracking.client import current_user
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
     try:
         return client.get_run(run_id)
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         reason = one_line(error, with_kind=False)
         raise ValueError(
             f"MLflow run {run_id or 'unknown'} of {model.folder.name} is not in this tracker ({reason}); "
@@ -173,6 +176,8 @@ def _create_name(name: str, client: MlflowClient) -> None:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
+        if not is_about_the_request(error):
+            raise
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             reason = one_line(error, with_kind=False)
             raise ValueError(f"{name!r} is not a valid model name ({reason}); choose another name") from None

@@ -9,10 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.errors import one_line
 from cluster.registry.champion import ChampionState, reconcile_alias
 from cluster.registry.history import is_history
 from cluster.registry.scores import evaluations_of
+from cluster.tracking.access import tracker_line
 from cluster.tracking.client import utc, versions_of
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def list_versions(
         except (ValueError, MlflowException) as error:
             if name:
                 raise
-            logger.warning("model %s is left out: %s", one, one_line(error, with_kind=False))
+            logger.warning("model %s is left out: %s", one, tracker_line(error))
             continue
         if name and not summaries:
             raise ValueError(f"model {one} has no versions; captioning register MODEL {one} creates one")

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from cluster.errors import one_line
 from cluster.runs.journal import unshipped
 from cluster.runs.record import load_record
 from cluster.search.scheduler import SearchScheduler
 from cluster.search.space.config import METRIC_MODES
 from cluster.search.trials import SearchRecord, Trial, TrialState, point_text
+from cluster.tracking.access import tracker_line
 from cluster.tracking.client import create_run, set_tags
 from cluster.tracking.shipping import log_metrics, ship
 
@@ -143,9 +143,7 @@ class SearchTracker:
             try:
                 send(*self._connect())
             except Exception as error:  # which type depends on the tracker's database or server
-                logger.warning(
-                    "the tracker does not accept records; the search continues: %s", one_line(error, with_kind=False)
-                )
+                logger.warning("the tracker does not accept records; the search continues: %s", tracker_line(error))
                 return False
         return True
 

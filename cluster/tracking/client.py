@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import HomeConfig, TrackerConfig, TrackingConfig
 from cluster.errors import Refusal
+from cluster.tracking.access import restore_remedy
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
 from cluster.tracking.server import require_server
 from shards.storage.location import refuse_credentials
@@ -22,7 +23,8 @@ from shards.storage.location import refuse_credentials
 logger = logging.getLogger(__name__)
 
 _PAGE_LENGTH = 1000
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "databricks")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker"
 _KEY_TAG = "run_key"
 # Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -95,19 +97,52 @@ def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
         require_server(uri)
-    elif "+" not in parts.scheme and parts.scheme not in _DATABASES:
-        raise Refusal(
-            f"tracking address {uri} is not an MLflow address",
-            "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker",
-        )
+    elif parts.scheme.partition("+")[0] not in _DATABASES:
+        raise Refusal(f"tracking address {uri} {_why_unusable(uri)}", _USABLE)
     elif file := database_file(uri):
         check_database(file)
+    else:
+        _require_driver(uri)
     return uri
 
 
+def _require_driver(uri: str) -> None:
+    """Check that the driver of a database is installed here."""
+    from sqlalchemy import make_url  # here, because clients of a server do without
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise Refusal(
+            f"the database of tracking address {uri} needs the Python package {error.name}, which is not installed",
+            "install it, or use the address of an MLflow server, http://HOST:PORT",
+        ) from error
+    except ArgumentError:
+        raise Refusal(f"tracking address {uri} is not an address of a database", _USABLE) from None
+
+
+def _why_unusable(uri: str) -> str:
+    """Return why an address of MLflow's is not one that this project can use, or that it is none."""
+    if uri.startswith("databricks"):
+        return "is Databricks, whose registry is not supported"
+    if ":" not in uri or uri.startswith("file:"):
+        return "is a folder, and MLflow keeps no registry in files any more"
+    return "is not an MLflow address"
+
+
 def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeConfig) -> str:
-    """Return the experiment's id; create it if absent. The embedded tracker stores artifacts in the home folder."""
+    """Return the experiment's id; create it if absent. The embedded tracker stores artifacts in the home folder.
+
+    Raises:
+        Refusal: the experiment was deleted.
+    """
     found = client.get_experiment_by_name(config.experiment)
+    if found and found.lifecycle_stage == "deleted":
+        raise Refusal(
+            f"experiment {config.experiment} was deleted in MLflow",
+            f"{restore_remedy('experiment', found.experiment_id)}, or use another --tracking.experiment",
+        )
     if found:
         return found.experiment_id
     is_embedded = database_file(client.tracking_uri) is not None

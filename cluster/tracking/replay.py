@@ -10,9 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
-from cluster.errors import one_line
+from cluster.errors import Refusal, one_line
 from cluster.runs.journal import DamagedSegmentError, Row, list_segments, read_segment
 from cluster.runs.record import RECORD_NAME, RunRecord, load_record, lock_run
+from cluster.tracking.access import is_about_the_request, restore_remedy, tracker_line
 from cluster.tracking.shipping import log_metrics, metrics_of
 
 logger = logging.getLogger(__name__)
@@ -183,16 +184,16 @@ def _tracked_run(client: MlflowClient, record: RunRecord) -> Run:
     try:
         run = client.get_run(record.mlflow_run_id)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            reason = one_line(error, with_kind=False)
-            raise ConnectionError(f"no MLflow answers at {address} ({reason}); correct --tracking.uri") from error
+        if not is_about_the_request(error):
+            raise ConnectionError(f"{tracker_line(error)} (at {address})") from error
         raise ValueError(
             f"MLflow run {record.mlflow_run_id} of run {record.name} is not in the tracker at {address}; "
             "pass the tracker that holds it with --tracking.uri"
         ) from None
     if run.info.lifecycle_stage != "active":
-        raise ValueError(
-            f"MLflow run {record.mlflow_run_id} of run {record.name} is deleted; restore it in the tracker first"
+        raise Refusal(
+            f"MLflow run {record.mlflow_run_id} of run {record.name} was deleted",
+            restore_remedy("run", record.mlflow_run_id),
         )
     return run
 

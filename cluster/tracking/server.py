@@ -12,6 +12,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from cluster.errors import Refusal, Unreachable
+from cluster.tracking.access import INVALID_HOST
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ def require_server(uri: str) -> None:
         raise Unreachable(
             f"MLflow at {uri} answers {answer.title}",
             "start the server behind this address, or correct --tracking.uri",
+        )
+    if INVALID_HOST in answer.text:
+        host = urllib.parse.urlsplit(uri).netloc
+        raise Refusal(
+            f"MLflow at {uri} does not accept this name of its host ({answer.status} {INVALID_HOST})",
+            f"start the server with --allowed-hosts {host}, or use a name that it accepts, such as localhost",
         )
     if not _is_from_mlflow(answer):
         remedy = "check the address and the port; on macOS, port 5000 belongs to AirPlay"

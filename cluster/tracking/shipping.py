@@ -13,6 +13,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from cluster.runs.journal import Journal, Row, mark_shipped
 from cluster.runs.record import RunRecord
+from cluster.tracking.access import tracker_line
 
 _METRICS_PER_BATCH = 1000  # MLflow's own limit
 
@@ -79,7 +80,7 @@ class Shipper:
         try:
             MlflowClient(self._tracking_uri).set_terminated(self._run_id, status=status)
         except Exception as error:  # as in _ship
-            logger.warning("the tracker does not accept the run's status: %s", error)
+            logger.warning("the tracker does not accept the run's status: %s", tracker_line(error))
 
     def _ship_until_the_end(self, record: RunRecord) -> None:
         self._monitor = _start_monitor(record, self._tracking_uri)
@@ -96,7 +97,7 @@ class Shipper:
             try:
                 ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status)
             except Exception as error:  # a broken tracker raises any error of its database or server
-                logger.warning("the tracker does not accept metrics; training continues: %s", error)
+                logger.warning("the tracker does not accept metrics; training continues: %s", tracker_line(error))
                 return False
             return True
 
@@ -111,7 +112,7 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor
         )
         monitor.start()
     except Exception as error:  # as above
-        logger.warning("system metrics are not logged: %s", error)
+        logger.warning("system metrics are not logged: %s", tracker_line(error))
         return None
     return monitor
 

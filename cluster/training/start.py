@@ -14,6 +14,7 @@ from cluster.git import git_state
 from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
 from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, load_record, lock_run
+from cluster.tracking.access import restore_remedy, tracker_line
 from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
 from cluster.tracking.shipping import ship
 from shards.storage.files import replace_file
@@ -31,7 +32,7 @@ def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
             client = connect(run.tracking, run.storage)
             ship(client, record.mlflow_run_id, unshipped(run.folder / "journal"), status="FINISHED")
     except _OF_THE_TRACKER as error:
-        logger.warning("the tracker may lack metrics of this run: %s", error)
+        logger.warning("the tracker may lack metrics of this run: %s", tracker_line(error))
         return False
     return True
 
@@ -47,8 +48,9 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
         check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
     if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:
         raise Refusal(
-            f"run {run.name} keeps its checkpoints at {record.checkpoints_at or 'its folder in the home folder'}",
-            "restore this setting of --checkpoints, or choose another --name",
+            f"run {run.name} keeps its checkpoints at {record.checkpoints_at or run.folder}",
+            (f"use --checkpoints {record.checkpoints_at}" if record.checkpoints_at else "leave out --checkpoints")
+            + ", or choose another --name",
         )
     return record
 
@@ -97,13 +99,22 @@ def _connect(run: TrainRun, *, is_needed: bool) -> MlflowClient | None:
 
 
 def _is_unknown(client: MlflowClient, record: RunRecord) -> bool:
-    """Return whether the tracker answers and does not have the run, because it is another or an empty tracker."""
+    """Return whether the tracker answers and does not have the run, because it is another or an empty tracker.
+
+    Raises:
+        Refusal: the run was deleted there.
+    """
     try:
-        client.get_run(record.mlflow_run_id)
+        found = client.get_run(record.mlflow_run_id)
     except MlflowException as error:
         return error.error_code == "RESOURCE_DOES_NOT_EXIST"
     except OSError:
         return False
+    if found.info.lifecycle_stage == "deleted":
+        raise Refusal(
+            f"MLflow run {record.mlflow_run_id} of run {record.name} was deleted",
+            f"{restore_remedy('run', record.mlflow_run_id)}, or choose another --name",
+        )
     return False
 
 
@@ -140,7 +151,7 @@ def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
 
 
 def _warn_that_it_is_down(error: Exception) -> None:
-    logger.warning("the tracker does not answer, training continues: %s", str(error).splitlines()[0])
+    logger.warning("the tracker does not take this start, training continues: %s", tracker_line(error))
 
 
 def lineage_of(shard_set: ShardSet) -> dict[str, str]:
@@ -160,4 +171,4 @@ def mark_killed(run: TrainRun, record: RunRecord) -> None:
     try:
         connect(run.tracking, run.storage).set_terminated(record.mlflow_run_id, status="KILLED")
     except Exception as error:  # which type depends on the tracker's database or server
-        logger.warning("the tracker could not record the status KILLED: %s", str(error).splitlines()[0])
+        logger.warning("the tracker could not record the status KILLED: %s", tracker_line(error))

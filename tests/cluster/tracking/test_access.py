@@ -1,10 +1,13 @@
 """Explanations of refused requests; ``integration/test_model_server`` covers the refusals of a real server."""
 
-import pytest
-from mlflow.exceptions import MlflowException, RestException
-from requests import HTTPError, Response
+import sqlite3
 
-from cluster.tracking.access import access_refusal, unanswered_request
+import pytest
+from mlflow.exceptions import MlflowException, RestException, get_error_code
+from requests import HTTPError, Response
+from sqlalchemy.exc import OperationalError
+
+from cluster.tracking.access import access_refusal, is_about_the_request, tracker_fault, unanswered_request
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +85,62 @@ def test_a_tracker_that_does_not_answer_is_named():
 )
 def test_an_answer_is_no_silence(error):
     assert unanswered_request(error) is None
+
+
+def failed_with(status, body):
+    endpoint = "/api/2.0/mlflow/runs/get"
+    text = f"API request to endpoint {endpoint} failed with error code {status} != 200. Response body: '{body}'"
+    return MlflowException(text, error_code=get_error_code(status))
+
+
+NO_JSON = "API request to endpoint was successful but the response body was not in a valid JSON format. Response body: "
+LOCKED = "(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO metrics]\n(Background on this error at: https://x)"
+INVALID_HOST = "Invalid Host header - possible DNS rebinding attack detected"
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass", "line"),
+    [
+        (MlflowException(f"{NO_JSON}'<html>\nLog in</html>'"), True, "answer is not MLflow's (<html> Log in</html>)"),
+        (MlflowException(f"{NO_JSON}'{{\"runs\": ['"), True, "or it was cut off"),
+        (failed_with(404, "<h1>Not Found</h1>"), False, "answers 404 to /api/2.0/mlflow/runs/get (<h1>Not Found</h1>)"),
+        (failed_with(500, "Oops"), True, "answers 500 to /api/2.0/mlflow/runs/get (Oops); its log says why"),
+        (MlflowException(LOCKED), True, "is locked by another process ((sqlite3.OperationalError) database is locked)"),
+        (OperationalError("SELECT 1", {}, sqlite3.OperationalError("disk I/O error")), True, "database fails ("),
+        (MlflowException("(psycopg2.OperationalError) server closed"), True, "the tracker's database fails ("),
+        (MlflowException("The run abc must be in the 'active' state. Current"), False, "runs restore --run-id abc"),
+        (rest_error("RESOURCE_DOES_NOT_EXIST"), False, "MLflow answers RESOURCE_DOES_NOT_EXIST: "),
+        (rest_error("INTERNAL_ERROR"), True, "MLflow answers INTERNAL_ERROR: "),
+        (MlflowException(MLFLOWS_TEXT), True, "does not answer"),
+    ],
+)
+def test_an_answer_of_the_trackers_side_is_one_line_and_may_pass_or_not(error, may_pass, line):
+    fault = tracker_fault(error)
+    assert fault is not None
+    assert (fault.may_pass, line in fault.line, "\n" in fault.line) == (may_pass, True, False), fault.line
+
+
+def test_what_this_project_has_said_of_an_answer_is_left_as_it_is():
+    error = ValueError("no such model")
+    error.__context__ = rest_error("RESOURCE_DOES_NOT_EXIST")
+    assert tracker_fault(error) is None
+
+
+def test_a_host_that_mlflow_was_not_told_of_is_no_matter_of_permission():
+    assert "start the server with this host and port in --allowed-hosts" in str(
+        access_refusal(failed_with(403, INVALID_HOST))
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "is_known"),
+    [
+        (rest_error("RESOURCE_DOES_NOT_EXIST"), True),
+        (rest_error("INVALID_PARAMETER_VALUE"), True),
+        (rest_error("INTERNAL_ERROR"), False),
+        (failed_with(404, "<h1>Not Found</h1>"), False),
+        (MlflowException(MLFLOWS_TEXT), False),
+    ],
+)
+def test_only_an_answer_about_the_request_says_that_something_is_absent(error, is_known):
+    assert is_about_the_request(error) is is_known

@@ -1,3 +1,4 @@
+import re
 import uuid
 
 import pytest
@@ -92,10 +93,30 @@ def test_a_server_that_does_not_answer_is_named(home):
         connect(TrackingConfig(uri="http://127.0.0.1:9"), home)
 
 
-@pytest.mark.parametrize("uri", ["ftp://host", "somewhere"])
-def test_an_address_of_something_else_is_refused(home, uri):
-    with pytest.raises(ValueError, match="is not an MLflow address"):
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftp://host", "is not an MLflow address; use http"),
+        ("ftp+x://host", "is not an MLflow address; use http"),
+        ("./mlruns", "is a folder, and MLflow keeps no registry in files any more; use http"),
+        ("file:///mnt/mlruns", "is a folder, and"),
+        ("databricks", "is Databricks, whose registry is not supported; use"),
+        ("databricks://profile", "is Databricks"),
+        ("mysql+nodriver://host/db", "is not an address of a database; use"),
+        ("mssql+pymssql://host/db", "needs the Python package pymssql, which is not installed; install it, or use"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_with_the_reason(home, uri, message):
+    with pytest.raises(ValueError, match=f"^(the database of )?tracking address {re.escape(uri)} {message}"):
         connect(TrackingConfig(uri=uri), home)
+
+
+def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(client, home):
+    config = TrackingConfig(experiment="deleted")
+    found = experiment_id(client, config, home)
+    client.delete_experiment(found)
+    with pytest.raises(ValueError, match=rf"experiment deleted was deleted .*restore --experiment-id {found}, or use"):
+        experiment_id(client, config, home)
 
 
 @pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9", "postgresql://host/db?user=me&password=secret"])

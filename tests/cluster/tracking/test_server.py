@@ -51,6 +51,13 @@ def test_another_program_is_named_with_its_status(answer):
             require_server(address)
 
 
+def test_a_name_of_the_server_that_mlflow_was_not_told_of_is_named_with_the_option():
+    with answering({ENDPOINT: (403, b"Invalid Host header - possible DNS rebinding attack detected")}) as address:
+        host = address.removeprefix("http://")
+        with pytest.raises(ValueError, match=rf"does not accept this name of its host .*--allowed-hosts {host}, or"):
+            require_server(address)
+
+
 def test_a_server_that_fails_is_asked_again_with_a_line(log_lines, caplog):
     caplog.set_level(logging.INFO)
     with answering({ENDPOINT: (502, b"<html>Bad Gateway</html>")}) as address:

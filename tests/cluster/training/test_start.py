@@ -62,7 +62,8 @@ def test_a_run_whose_tracker_is_down_starts_again(run, shard_set, record, caplog
     again = start_record(down, shard_set)
     assert again.mlflow_run_id == record.mlflow_run_id
     assert (
-        "the tracker does not answer, training continues: MLflow at http://127.0.0.1:9 does not answer" in caplog.text
+        "the tracker does not take this start, training continues: MLflow at http://127.0.0.1:9 does not answer"
+        in caplog.text
     )
 
 
@@ -71,7 +72,15 @@ def test_a_run_whose_tracker_is_another_mlflows_starts_again(run, shard_set, rec
     broken = replace(run, tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/other.db"))
     assert start_record(broken, shard_set).mlflow_run_id == record.mlflow_run_id
     (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
-    assert (told.startswith("the tracker does not answer"), "is no SQLite database" in told) == (True, True)
+    assert (told.startswith("the tracker does not take this start"), "is no SQLite database" in told) == (True, True)
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_refused_with_the_command_that_restores_it(run, shard_set, client):
+    deleted = replace(run, name="deleted")
+    run_id = start_record(deleted, shard_set, client).mlflow_run_id
+    client.delete_run(run_id)
+    with pytest.raises(ValueError, match=rf"of run deleted was deleted; restore it .* --run-id {run_id}, or choose"):
+        start_record(deleted, shard_set, client)
 
 
 def test_a_run_whose_tracker_has_become_another_server_starts_again(run, shard_set, record, caplog):
