@@ -9,6 +9,8 @@ from typing import Literal
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 LONGEST_CAPTION_WORDS = 1_000
 """Largest number of words to which captions may be cut."""
+Precision = Literal["fp32", "bf16"]
+"""Precision of a computation; bf16 is bfloat16 where that is safe, with weights in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +95,7 @@ class TrainingConfig:
     """Images per step, over all workers; the encoder runs once for all captions of an image."""
     accumulation: int = 1
     """Number of parts that a worker splits its share of a batch into, to save memory (gradient accumulation)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     """Precision of the forward and backward pass; bf16 uses bfloat16 where it is safe, with weights in fp32."""
     label_smoothing: float = 0.0
     """Fraction of a target word's probability that is spread over the whole vocabulary."""

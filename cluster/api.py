@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 from cluster.data.conversion_config import ConversionConfig
@@ -154,7 +154,8 @@ def load(
     from cluster.registry.models import resolve_to_read
 
     found = resolve_to_read(str(model), lambda: _connect(storage, tracking, only_reads=True))
-    return LoadedModel(str(found), load_captioner(found.folder, beam_size=beam_size, batch_size=batch_size))
+    captioner = load_captioner(found.folder, beam_size=beam_size, batch_size=batch_size, precision=found.precision)
+    return LoadedModel(str(found), captioner)
 
 
 def register(
@@ -162,6 +163,7 @@ def register(
     name: str,
     *,
     beam_size: int = 3,
+    precision: Precision = "fp32",
     intake: ImageInputConfig | None = None,
     storage: StorageConfig | None = None,
     tracking: TrackingConfig | None = None,
@@ -172,6 +174,7 @@ def register(
         model: ``runs:/ID``, the folder of a checkpoint or run, or another registered version.
         name: name of the model in the registry.
         beam_size: beam size for requests to a server that give none.
+        precision: precision in which the version serves, and in which ``promote`` judges it.
         intake: images that the served version accepts; None for the content of image files only.
         storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
         tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
@@ -183,7 +186,7 @@ def register(
     client, found = _resolve(model, _storage(storage), tracking)
     from cluster.registry import registration
 
-    return registration.register(found, name, client, beam_size=beam_size, intake=intake)
+    return registration.register(found, name, client, beam_size=beam_size, precision=precision, intake=intake)
 
 
 def promote(

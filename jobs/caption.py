@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from captioning.config import Precision
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
@@ -44,6 +45,8 @@ class CaptionJob:
     """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
     """Images per batch."""
+    precision: Precision | None = None
+    """Precision of the computation; if not given, the one in which a registered version serves, else fp32."""
     split: str = "val"
     """Split of a shard set to caption."""
     storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
@@ -75,7 +78,8 @@ def main(invocation: Invocation[CaptionJob]) -> None:
             write_json(names)
         _name_faults(faults, len(names))
         return
-    captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size)
+    precision = job.precision or model.precision
+    captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size, precision=precision)
     done = []
     for picture, written in _captioned(captioner, _pictures(job, faults)):
         # Only the page needs the JPEG data again; many images of it would fill the memory.

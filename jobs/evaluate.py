@@ -9,12 +9,13 @@ Examples:
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from captioning.config import Precision
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
@@ -40,6 +41,8 @@ class EvaluateJob:
     """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
     """Images per batch."""
+    precision: Precision | None = None
+    """Precision of the computation; if not given, the one in which a registered version serves, else fp32."""
     storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
@@ -57,6 +60,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
     client = connect(job.tracking, job.storage)
     model = resolve_model(job.model, client)
+    model = replace(model, precision=job.precision or model.precision)
     logger.info("model %s: %s", job.model, model)
     if invocation.dry_run:
         logger.info("would caption %d images of split %s with beam size %d", num_images, job.split, job.beam_size)

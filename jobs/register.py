@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from captioning.config import Precision
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import HomeConfig, TrackerConfig
 from cluster.settings import check_model_name
@@ -35,6 +36,8 @@ class RegisterJob:
     """Name of the model in the registry."""
     beam_size: int = 3
     """Beam size for requests to a server that give none."""
+    precision: Precision = "fp32"
+    """Precision in which the version serves, and in which promote judges it; recorded with the version."""
     intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
     storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
@@ -56,7 +59,7 @@ def main(invocation: Invocation[RegisterJob]) -> None:
         if invocation.json:
             write_json({"name": job.name, "version": None, "checkpoint": model.folder})
         return
-    created = register(model, job.name, client, beam_size=job.beam_size, intake=job.intake)
+    created = register(model, job.name, client, beam_size=job.beam_size, precision=job.precision, intake=job.intake)
     logger.info("%s version %s is the challenger", created.name, created.version)
     log_next(f"promote {created.name}")
     if invocation.json:

@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioning.config import Precision
 from captioning.data.pixels import decode_image
 from captioning.data.vocabulary import Vocabulary
 from captioning.evaluation.metrics import ImageId
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
+from captioning.model.precision import autocast
 from captioning.training.checkpoint import CheckpointDescription
 
 
@@ -37,6 +39,7 @@ class Captioner:
         description: description of the model's checkpoint.
         beam_size: number of partial captions kept at every step; 1 is greedy search.
         batch_size: number of images in a batch.
+        precision: precision in which the model computes.
     """
 
     def __init__(
@@ -47,9 +50,12 @@ class Captioner:
         *,
         beam_size: int = 3,
         batch_size: int = 32,
+        precision: Precision = "fp32",
     ) -> None:
         self._model, self._vocabulary, self._description = model, vocabulary, description
         self._beam_size, self._batch_size = beam_size, batch_size
+        self._precision: Precision = precision
+        model.encoder.fold(precision)
 
     def caption(self, jpegs: Iterable[bytes]) -> Iterator[ImageCaptions]:
         """Caption image files, in order.
@@ -87,12 +93,13 @@ class Captioner:
             max_words: largest number of words in a caption; None takes the limit in training.
         """
         device = self._model.encoder.mean.device
-        found = beam_search(
-            self._model.decoder,
-            self._model.encoder(images.to(device)),
-            beam_size=beam_size or self._beam_size,
-            max_words=max_words or self._description.max_caption_words,
-        )
+        with autocast(self._precision, device):
+            found = beam_search(
+                self._model.decoder,
+                self._model.encoder(images.to(device)),
+                beam_size=beam_size or self._beam_size,
+                max_words=max_words or self._description.max_caption_words,
+            )
         rows = zip(found.tokens.tolist(), found.log_probability.tolist(), strict=True)
         return [self._decode_captions(tokens, log_probabilities) for tokens, log_probabilities in rows]
 

@@ -1,6 +1,6 @@
 """Beam search for the most likely captions of images.
 
-Shapes: B images, K beams, T words, V vocabulary words.
+Shapes: B images, K beams, A partial captions that may go on, T words, V vocabulary words.
 """
 
 from typing import NamedTuple
@@ -52,26 +52,39 @@ def beam_search(
     """
     if beam_size < 1 or max_words < 1:
         raise ValueError(f"beam_size {beam_size} with max_words {max_words} allows no caption; use at least 1 for each")
-    beams = _Beams(features.shape[0], beam_size, max_words, features.device)
-    state = tuple(part.repeat_interleave(beam_size, dim=0) for part in decoder.start(features))
+    beams, state = _Beams(features.shape[0], beam_size, max_words, features.device), decoder.start(features)
     for length in range(max_words):
         logits, state = decoder.step(state, beams.last_tokens())
-        rows = beams.extend(_allowed_log_probability(logits), length)
-        state = tuple(part[rows] for part in state)
-        if beams.are_complete():
+        parents = beams.extend(*_best_words(logits, beam_size), length)
+        if not len(parents):
             break
+        state = tuple(part.index_select(0, parents) for part in state)
     return beams.ranked(length_power)
 
 
-def _allowed_log_probability(logits: Tensor) -> Tensor:
-    """Return (B * K, V) log-probabilities; minus infinity for words that are never generated."""
+def _best_words(logits: Tensor, beam_size: int) -> tuple[Tensor, Tensor]:
+    """Return log-probability and id of the likeliest words of each row, without those that are never generated.
+
+    Args:
+        logits: (A, V) scores of the next word.
+        beam_size: K, the largest number of words of a row that can be among the K best of its image.
+
+    Returns:
+        (A, W) float32 log-probabilities and (A, W) int64 ids, where W is the smaller one of K and V.
+    """
     scores = torch.log_softmax(logits.float(), dim=-1)
-    scores[:, [PAD, BOS, UNK]] = -torch.inf
-    return scores
+    for word in (PAD, BOS, UNK):
+        scores[:, word] = -torch.inf
+    best = scores.topk(min(beam_size, scores.shape[1]), dim=1)
+    return best.values, best.indices
 
 
 class _Beams:
-    """The partial captions of a search, K for each image."""
+    """The partial captions of a search, K for each image.
+
+    The decoder reads only the A partial captions that may go on, so that complete captions cost nothing, nor do images
+    whose captions are all complete. They are the rows of the decoder's state, in the order of image and beam.
+    """
 
     def __init__(self, num_images: int, beam_size: int, max_words: int, device: torch.device) -> None:
         shape = num_images, beam_size
@@ -79,47 +92,49 @@ class _Beams:
         # Only the first beam is possible at the start: K equal beams would find the same caption K times.
         self.log_probability = torch.full(shape, -torch.inf, device=device)
         self.log_probability[:, 0] = 0
-        self.is_done = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.is_done = self.log_probability.isneginf()
         self.num_scored = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._last = torch.full((num_images * beam_size,), BOS, dtype=torch.int64, device=device)
+        self._first = torch.arange(num_images, device=device)[:, None] * beam_size  # (B, 1) first beam of each image
+        self._rows = self._first.flatten()  # (A,) int64 place of each row of the state among the B * K beams
+        self._last = torch.full((num_images,), BOS, dtype=torch.int64, device=device)
 
     def last_tokens(self) -> Tensor:
+        """Return the last word of the partial captions that the decoder reads, (A,) int64."""
         return self._last
 
-    def extend(self, scores: Tensor, length: int) -> Tensor:
+    def extend(self, scores: Tensor, words: Tensor, length: int) -> Tensor:
         """Extend the beams by the best words.
 
         Args:
-            scores: (B * K, V) log-probabilities of the next word.
+            scores: (A, W) log-probabilities of the best next words.
+            words: (A, W) int64 ids of these words.
             length: number of words of each partial caption so far.
 
         Returns:
-            (B * K,) int64 row of the partial caption that each new one extends.
+            (A',) int64 row of the state that each partial caption that goes on extends.
         """
-        num_images, beam_size = self.log_probability.shape
-        vocabulary_size = scores.shape[-1]
-        scores = scores.view(num_images, beam_size, vocabulary_size)
-        # A complete caption may only be extended by <pad>, at log-probability 0, so that its own does not change.
-        only_pad = torch.full_like(scores[0, 0], -torch.inf)
-        only_pad[PAD] = 0
-        scores = torch.where(self.is_done[..., None], only_pad, scores)
-        totals = (self.log_probability[..., None] + scores).flatten(1)
-        self.log_probability, choice = totals.topk(beam_size, dim=1)
-        beam, token = choice // vocabulary_size, choice % vocabulary_size
+        (num_images, beam_size), num_words = self.log_probability.shape, scores.shape[1]
+        totals = torch.full((num_images * beam_size, num_words), -torch.inf, device=scores.device)
+        totals[self._rows] = self.log_probability.flatten()[self._rows, None] + scores
+        # A complete caption is extended by <pad> alone, which leaves its log-probability as it is.
+        totals[:, 0] = torch.where(self.is_done.flatten(), self.log_probability.flatten(), totals[:, 0])
+        candidates = torch.full_like(totals, PAD, dtype=torch.int64)
+        candidates[self._rows] = words
+        self.log_probability, choice = totals.view(num_images, -1).topk(beam_size, dim=1)
+        beam, token = choice // num_words, candidates.view(num_images, -1).gather(1, choice)
         self.tokens = self.tokens.gather(1, beam[..., None].expand_as(self.tokens))
         self.tokens[..., length] = token
         was_done = self.is_done.gather(1, beam)
         self.num_scored = self.num_scored.gather(1, beam) + ~was_done
         # A beam with no possible word is done; otherwise the search would continue to max_words.
         self.is_done = was_done | (token == EOS) | self.log_probability.isneginf()
-        self._last = token.flatten()
-        images = torch.arange(num_images, device=scores.device)[:, None]
-        return (images * beam_size + beam).flatten()
-
-    def are_complete(self) -> bool:
-        return bool(self.is_done.all())
+        goes_on = (~self.is_done).flatten().nonzero().flatten()
+        parents = torch.searchsorted(self._rows, (self._first + beam).flatten()[goes_on])
+        self._rows, self._last = goes_on, token.flatten()[goes_on]
+        return parents
 
     def ranked(self, length_power: float) -> Captions:
+        """Return the captions of each image, best first."""
         self.tokens[self.log_probability.isneginf()] = PAD
         score = self.log_probability / self.num_scored.clamp(min=1) ** length_power
         score, order = score.sort(dim=1, descending=True)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from captioning.config import ModelConfig
+from captioning.config import ModelConfig, Precision
+from captioning.model.folding import fold_batch_norms
 from captioning.model.weights import is_weights_file, require_weights_file
 
 _FEWEST_STAGES = 4
@@ -51,11 +52,26 @@ class Encoder(nn.Module):
         for name, values in zip(("mean", "deviation"), normalization(config.backbone), strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         _freeze(self.backbone, config)
+        self._folded: tuple[GraphModule, ...] = ()  # a tuple, because it is no part of the module's state
         self.eval()
 
     def train(self, mode: bool = True) -> "Encoder":
         """Stay in eval mode, whatever ``mode`` is."""
         return super().train(False)
+
+    def fold(self, precision: Precision) -> "Encoder":
+        """Compute features faster from now on, with other rounding; return the encoder.
+
+        Frozen batch norms are folded into convolutions, except in fp32 on a CPU: there, features have the same bits as
+        in a training run. The state of the module does not change. Call this on the final device and after the weights
+        are loaded.
+
+        Args:
+            precision: precision in which the encoder will compute.
+        """
+        if precision == "bf16" or self.mean.is_cuda:
+            self._folded = (fold_batch_norms(self.backbone),)
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the region features of images.
@@ -67,7 +83,8 @@ class Encoder(nn.Module):
             (B, R, C) features.
         """
         values = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        features = self.backbone((values / 255 - self.mean) / self.deviation)
+        backbone = self._folded[0] if self._folded else self.backbone
+        features = backbone((values / 255 - self.mean) / self.deviation)
         if features.ndim == 3:  # a vision transformer, where the first token is the class token
             return features[:, 1:]
         return features.flatten(2).transpose(1, 2)

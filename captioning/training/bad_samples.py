@@ -8,8 +8,9 @@ import torch
 from captioning.config import TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
+from captioning.model.precision import autocast
 from captioning.training.collectives import can_be_added
-from captioning.training.losses import autocast, cross_entropy_of_images
+from captioning.training.losses import cross_entropy_of_images
 
 
 class BadSampleError(ValueError):
@@ -85,7 +86,7 @@ def loss_per_image(
     bad: list[BadSample] = []
     for batch in batches:
         moved = batch.to(device)
-        with autocast(config, device):
+        with autocast(config.precision, device):
             logits = model(moved, dropout_seed)
         sums.append(cross_entropy_of_images(logits, moved, label_smoothing=label_smoothing)[: batch.num_images])
         counts.append(torch.bincount(batch.image_of_target(), minlength=batch.num_images))

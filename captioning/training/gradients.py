@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captioning.config import TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
+from captioning.model.precision import autocast
 from captioning.training.bad_samples import (
     BadSampleError,
     ImageLoss,
@@ -26,7 +27,7 @@ from captioning.training.bad_samples import (
     nonfinite_images,
 )
 from captioning.training.collectives import Flags, StepShare, StepTotals, gather, reduce_step, world_size
-from captioning.training.losses import autocast, cross_entropy_sum
+from captioning.training.losses import cross_entropy_sum
 
 _DROPOUT_SEED_OFFSET = 1
 _NO_FLAGS = Flags()
@@ -97,7 +98,7 @@ class GradientComputer:
             moved, is_last = part.to(self._device), number == len(parts)
             no_sync = getattr(self._replica, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if is_last else no_sync():
-                with autocast(self._config, self._device):
+                with autocast(self._config.precision, self._device):
                     logits = self._replica(moved, self._dropout_seed)
                 loss = cross_entropy_sum(logits, moved.targets(), label_smoothing=self._config.label_smoothing)
                 loss.backward()

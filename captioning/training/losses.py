@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captioning.config import TrainingConfig
 from captioning.data.batches import CaptionBatch
 
 
@@ -40,11 +39,6 @@ def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smooth
     losses = F.cross_entropy(_wide(logits), batch.targets(), reduction="none", label_smoothing=label_smoothing)
     sums = torch.zeros(len(batch.images), dtype=torch.float64, device=losses.device)
     return sums.index_add_(0, batch.image_of_target(), losses.double())
-
-
-def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
-    """Return the autocast context for the precision of a training run."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def _wide(logits: Tensor) -> Tensor:

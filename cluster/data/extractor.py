@@ -62,7 +62,8 @@ class Extractor:
             raise ValueError("there is no GPU on this machine; leave out --use-gpu, or use a cluster with GPUs")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.settings.seed)  # the same random values as in a training run with this seed
-            self._encoder = Encoder(work.model).to("cuda" if use_gpu else "cpu")
+            encoder = Encoder(work.model).to("cuda" if use_gpu else "cpu")
+        self._encoder = encoder.fold(work.settings.precision)
         self._work, self._num_threads = work, num_threads
         self.num_images_done = 0
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from captioning.config import Precision
 from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
 from captioning.evaluation.metrics import ImageId
@@ -43,6 +44,11 @@ class EvaluatedModel(Protocol):
     @property
     def description(self) -> CheckpointDescription:
         """Return the content of ``checkpoint.json``."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Return the precision in which the model computes."""
         ...
 
 
@@ -87,7 +93,14 @@ def cached_evaluation(
         _key(model, shard_set, split, beam_size),
         Evaluation,
         lambda: evaluate_split(
-            model.folder, shard_set, split, step=step, beam_size=beam_size, batch_size=batch_size, progress=progress
+            model.folder,
+            shard_set,
+            split,
+            step=step,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            precision=model.precision,
+            progress=progress,
         ),
     )
     progress(len(evaluation.captions))
@@ -138,6 +151,7 @@ def cached_variants(
             seed=seed,
             beam_size=beam_size,
             batch_size=batch_size,
+            precision=model.precision,
             progress=progress,
         ),
     )
@@ -152,7 +166,9 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int)
         "shards": shard_set.manifest.digest,
         "split": split,
         "beam_size": beam_size,
-        **({} if tokenizer is PTB else {"tokenizer": tokenizer.name}),  # earlier releases had one, and no name for it
+        # Earlier releases had one tokenizer and one precision, and no names for them.
+        **({} if tokenizer is PTB else {"tokenizer": tokenizer.name}),
+        **({} if model.precision == "fp32" else {"precision": model.precision}),
     }
 
 

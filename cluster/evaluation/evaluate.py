@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
+from captioning.config import Precision
 from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
@@ -15,6 +14,7 @@ from captioning.evaluation.metrics import ImageId, ImageScores, check_references
 from captioning.pages.notebook import scores_html
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
+from cluster.resources.device import inference_device
 from shards.reader import Sample, ShardReader
 from shards.storage.files import replace_file
 from shards.verification import verify_shards
@@ -30,6 +30,7 @@ class Evaluation:
     step: int
     tokenizer: str = PTB.name
     """Name of the tokenizer whose words are scored; scores by different tokenizers cannot be compared."""
+    precision: Precision = "fp32"
     scores: dict[str, float]
     captions: dict[ImageId, str]
     images: dict[ImageId, ImageScores] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Evaluation:
             "split": self.split,
             "shards_digest": self.shards_digest,
             "beam_size": self.beam_size,
+            "precision": self.precision,
             "step": self.step,
             "tokenizer": self.tokenizer,
             "num_images": len(self.captions),
@@ -69,10 +71,10 @@ class Evaluation:
         replace_file(path, json.dumps(coco_results(self.captions), indent=0).encode() + b"\n")
 
 
-def load_captioner(folder: Path, *, beam_size: int, batch_size: int) -> Captioner:
-    """Load a checkpoint for captioning, on a GPU if there is one."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Captioner(*load_model(folder, device=device), beam_size=beam_size, batch_size=batch_size)
+def load_captioner(folder: Path, *, beam_size: int, batch_size: int, precision: Precision = "fp32") -> Captioner:
+    """Load a checkpoint for captioning, on the device that ``inference_device`` returns."""
+    loaded = load_model(folder, device=inference_device())
+    return Captioner(*loaded, beam_size=beam_size, batch_size=batch_size, precision=precision)
 
 
 def evaluate_split(
@@ -83,6 +85,7 @@ def evaluate_split(
     step: int,
     beam_size: int,
     batch_size: int,
+    precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Caption every image of a split and score the captions against the human ones.
@@ -94,6 +97,7 @@ def evaluate_split(
         step: step of the checkpoint.
         beam_size: width of the beam search.
         batch_size: number of images per batch.
+        precision: precision in which the model computes.
         progress: callback, called with the number of images done.
 
     Raises:
@@ -105,7 +109,7 @@ def evaluate_split(
     reader: ShardReader = shard_set.reader(split)
     tokenizer = shard_set.vocabulary.tokenizer
     check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
-    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
     samples: list[Sample] = []
     captions: dict[ImageId, str] = {}
     for number, written in enumerate(captioner.caption(_read_jpegs(reader, samples))):
@@ -119,6 +123,7 @@ def evaluate_split(
         beam_size=beam_size,
         step=step,
         tokenizer=tokenizer.name,
+        precision=precision,
         scores=scored.as_dict(),
         captions=captions,
         images=scored.images,
@@ -144,6 +149,7 @@ def caption_variants(
     seed: int,
     beam_size: int,
     batch_size: int,
+    precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Variant, dict[ImageId, str]]:
     """Caption variants of some images of a split.
@@ -156,6 +162,7 @@ def caption_variants(
         seed: seed of the draw.
         beam_size: width of the beam search.
         batch_size: number of images per batch.
+        precision: precision in which the model computes.
         progress: callback, called with the number of captions written.
 
     Returns:
@@ -168,7 +175,7 @@ def caption_variants(
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
     chosen = draw_images(len(reader), num_images, seed=seed)
-    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size)
+    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
     # The captioner reads ahead by a batch, so captions are matched to their cases by number.
     cases: list[tuple[Variant, ImageId]] = []
 

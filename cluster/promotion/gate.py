@@ -191,6 +191,7 @@ def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:
         "step": model.description.step,
         "trained_on": _trained_on(model),
         "digest": model_digest(model.description),
+        "precision": model.precision,
         "scores": results.evaluation.scores,
         "intervals": {metric: list(ends) for metric, ends in results.evaluation.intervals.items()},
         "behaviour": asdict(results.behaviour),

@@ -1,7 +1,7 @@
 """Resolution of MODEL on the command line to a checkpoint."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from captioning.config import Precision
 from captioning.training.checkpoint_description import (
     CONFIG,
     CheckpointDescription,
@@ -24,6 +25,8 @@ from cluster.yaml_file import read_mapping
 
 logger = logging.getLogger(__name__)
 
+PRECISION_TAG = "precision"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedModel:
@@ -36,6 +39,8 @@ class ResolvedModel:
     """Name in the registry; None if not registered."""
     version: str | None = None
     """Number of the version; None if not registered."""
+    precision: Precision = "fp32"
+    """Precision in which the model captions: the one in which its version serves, if it is registered."""
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -68,6 +73,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
             description=describe_checkpoint(folder),
             name=found.name,
             version=str(found.version),
+            precision=precision_of(found.tags),
         )
     return _resolve_folder(model, _run_folder(model, client) if model.startswith("runs:/") else Path(model))
 
@@ -131,6 +137,11 @@ def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
     if state.fault:
         logger.warning("%s", state.fault)
     return client.get_model_version(name, state.champion)
+
+
+def precision_of(tags: Mapping[str, str]) -> Precision:
+    """Return the precision in which a version serves, by its tags; versions of earlier releases serve in fp32."""
+    return "bf16" if tags.get(PRECISION_TAG) == "bf16" else "fp32"
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,14 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 import captioning
+from captioning.config import Precision
 from captioning.serving.image_input import BEAM_SIZES, CAPTION_LENGTHS, ImageInputConfig
 from captioning.training.checkpoint_description import inference_files
 from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.champion import CHALLENGER
 from cluster.registry.history import ensure_history, is_history
-from cluster.registry.models import ResolvedModel
+from cluster.registry.models import PRECISION_TAG, ResolvedModel
 from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
 from cluster.registry.scores import EVALUATION_TAG
 from cluster.settings import check_model_name
@@ -44,6 +45,7 @@ def register(
     client: MlflowClient,
     *,
     beam_size: int = 3,
+    precision: Precision = "fp32",
     intake: ImageInputConfig | None = None,
 ) -> ModelVersion:
     """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
@@ -57,6 +59,7 @@ def register(
         name: model's name in the registry.
         client: client of the tracker that holds the run.
         beam_size: beam size for requests that do not name one.
+        precision: precision in which the version serves, and in which the gate judges it.
         intake: sources of images that the served version accepts; None for image bytes only.
 
     Raises:
@@ -66,6 +69,7 @@ def register(
         raise ValueError(f"beam size {beam_size} is out of range; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
     check_model_name(name)
     run = _run_of(model, client)
+    model = replace(model, precision=precision)
     _create_name(name, client)
     artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
@@ -100,6 +104,7 @@ def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
     served = git_state()
     return {
         FORMAT_TAG: str(FORMAT_VERSION),
+        PRECISION_TAG: model.precision,
         "step": str(model.description.step),
         "vocabulary_digest": model.description.vocabulary_digest,
         **model.description.lineage,
@@ -134,7 +139,7 @@ def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={"checkpoint": str(checkpoint)},
             code_paths=[str(code)],
-            model_config={"intake": settings},
+            model_config={"intake": settings, "precision": model.precision},
             signature=signature,
             input_example=_example(),
             pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in _SERVED_PACKAGES],

@@ -35,7 +35,7 @@ def evaluate_and_log(
     """Score a model on a split, or take the cached scores, and log them to its version and its run.
 
     Args:
-        model: model to score.
+        model: model to score, in its precision.
         shard_set: shard set with the split.
         split: name of the split.
         client: client of the tracker and registry.
@@ -107,7 +107,7 @@ def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
         if not judged or not judged["name"]:
             continue
         summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
-        summary |= {name: judged[name] for name in ("step", "scores", "intervals")}
+        summary |= {name: judged[name] for name in ("step", "precision", "scores", "intervals")}
         summary["beam_size"] = evidence["settings"]["beam_size"]
         tag = f"{EVALUATION_TAG}.{evidence['split']}"
         client.set_model_version_tag(judged["name"], judged["version"], tag, json.dumps(summary))

@@ -39,7 +39,8 @@ class CaptionService(PythonModel):
         self._intake = TypeAdapter(ImageInputConfig).validate_python(context.model_config["intake"])
         self._decoders = threading.BoundedSemaphore(_MAX_DECODERS)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._captioner = Captioner(*load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device))
+        loaded = load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device)
+        self._captioner = Captioner(*loaded, precision=context.model_config["precision"])
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow calls it with these arguments
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any]

@@ -17,7 +17,6 @@ from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.exceptions import RayError
 
 from captioning.training.checkpoint import load_model
@@ -29,6 +28,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.errors import is_out_of_memory, one_line, passing_fault
 from cluster.evaluation.evaluate import evaluate_split
 from cluster.log_text import clean_logs
+from cluster.resources.device import inference_device
 from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
 from cluster.worker.validation import SCORE_NAMES
@@ -151,7 +151,7 @@ class _Scorer:
 def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str, float]:
     """Return the validation loss, in nats per word, and the caption scores of a checkpoint, by name."""
     shard_set = ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = inference_device()
     with tempfile.TemporaryDirectory(prefix="score-") as scratch:
         store = store_of(run.folder, run.storage.checkpoints)
         folder = store.fetch(checkpoint.name, Path(scratch))

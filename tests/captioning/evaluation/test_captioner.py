@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -46,6 +48,12 @@ def test_log_probability_is_that_of_the_best_caption(model):
     assert [one.log_probability for one in write(model, beam_size=3)] == pytest.approx(
         found.log_probability[:, 0].tolist(), abs=1e-5
     )
+
+
+def test_captions_in_bf16_are_those_in_fp32_up_to_rounding(model):
+    exact, coarse = write(model, beam_size=1), write(copy.deepcopy(model), beam_size=1, precision="bf16")
+    differences = [abs(one.log_probability - two.log_probability) for one, two in zip(exact, coarse, strict=True)]
+    assert 0 < max(differences) < 0.5
 
 
 def test_images_are_read_a_batch_at_a_time(model):

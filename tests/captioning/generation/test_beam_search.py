@@ -34,10 +34,18 @@ class TableDecoder(Decoder):
 
 
 class CountingDecoder(TableDecoder):
-    num_steps = 0
+    """A decoder that counts its steps and the rows of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_rows = []
+
+    @property
+    def num_steps(self):
+        return len(self.num_rows)
 
     def step(self, state, tokens):
-        self.num_steps += 1
+        self.num_rows.append(len(tokens))
         return super().step(state, tokens)
 
 
@@ -155,6 +163,15 @@ def test_a_search_ends_when_all_captions_are_complete():
     table[:, 0, BOS, EOS], table[:, 1:, :, EOS] = -50, 50
     beam_search(decoder, features, beam_size=3, max_words=9)
     assert decoder.num_steps == 2
+
+
+def test_the_decoder_reads_only_captions_that_may_go_on():
+    # The first image is complete after one word, one of the second one's two captions after two.
+    table, decoder = torch.full((2, 9, VOCABULARY_SIZE, VOCABULARY_SIZE), -torch.inf), CountingDecoder()
+    table[0, 0, BOS, EOS] = 0
+    table[1, :, :, 4:6], table[1, 1:, 4, EOS] = 0, 50
+    beam_search(decoder, table.flatten(2), beam_size=2, max_words=5)
+    assert decoder.num_rows == [2, 2, 1, 1, 1]
 
 
 def test_a_search_does_not_wait_for_captions_that_cannot_be():

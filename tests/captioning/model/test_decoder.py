@@ -52,6 +52,14 @@ def test_stepping_gives_the_logits_of_teacher_forcing(decoder, features, tokens)
 
 
 @torch.no_grad()
+def test_many_rows_are_scored_as_few_are(decoder, features, tokens):
+    many = features.repeat(9, 1, 1)
+    together, _ = decoder.step(decoder.start(many), tokens[:1, 0].expand(len(many)))
+    alone, _ = decoder.step(decoder.start(features), tokens[:1, 0].expand(len(features)))
+    torch.testing.assert_close(together[-len(alone) :], alone)
+
+
+@torch.no_grad()
 def test_rows_of_a_state_may_be_repeated_and_reordered(decoder, features, tokens):
     rows = torch.tensor([2, 0, 0, 1])
     whole, _ = decoder.step(decoder.start(features), tokens[:, 0])

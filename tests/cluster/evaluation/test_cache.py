@@ -122,6 +122,11 @@ def test_another_search_is_another_entry(model, shard_set, cache):
     assert len(list(cache.iterdir())) == 2
 
 
+def test_another_precision_is_another_entry(model, shard_set, cache):
+    assert evaluated(replace(model, precision="bf16"), shard_set, cache).summary()["precision"] == "bf16"
+    assert len(list(cache.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

@@ -82,6 +82,15 @@ def test_a_batch_is_captioned_as_the_checkpoint_does(served, tiny_run, client, f
     assert [one["log_probability"] for one in answers] == pytest.approx([one.log_probability for one in wanted])
 
 
+def test_a_version_serves_and_is_judged_in_the_precision_that_was_registered(client, tiny_run):
+    created = register(resolve_model(str(tiny_run), client), "coarse", client, precision="bf16")
+    model = resolve_model("models:/coarse/1", client)
+    captioner = load_captioner(model.folder, beam_size=3, batch_size=16, precision="bf16")
+    answers = ask(load(created), *map(text, SCENES))
+    assert model.precision == "bf16"
+    assert [one["log_probability"] for one in answers] == [one.log_probability for one in captioner.caption(SCENES)]
+
+
 def test_more_images_than_a_batch_keep_their_order(served, tiny_run, client):
     contents = [SCENES[number % 3] for number in range(20)]
     contents[17] = b"no image"
