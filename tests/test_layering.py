@@ -42,8 +42,9 @@ FLOORS = {
     ),
     "shards": (
         {"images", "order", "samples", "storage"},
-        {"archives", "manifest", "sources", "synthetic"},
-        {"reader", "verification", "writer"},
+        {"archives", "manifest", "source_files", "sources", "synthetic"},
+        {"reader", "records", "verification"},
+        {"writer"},
         {"features"},
     ),
 }
@@ -90,6 +91,7 @@ TESTED_ELSEWHERE = {
     "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
     "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
     "cluster/worker/start.py": ("cluster/worker/test_rank",),
+    "shards/records.py": ("shards/test_finished_shards",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
     "jobs/__main__.py": ("jobs/test_cli",),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),

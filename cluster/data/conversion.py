@@ -10,18 +10,19 @@ from captioning.data.vocabulary import Vocabulary
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
 from cluster.data.conversion_config import ConversionConfig
-from cluster.errors import portable
+from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
 from shards.images import codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
+from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
 from shards.sources.coco import read_coco
 from shards.sources.karpathy import read_karpathy
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
-from shards.writer import RECORDS_FOLDER, ShardPlan, finished_records, plan_shards, remove_stale_shards, write_shard
+from shards.writer import ShardPlan, plan_shards, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +81,10 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     annotations = without_wordless(annotations, tokenizer, skip_bad=config.on_bad == "skip")
     vocabulary = vocabulary_of(captions, config, tokenizer)
     shards = [shard for split, images in annotations.splits.items() for shard in _plan_split(split, images, config)]
-    _refuse_another(folder, shards, vocabulary)
-    return ConversionPlan(
+    is_complete = has_file(folder, MANIFEST_NAME)
+    if is_complete:
+        _refuse_another(folder, shards, vocabulary)
+    plan = ConversionPlan(
         folder=folder,
         shards=tuple(shards),
         finished=tuple(finished_records(shards, folder)),
@@ -89,6 +92,9 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         vocabulary=vocabulary,
         config=config,
     )
+    if is_complete and (changed := other_sources(plan.missing, folder)):
+        raise _another(folder, f"images (the content of some has changed, in {len(changed)} shards)")
+    return plan
 
 
 def _read(source: Path, config: ConversionConfig) -> Annotations:
@@ -146,16 +152,15 @@ def convert(
 
 def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
     """Refuse to overwrite a finished shard set that was made from something else."""
-    if not has_file(folder, MANIFEST_NAME):
-        return
     manifest = load_manifest(folder)
     present = {record.name: record.plan_digest for record in manifest.shards}
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:
-        raise ValueError(
-            f"{folder} has a finished shard set from other images, captions, settings or codecs; "
-            "choose another folder, or delete this one"
-        )
+        raise _another(folder, "images, captions, settings or codecs")
+
+
+def _another(folder: ShardFolder, what: str) -> Refusal:
+    return Refusal(f"{folder} has a finished shard set from other {what}", "choose another folder, or delete this one")
 
 
 def _written(

@@ -20,9 +20,9 @@ from shards.features.manifest import (
 )
 from shards.features.writer import FeatureShardPlan
 from shards.manifest import MANIFEST_NAME, ShardRecord
+from shards.records import RECORDS_FOLDER, finished_records, remove_stale_shards
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign
 from shards.verification import verify_shards
-from shards.writer import RECORDS_FOLDER, finished_records, remove_stale_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # tar headers, the JSON, and padding to blocks of 512 bytes
 

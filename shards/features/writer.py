@@ -10,7 +10,7 @@ import numpy as np
 
 from shards.features.manifest import FeatureEncoder, FeatureSettings, feature_digest
 from shards.manifest import ShardRecord
-from shards.samples import SetAside
+from shards.samples import CaptionedImage, SetAside
 from shards.storage.folders import ShardFolder
 from shards.writer import write_samples
 
@@ -31,6 +31,11 @@ class FeatureShardPlan:
     def name(self) -> str:
         """Return the shard's name, the same as its source's."""
         return self.source.name
+
+    @property
+    def images(self) -> tuple[CaptionedImage, ...]:
+        """Return no images: the shard is made of another one."""
+        return ()
 
     @property
     def split(self) -> str:

@@ -1,6 +1,7 @@
 """A shard counts as finished only for its own plan, whatever interrupted the writing; stale shards are removed."""
 
 import dataclasses
+import json
 import os
 import pickle
 import signal
@@ -11,7 +12,8 @@ import pytest
 
 import shards.writer
 from shards.images import ImageSpec, store_image
-from shards.writer import finished_records, remove_stale_shards, write_shard
+from shards.records import finished_records, other_sources, remove_stale_shards
+from shards.writer import write_shard
 from tests.support.pictures import encoded, noise
 from tests.support.shard_plans import contents, deal, seven_images
 
@@ -168,6 +170,48 @@ def test_a_shard_of_another_file_does_not_count(images, shard_set):
     write_shard(plan, shard_set)
     plan.images[0].path.write_bytes(encoded(noise(99, 99)))
     assert finished_records([plan], shard_set) == []
+
+
+@pytest.fixture
+def bitmaps(tmp_path):
+    """Return images whose files keep their size, whatever they show."""
+    images = seven_images(tmp_path / "coco")
+    for number, image in enumerate(images):
+        image.path.write_bytes(encoded(noise(32, 32, seed=number), "BMP"))
+    return images
+
+
+def test_a_shard_of_a_picture_that_kept_name_size_and_time_does_not_count(bitmaps, shard_set):
+    plan, other = deal(bitmaps)[:2]
+    for one in (plan, other):
+        write_shard(one, shard_set)
+    path = plan.images[0].path
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_bytes(encoded(noise(32, 32, seed=99), "BMP"))
+    os.utime(path, ns=times)  # as tar and rsync do
+    assert [record.name for record in finished_records([plan, other], shard_set)] == [other.name]
+    assert other_sources([plan, other], shard_set) == [plan.name]
+
+
+def test_a_shard_of_a_copy_of_the_pictures_counts(bitmaps, shard_set):
+    plan = deal(bitmaps)[0]
+    write_shard(plan, shard_set)
+    for image in plan.images:
+        content = image.path.read_bytes()
+        image.path.unlink()
+        image.path.write_bytes(content)
+    assert len(finished_records([plan], shard_set)) == 1
+
+
+def test_a_shard_of_an_earlier_release_counts_by_names_and_sizes(bitmaps, shard_set):
+    plan = deal(bitmaps)[0]
+    write_shard(plan, shard_set)
+    path = shard_set / "records" / f"{plan.name}.json"
+    content = json.loads(path.read_text())
+    del content["source"]
+    path.write_text(json.dumps(content))
+    plan.images[0].path.write_bytes(encoded(noise(32, 32, seed=99), "BMP"))
+    assert len(finished_records([plan], shard_set)) == 1
 
 
 def test_a_shard_of_another_codec_does_not_count(images, shard_set, monkeypatch):

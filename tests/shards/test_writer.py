@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from shards.images import store_image
 from shards.reader import ShardReader
+from shards.records import finished_records
 from shards.samples import CaptionedImage, key_of
 from shards.sources.coco import read_coco
 from shards.storage.files import sha256_of
-from shards.writer import ShardPlan, finished_records, plan_shards, write_shard
+from shards.writer import ShardPlan, plan_shards, write_shard
 from tests.support.pictures import decoded, write_coco
 from tests.support.shard_plans import SPEC, contents, deal, seven_images
 

@@ -116,6 +116,18 @@ def test_a_finished_shard_set_of_another_vocabulary_is_refused(scenes, converted
         plan(scenes, converted, minimum_word_count=30)
 
 
+def test_a_finished_shard_set_of_pictures_that_changed_since_is_refused(scenes, converted, tmp_path):
+    source, folder = tmp_path / "source", shutil.copytree(converted, tmp_path / "out")
+    shutil.copytree(scenes, source)
+    assert plan(source, folder).missing == ()  # a copy of the same pictures
+    first = min((source / "images").iterdir())
+    first.write_bytes(first.read_bytes()[:-2] + b"  ")  # no end marker, and the same size
+    with pytest.raises(
+        ValueError, match=r"other images \(the content of some has changed, in 1 shards\); choose another"
+    ):
+        plan(source, folder)
+
+
 def test_an_image_that_does_not_decode_stops_the_conversion(scenes, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(scenes, source)

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 
 from shards.features.writer import write_feature_shard
-from shards.writer import finished_records
+from shards.records import finished_records
 from tests.support.feature_shards import features, plan, samples
 
 
