@@ -6,7 +6,7 @@ Source: Chen et al., 2015, Microsoft COCO Captions (https://arxiv.org/abs/1504.0
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from shards.storage.files import sha256_of
 _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
 
-def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
+def read_coco(
+    source: Path, splits: Sequence[str] = (), *, skip_bad: bool = False, files: Mapping[str, Path] | None = None
+) -> Annotations:
     """Read every ``annotations/captions_<split>*.json`` of a COCO-layout folder.
 
     Args:
@@ -28,6 +30,7 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
             ``train2017/``.
         splits: names of the splits to read, such as ``train``; all if empty.
         skip_bad: whether faulty annotations are set aside; otherwise they are errors.
+        files: annotation file of each split, used instead of those in ``annotations/``.
 
     Raises:
         FileNotFoundError: the folder, its annotations or a split is missing.
@@ -36,18 +39,21 @@ def read_coco(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = Fals
     """
     found: dict[str, tuple[CaptionedImage, ...]] = {}
     set_aside: list[SetAside] = []
-    files = _annotation_files(source, splits)
-    for split, file in files.items():
+    if files is None:
+        files = _annotation_files(source)
+    require_splits(source, files, splits)
+    chosen = {split: file for split, file in files.items() if not splits or split in splits}
+    for split, file in chosen.items():
         content = read_json(file, ("images", "annotations"), form="a COCO captions file")
         rows = _coco_rows(content, set_aside)
         folders = [source / "images", source / file.stem.removeprefix("captions_")]
         images = usable(rows, folders, set_aside)
         found[split] = accept(images, str(file), set_aside, skip_bad=skip_bad)
-    digests = {file.name: sha256_of(file) for file in files.values()}
+    digests = {file.name: sha256_of(file) for file in chosen.values()}
     return Annotations(splits=found, set_aside=tuple(set_aside), files=digests)
 
 
-def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:
+def _annotation_files(source: Path) -> dict[str, Path]:
     require_folder(source)
     paths = sorted((source / "annotations").glob("captions_*.json"))
     if not paths:
@@ -62,8 +68,7 @@ def _annotation_files(source: Path, splits: Sequence[str]) -> dict[str, Path]:
         if split in files:
             raise ValueError(f"{path} and {files[split].name} are both for split {split}; keep one year per folder")
         files[split] = path
-    require_splits(source, files, splits)
-    return {split: path for split, path in files.items() if not splits or split in splits}
+    return files
 
 
 def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[Row]:

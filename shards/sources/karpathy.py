@@ -41,6 +41,12 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
     return Annotations(splits=found, set_aside=tuple(set_aside), files={file.name: sha256_of(file)})
 
 
+def find_split_file(source: Path) -> Path | None:
+    """Return the one ``dataset_*.json`` in a folder or in its ``annotations/``; None if there is none, or several."""
+    found = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
+    return found[0] if len(found) == 1 else None
+
+
 def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[str, list[Row]]:
     """Return the images of a Karpathy split file by split, sorted by image id."""
     form = {"filename": str, "split": str, "sentences": list}

@@ -2,22 +2,27 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards.samples import CaptionedImage, ImageId, SetAside, key_of
+from shards.sources.annotations import Annotations
 from shards.sources.image_files import ImageFiles, is_inside, why_outside
+from shards.storage.files import sha256_of
 
 _LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file that is no list of captions far more
+# Where the sources of this field keep their images, below the folder that is given.
+_IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
 
 
 class Row(NamedTuple):
-    """One image of a source; ``names`` are the file names that it may have."""
+    """One image of a source; ``names`` are the file names that it may have, ``columns`` its further values."""
 
     image_id: ImageId
     names: tuple[str, ...]
-    captions: list[str]
+    captions: Sequence[str]
+    columns: dict[str, Any] = {}  # noqa: RUF012
 
 
 def require_folder(source: Path) -> None:
@@ -73,7 +78,7 @@ def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> l
 def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
     """Return the images that exist and have a usable caption; add the others, and other captions, to ``set_aside``."""
     images, files = [], ImageFiles(folders)
-    for image_id, names, captions in rows:
+    for image_id, names, captions, columns in rows:
         written = [" ".join(caption.split()) for caption in captions]
         usable = tuple(caption for caption in written if 0 < len(caption) <= _LONGEST_CAPTION)
         path = files.find(names)
@@ -90,7 +95,7 @@ def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAsid
         elif not usable:
             reasons.append(f"image {image_id} ({names[0]}) has no caption")
         else:
-            images.append(CaptionedImage(image_id=image_id, path=path, captions=usable))
+            images.append(CaptionedImage(image_id=image_id, path=path, captions=usable, columns=columns))
         set_aside.extend(SetAside(key=key_of(image_id), reason=reason) for reason in reasons)
     return tuple(images)
 
@@ -110,3 +115,49 @@ def accept(
         fault = f" ({set_aside[-1].reason})" if set_aside else ""
         raise ValueError(f"{where} has no usable image{fault}; give a file with at least one")
     return images
+
+
+def image_folders(source: Path) -> list[Path]:
+    """Return the folders that may hold a source's images: its own, and those in it with a usual name."""
+    return [source, *(path for name in _IMAGE_FOLDERS if (path := source / name).is_dir())]
+
+
+def annotations_of(
+    rows: Mapping[str, Iterable[Row]],
+    folders: Sequence[Path],
+    *,
+    where: str,
+    files: Sequence[Path],
+    splits: Sequence[str],
+    set_aside: list[SetAside],
+    skip_bad: bool,
+) -> Annotations:
+    """Return the usable images of a source by split.
+
+    Args:
+        rows: images by split; those of the split ``""`` are of none, and become ``train``.
+        folders: folders to search for the images.
+        where: name of the source, for messages.
+        files: files of the annotations, for their checksums.
+        splits: names of the splits to return; all if empty.
+        set_aside: faults so far.
+        skip_bad: whether faults are set aside; otherwise they are errors.
+
+    Raises:
+        FileNotFoundError: a split is missing.
+        ValueError: there are faults and ``skip_bad`` is off, or a split has no usable image.
+    """
+    named = {split or "train": found for split, found in rows.items()}
+    if not named:
+        accept((), where, set_aside, skip_bad=skip_bad)
+    require_splits(Path(where), named, splits)
+    found = {
+        split: accept(usable(named[split], folders, set_aside), f"{where}, split {split}", set_aside, skip_bad=skip_bad)
+        for split in sorted(set(splits) or named)
+    }
+    return Annotations(
+        splits=found,
+        set_aside=tuple(set_aside),
+        files={file.name: sha256_of(file) for file in files},
+        has_splits="" not in rows,
+    )

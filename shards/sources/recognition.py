@@ -1,0 +1,160 @@
+"""Recognition of a source: which of the known forms a folder has, and the reader for it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from shards.sources.annotations import Annotations
+from shards.sources.coco import read_coco
+from shards.sources.flickr import find_token_file, read_flickr
+from shards.sources.karpathy import find_split_file, read_karpathy
+from shards.sources.rows import require_folder
+from shards.sources.sidecars import has_sidecars, read_sidecars
+from shards.sources.splits import deal, parse_ratio, usual_split
+from shards.sources.tables import TableFile, find_tables, read_tables
+
+Form = Literal["coco", "karpathy", "flickr", "table", "sidecars"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOptions:
+    """How to read a source, where it does not tell."""
+
+    form: Form | None = None
+    """Form of the source; None recognizes it by what is there."""
+    karpathy: Path | None = None
+    """Karpathy split file, which makes the form ``karpathy``."""
+    annotations: tuple[str, ...] = ()
+    """Files of captions, each as ``SPLIT=FILE``; they are used instead of what the folder holds."""
+    image_column: str | None = None
+    caption_column: str | None = None
+    split_by: str | None = None
+    """Ratio of train, val and test, for a source without splits."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A source that was read: its images, and what it was recognized as."""
+
+    form: Form
+    annotations: Annotations
+
+
+def read_source(folder: Path, options: SourceOptions, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Source:
+    """Read the captioned images of a folder in one of the known forms.
+
+    Args:
+        folder: folder of the images, and of their captions unless the options name these.
+        options: what the folder does not tell.
+        splits: names of the splits to read; all if empty.
+        skip_bad: whether faulty images and captions are set aside; otherwise they are errors.
+
+    Raises:
+        FileNotFoundError: the folder, a file or a split is missing.
+        ValueError: the form is not recognized or ambiguous, an option does not fit it, or the source is faulty.
+    """
+    require_folder(folder)
+    shares = parse_ratio(options.split_by) if options.split_by else None
+    form, read = _reader(folder, options)
+    if shares is None:
+        return Source(form=form, annotations=read(splits, skip_bad))
+    annotations = read((), skip_bad)
+    if annotations.has_splits:
+        found = ", ".join(annotations.splits)
+        raise ValueError(f"{folder} has splits of its own ({found}); leave out --split-by {options.split_by}")
+    dealt = deal(annotations.splits["train"], shares)
+    wanted = {split: images for split, images in dealt.items() if not splits or split in splits}
+    return Source(form=form, annotations=replace(annotations, splits=wanted))
+
+
+_Read = Callable[[Sequence[str], bool], Annotations]
+
+
+def _reader(folder: Path, options: SourceOptions) -> tuple[Form, _Read]:
+    if options.annotations:
+        return _reader_of_files(folder, options)
+    if options.karpathy:
+        form: Form = "karpathy"
+    else:
+        form = options.form or _recognize(folder)
+    columns = {"image_column": options.image_column, "caption_column": options.caption_column}
+    if form != "table" and (given := [name for name, value in columns.items() if value]):
+        flag = "--" + given[0].replace("_", "-")
+        raise ValueError(f"{folder} is read as {form}, which has no columns; leave out {flag}, or add --format table")
+    if form == "coco":
+        return form, lambda splits, skip_bad: read_coco(folder, splits, skip_bad=skip_bad)
+    if form == "karpathy":
+        split_file = options.karpathy or find_split_file(folder)
+        if not split_file:
+            raise FileNotFoundError(f"{folder} has no dataset_*.json; name Karpathy's file: --karpathy FILE")
+        return form, lambda splits, skip_bad: read_karpathy(folder, split_file, splits, skip_bad=skip_bad)
+    if form == "flickr":
+        token_file = find_token_file(folder)
+        if not token_file:
+            raise FileNotFoundError(f"{folder} has no *.token or *.token.txt, as Flickr8k and Flickr30k have")
+        return form, lambda splits, skip_bad: read_flickr(folder, token_file, splits, skip_bad=skip_bad)
+    if form == "sidecars":
+        return form, lambda splits, skip_bad: read_sidecars(folder, splits, skip_bad=skip_bad)
+    tables = find_tables(folder)
+    if not tables:
+        raise FileNotFoundError(
+            f"{folder} has no captions.csv, .tsv, .jsonl or .parquet, and no metadata of these; "
+            "name the table: --annotations SPLIT=FILE"
+        )
+    return form, lambda splits, skip_bad: read_tables(folder, tables, splits, skip_bad=skip_bad, **columns)
+
+
+def _recognize(folder: Path) -> Form:
+    """Return the form that a folder has.
+
+    A file of Karpathy beside COCO's own is left alone, and so are text files beside pictures if anything else is there.
+    """
+    found: list[Form] = []
+    if any((folder / "annotations").glob("captions_*.json")):
+        found.append("coco")
+    elif find_split_file(folder):
+        found.append("karpathy")
+    if find_token_file(folder):
+        found.append("flickr")
+    if find_tables(folder):
+        found.append("table")
+    if len(found) > 1:
+        raise ValueError(f"{folder} can be read as {' and as '.join(found)}; choose one with --format")
+    if found:
+        return found[0]
+    if has_sidecars(folder):
+        return "sidecars"
+    raise FileNotFoundError(
+        f"{folder} holds no captions: no annotations/captions_<split>.json (COCO), no dataset_*.json (Karpathy), no "
+        "*.token (Flickr), no captions or metadata as .csv, .tsv, .jsonl or .parquet, and no .txt beside a picture; "
+        "name a file of captions with --annotations SPLIT=FILE"
+    )
+
+
+def _reader_of_files(folder: Path, options: SourceOptions) -> tuple[Form, _Read]:
+    """Return the reader of files that are named: all of them COCO's, or all tables."""
+    files: dict[str, Path] = {}
+    for text in options.annotations:
+        split, equals, name = text.partition("=")
+        if not (split and equals and name):
+            raise ValueError(f"--annotations {text} is not SPLIT=FILE, such as train=captions.csv")
+        if split in files:
+            raise ValueError(f"--annotations names {split} twice: {files[split]} and {name}; keep one")
+        path = Path(name)
+        files[split] = path if path.is_file() or path.is_absolute() else folder / name
+    are_json = {path.suffix == ".json" for path in files.values()}
+    if len(are_json) > 1:
+        raise ValueError("--annotations names COCO's .json beside tables; use files of one form")
+    if are_json == {True}:
+        return "coco", lambda splits, skip_bad: read_coco(folder, splits, skip_bad=skip_bad, files=files)
+    tables = [TableFile(path, usual_split(split)) for split, path in files.items()]
+    return "table", lambda splits, skip_bad: read_tables(
+        folder,
+        tables,
+        splits,
+        skip_bad=skip_bad,
+        image_column=options.image_column,
+        caption_column=options.caption_column,
+    )

@@ -1,0 +1,128 @@
+"""Records of a table: a CSV, TSV, JSON Lines or Parquet file -> dictionaries by column."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_DELIMITERS = {".csv": ",;|\t", ".tsv": "\t", ".txt": ",\t|"}
+_LONGEST_CELL = 1_000_000  # characters; Python's own limit of 131,072 is less than a list of many captions
+
+
+class Record(NamedTuple):
+    """A row of a table: where it stands in the file, its values by column, and what is wrong with it, if anything."""
+
+    place: str
+    values: dict[str, Any]
+    fault: str = ""
+
+
+class Table(NamedTuple):
+    """The columns and the records of a table."""
+
+    columns: tuple[str, ...]
+    records: Iterator[Record]
+
+
+def open_table(path: Path) -> Table:
+    """Open a table by the suffix of its file; ``.txt`` is a CSV.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is empty, not UTF-8, or not of the form that its suffix says.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; give a table: {', '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    return _json_lines(path) if path.suffix == ".jsonl" else _delimited(path)
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file, without a byte-order mark and with ``\\n`` as line ends.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ValueError(f"{path} is UTF-16; save it as UTF-8") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path} is not UTF-8 in line {line} ({error.reason}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _delimited(path: Path) -> Table:
+    text = read_text(path)
+    header = text.split("\n", 1)[0]
+    # The one that cuts the header into most columns; a comma if there is a single column.
+    delimiter = max(_DELIMITERS[path.suffix], key=header.count)
+    csv.field_size_limit(_LONGEST_CELL)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        columns = tuple(name.strip() for name in next(rows))
+    except (StopIteration, csv.Error) as error:
+        raise ValueError(
+            f"{path} has no header ({error or 'it is empty'}); name the columns in its first line"
+        ) from None
+    return Table(columns, _cells(path, rows, columns))
+
+
+def _cells(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[Record]:
+    while True:
+        place = f"line {rows.line_num + 1}"
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:  # the rest of the file may belong to an open quotation mark
+            raise ValueError(f"{path}, {place}, is not a row of a table ({error}); mend its quotation marks") from None
+        if not any(cell.strip() for cell in cells):
+            continue
+        fault = "" if len(cells) == len(columns) else f"has {len(cells)} columns, the header {len(columns)}"
+        yield Record(place, dict(zip(columns, (cell.strip() for cell in cells), strict=False)), fault)
+
+
+def _json_lines(path: Path) -> Table:
+    records = list(_objects(read_text(path)))
+    columns = dict.fromkeys(name for record in records for name in record.values)
+    return Table(tuple(columns), iter(records))
+
+
+def _objects(text: str) -> Iterator[Record]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        fault, values = "", None
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            fault = f"is not JSON ({error})"
+        if not fault and not isinstance(values, dict):
+            fault = "is not an object"
+        yield Record(f"line {number}", values if isinstance(values, dict) else {}, fault)
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file: Any = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not Parquet ({' '.join(str(error).split())}); write it again") from None
+
+    def records() -> Iterator[Record]:
+        number = 0
+        for batch in file.iter_batches():
+            for values in batch.to_pylist():
+                yield Record(f"row {number}", values)
+                number += 1
+
+    return Table(tuple(file.schema_arrow.names), records())

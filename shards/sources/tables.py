@@ -1,0 +1,228 @@
+"""Reader of tables of captions: CSV, TSV, JSON Lines or Parquet, a row a caption or a row an image.
+
+It also reads what others call an imagefolder (a ``metadata`` table in the folder of each split; Hugging Face Datasets),
+Flickr30k's ``results.csv`` and Kaggle's ``captions.txt`` of Flickr8k.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shards.samples import ImageId, SetAside
+from shards.sources.annotations import Annotations
+from shards.sources.records import SUFFIXES, Record, open_table
+from shards.sources.rows import Row, annotations_of, image_folders
+from shards.sources.splits import is_split, usual_split
+
+_IMAGE_COLUMNS = ("file_name", "filename", "image", "image_name", "image_path", "filepath", "path", "file", "img")
+_CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "raw", "comment", "sentence", "sentences", "description")
+_ID_COLUMNS = ("image_id", "img_id", "imgid", "cocoid")
+_SPLIT_COLUMNS = ("split",)
+_NUMBERED_CAPTION = re.compile(r"(?:caption|comment|sentence|text)[ _-]?\d+")
+_STEMS = ("captions", "metadata", "results")
+_NUMBER = re.compile(r"0|[1-9]\d*")
+
+
+class TableFile(NamedTuple):
+    """A table of a source; ``split`` is its split, or empty if its rows tell theirs, or have none."""
+
+    path: Path
+    split: str = ""
+
+
+class Columns(NamedTuple):
+    """The columns of a table that have a meaning; None where there is none."""
+
+    image: str
+    captions: tuple[str, ...]
+    image_id: str | None
+    split: str | None
+
+
+def find_tables(source: Path) -> list[TableFile]:
+    """Return the tables of a folder: ``captions`` or ``metadata``, in it or in the folder of each split.
+
+    Raises:
+        ValueError: a folder has two tables of one split.
+    """
+    found: dict[tuple[Path, str], Path] = {}
+    folders = [(source, ""), *((path, usual_split(path.name)) for path in _split_folders(source))]
+    for folder, split in folders:
+        for path in sorted(folder.iterdir()):
+            stem, _, own = path.stem.partition("_")
+            is_table = path.suffix in SUFFIXES or path.name == "captions.txt"
+            if stem not in _STEMS or not is_table or not path.is_file():
+                continue
+            place = (folder, usual_split(own) if own else split)
+            if place in found:
+                raise ValueError(
+                    f"{found[place]} and {path.name} both have captions; name the one to use: --annotations SPLIT=FILE"
+                )
+            found[place] = path
+    return [TableFile(path, split) for (_, split), path in found.items()]
+
+
+def read_tables(
+    source: Path,
+    tables: Sequence[TableFile],
+    splits: Sequence[str] = (),
+    *,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+    skip_bad: bool = False,
+) -> Annotations:
+    """Read the images of tables; rows of one image are joined, columns without a meaning are kept.
+
+    Args:
+        source: folder that holds the images, or has them in a folder such as ``images/``.
+        tables: tables to read.
+        splits: names of the splits to read; all if empty.
+        image_column: column of the image's file; by default found by its name.
+        caption_column: column of the caption or the list of captions; by default found by its name.
+        skip_bad: whether faulty rows are set aside; otherwise they are errors.
+
+    Raises:
+        FileNotFoundError: a table or a split is missing.
+        ValueError: a table is damaged or lacks a column, a row is faulty and ``skip_bad`` is off, or a split has no
+            usable image.
+    """
+    set_aside: list[SetAside] = []
+    rows: dict[str, list[Row]] = {}
+    folders: list[Path] = []
+    for path, split in tables:
+        table = open_table(path)
+        columns = _columns(path, table.columns, image_column, caption_column)
+        found = _Images(columns)
+        for record in table.records:
+            if fault := record.fault or found.add(record):
+                set_aside.append(SetAside(key=f"{path.name}, {record.place}", reason=f"{record.place} {fault}"))
+        for own, images in found.by_split(set_aside).items():
+            rows.setdefault(split or own, []).extend(images)
+        folders += [folder for folder in image_folders(path.parent) if folder not in folders]
+    folders += [folder for folder in image_folders(source) if folder not in folders]
+    where = ", ".join(str(path) for path, _ in tables)
+    files = [path for path, _ in tables]
+    return annotations_of(
+        rows, folders, where=where, files=files, splits=splits, set_aside=set_aside, skip_bad=skip_bad
+    )
+
+
+def _split_folders(source: Path) -> list[Path]:
+    return sorted(path for path in source.iterdir() if path.is_dir() and is_split(path.name))
+
+
+def _columns(path: Path, names: Sequence[str], image: str | None, caption: str | None) -> Columns:
+    by_name = {name.lower(): name for name in names}
+
+    def find(wanted: str | None, usual: Sequence[str]) -> str | None:
+        if wanted is None:
+            return next((by_name[name] for name in usual if name in by_name), None)
+        if wanted not in names:
+            raise ValueError(f"{path} has no column {wanted}; it has {', '.join(names)}")
+        return wanted
+
+    image = find(image, _IMAGE_COLUMNS)
+    one = find(caption, _CAPTION_COLUMNS)
+    captions = (one,) if one else tuple(name for name in names if _NUMBERED_CAPTION.fullmatch(name.lower()))
+    for what, found, flag in (("image's file", image, "--image-column"), ("caption", captions, "--caption-column")):
+        if not found:
+            raise ValueError(
+                f"{path} has no column whose name says that it is the {what}; name it with {flag}: {', '.join(names)}"
+            )
+    assert image
+    return Columns(image, captions, find(None, _ID_COLUMNS), find(None, _SPLIT_COLUMNS))
+
+
+class _Images:
+    """The images of a table, by file: rows of one file are joined."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._captions: dict[str, list[str]] = {}
+        self._first: dict[str, Record] = {}
+        self._others: dict[str, dict[str, Any]] = {}
+
+    def add(self, record: Record) -> str:
+        """Add a row; return what is wrong with it, empty if nothing is."""
+        values, columns = record.values, self._columns
+        name = values.get(columns.image)
+        if not isinstance(name, str) or not name:
+            return f"has {columns.image} {_shown(name)}, which is not the name of a file"
+        if columns.split and not values.get(columns.split):
+            return f"has no {columns.split}"
+        captions: list[str] = []
+        for column in columns.captions:
+            found = _captions_of(values.get(column))
+            if found is None:
+                return f"has {column} {_shown(values.get(column))}, which is no caption"
+            captions += found
+        meant = {columns.image, columns.image_id, columns.split, *columns.captions}
+        others = {key: _plain(value) for key, value in values.items() if key not in meant and value not in (None, "")}
+        if name not in self._first:
+            self._first[name], self._captions[name], self._others[name] = record, captions, others
+            return ""
+        for key in (columns.image_id, columns.split):
+            if key and values.get(key) != self._first[name].values.get(key):
+                first = self._first[name]
+                return f"has {key} {_shown(values.get(key))} for {name}, {first.place} {_shown(first.values.get(key))}"
+        self._captions[name] += captions
+        kept = self._others[name]
+        self._others[name] = {key: value for key, value in kept.items() if key in others and others[key] == value}
+        return ""
+
+    def by_split(self, set_aside: list[SetAside]) -> dict[str, list[Row]]:
+        """Return the images by split, sorted by id; images that share an id are set aside."""
+        ids = self._ids()
+        names: dict[ImageId, list[str]] = {}
+        for name, image_id in ids.items():
+            names.setdefault(image_id, []).append(name)
+        rows: dict[str, list[Row]] = {}
+        for image_id, (name, *more) in sorted(names.items()):
+            if more:
+                reason = f"image id {image_id} is used by {1 + len(more)} images: {', '.join([name, *more][:3])}"
+                set_aside.append(SetAside(key=str(image_id), reason=reason))
+                continue
+            split = str(self._first[name].values[self._columns.split]) if self._columns.split else ""
+            row = Row(image_id, (name,), self._captions[name], self._others[name])
+            rows.setdefault(usual_split(split), []).append(row)
+        return rows
+
+    def _ids(self) -> dict[str, ImageId]:
+        """Return the id of each image: its own, as a number if all are, or its file's name."""
+        column = self._columns.image_id
+        given = {name: record.values.get(column) if column else None for name, record in self._first.items()}
+        if any(value in (None, "") for value in given.values()):
+            return {name: name for name in given}
+        if all(_NUMBER.fullmatch(str(value)) for value in given.values()):
+            return {name: int(str(value)) for name, value in given.items()}
+        return {name: str(value) for name, value in given.items()}
+
+
+def _captions_of(value: object) -> list[str] | None:
+    """Return the captions of a cell: a text, a list, or a list written as JSON; None if it is neither."""
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return [value]
+        try:
+            content = json.loads(value)
+        except ValueError:
+            return [value]
+        return content if isinstance(content, list) and all(isinstance(one, str) for one in content) else [value]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return list(value)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
