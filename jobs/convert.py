@@ -1,8 +1,10 @@
-"""Convert a COCO folder to a shard set. The same command again writes only what is missing.
+"""Convert photographs with captions to a shard set. The same command again writes only what is missing.
 
 Examples:
     captioning convert data/coco data/coco-shards                             # images/ or <split>2017/, annotations/
     captioning convert data/coco data/coco-shards --karpathy dataset_coco.json    # the split of Karpathy and Li
+    captioning convert photos data/photos-shards --split-by 90:5:5            # captions.csv, or dog.txt beside dog.jpg
+    captioning convert photos data/photos-shards --dry-run                    # what was recognized; writes nothing
 """
 
 import contextlib
@@ -11,7 +13,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -22,6 +24,9 @@ from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from shards.manifest import Manifest
 
+if TYPE_CHECKING:
+    from cluster.data.conversion import ConversionPlan
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,8 +34,8 @@ logger = logging.getLogger(__name__)
 class ConvertJob(ConversionConfig):
     """What to convert, and how."""
 
-    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COCO")]
-    """Folder in COCO layout: images/ or <split>2017/, and annotations/captions_<split>*.json."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """Folder of the images and captions, in one of the forms of --format."""
     shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
     """Shard set to write: a folder, or any URL that fsspec supports."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -73,10 +78,9 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
     from cluster.data.conversion import convert, plan_conversion
 
     plan = plan_conversion(job.source, job.shards, job)
-    counts = ", ".join(f"{len(images)} {split}" for split, images in plan.annotations.splits.items())
+    _log_source(plan, job, is_dry=is_dry)
     logger.info(
-        "images %s; vocabulary of %d words of split %s, by tokenizer %s; %d shards, %d of them already written",
-        counts,
+        "vocabulary of %d words of split %s, by tokenizer %s; %d shards, %d of them already written",
         len(plan.vocabulary),
         job.vocabulary_split,
         plan.vocabulary.tokenizer.name,
@@ -104,6 +108,16 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
     kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     logger.info("%s: images %s; %d set aside; digest %s", job.shards, kept, len(set_aside), manifest.digest[:12])
     return manifest
+
+
+def _log_source(plan: "ConversionPlan", job: ConvertJob, *, is_dry: bool) -> None:
+    from cluster.data.source_summary import counts_text, duplicate_lines, summary_lines
+
+    logger.info("%s is read as %s: images %s", job.source, plan.form, counts_text(plan.annotations.splits))
+    if not plan.annotations.has_splits and job.split_by is None:
+        logger.info("it has no splits, so all images are train; --split-by 90:5:5 deals them to train, val and test")
+    for line in summary_lines(plan) if is_dry else duplicate_lines(plan):
+        logger.info("%s", line)
 
 
 JOB = Job(name="convert", settings=ConvertJob, run=main, description=__doc__)

@@ -19,7 +19,7 @@ class CaptionedImage:
     image_id: ImageId
     path: Path
     captions: tuple[str, ...]
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict, hash=False)
     """Further values of the source, by the names of their columns, as JSON holds them."""
 
     @property

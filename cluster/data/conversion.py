@@ -1,4 +1,4 @@
-"""Conversion: COCO folder -> shard set, written by Ray actors or in this process."""
+"""Conversion: captioned images of a source -> shard set, written by Ray actors or in this process."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecor
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
-from shards.sources.coco import read_coco
-from shards.sources.karpathy import read_karpathy
+from shards.sources.duplicates import Duplicate, find_duplicates
+from shards.sources.recognition import Source, SourceOptions, read_source
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
 from shards.writer import ShardPlan, plan_shards, write_shard
@@ -34,7 +34,10 @@ class ConversionPlan:
     folder: ShardFolder
     shards: tuple[ShardPlan, ...]
     finished: tuple[ShardRecord, ...]
+    form: str
+    """Form of the source, such as ``coco``."""
     annotations: Annotations
+    duplicates: tuple[Duplicate, ...]
     vocabulary: Vocabulary
     config: ConversionConfig
 
@@ -63,23 +66,25 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     """Read the annotations and plan the shards to write; shards that an earlier call finished are kept.
 
     Args:
-        source: folder in COCO layout.
+        source: folder of the images, in one of the forms of ``shards.sources.recognition``.
         location: shard set to write.
         config: settings of the conversion.
 
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
-        ValueError: the annotations are faulty, there is no split or no word for the vocabulary, or the folder has
-            another shard set or files that a conversion does not write.
+        ValueError: the source is not recognized or faulty, splits share an image, there is no split or no word for the
+            vocabulary, or the folder has another shard set or files that a conversion does not write.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
     refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, "*.tar"))
-    annotations = _read(source, config)
+    found = _read(source, config)
+    annotations = found.annotations
     captions = vocabulary_captions(annotations.splits, config.vocabulary_split)
     tokenizer = tokenizer_of(captions, config.tokenizer, folder)
     annotations = without_wordless(annotations, tokenizer, skip_bad=config.on_bad == "skip")
     vocabulary = vocabulary_of(captions, config, tokenizer)
+    duplicates = _duplicates(annotations, config)
     shards = [shard for split, images in annotations.splits.items() for shard in _plan_split(split, images, config)]
     is_complete = has_file(folder, MANIFEST_NAME)
     if is_complete:
@@ -88,7 +93,9 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         folder=folder,
         shards=tuple(shards),
         finished=tuple(finished_records(shards, folder)),
+        form=found.form,
         annotations=annotations,
+        duplicates=duplicates,
         vocabulary=vocabulary,
         config=config,
     )
@@ -97,11 +104,30 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     return plan
 
 
-def _read(source: Path, config: ConversionConfig) -> Annotations:
-    skip_bad = config.on_bad == "skip"
-    if config.karpathy:
-        return read_karpathy(source, config.karpathy, config.splits, skip_bad=skip_bad)
-    return read_coco(source, config.splits, skip_bad=skip_bad)
+def _read(source: Path, config: ConversionConfig) -> Source:
+    options = SourceOptions(
+        form=None if config.format == "auto" else config.format,
+        karpathy=config.karpathy,
+        annotations=config.annotations,
+        image_column=config.image_column,
+        caption_column=config.caption_column,
+        split_by=config.split_by,
+    )
+    return read_source(source, options, config.splits, skip_bad=config.on_bad == "skip")
+
+
+def _duplicates(annotations: Annotations, config: ConversionConfig) -> tuple[Duplicate, ...]:
+    """Return the equal images; refuse those of different splits, unless they are to be kept."""
+    duplicates = find_duplicates(annotations.splits)
+    leaks = [one for one in duplicates if one.is_across_splits]
+    if leaks and config.on_leak == "stop":
+        more = f" (and {len(leaks) - 3} more)" if len(leaks) > 3 else ""
+        shown = "; ".join(map(str, leaks[:3]))
+        raise ValueError(
+            f"equal images are in different splits, which makes scores too good: {shown}{more}; "
+            "remove them from one, or keep them with --on-leak keep"
+        )
+    return tuple(duplicates)
 
 
 def _plan_split(split: str, images: Sequence[CaptionedImage], config: ConversionConfig) -> list[ShardPlan]:

@@ -11,12 +11,27 @@ from shards.images import ImageSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionConfig:
-    """Which images of a COCO folder to convert, and how."""
+    """Which captioned images to convert, and how."""
 
     splits: tuple[str, ...] = ()
-    """Splits to convert; all splits of the folder if not given."""
+    """Splits to convert; all splits of the source if not given."""
+    format: Literal["auto", "coco", "karpathy", "flickr", "table", "sidecars"] = "auto"
+    """Form of the source; auto tells it by what is there: coco, annotations/captions_<split>.json; karpathy,
+    dataset_*.json; flickr, *.token and lists of images; table, captions or metadata as .csv, .tsv, .jsonl or .parquet,
+    in the folder or in one a split; sidecars, dog.txt beside dog.jpg, a caption a line."""
     karpathy: Path | None = None
-    """Karpathy split file; COCO's own splits if not given."""
+    """Karpathy split file; the source's own splits if not given."""
+    annotations: tuple[str, ...] = ()
+    """Files of captions by split, such as train=captions.csv or val=my.json; those of the source if not given."""
+    image_column: str | None = None
+    """Column of a table that names the image's file; found by its name if not given."""
+    caption_column: str | None = None
+    """Column of a table that holds the caption, or a list of them; found by its name if not given."""
+    split_by: str | None = None
+    """Ratio of train, val and test, such as 90:5:5, by which images of a source without splits are dealt, each by a
+    hash of its id; all are train if not given."""
+    on_leak: Literal["stop", "keep"] = "stop"
+    """What to do with equal images in different splits: stop, because scores would be too good, or keep them."""
     image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
     samples_per_shard: int = 1000
     """Number of images per shard."""

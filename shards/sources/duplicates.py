@@ -25,6 +25,7 @@ class Duplicate(NamedTuple):
         return len({split for split, _ in self.images}) > 1
 
     def __str__(self) -> str:
+        """Return the files' names with their splits."""
         return " = ".join(f"{image.path.name} ({split})" for split, image in self.images)
 
 

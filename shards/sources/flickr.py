@@ -1,7 +1,7 @@
 """Reader of Flickr8k's and Flickr30k's own files: a token file, and a list of images for each split.
 
-Sources: Hodosh, Young and Hockenmaier, 2013, Framing Image Description as a Ranking Task; Young et al., 2014, From Image
-Descriptions to Visual Denotations.
+Sources: Hodosh, Young and Hockenmaier, 2013, Framing Image Description as a Ranking Task; Young et al., 2014, From
+Image Descriptions to Visual Denotations.
 """
 
 import re
@@ -16,7 +16,7 @@ from shards.sources.splits import usual_split
 
 _TOKEN_FILES = ("*.token", "*.token.txt")
 _TOKEN_LINE = re.compile(r"(.+)#\d+\t(.*)")
-_LIST_NAME = re.compile(r"(?:.*_)?(train|dev|val|test)(?:_?images)?\.txt", re.IGNORECASE)
+_LIST_NAME = re.compile(r"(?:.*[._])?(train|dev|val|test)(?:_?images)?\.txt", re.IGNORECASE)
 
 
 def find_token_file(source: Path) -> Path | None:

@@ -42,7 +42,7 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
 
 
 def find_split_file(source: Path) -> Path | None:
-    """Return the one ``dataset_*.json`` in a folder or in its ``annotations/``; None if there is none, or several."""
+    """Return the only ``dataset_*.json`` in a folder or in its ``annotations/``; None if there is none, or several."""
     found = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
     return found[0] if len(found) == 1 else None
 

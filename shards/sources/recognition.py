@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from shards.sources.annotations import Annotations
 from shards.sources.coco import read_coco
@@ -15,6 +15,7 @@ from shards.sources.splits import deal, parse_ratio, usual_split
 from shards.sources.tables import TableFile, find_tables, read_tables
 
 Form = Literal["coco", "karpathy", "flickr", "table", "sidecars"]
+T = TypeVar("T")
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -75,35 +76,41 @@ _Read = Callable[[Sequence[str], bool], Annotations]
 def _reader(folder: Path, options: SourceOptions) -> tuple[Form, _Read]:
     if options.annotations:
         return _reader_of_files(folder, options)
-    if options.karpathy:
-        form: Form = "karpathy"
-    else:
-        form = options.form or _recognize(folder)
-    columns = {"image_column": options.image_column, "caption_column": options.caption_column}
-    if form != "table" and (given := [name for name, value in columns.items() if value]):
-        flag = "--" + given[0].replace("_", "-")
-        raise ValueError(f"{folder} is read as {form}, which has no columns; leave out {flag}, or add --format table")
-    if form == "coco":
-        return form, lambda splits, skip_bad: read_coco(folder, splits, skip_bad=skip_bad)
-    if form == "karpathy":
-        split_file = options.karpathy or find_split_file(folder)
-        if not split_file:
-            raise FileNotFoundError(f"{folder} has no dataset_*.json; name Karpathy's file: --karpathy FILE")
-        return form, lambda splits, skip_bad: read_karpathy(folder, split_file, splits, skip_bad=skip_bad)
-    if form == "flickr":
-        token_file = find_token_file(folder)
-        if not token_file:
-            raise FileNotFoundError(f"{folder} has no *.token or *.token.txt, as Flickr8k and Flickr30k have")
-        return form, lambda splits, skip_bad: read_flickr(folder, token_file, splits, skip_bad=skip_bad)
-    if form == "sidecars":
-        return form, lambda splits, skip_bad: read_sidecars(folder, splits, skip_bad=skip_bad)
-    tables = find_tables(folder)
-    if not tables:
-        raise FileNotFoundError(
-            f"{folder} has no captions.csv, .tsv, .jsonl or .parquet, and no metadata of these; "
-            "name the table: --annotations SPLIT=FILE"
-        )
-    return form, lambda splits, skip_bad: read_tables(folder, tables, splits, skip_bad=skip_bad, **columns)
+    form: Form = "karpathy" if options.karpathy else options.form or _recognize(folder)
+    for flag, value in (("--image-column", options.image_column), ("--caption-column", options.caption_column)):
+        if form != "table" and value:
+            raise ValueError(f"{folder} is read as {form}, which has no columns; leave out {flag} {value}")
+    match form:
+        case "coco":
+            return form, lambda splits, skip_bad: read_coco(folder, splits, skip_bad=skip_bad)
+        case "sidecars":
+            return form, lambda splits, skip_bad: read_sidecars(folder, splits, skip_bad=skip_bad)
+        case "karpathy":
+            file = _present(options.karpathy or find_split_file(folder), folder, "one dataset_*.json: --karpathy FILE")
+            return form, lambda splits, skip_bad: read_karpathy(folder, file, splits, skip_bad=skip_bad)
+        case "flickr":
+            file = _present(find_token_file(folder), folder, "*.token or *.token.txt, as Flickr8k and Flickr30k have")
+            return form, lambda splits, skip_bad: read_flickr(folder, file, splits, skip_bad=skip_bad)
+        case "table":
+            wanted = "captions or metadata as .csv, .tsv, .jsonl or .parquet: --annotations SPLIT=FILE names another"
+            return form, _table_reader(folder, _present(find_tables(folder), folder, wanted), options)
+
+
+def _present(found: T | None, folder: Path, wanted: str) -> T:
+    if not found:
+        raise FileNotFoundError(f"{folder} has no {wanted}")
+    return found
+
+
+def _table_reader(folder: Path, tables: Sequence[TableFile], options: SourceOptions) -> _Read:
+    return lambda splits, skip_bad: read_tables(
+        folder,
+        tables,
+        splits,
+        image_column=options.image_column,
+        caption_column=options.caption_column,
+        skip_bad=skip_bad,
+    )
 
 
 def _recognize(folder: Path) -> Form:
@@ -150,11 +157,4 @@ def _reader_of_files(folder: Path, options: SourceOptions) -> tuple[Form, _Read]
     if are_json == {True}:
         return "coco", lambda splits, skip_bad: read_coco(folder, splits, skip_bad=skip_bad, files=files)
     tables = [TableFile(path, usual_split(split)) for split, path in files.items()]
-    return "table", lambda splits, skip_bad: read_tables(
-        folder,
-        tables,
-        splits,
-        skip_bad=skip_bad,
-        image_column=options.image_column,
-        caption_column=options.caption_column,
-    )
+    return "table", _table_reader(folder, tables, options)

@@ -42,7 +42,7 @@ def open_table(path: Path) -> Table:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a text file, without a byte-order mark and with ``\\n`` as line ends.
+    """Return the content of a text file, without a byte-order mark, with line feeds alone as line ends.
 
     Raises:
         ValueError: it is not UTF-8.
@@ -64,7 +64,9 @@ def _delimited(path: Path) -> Table:
     # The one that cuts the header into most columns; a comma if there is a single column.
     delimiter = max(_DELIMITERS[path.suffix], key=header.count)
     csv.field_size_limit(_LONGEST_CELL)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL  # Flickr30k's captions hold quotation marks
+    lines = io.StringIO(text, newline="")
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True)
     try:
         columns = tuple(name.strip() for name in next(rows))
     except (StopIteration, csv.Error) as error:
@@ -74,7 +76,7 @@ def _delimited(path: Path) -> Table:
     return Table(columns, _cells(path, rows, columns))
 
 
-def _cells(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[Record]:
+def _cells(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[Record]:  # noqa: ANN401  csv's class is private
     while True:
         place = f"line {rows.line_num + 1}"
         try:

@@ -90,23 +90,25 @@ def read_tables(
     """
     set_aside: list[SetAside] = []
     rows: dict[str, list[Row]] = {}
-    folders: list[Path] = []
     for path, split in tables:
         table = open_table(path)
         columns = _columns(path, table.columns, image_column, caption_column)
-        found = _Images(columns)
+        found = _Images(columns, _below(path.parent, source))
         for record in table.records:
             if fault := record.fault or found.add(record):
                 set_aside.append(SetAside(key=f"{path.name}, {record.place}", reason=f"{record.place} {fault}"))
         for own, images in found.by_split(set_aside).items():
             rows.setdefault(split or own, []).extend(images)
-        folders += [folder for folder in image_folders(path.parent) if folder not in folders]
-    folders += [folder for folder in image_folders(source) if folder not in folders]
+    folders = [*image_folders(source), *(folder for path, _ in tables for folder in image_folders(path.parent))]
     where = ", ".join(str(path) for path, _ in tables)
     files = [path for path, _ in tables]
     return annotations_of(
         rows, folders, where=where, files=files, splits=splits, set_aside=set_aside, skip_bad=skip_bad
     )
+
+
+def _below(folder: Path, source: Path) -> Path | None:
+    return folder.relative_to(source) if source in folder.parents else None
 
 
 def _split_folders(source: Path) -> list[Path]:
@@ -136,10 +138,15 @@ def _columns(path: Path, names: Sequence[str], image: str | None, caption: str |
 
 
 class _Images:
-    """The images of a table, by file: rows of one file are joined."""
+    """The images of a table, by file: rows of one file are joined.
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    Args:
+        columns: columns with a meaning.
+        folder: folder of the table below the source, in which names are looked up first; None if it is no other.
+    """
+
+    def __init__(self, columns: Columns, folder: Path | None) -> None:
+        self._columns, self._folder = columns, folder
         self._captions: dict[str, list[str]] = {}
         self._first: dict[str, Record] = {}
         self._others: dict[str, dict[str, Any]] = {}
@@ -185,7 +192,8 @@ class _Images:
                 set_aside.append(SetAside(key=str(image_id), reason=reason))
                 continue
             split = str(self._first[name].values[self._columns.split]) if self._columns.split else ""
-            row = Row(image_id, (name,), self._captions[name], self._others[name])
+            places = (str(self._folder / name), name) if self._folder else (name,)
+            row = Row(image_id, places, self._captions[name], self._others[name])
             rows.setdefault(usual_split(split), []).append(row)
         return rows
 
@@ -215,7 +223,7 @@ def _captions_of(value: object) -> list[str] | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:  # noqa: ANN401  whatever a table holds
     """Return a value as JSON holds it."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))

@@ -8,7 +8,7 @@ from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
-from tests.support.pictures import encoded, picture
+from tests.support.pictures import encoded, noise
 
 HINDI = ["एक कुत्ता लाल बेंच पर बैठा है।", "दो बच्चे खेल रहे हैं।"]
 CHINESE = ["一只狗躺在红色的长椅上", "两个孩子在公园里玩球"]
@@ -25,7 +25,7 @@ def source(tmp_path):
         for offset, (split, captions) in enumerate(splits.items()):
             numbers = [100 * offset + number for number in range(len(captions))]
             for number in numbers:
-                (folder / "images" / f"{number}.jpg").write_bytes(encoded(picture(32, 32)))
+                (folder / "images" / f"{number}.jpg").write_bytes(encoded(noise(32, 32, seed=number)))
             content = {
                 "images": [{"id": number, "file_name": f"{number}.jpg"} for number in numbers],
                 "annotations": [

@@ -1,0 +1,28 @@
+"""Images of equal content are found whatever their names."""
+
+import pytest
+
+from shards.samples import CaptionedImage
+from shards.sources.duplicates import find_duplicates
+
+
+def image(folder, name, content):
+    (folder / name).write_bytes(content)
+    return CaptionedImage(image_id=name, path=folder / name, captions=("A.",))
+
+
+def test_equal_bytes_are_found_within_and_across_splits(tmp_path):
+    long = bytes(range(256)) * 64
+    altered = long[:-1] + b"!"  # equal in size and in the middle
+    splits = {
+        "train": [image(tmp_path, "a", long), image(tmp_path, "b", b"x"), image(tmp_path, "c", b"x")],
+        "val": [image(tmp_path, "d", long), image(tmp_path, "e", altered), image(tmp_path, "f", b"y")],
+    }
+    found = {str(one): one.is_across_splits for one in find_duplicates(splits)}
+    assert found == {"a (train) = d (val)": True, "b (train) = c (train)": False}
+
+
+def test_an_image_that_vanished_is_named(tmp_path):
+    gone = CaptionedImage(image_id=7, path=tmp_path / "gone.jpg", captions=("A.",))
+    with pytest.raises(ValueError, match=r"gone\.jpg \(image 7\) cannot be read"):
+        find_duplicates({"train": [gone]})
