@@ -19,6 +19,7 @@ import tyro
 from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
+from jobs.console.ports import require_free_port
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def main(invocation: Invocation[ServeJob]) -> None:
         if invocation.json:
             write_json({"name": found.name, "version": str(found.version), "command": command})
         return
+    require_free_port(job.host, job.port)
     changes = {
         "MLFLOW_TRACKING_URI": client.tracking_uri,
         "MLFLOW_REGISTRY_URI": client.tracking_uri,

@@ -9,7 +9,6 @@ Examples:
 
 import logging
 import os
-import socket
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -17,9 +16,9 @@ from typing import Annotated
 import tyro
 
 from cluster.config import HomeConfig, TrackerConfig
-from cluster.errors import Refusal
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
+from jobs.console.ports import require_free_port
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +50,9 @@ def main(invocation: Invocation[UiJob]) -> None:
     if is_server or invocation.dry_run:
         logger.info("MLflow's pages %s at %s", "are" if is_server else "would be", address)
         return
-    _require_free_port(job.host, job.port)
+    require_free_port(job.host, job.port)
     logger.info("MLflow's pages of %s: %s in a few seconds; stop with Ctrl-C", uri, address)
     os.execve(command[0], command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-
-
-def _require_free_port(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise Refusal(f"port {port} of {host} cannot be used ({error.strerror})", "choose another --port") from None
 
 
 JOB = Job(name="ui", settings=UiJob, run=main, description=__doc__)

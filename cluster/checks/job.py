@@ -7,7 +7,7 @@ from dataclasses import replace
 from captioning.model.weights import is_weights_file
 from cluster.checks.data import check_data
 from cluster.checks.nodes import NodeReport, probe_nodes
-from cluster.checks.probe import ProbeRequest, tracker_endpoint, versions
+from cluster.checks.probe import GLOO_INTERFACES, ProbeRequest, tracker_endpoint, versions
 from cluster.checks.result import NAMES, CheckResult, check_capacity_result, failed
 from cluster.config import TrainRun
 from cluster.data.shard_set import ShardSet
@@ -84,7 +84,9 @@ def _cluster(reports: Sequence[NodeReport]) -> CheckResult:
         found = f"{len(silent)} of {len(reports)} nodes do not answer, first {address} ({fault})"
         remedy = "restart these nodes, or install captioning on them"
         return CheckResult(name="cluster", verdict="failed", found=found, remedy=remedy, may_pass=True)
-    return CheckResult(name="cluster", verdict="ok", found=f"every node answers ({len(reports)})")
+    ok = f"every node answers ({len(reports)})"
+    remedy = f"correct {GLOO_INTERFACES}, or unset it"
+    return _on_nodes("cluster", reports, "network", what="workers cannot be connected on", ok=ok, remedy=remedy)
 
 
 def _versions(reports: Sequence[NodeReport]) -> CheckResult:

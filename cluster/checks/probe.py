@@ -26,6 +26,8 @@ from cluster.runs.checkpoint_store import CheckpointStore
 
 PROBE_SECONDS = 20.0
 """Time in seconds after which a probe reports the unanswered subjects as hung."""
+GLOO_INTERFACES = "GLOO_SOCKET_IFNAME"
+"""Environment variable with the network interfaces, separated by commas, that gloo connects the workers through."""
 _CONNECT_SECONDS = 5.0
 _NOT_SHARED = "it does not see a file that another node wrote there"
 _PACKAGES = ("captioning", "cluster", "jobs", "shards")
@@ -57,7 +59,7 @@ class ProbeResult(NamedTuple):
 
     Attributes:
         versions: versions that must be the same on all nodes, by name (Ray, Python, captioning).
-        faults: faults by subject (home, files, checkpoints, tracker, gpu), one line each.
+        faults: faults by subject (home, files, network, checkpoints, tracker, gpu), one line each.
     """
 
     versions: Mapping[str, str]
@@ -66,7 +68,11 @@ class ProbeResult(NamedTuple):
 
 def probe(request: ProbeRequest) -> ProbeResult:
     """Probe everything in a request on this node."""
-    subjects: dict[str, Callable[[ProbeRequest], str]] = {"home": _probe_home, "files": _probe_files}
+    subjects: dict[str, Callable[[ProbeRequest], str]] = {
+        "home": _probe_home,
+        "files": _probe_files,
+        "network": _probe_network,
+    }
     if request.checkpoints:
         subjects["checkpoints"] = _probe_checkpoints
     if request.tracker:
@@ -111,6 +117,13 @@ def _probe_files(request: ProbeRequest) -> str:
         elif CheckpointStore(folder, sleep=do_not_wait).get_file(name) is None:
             return f"{file} does not exist"
     return ""
+
+
+def _probe_network(request: ProbeRequest) -> str:
+    """Look for the interfaces that gloo is told to use; it would fail in every attempt, and say so in a log only."""
+    there = [name for _, name in socket.if_nameindex()]
+    missing = [name for name in os.environ.get(GLOO_INTERFACES, "").split(",") if name and name not in there]
+    return f"{GLOO_INTERFACES} names {missing[0]}, and the interfaces are {', '.join(there)}" if missing else ""
 
 
 def _probe_checkpoints(request: ProbeRequest) -> str:

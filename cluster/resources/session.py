@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.config import ClusterConfig
-from cluster.errors import Unreachable, one_line
+from cluster.errors import Refusal, Unreachable, one_line
 from cluster.resources.environment import set_library_defaults
 from shards.storage.location import refuse_credentials
 
@@ -24,6 +24,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         Unreachable: no cluster answers at the address, or it rejects this process.
+        Refusal: the path of the folder of temporary files is too long for an embedded cluster.
     """
     set_library_defaults()
     import ray
@@ -54,6 +55,13 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         raise Unreachable(
             f"cannot connect to a Ray cluster at {address} ({one_line(error, with_kind=False)})",
             "start it, or correct --cluster.address",
+        ) from error
+    except OSError as error:
+        if "AF_UNIX" not in str(error):
+            raise
+        raise Refusal(
+            f"the folder of temporary files is too long a path for Ray's sockets ({one_line(error, with_kind=False)})",
+            "set RAY_TMPDIR to a short one, such as /tmp/ray",
         ) from error
     try:
         yield

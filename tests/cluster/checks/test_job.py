@@ -39,6 +39,7 @@ def test_nodes_without_faults_pass(run):
         ("home", "home", r"home folder .*/home cannot be used on 1 of 2 nodes, first 10\.0\.0\.2 \(x\); set --home"),
         ("shards", "files", r"/shards, its features or the weights cannot be read on 1 of 2 .*; put them on stor"),
         ("checkpoints", "checkpoints", r"s3://bucket/c cannot be written on 1 of 2 .*; correct --checkpoints"),
+        ("cluster", "network", r"workers cannot be connected on 1 of 2 nodes, .*\(x\); correct GLOO_SOCKET_IFNAME"),
         ("gpu", "gpu", r"torch cannot use the GPUs of 1 of 2 nodes, .*; install the CUDA build of torch"),
     ],
 )  # fmt: skip

@@ -29,6 +29,14 @@ def test_a_node_where_all_is_well_finds_nothing(tmp_path, port):
     assert faults(home=tmp_path, token="token", **wanted) == {}
 
 
+@pytest.mark.parametrize(("names", "missing"), [("lo", ""), ("lo,eth77", "eth77"), ("", "")])
+def test_a_network_interface_that_is_not_there_is_told(tmp_path, monkeypatch, names, missing):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", names)
+    told = faults(home=tmp_path).get("network", "")
+    assert told.startswith(f"GLOO_SOCKET_IFNAME names {missing}, and the interfaces are lo" if missing else "")
+    assert bool(told) == bool(missing)
+
+
 def test_looking_leaves_nothing_behind(tmp_path):
     faults(home=tmp_path, checkpoints=(tmp_path / "checkpoints").as_uri())
     assert [path.name for path in tmp_path.rglob("*")] == ["checkpoints"]

@@ -103,6 +103,14 @@ def test_the_address_comes_from_the_environment(monkeypatch):
         pass
 
 
+def test_a_folder_of_temporary_files_that_is_too_long_for_rays_sockets_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", f"{tmp_path}/{'long' * 25}")
+    message = r"too long a path for Ray's sockets .*; set RAY_TMPDIR to a short one"
+    with pytest.raises(ValueError, match=message), cluster_session(ClusterConfig()):
+        pass
+
+
 @pytest.mark.cluster
 def test_without_an_address_ray_starts_here_and_ends_with_the_session(monkeypatch, tmp_path):
     import ray

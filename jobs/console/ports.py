@@ -1,0 +1,31 @@
+"""Ports that a server is about to listen on, checked before a process becomes that server."""
+
+import os
+import socket
+
+from cluster.errors import Refusal
+
+_LAST_PORT = 65535
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Check that a server can listen on a port of this machine.
+
+    Args:
+        host: name or address of this machine to listen on.
+        port: number of the port.
+
+    Raises:
+        Refusal: another program listens there, this user may not, or there is no such port or address.
+    """
+    if not 0 <= port <= _LAST_PORT:
+        raise Refusal(f"there is no port {port}", f"choose a --port from 1 to {_LAST_PORT}")
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise Refusal(f"host {host} is not an address of this machine ({error.strerror})", "correct --host") from None
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)  # Python's own text adds the address
+        raise Refusal(f"port {port} of {host} cannot be used ({why})", "choose another --port") from None
