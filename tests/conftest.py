@@ -37,7 +37,6 @@ _SLOW_FIRST = (
     "integration/test_registry_story.py",
     "faults/test_search_kills.py",
     "cluster/search/test_tuner.py",
-    "integration/test_remote_shards.py",
     "integration/test_model_server.py",
     "integration/test_submit_refusals.py",
 )

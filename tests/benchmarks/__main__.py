@@ -8,6 +8,7 @@ Examples:
 
 import importlib
 import pkgutil
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +22,14 @@ from cluster.resources.environment import set_library_defaults
 from tests.benchmarks.measuring import Benchmark, UnavailableError, machine
 from tests.benchmarks.results import FOLDER, Result, as_table, load, page, save
 
-_HELPERS = ("__main__", "measuring", "random_batch", "results", "tutorial_peer")
-_SCRIPTS = ("bookkeeping", "features", "gpu", "search", "verification")  # with command lines of their own
+_OTHERS = ("__main__", "gpu", "measuring", "random_batch", "results", "tutorial_peer")
 _console = Console(highlight=False, soft_wrap=True)
 
 
 def names() -> list[str]:
     """Return the names of all benchmarks."""
     found = (module.name for module in pkgutil.iter_modules(tests.benchmarks.__path__))
-    return [name for name in found if name not in (*_HELPERS, *_SCRIPTS)]
+    return [name for name in found if name not in _OTHERS]
 
 
 def benchmark(name: str) -> Benchmark:
@@ -77,13 +77,21 @@ def _taking_arguments(measure: Callable[..., Any]) -> Callable[..., dict[str, An
     return given
 
 
-def _chosen(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the names and the options of a command line; without names, those of all that take no many minutes."""
+def parse(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Return the names of the benchmarks to run, and their arguments by name.
+
+    Args:
+        words: names, and after a single name its options; without a name, all that do not take many minutes.
+
+    Raises:
+        ValueError: a name is unknown, or there are options for several benchmarks.
+    """
     count = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
-    wanted, options = list(words[:count]), list(words[count:])
+    wanted, options = list(words[:count]), words[count:]
     if options and len(wanted) != 1:
         raise ValueError(f"options {' '.join(options)} belong to one benchmark; name it first")
-    return wanted or [name for name in names() if not benchmark(name).takes_minutes], options
+    wanted = wanted or [name for name in names() if not benchmark(name).takes_minutes]
+    return wanted, {name: _options(name, options) for name in wanted}
 
 
 def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
@@ -100,11 +108,13 @@ def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
     if list(words) in (["--help"], ["-h"]):
         _console.print(f"{__doc__}\nBenchmarks: {', '.join(names())}")
         return
-    wanted, options = _chosen(words)
-    arguments = {name: _options(name, options) for name in wanted}
+    wanted, arguments = parse(words)
+    options = words[1:] if len(wanted) == 1 else []
     for name in wanted:
         try:
-            result = measured(name, arguments[name], command=" ".join(["python -m tests.benchmarks", name, *options]))
+            result = measured(
+                name, arguments[name], command=f"python -m tests.benchmarks {shlex.join([name, *options])}"
+            )
         except UnavailableError as missing:
             _console.print(f"{name}: not here: {missing}")
             continue

@@ -1,71 +1,55 @@
 """Time of an epoch on extracted features, compared to the same steps on tensors in memory.
 
-Example:
-    python tests/benchmarks/features.py --shards data/coco-shards --batch-size 32
-
 Training on features reads the shards from disk with the real loader. The peer trains the same steps of the same model
 in the same process, on the same batches, made beforehand. The two alternate every few steps, so that other load on the
 machine affects both. The means include the first epoch, in which captions are tokenized. The time of an epoch that runs
 the encoder on every image ("live") is extrapolated from a few steps.
 """
 
-import argparse
-import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model.calibration import calibrate
 from captioning.model.caption_model import CaptionModel
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
-from cluster.data.conversion import convert, plan_conversion
-from cluster.data.conversion_config import ConversionConfig
 from cluster.data.extraction import extract, plan_extraction
 from cluster.data.loading import calibration_images, training_batches
 from cluster.data.shard_set import ShardSet
 from shards.features.manifest import FeatureSettings
-from shards.synthetic.scenes import write_scenes
+from tests.benchmarks.measuring import Benchmark, Row
+from tests.support.drawn_shards import draw_shards
 
 _CPU = torch.device("cpu")
 _TURN_STEPS = 5
 
 
-def parse() -> argparse.Namespace:
-    """Return the settings of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="shard set with a split train; synthetic scenes if not given")
-    parser.add_argument("--num-images", type=int, default=1000, help="synthetic scenes to draw")
-    parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2", "resnet50"], help="torchvision models")
-    parser.add_argument("--weights", default="none", help="weights of the backbones; they do not affect the time")
-    parser.add_argument(
-        "--regions", nargs="+", default=["pooled"], choices=["pooled", "grid"], help="kinds of features"
-    )
-    parser.add_argument("--image-size", type=int, default=224, help="side of an image, in pixels")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per step")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs to measure")
-    parser.add_argument("--live-steps", type=int, default=3, help="steps with the encoder running to measure")
-    return parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is trained.
 
+    Attributes:
+        weights: weights of the encoder; they do not affect the time.
+        image_size: side of an image, in pixels.
+        batch_size: images per step.
+        epochs: epochs to measure.
+        live_steps: steps with the encoder running to measure.
+    """
 
-def drawn(settings: argparse.Namespace, folder: Path) -> Path:
-    """Write a shard set of synthetic scenes; return its folder."""
-    size_px = settings.image_size
-    write_scenes(folder / "scenes", num_train=settings.num_images, num_val=10, seed=0, size_px=size_px)
-    plan = plan_conversion(
-        folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=1000, minimum_word_count=1)
-    )
-    convert(plan, num_workers=0)
-    return folder / "shards"
+    weights: str
+    image_size: int
+    batch_size: int
+    epochs: int
+    live_steps: int
 
 
 class Trained:
@@ -106,8 +90,8 @@ def now() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def measure(
-    settings: argparse.Namespace, shards: Path, folder: Path, *, backbone: str, regions: Literal["pooled", "grid"]
+def seconds_of_epochs(
+    settings: Settings, shards: Path, folder: Path, *, backbone: str, regions: Literal["pooled", "grid"]
 ) -> dict[str, float]:
     """Return the mean seconds of an epoch on features, on tensors in memory, and live; and those of the extraction."""
     model = ModelConfig(backbone=backbone, weights=settings.weights, image_size_px=settings.image_size)
@@ -142,43 +126,66 @@ def measure(
         "features": features[:, 0].mean(),
         "first": features[0, 0],
         "tensors": tensors[:, 0].mean(),
-        "ratio": features[:, 0].sum() / tensors[:, 0].sum(),
-        "cpu_ratio": features[:, 1].sum() / tensors[:, 1].sum(),
         "live": live_seconds / settings.live_steps * num_steps,
     }
 
 
-def main() -> None:
-    """Measure every encoder and kind of features, and print the table."""
-    settings = parse()
-    torch.set_num_threads(1)
-    console = Console(file=sys.stdout, width=120)
-    table = Table(
-        "encoder", "regions", "extraction", "epoch on features", "on tensors", "ratio", "CPU ratio", "live epoch"
+def measure(
+    *,
+    shards: Path | None = None,
+    num_images: int = 320,
+    backbones: tuple[str, ...] = ("mobilenet_v2", "resnet50"),
+    weights: str = "none",
+    regions: tuple[Literal["pooled", "grid"], ...] = ("pooled",),
+    image_size: int = 224,
+    batch_size: int = 32,
+    epochs: int = 2,
+    live_steps: int = 2,
+) -> Iterator[Row]:
+    """Measure epochs for each encoder and kind of features.
+
+    Args:
+        shards: shard set with a split train; synthetic scenes if not given.
+        num_images: number of scenes to draw.
+        backbones: torchvision models.
+        weights: weights of the backbones; they do not affect the time.
+        regions: kinds of features.
+        image_size: side of an image, in pixels.
+        batch_size: images per step.
+        epochs: epochs to measure.
+        live_steps: steps with the encoder running to measure.
+    """
+    settings = Settings(
+        weights=weights, image_size=image_size, batch_size=batch_size, epochs=epochs, live_steps=live_steps
     )
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="features-") as name:
         folder = Path(name)
-        shards = settings.shards or drawn(settings, folder)
-        num_images = ShardSet(shards).manifest.splits["train"]
-        for backbone in settings.backbones:
-            for regions in settings.regions:
-                found = measure(settings, shards, folder / backbone / regions, backbone=backbone, regions=regions)
-                table.add_row(
-                    backbone,
-                    regions,
-                    f"{found['extraction']:.1f} s",
-                    f"{found['features']:.1f} s (first {found['first']:.1f} s)",
-                    f"{found['tensors']:.1f} s",
-                    f"{found['ratio']:.3f}",
-                    f"{found['cpu_ratio']:.3f}",
-                    f"{found['live']:.0f} s ({found['live'] / found['features']:.1f} times)",
+        shards = shards or draw_shards(folder, num_train=num_images, num_val=10, size_px=image_size)
+        count = ShardSet(shards).manifest.splits["train"]
+        for backbone in backbones:
+            for kind in regions:
+                found = seconds_of_epochs(settings, shards, folder / backbone / kind, backbone=backbone, regions=kind)
+                yield Row.of_seconds(
+                    f"an epoch of {count} images of {image_size} px on {kind} features of {backbone}, one thread",
+                    {
+                        "ours": found["features"],
+                        "with the encoder, extrapolated": found["live"],
+                        "on tensors in memory": found["tensors"],
+                    },
+                    unit="s",
+                    note=f"extraction {found['extraction']:.1f} s, first epoch {found['first']:.1f} s",
                 )
-    console.print(
-        f"{num_images} images of {settings.image_size} px, batches of {settings.batch_size}, one thread, means over "
-        f"{settings.epochs} epochs; live extrapolated from {settings.live_steps} steps"
-    )
-    console.print(table)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    measure,
+    small={
+        "num_images": 48,
+        "backbones": ("squeezenet1_1",),
+        "image_size": 64,
+        "batch_size": 16,
+        "epochs": 1,
+        "live_steps": 1,
+    },
+)

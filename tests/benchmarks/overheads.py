@@ -25,8 +25,6 @@ from captioning.training.optimizer import build_optimizer
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.coordination.client import CoordinatorClient
 from cluster.coordination.messages import CoordinatorSettings, WorkerInfo
-from cluster.data.conversion import convert, plan_conversion
-from cluster.data.conversion_config import ConversionConfig
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.resources.session import cluster_session
@@ -35,8 +33,8 @@ from cluster.tracking.client import tracking_uri
 from cluster.training.driver import start_coordinator
 from cluster.training.start import start_record
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
-from shards.synthetic.scenes import write_scenes
 from tests.benchmarks.measuring import Benchmark, Row
+from tests.support.drawn_shards import draw_shards
 
 _LOSS = "train_loss_nats"
 
@@ -225,12 +223,8 @@ def measure(
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="overheads-") as name, cluster_session(ClusterConfig()):
         folder = Path(name)
-        write_scenes(folder / "scenes", num_train=400, num_val=20, seed=0, size_px=image_size)
-        plan = plan_conversion(
-            folder / "scenes", folder / "shards", ConversionConfig(samples_per_shard=100, minimum_word_count=1)
-        )
-        convert(plan, num_workers=0)
-        run, shard_set = run_of(settings, folder, folder / "shards"), ShardSet(folder / "shards")
+        shards = draw_shards(folder, num_train=400, num_val=20, size_px=image_size)
+        run, shard_set = run_of(settings, folder, shards), ShardSet(shards)
         found, others = ours(run, shard_set, settings), usual(run, shard_set, settings, folder)
     size = (
         f"{steps} steps of {batch_size} images of {image_size} px, {backbone} with its last stage trained, one thread"

@@ -29,13 +29,13 @@ class Result:
     Attributes:
         command: command line that measures it again.
         machine: machine that it ran on.
-        seconds: time that it took.
+        seconds: time that it took; None if it was not noted.
         rows: rows of its table.
     """
 
     command: str
     machine: str
-    seconds: float
+    seconds: float | None
     rows: tuple[Row, ...]
 
 
@@ -54,7 +54,7 @@ def save(results: Mapping[str, Result], folder: Path = FOLDER) -> None:
 
 def as_table(name: str, result: Result) -> Table:
     """Return a result as a table for a terminal."""
-    table = Table(*_COLUMNS, title=f"{name}: {result.seconds:.0f} s on {result.machine}", title_justify="left")
+    table = Table(*_COLUMNS, title=f"{name}: {_where(result)}", title_justify="left")
     for row in result.rows:
         table.add_row(*_cells(row))
     return table
@@ -67,8 +67,12 @@ def page(results: Mapping[str, Result]) -> str:
         result = results[name]
         lines = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_cells, result.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"## {name}\n\n`{result.command}` took {result.seconds:.0f} s on {result.machine}.\n\n{table}\n")
+        parts.append(f"## {name}\n\n`{result.command}`, {_where(result)}:\n\n{table}\n")
     return "\n".join([*parts, (FOLDER / _BY_HAND).read_text()])
+
+
+def _where(result: Result) -> str:
+    return result.machine if result.seconds is None else f"{result.seconds:.0f} s on {result.machine}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

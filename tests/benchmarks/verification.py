@@ -1,23 +1,17 @@
 """Time to verify a shard set at a job's first start and at later ones, compared to ``sha256sum`` of the same files.
 
-Example:
-    python tests/benchmarks/verification.py --gib 2
-
 The shards are tar files of random bytes in a temporary folder. They are read once before any measurement, so that all
 three rows read from the page cache. Use --folder to write them to another disk.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from captioning.data.vocabulary import build_vocabulary
 from cluster.checks.data import check_data
@@ -25,18 +19,10 @@ from cluster.config import TrainRun
 from shards.images import ImageSpec, codec_versions
 from shards.manifest import VOCABULARY_NAME, Manifest, ShardRecord
 from shards.writer import ShardPlan, write_samples
+from tests.benchmarks.measuring import Benchmark, Row
 
 _IMAGE_BYTES = 2**15
 _SPLITS = {"train": 0.9, "val": 0.1}
-
-
-def parse() -> argparse.Namespace:
-    """Return the settings of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard set, in GiB")
-    parser.add_argument("--mib-per-shard", type=float, default=32.0, help="size of a shard, in MiB")
-    parser.add_argument("--folder", type=Path, default=None, help="folder to write the shard set in; else temporary")
-    return parser.parse_args()
 
 
 def write_set(folder: Path, *, gib: float, mib_per_shard: float) -> Manifest:
@@ -77,25 +63,40 @@ def seconds_of(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def main() -> None:
-    """Measure the times and print the table."""
-    settings = parse()
-    with tempfile.TemporaryDirectory(dir=settings.folder) as scratch:
-        folder, os.environ["CAPTIONING_CACHE"] = Path(scratch) / "shards", str(Path(scratch) / "cache")
-        manifest = write_set(folder, gib=settings.gib, mib_per_shard=settings.mib_per_shard)
-        files = [str(folder / shard.name) for shard in manifest.shards]
+def measure(*, gib: float = 2.0, mib_per_shard: float = 32.0, folder: Path | None = None) -> Iterator[Row]:
+    """Verify a shard set of random bytes at two starts of a job.
+
+    Args:
+        gib: size of the shard set, in GiB.
+        mib_per_shard: size of a shard, in MiB.
+        folder: folder to write the shard set in; else a temporary one.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, remembering_in(Path(scratch) / "cache"):
+        shards = Path(scratch) / "shards"
+        manifest = write_set(shards, gib=gib, mib_per_shard=mib_per_shard)
+        files = [str(shards / shard.name) for shard in manifest.shards]
         for file in files:  # load them into the page cache
             Path(file).read_bytes()
         time.sleep(2.5)  # the digest of a file that was just written is not cached, because it may still change
-        run = TrainRun(name="verification", shards=folder)
+        run = TrainRun(name="verification", shards=shards)
         peer = seconds_of(lambda: subprocess.run(["sha256sum", *files], check=True, stdout=subprocess.DEVNULL))
-        first, second = (seconds_of(lambda: check_data(run)) for _ in range(2))
-        gib = sum(shard.num_bytes for shard in manifest.shards) / 2**30
-    table = Table("start", "seconds", "times sha256sum", title=f"{gib:.2f} GiB in {len(files)} shards")
-    for name, seconds in (("first", first), ("second", second), ("sha256sum, one process", peer)):
-        table.add_row(name, f"{seconds:.3f}", f"{seconds / peer:.4f}")
-    Console(width=100).print(table)
+        found = {start: seconds_of(lambda: check_data(run)) for start in ("first", "second")}
+    size = sum(shard.num_bytes for shard in manifest.shards) / 2**30
+    for start, seconds in found.items():
+        what = f"verify {size:.2f} GiB in {len(files)} shards before a job, {start} start"
+        yield Row.of_seconds(what, {"ours": seconds, "sha256sum": peer}, unit="s")
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def remembering_in(folder: Path) -> Iterator[None]:
+    """Keep what is remembered on this node in a folder, within the ``with`` block."""
+    before = os.environ.get("CAPTIONING_CACHE")
+    os.environ["CAPTIONING_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["CAPTIONING_CACHE"]
+        os.environ |= {"CAPTIONING_CACHE": before} if before else {}
+
+
+BENCHMARK = Benchmark(measure, small={"gib": 0.01, "mib_per_shard": 1.0})

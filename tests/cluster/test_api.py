@@ -1,4 +1,4 @@
-"""The Python API, with a model that never trained; ``tests/integration/test_readme_python.py`` trains one."""
+"""The Python API, with a model that never trained; ``tests/integration/test_readme.py`` trains one."""
 
 import pytest
 from PIL import Image

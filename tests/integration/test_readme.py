@@ -1,29 +1,31 @@
-"""Every command in README files is parsed; those of the main README are run, the set-up by continuous integration."""
+"""Every command in README files is parsed; those of the main README are run, as is its Python example.
+
+The set-up is run by continuous integration.
+"""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from cluster import api
 from cluster.config import TrainRun
 from cluster.launch.render import KINDS
 from cluster.search.space.space import parse_space
 from cluster.worker import prometheus
 from jobs.cli import JOBS
+from jobs.console.parsing import parse
+from jobs.train import JOB
 from shards.synthetic.scenes import draw_scene, render, write_scenes
 from tests.support.command_line import captioning
 from tests.support.repository import README, READMES, ROOT, blocks, commands
 
 SET_UP, RUN_TESTS = blocks("bash")
 OWN_PICTURES, WALK = blocks("console")
-BIN = Path(sys.executable).parent
 # What makes the walk small enough for a test: synthetic scenes, and a small model trained from scratch.
 SMALL = (
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64 --model.hidden-size 16 "
@@ -49,28 +51,45 @@ def walk_folder(tmp_path_factory):
     return folder
 
 
-def run(command, folder):
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    environment.pop("CAPTIONING_HOME", None)
-    return subprocess.run(
-        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
-def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder):
+def test_the_walk_from_coco_to_a_caption_works_as_written(walk_folder, session):
     codes = {}
     for command in WALK.strip().splitlines():
         # The official archives are 20 GB away; the plan to fetch them is made all the same.
         added = {"download": "--dry-run", "train": SMALL, "tune": f"{SMALL} --num-trials 1 --max-epochs 1"}.get(
             command.split()[1], ""
         )
-        answer = run(f"{command} {added}", walk_folder)
-        codes[command] = answer.returncode, answer.stderr[-500:] if answer.returncode else ""
+        _, *arguments = shlex.split(f"{command} {added}")
+        answer = captioning(*arguments, folder=walk_folder, unset=["CAPTIONING_HOME"])
+        codes[command] = answer.code, answer.told[-500:] if answer.code else ""
     assert {command: code for command, code in codes.items() if code != (0, "")} == {}
     page = (walk_folder / "captions.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 1
+
+
+@pytest.fixture
+def small_presets(monkeypatch):
+    """Let every preset train a small model for few steps, on one worker."""
+    small_run = parse(JOB, shlex.split(SMALL)).settings
+    for name, (what, run) in api.TRAIN_PRESETS.items():
+        small = replace(run, model=small_run.model, training=small_run.training, cluster=small_run.cluster)
+        monkeypatch.setitem(api.TRAIN_PRESETS, name, (what, small))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("example", blocks("python"))
+def test_the_python_example_captions_a_photo(example, session, small_presets, empty_home, monkeypatch, capsys):
+    folder = empty_home.home
+    write_scenes(folder / "data" / "coco", num_train=60, num_val=20, seed=2, size_px=64)
+    render(draw_scene(0, 5)).resize((640, 480)).save(folder / "photo.jpg")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("CAPTIONING_HOME", raising=False)
+    (folder / "runs").mkdir()
+    (folder / "mlflow.db").rename(folder / "runs" / "mlflow.db")
+    exec(compile(example, "README.md", "exec"), {})
+    (caption,) = capsys.readouterr().out.splitlines()
+    assert set(caption.split()) <= {*(folder / "data" / "coco-shards" / "vocabulary.txt").read_text().split()}
 
 
 @pytest.mark.parametrize("command", sorted(set(commands("captioning"))))

@@ -1,28 +1,52 @@
-"""Training under Ray Train, to its end and where it fails, is damaged or is scored beside: tiny runs in one session."""
+"""Training under Ray Train, to its end and where it fails, on folders and on a bucket: tiny runs in one session."""
 
-import hashlib
 import json
 import re
 import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import fsspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, TrackingConfig, ValidationConfig
-from cluster.runs.record import VALIDATION_LOSS, load_record, lock_run
+from cluster.data.conversion import convert, plan_conversion
+from cluster.data.conversion_config import ConversionConfig
+from cluster.resources.session import cluster_session
+from cluster.runs.record import RECORD_NAME, VALIDATION_LOSS, load_record, lock_run
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
 from shards.manifest import load_manifest
+from tests.support.s3 import s3_server
+from tests.support.raw_tars import spoil_first_image
 from tests.support.short_runs import NUM_STEPS, short_run
 
 CIDER_D = "validation_cider_d"
+URL = "s3://bucket/sets/drawn"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Run an S3 server, and name it and a folder of copies to all processes."""
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
+        settings = {**variables, "CAPTIONING_CACHE": str(tmp_path_factory.mktemp("cache"))}
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def session(environment):
+    """Hold a cluster whose workers find the S3 server."""
+    with cluster_session(ClusterConfig()):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -173,17 +197,8 @@ def outcome(run, session):
 @pytest.fixture(scope="module")
 def spoiled_shards(drawn_shards, tmp_path_factory):
     """Return a shard set, whole by its manifest, in which one training image is no image; and the image's key."""
-    folder = tmp_path_factory.mktemp("spoiled") / "shards"
-    shutil.copytree(drawn_shards, folder)
-    manifest = load_manifest(folder)
-    record = next(shard for shard in manifest.shards if shard.name == "train-000000.tar")
-    content = bytearray((folder / record.name).read_bytes())
-    start = content.index(b"\xff\xd8\xff")
-    content[start : start + 9] = b"?" * 9
-    (folder / record.name).write_bytes(content)
-    altered = replace(record, sha256=hashlib.sha256(content).hexdigest())
-    replace(manifest, shards=tuple(altered if one == record else one for one in manifest.shards)).save(folder)
-    return folder, content[start - 512 : start].partition(b".jpg")[0].decode()
+    folder = shutil.copytree(drawn_shards, tmp_path_factory.mktemp("spoiled") / "shards")
+    return folder, spoil_first_image(folder)
 
 
 def weights(outcome):
@@ -249,38 +264,91 @@ def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
     assert load_record(crashing.folder).attempt == 2
 
 
-def test_damaged_checkpoints_give_way_to_the_one_before_them(run, outcome):
-    again = replace(run, name="damaged")
-    shutil.copytree(run.folder, again.folder)
-    record = replace(load_record(run.folder), is_finished=False)
-    record.save(again.folder)
+@pytest.fixture(scope="module")
+def bucket(environment):
+    """Return a bucket's file system."""
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    system.mkdir("bucket")
+    return system
+
+
+@pytest.fixture(scope="module")
+def remote(run, session, bucket, drawn_shards):
+    """Return what a run with its shards and its checkpoints on a bucket leaves, and what the same command then makes.
+
+    Its checkpoints are scored beside training. Before it is marked as finished, its machine is lost, and its two latest
+    checkpoints are damaged.
+    """
+    plan = plan_conversion(
+        drawn_shards.parent / "scenes", URL, ConversionConfig(samples_per_shard=50, minimum_word_count=1)
+    )
+    convert(plan, num_workers=1)
+    remote = replace(
+        run,
+        name="remote",
+        shards=URL,
+        cluster=replace(run.cluster, num_loader_processes=1),
+        storage=replace(run.storage, checkpoints="s3://bucket/checkpoints"),
+        validation=ValidationConfig(where="beside", best_by=CIDER_D, beam_size=1),
+    )
+    outcome = fit(remote)
+    record = load_record(remote.folder)
+    first = SimpleNamespace(outcome=outcome, record=record, weights=weights(outcome))
+    shutil.rmtree(remote.folder)
+    (copy,) = bucket.glob(f"bucket/checkpoints/**/{RECORD_NAME}")
+    bucket.pipe(copy, replace(record, is_finished=False).content())
     latest_first = sorted(record.checkpoints, key=lambda checkpoint: -checkpoint.step)
     for name, checkpoint in zip(("model.safetensors", "optimizer.pt"), latest_first, strict=False):
-        damaged = again.folder / "checkpoints" / checkpoint.name / name
-        content = bytearray(damaged.read_bytes())
+        (damaged,) = bucket.glob(f"bucket/checkpoints/**/{checkpoint.name}/{name}")
+        content = bytearray(bucket.cat(damaged))
         content[len(content) // 2] ^= 1
-        damaged.write_bytes(content)
-    assert same(weights(fit(again)), weights(outcome))
+        bucket.pipe(damaged, bytes(content))
+    again = fit(remote)
+    return SimpleNamespace(first=first, again=again, attempt=load_record(remote.folder).attempt, weights=weights(again))
 
 
-def test_a_checkpoint_is_scored_beside_training(run, session):
-    beside = replace(run, name="beside", validation=ValidationConfig(where="beside", best_by=CIDER_D, beam_size=1))
-    outcome = fit(beside)
-    latest = load_record(beside.folder).latest
-    history = connect(run.tracking, run.storage).get_metric_history(outcome.mlflow_run_id, CIDER_D)
-    steps = [metric.step for metric in history]
-    assert (set(latest.metrics) >= {CIDER_D, VALIDATION_LOSS}, steps[-1], len(steps)) == (
-        True, NUM_STEPS, len(set(steps)),
-    )  # fmt: skip
+def losses(outcome, client):
+    history = client.get_metric_history(outcome.mlflow_run_id, "train_loss_nats")
+    return {metric.step: metric.value for metric in history}
 
 
-def test_the_score_beside_is_that_of_the_workers(run, outcome, session):
-    beside = load_record(run.folder.parent / "beside").latest.metrics[VALIDATION_LOSS]
-    assert beside == pytest.approx(load_record(run.folder).latest.metrics[VALIDATION_LOSS], abs=1e-5)
+def test_training_on_a_bucket_takes_the_steps_of_training_on_a_folder(outcome, remote, client):
+    local = losses(outcome, client)
+    assert (len(local), local) == (NUM_STEPS, losses(remote.first.outcome, client))
 
 
-def test_a_run_goes_on_from_checkpoints_elsewhere_when_its_machine_is_lost(run, session, outcome, tmp_path):
-    away = replace(run, name="away", storage=replace(run.storage, checkpoints=(tmp_path / "bucket").as_uri()))
-    first = fit(away)
-    shutil.rmtree(away.folder)
-    assert (same(weights(first), weights(outcome)), fit(away).step) == (True, NUM_STEPS)
+def test_training_on_a_bucket_ends_in_the_same_weights(outcome, remote):
+    assert same(remote.first.weights, weights(outcome))
+
+
+def test_identity_is_that_of_the_folder(run, outcome, remote):
+    assert load_record(run.folder).identity == remote.first.record.identity
+
+
+def test_the_node_keeps_one_copy_of_each_shard(remote, environment, drawn_shards):
+    digests = {shard.sha256 for shard in load_manifest(drawn_shards).shards}
+    assert {path.name for path in Path(environment["CAPTIONING_CACHE"]).iterdir()} == digests | {
+        "locks",
+        "verified",
+        "digests",
+    }
+
+
+def test_the_tracker_names_the_bucket(remote, client):
+    assert client.get_run(remote.first.outcome.mlflow_run_id).data.tags["start_1.shards"] == URL
+
+
+def test_a_checkpoint_is_scored_beside_training(remote, client):
+    metrics = remote.first.record.latest.metrics
+    steps = [metric.step for metric in client.get_metric_history(remote.first.outcome.mlflow_run_id, CIDER_D)]
+    assert (set(metrics) >= {CIDER_D, VALIDATION_LOSS}, steps[-1], len(steps)) == (True, NUM_STEPS, len(set(steps)))
+
+
+def test_the_score_beside_is_that_of_the_workers(run, outcome, remote):
+    score = load_record(run.folder).latest.metrics[VALIDATION_LOSS]
+    assert remote.first.record.latest.metrics[VALIDATION_LOSS] == pytest.approx(score, abs=1e-5)
+
+
+def test_a_lost_machine_and_damaged_checkpoints_give_way_to_the_checkpoint_before_them(outcome, remote):
+    assert (remote.again.step, remote.attempt) == (NUM_STEPS, 2)
+    assert same(remote.weights, weights(outcome))

@@ -3,8 +3,9 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 
-from shards.manifest import ShardRecord
+from shards.manifest import ShardRecord, load_manifest
 from shards.storage.files import sha256_of
 
 
@@ -27,3 +28,17 @@ def record_of(path, num_samples):
     return ShardRecord(
         name=path.name, split="other", num_samples=num_samples, num_bytes=num_bytes, sha256=sha256, plan_digest=""
     )
+
+
+def spoil_first_image(shards):
+    """Make the first training image of a shard set no image, in a set that is whole by its manifest; return its key."""
+    manifest = load_manifest(shards)
+    record = next(shard for shard in manifest.shards if shard.name == "train-000000.tar")
+    path = shards / record.name
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\xd8\xff")
+    content[start : start + 9] = b"?" * 9
+    path.write_bytes(content)
+    altered = replace(record, sha256=sha256_of(path))
+    replace(manifest, shards=tuple(altered if one == record else one for one in manifest.shards)).save(shards)
+    return content[start - 512 : start].partition(b".jpg")[0].decode()

@@ -147,14 +147,27 @@ def test_a_search_of_another_space_is_refused_with_the_difference(run, outcome, 
         tune(other)
 
 
-def test_a_trial_that_cannot_be_is_marked_failed_and_the_search_continues(run, session, tmp_path):
-    (tmp_path / "search.yaml").write_text("model.image_size_px: choice([4, 64])\n")
-    search = replace(run.search, space=tmp_path / "search.yaml", max_epochs=1)
-    outcome = tune(replace(run, name="fails", search=search))
-    trials = load_trials(run.storage.home / "tuning" / "fails")
-    assert ([trial.state for trial in trials], "ValueError" in trials[0].reason, outcome.best_trial) == (
+@pytest.fixture(scope="module")
+def fails(run, session, tmp_path_factory):
+    """Return a search by CIDEr-D, one of whose two trials cannot be, and its outcome."""
+    space = tmp_path_factory.mktemp("fails") / "search.yaml"
+    space.write_text("model.image_size_px: choice([4, 64])\n")
+    search = replace(run.search, space=space, max_epochs=1, metric="validation_cider_d")
+    fails = replace(run, name="fails", search=search)
+    return fails, tune(fails)
+
+
+def test_a_trial_that_cannot_be_is_marked_failed_and_the_search_continues(fails):
+    trials = load_trials(fails[0].folder)
+    assert ([trial.state for trial in trials], "ValueError" in trials[0].reason, fails[1].best_trial) == (
         ["failed", "finished"], True, "trial-0001",
     )  # fmt: skip
+
+
+def test_cider_d_is_a_metric(fails):
+    search, outcome = fails
+    record = load_record(search.folder / "training" / outcome.best_trial)
+    assert record.best.metrics["validation_cider_d"] == outcome.score
 
 
 def test_a_search_without_any_score_fails_with_the_first_reason(run, session, tmp_path):
@@ -185,16 +198,6 @@ def test_only_the_best_are_promoted_where_trials_are_compared(run, session):
     # Which trials are promoted depends on which report first; one of four never is, and one trains to the end.
     assert (epochs[0], epochs[-1], states, statuses) == (1, NUM_EPOCHS, {"stopped"}, {"FINISHED"})
     assert outcome.num_epochs == sum(epochs)
-
-
-def test_cider_d_is_a_metric(run, session):
-    scored = replace(
-        run, name="cider",
-        search=replace(run.search, sampler="random", num_trials=1, max_epochs=1, metric="validation_cider_d"),
-    )  # fmt: skip
-    outcome = tune(scored)
-    record = load_record(scored.folder / "training" / outcome.best_trial)
-    assert record.best.metrics["validation_cider_d"] == outcome.score
 
 
 def test_more_workers_a_trial_than_the_cluster_has_are_refused(run, session):
