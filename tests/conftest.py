@@ -133,8 +133,8 @@ def shared_folder(tmp_path_factory) -> Callable[[str, Callable[[Path], object]],
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_databases():
-    """Let databases of this process not wait until the disk has what they wrote: no test takes its power away."""
+def quick_disk():
+    """Let files and databases of this process not wait until the disk has them: no test takes its power away."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -142,7 +142,9 @@ def quick_databases():
         connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", set_up)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
     event.remove(Engine, "connect", set_up)
 
 

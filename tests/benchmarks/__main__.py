@@ -23,7 +23,7 @@ from tests.benchmarks.measuring import Benchmark, UnavailableError, machine
 from tests.benchmarks.results import FOLDER, Result, as_table, load, page, save
 
 _OTHERS = ("__main__", "gpu", "measuring", "random_batch", "results", "tutorial_peer")
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, width=150)
 
 
 def names() -> list[str]:

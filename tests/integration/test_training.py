@@ -22,8 +22,8 @@ from cluster.runs.record import RECORD_NAME, VALIDATION_LOSS, load_record, lock_
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
 from shards.manifest import load_manifest
-from tests.support.s3 import s3_server
 from tests.support.raw_tars import spoil_first_image
+from tests.support.s3 import s3_server
 from tests.support.short_runs import NUM_STEPS, short_run
 
 CIDER_D = "validation_cider_d"
@@ -273,7 +273,7 @@ def bucket(environment):
 
 
 @pytest.fixture(scope="module")
-def remote(run, session, bucket, drawn_shards):
+def remote(run, session, bucket, drawn_shards, client):
     """Return what a run with its shards and its checkpoints on a bucket leaves, and what the same command then makes.
 
     Its checkpoints are scored beside training. Before it is marked as finished, its machine is lost, and its two latest
@@ -294,6 +294,7 @@ def remote(run, session, bucket, drawn_shards):
     outcome = fit(remote)
     record = load_record(remote.folder)
     first = SimpleNamespace(outcome=outcome, record=record, weights=weights(outcome))
+    first.losses, first.scores = (history(outcome, metric, client) for metric in ("train_loss_nats", CIDER_D))
     shutil.rmtree(remote.folder)
     (copy,) = bucket.glob(f"bucket/checkpoints/**/{RECORD_NAME}")
     bucket.pipe(copy, replace(record, is_finished=False).content())
@@ -307,14 +308,13 @@ def remote(run, session, bucket, drawn_shards):
     return SimpleNamespace(first=first, again=again, attempt=load_record(remote.folder).attempt, weights=weights(again))
 
 
-def losses(outcome, client):
-    history = client.get_metric_history(outcome.mlflow_run_id, "train_loss_nats")
-    return {metric.step: metric.value for metric in history}
+def history(outcome, metric, client):
+    return [(one.step, one.value) for one in client.get_metric_history(outcome.mlflow_run_id, metric)]
 
 
 def test_training_on_a_bucket_takes_the_steps_of_training_on_a_folder(outcome, remote, client):
-    local = losses(outcome, client)
-    assert (len(local), local) == (NUM_STEPS, losses(remote.first.outcome, client))
+    local = history(outcome, "train_loss_nats", client)
+    assert (len(local), local) == (NUM_STEPS, remote.first.losses)
 
 
 def test_training_on_a_bucket_ends_in_the_same_weights(outcome, remote):
@@ -338,9 +338,8 @@ def test_the_tracker_names_the_bucket(remote, client):
     assert client.get_run(remote.first.outcome.mlflow_run_id).data.tags["start_1.shards"] == URL
 
 
-def test_a_checkpoint_is_scored_beside_training(remote, client):
-    metrics = remote.first.record.latest.metrics
-    steps = [metric.step for metric in client.get_metric_history(remote.first.outcome.mlflow_run_id, CIDER_D)]
+def test_a_checkpoint_is_scored_beside_training(remote):
+    metrics, steps = remote.first.record.latest.metrics, [step for step, _ in remote.first.scores]
     assert (set(metrics) >= {CIDER_D, VALIDATION_LOSS}, steps[-1], len(steps)) == (True, NUM_STEPS, len(set(steps)))
 
 

@@ -137,7 +137,7 @@ def test_the_next_group_is_not_judged_by_the_one_before(follow):
     followed.attempt.notify(WorkersStarting(1, None))
     followed.attempt.notify(WorkersStarted((WORKER,)))
     followed.attempt.notify(WorkersStarting(1, None))
-    time.sleep(0.7)
+    time.sleep(0.3)
     assert followed.killed == []
 
 
@@ -145,7 +145,7 @@ def test_ranks_that_have_stopped_do_not_hang(follow):
     followed = follow(hang_seconds=0.1)
     followed.attempt.begin(0, [WORKER])
     followed.attempt.note_stopped()
-    time.sleep(0.7)
+    time.sleep(0.3)
     assert followed.killed == []
 
 
@@ -183,7 +183,7 @@ def test_a_controller_is_known_once_it_has_started(follow):
 def test_a_group_of_which_nothing_is_heard_is_given_up_only_with_a_controller(follow):
     followed = follow(start_seconds=0.1)
     followed.attempt.notify(WorkersStarting(2, None))
-    time.sleep(0.7)
+    time.sleep(0.3)
     assert (followed.events, followed.ended) == (["starting 2 workers"], [])
 
 

@@ -1,7 +1,9 @@
 """A rank that trains alone: where it resumes, how often it fetches and hashes a checkpoint for that, and its end."""
 
+import shutil
 from dataclasses import replace
 
+import fsspec
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run
 
 STORES = ["folder", "memory://resume"]
+MEMORY = fsspec.filesystem("memory")
 FILES = ["config.yaml", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
 
 
@@ -27,19 +30,36 @@ def rank_of(run, claim=None):
     return start_rank(config, coordinator, RankContext())
 
 
-@pytest.fixture(params=STORES)
-def run(request, drawn_shards, tmp_path):
-    """Return a run of a few steps, with checkpoints in its folder or at a URL, trained to its first validation."""
+@pytest.fixture(scope="module", params=STORES)
+def trained(request, drawn_shards, tmp_path_factory):
+    """Return a run of a few steps, with checkpoints in its folder or at a URL, trained to its first validation.
+
+    Beside it, copies of its folder and of what is stored at the URL.
+    """
     location = None if request.param == "folder" else request.param
-    run = short_run(drawn_shards, tmp_path, name=f"r-{tmp_path.name}", cluster=ClusterConfig(num_workers=1))
+    home = tmp_path_factory.mktemp("home")
+    run = short_run(drawn_shards, home, name="resumed", cluster=ClusterConfig(num_workers=1))
     training = replace(run.training, num_epochs=0.5, checkpoint_every_steps=2)
-    run = replace(run, training=training, storage=StorageConfig(home=tmp_path, checkpoints=location))
+    run = replace(run, training=training, storage=StorageConfig(home=home, checkpoints=location))
     run.folder.mkdir(parents=True)
     RunRecord(name=run.name, identity={}, checkpoints_at=location).save(run.folder)
     rank = rank_of(run)
     next(rank.train())
     rank.saver.writer.wait()
     rank.coordinator.close()
+    stored = {path: MEMORY.cat_file(path) for path in MEMORY.find("/resume")}
+    return run, shutil.copytree(run.folder, home / "copy"), stored
+
+
+@pytest.fixture
+def run(trained):
+    """Return the run as it was after its first validation."""
+    run, folder, stored = trained
+    shutil.rmtree(run.folder)
+    shutil.copytree(folder, run.folder)
+    if MEMORY.exists("/resume"):
+        MEMORY.rm("/resume", recursive=True)
+    MEMORY.pipe(stored)
     return run
 
 
@@ -102,7 +122,7 @@ def test_a_checkpoint_written_in_haste_is_validated_at_the_start(run):
     assert (validation.step, load_record(run.folder).latest.metrics) == (2, validation.metrics)
 
 
-@pytest.mark.parametrize("run", STORES[1:], indirect=True)
+@pytest.mark.parametrize("trained", STORES[1:], indirect=True)
 def test_a_rank_whose_checkpoints_were_taken_over_writes_none(run):
     store = store_of(run.folder, run.storage.checkpoints)
     first, second = Claim(store, "one", "process 1 on east"), Claim(store, "two", "process 2 on west")
@@ -116,7 +136,7 @@ def test_a_rank_whose_checkpoints_were_taken_over_writes_none(run):
     assert (store.names(), load_record(run.folder)) == (["step-00000002-attempt-1"], before)
 
 
-@pytest.mark.parametrize("run", STORES[1:], indirect=True)
+@pytest.mark.parametrize("trained", STORES[1:], indirect=True)
 def test_a_rank_whose_checkpoints_were_taken_over_begins_no_attempt(run):
     claim = Claim(store_of(run.folder, run.storage.checkpoints), "one", "process 1 on east")
     config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={}, claim=claim)

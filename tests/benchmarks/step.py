@@ -1,0 +1,105 @@
+"""A training step of this project, beside the barest loop of PyTorch on the same model and the same batch."""
+
+from collections.abc import Iterator
+from itertools import repeat
+
+import torch
+
+from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from captioning.data.batches import CaptionBatch
+from captioning.model.caption_model import CaptionModel
+from captioning.training.loop import TrainingState, train
+from captioning.training.losses import cross_entropy_sum
+from captioning.training.optimizer import build_optimizer
+from tests.benchmarks.measuring import Benchmark, Row, interleaved
+from tests.benchmarks.random_batch import random_batch, random_vocabulary
+
+_CPU = torch.device("cpu")
+_OPTIMIZER = OptimizerConfig(warmup_steps=10)
+
+
+class Ours:
+    """Steps of ``captioning.training.loop.train``, a few at a time.
+
+    Args:
+        model: model to train.
+        batch: batch of each step.
+    """
+
+    def __init__(self, model: CaptionModel, batch: CaptionBatch) -> None:
+        self._state, self._batch = TrainingState(model, build_optimizer(model, _OPTIMIZER)), batch
+
+    def take(self, num_steps: int) -> None:
+        """Take so many steps."""
+        results = train(
+            self._state,
+            self._state.model,
+            repeat([self._batch]),
+            optimizer_config=_OPTIMIZER,
+            config=TrainingConfig(),
+            num_steps=self._state.step + num_steps,
+            device=_CPU,
+        )
+        for _ in results:
+            pass
+
+
+class Barest:
+    """Steps without logging, schedule, checks or requests: forward, backward, clip, update.
+
+    Args:
+        model: model to train.
+        batch: batch of each step.
+    """
+
+    def __init__(self, model: CaptionModel, batch: CaptionBatch) -> None:
+        self._model, self._optimizer, self._batch = model, build_optimizer(model, _OPTIMIZER), batch
+
+    def take(self, num_steps: int) -> None:
+        """Take so many steps."""
+        targets = self._batch.targets()
+        for _ in range(num_steps):
+            self._optimizer.zero_grad(set_to_none=True)
+            (cross_entropy_sum(self._model(self._batch), targets) / len(targets)).backward()
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), _OPTIMIZER.max_gradient_norm)
+            self._optimizer.step()
+
+
+def measure(
+    *,
+    backbones: tuple[str, ...] = ("resnet18", "mobilenet_v2"),
+    image_size: int = 224,
+    batch_size: int = 16,
+    steps: int = 2,
+    rounds: int = 7,
+) -> Iterator[Row]:
+    """Take steps of both in turns, with the encoder frozen.
+
+    Args:
+        backbones: torchvision models, with random weights.
+        image_size: side of an image, in pixels.
+        batch_size: images per step, with five captions of ten words each.
+        steps: steps of a turn.
+        rounds: number of turns.
+    """
+    torch.set_num_threads(1)
+    vocabulary = random_vocabulary()
+    for backbone in backbones:
+        config = ModelConfig(backbone=backbone, weights="none", image_size_px=image_size)
+        batch = random_batch(vocabulary, config, num_images=batch_size)
+        turns = {}
+        for name, kind in (("ours", Ours), ("the barest loop", Barest)):
+            torch.manual_seed(0)
+            turns[name] = kind(CaptionModel(config, vocabulary_size=len(vocabulary)), batch)
+        seconds = interleaved(
+            {name: lambda one=one: one.take(steps) for name, one in turns.items()},  # type: ignore[misc]
+            rounds=rounds,
+        )
+        what = f"a step of {batch_size} images of {image_size} px, frozen {backbone}, one thread"
+        yield Row.of_seconds(what, seconds, count=steps)
+
+
+BENCHMARK = Benchmark(
+    measure,
+    small={"backbones": ("squeezenet1_1",), "image_size": 64, "batch_size": 2, "steps": 1, "rounds": 1},
+)
