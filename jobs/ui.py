@@ -38,20 +38,22 @@ class UiJob:
 def main(invocation: Invocation[UiJob]) -> None:
     """Say where the tracking server's pages are, or replace this process by MLflow's server of the database."""
     job = invocation.settings
-    from cluster.tracking.client import connect
+    from cluster.tracking.client import connect, runs_page
 
-    uri = connect(job.tracking, job.storage, only_reads=True).tracking_uri
+    client = connect(job.tracking, job.storage, only_reads=True)
+    uri = client.tracking_uri
     is_server = uri.startswith(("http:", "https:"))
     address = uri if is_server else f"http://{job.host}:{job.port}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", job.host, "--port", str(job.port), "--workers", "1"]
+    page = f"{address}/{runs_page(client)}"
     if invocation.json:
         write_json({"address": address, "command": None if is_server else command})
     if is_server or invocation.dry_run:
-        logger.info("MLflow's pages %s at %s", "are" if is_server else "would be", address)
+        logger.info("MLflow's pages %s at %s", "are" if is_server else "would be", page)
         return
     require_free_port(job.host, job.port)
-    logger.info("MLflow's pages of %s: %s in a few seconds; stop with Ctrl-C", uri, address)
+    logger.info("MLflow's pages of %s: %s in a few seconds; stop with Ctrl-C", uri, page)
     os.execve(command[0], command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 

@@ -218,15 +218,19 @@ def tiny_run(tmp_path_factory, drawn_shards, empty_tracker) -> Path:
     from cluster.config import StorageConfig, TrackingConfig
     from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
     from cluster.tracking.client import connect, create_run, experiment_id
+    from cluster.tracking.datasets import dataset_input
 
     storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
     shutil.copy(empty_tracker, storage.home)
     client = connect(TrackingConfig(), storage)
     folder = storage.home / "training" / "r"
-    dataset = ("shards", str(drawn_shards), "d" * 64)
     experiment = experiment_id(client, TrackingConfig(), storage)
     tags = {"run_folder": str(folder)}
-    run_id = create_run(client, experiment, key="tiny", name="r", parameters={}, tags=tags, dataset=dataset)
+    datasets = [
+        dataset_input(f"shards-{split}", f"{drawn_shards}", "d" * 64, context=use, index="manifest.json", num_rows=rows)
+        for split, use, rows in (("train", "training", 120), ("val", "validation", 30))
+    ]
+    run_id = create_run(client, experiment, key="tiny", name="r", parameters={}, tags=tags, datasets=datasets)
     vocabulary = load_vocabulary(drawn_shards / "vocabulary.txt")
     config = ModelConfig(
         backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0

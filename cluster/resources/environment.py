@@ -11,7 +11,9 @@ GROUP_START_SECONDS = 30.0
 _DEFAULTS = {
     # Without this, Ray switches authentication on as soon as it finds a token file.
     "RAY_AUTH_MODE": "disabled",
+    # Neither Ray nor MLflow reports how it is used, unless the user turns it on.
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Ray would start an idle process for each CPU with the first driver; this project's actors start their own.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import DatasetInput, Metric
 
 from cluster.runs.journal import unshipped
 from cluster.runs.record import load_record
@@ -40,7 +40,7 @@ class SearchTracker:
         scheduler: the search's scheduler.
         record: the search's record, which names the parent run.
         folder: the search's folder, which holds the runs of the trials.
-        dataset: name, source and digest of the shard set.
+        datasets: data that the trials read.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class SearchTracker:
         record: SearchRecord,
         *,
         folder: Path,
-        dataset: tuple[str, str, str],
+        datasets: Sequence[DatasetInput],
     ) -> None:
         self._connect, self._scheduler, self._record = connect, scheduler, record
-        self._folder, self._dataset = folder, dataset
+        self._folder, self._datasets = folder, datasets
         self._sent: dict[int, tuple[TrialState, int]] = {}
         self._ended: Mapping[str, tuple[str, str | None]] | None = None
         self._num_scores, self._is_marked_running = 0, False
@@ -202,7 +202,6 @@ class SearchTracker:
     def _create_child(self, client: MlflowClient, experiment: str, trial: Trial, parameters: Mapping[str, Any]) -> str:
         tags = {
             _PARENT_TAG: self._record.mlflow_run_id,
-            _NOTE_TAG: point_text(trial.point),
             "run_folder": str(self._folder / "training" / trial.name),
         }
         return create_run(
@@ -212,7 +211,8 @@ class SearchTracker:
             name=trial.name,
             parameters=parameters,
             tags=tags,
-            dataset=self._dataset,
+            datasets=self._datasets,
+            note=point_text(trial.point),
         )
 
     def _scores(self) -> Sequence[Metric]:

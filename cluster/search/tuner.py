@@ -5,13 +5,14 @@ The docstring of the package says why.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput
 
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
@@ -32,7 +33,7 @@ from cluster.search.trainable import TrialContext, TrialProcess
 from cluster.search.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
 from cluster.search.tune_adapters import NextTrialSearcher, SchedulerCallback, run_tuner
 from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
-from cluster.training.start import lineage_of
+from cluster.training.start import datasets_of, lineage_of
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,8 @@ def _tune_on_cluster(
         client = connect(run.tracking, run.storage)
         return client, experiment_id(client, run.tracking, run.storage)
 
-    dataset = (plan.shard_set.folder.name, str(plan.shard_set.folder), plan.shard_set.manifest.digest)
-    record = _start_record(plan, record, connect_tracker, dataset)
+    datasets = datasets_of(run, plan.shard_set)
+    record = _start_record(plan, record, connect_tracker, datasets)
     scheduler = SearchScheduler(
         run,
         plan.space,
@@ -139,7 +140,7 @@ def _tune_on_cluster(
         num_trials=plan.num_trials,
         prepare=lambda trial: _prepare_trial(plan, trial, tracker),
     )
-    tracker = SearchTracker(connect_tracker, scheduler, record, folder=plan.folder, dataset=dataset)
+    tracker = SearchTracker(connect_tracker, scheduler, record, folder=plan.folder, datasets=datasets)
     tracker.start()
     status, artifacts = "FAILED", {}
     try:
@@ -162,7 +163,7 @@ def _start_record(
     plan: SearchPlan,
     record: SearchRecord,
     connect_tracker: Callable[[], tuple[MlflowClient, str]],
-    dataset: tuple[str, str, str],
+    datasets: Sequence[DatasetInput],
 ) -> SearchRecord:
     """Count one more start in the record; at the first start, create the parent run in the tracker."""
     if not record.mlflow_run_id:
@@ -174,7 +175,7 @@ def _start_record(
             name=plan.run.name,
             parameters={f"space.{key}": text for key, text in record.space.items()} | record.settings | record.identity,
             tags={"run_folder": str(plan.folder), **git_state()},
-            dataset=dataset,
+            datasets=datasets,
         )
         record = replace(record, mlflow_run_id=run_id)
     record = replace(record, num_starts=record.num_starts + 1, is_finished=False)

@@ -5,11 +5,11 @@ import logging
 import os
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import DatasetInput, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -28,7 +28,7 @@ _USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the em
 _KEY_TAG = "run_key"
 # Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_DATASET_DIGEST_LENGTH = 36  # MLflow's own limit
+_NOTE_TAG = "mlflow.note.content"
 
 
 def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
@@ -156,6 +156,12 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeCon
         return found.experiment_id
 
 
+def runs_page(client: MlflowClient) -> str:
+    """Return the place, below the tracker's address, of the page with the runs of the newest experiment."""
+    newest = client.search_experiments(max_results=1, order_by=["creation_time DESC"])
+    return f"#/experiments/{newest[0].experiment_id}/runs" if newest else ""
+
+
 def create_run(
     client: MlflowClient,
     experiment: str,
@@ -164,7 +170,8 @@ def create_run(
     name: str,
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
-    dataset: tuple[str, str, str],
+    datasets: Sequence[DatasetInput] = (),
+    note: str = "",
 ) -> str:
     """Create the MLflow run of a training run, unless an earlier driver has created it; return its id.
 
@@ -175,24 +182,16 @@ def create_run(
         name: name of the run.
         parameters: settings that affect the result, by dotted name.
         tags: further tags of the run.
-        dataset: (name, source, digest) of the shard set.
+        datasets: data that the run reads.
+        note: description of the run, one line of Markdown.
     """
     known = client.search_runs([experiment], f"tags.{_KEY_TAG} = {quoted(key)}", max_results=1)
-    run = (
-        known[0]
-        if known
-        else client.create_run(experiment, run_name=name, tags={_KEY_TAG: key, **_source_tags(), **tags})
-    )
+    tags = {_KEY_TAG: key, **_source_tags(), **tags, **({_NOTE_TAG: note} if note else {})}
+    run = known[0] if known else client.create_run(experiment, run_name=name, tags=tags)
     run_id = run.info.run_id
     # A driver may have been killed at any line below; logging the same parameters and inputs again changes nothing.
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-    entity = Dataset(
-        name=dataset[0],
-        digest=dataset[2][:_DATASET_DIGEST_LENGTH],
-        source_type="local",
-        source=f'{{"uri": "{dataset[1]}"}}',
-    )
-    client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+    client.log_inputs(run_id, [*datasets])
     return run_id
 
 

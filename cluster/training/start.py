@@ -1,10 +1,11 @@
-"""Records of a run's start: its identity on disk, its MLflow run, and tags that say where this start runs."""
+"""Records of a run's start: its identity on disk, its MLflow run, and a file that says where this start runs."""
 
 import logging
 import uuid
 from dataclasses import replace
 
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
 from cluster.config import TrainRun
@@ -15,8 +16,11 @@ from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, iden
 from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.tracking.access import restore_remedy, tracker_line
-from cluster.tracking.client import connect, create_run, experiment_id, set_tags, tracking_uri
+from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.tracking.datasets import dataset_input, split_inputs
+from cluster.tracking.markdown import escaped
 from cluster.tracking.shipping import ship
+from shards.features.manifest import FEATURES_NAME
 from shards.storage.files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -83,7 +87,7 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
         lock.close()
     replace_file(run.folder / CONFIG_NAME, config_text(run).encode())
     if client:
-        _tag_start(client, run, record)
+        _log_start(client, run, record)
     return record
 
 
@@ -126,12 +130,32 @@ def _create_mlflow_run(client: MlflowClient, run: TrainRun, record: RunRecord, s
         name=run.name,
         parameters=record.identity,
         tags={"run_folder": str(run.folder), **git_state()},
-        dataset=(shard_set.folder.name, str(shard_set.folder), shard_set.manifest.digest),
+        datasets=datasets_of(run, shard_set),
+        note=_note(run, shard_set),
     )
 
 
-def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
-    """Tag the MLflow run with where this start runs; only at the first start is an unreachable tracker an error."""
+def datasets_of(run: TrainRun, shard_set: ShardSet) -> list[DatasetInput]:
+    """Return the data that a training run reads, as inputs of its MLflow run."""
+    contexts = [(run.train_split, "training"), (run.validation_split, "validation")]
+    found = split_inputs(shard_set.folder, shard_set.manifest, contexts)
+    if shard_set.features:
+        folder, digest = shard_set.features.folder, shard_set.features.manifest.digest
+        found.append(dataset_input(folder.name, f"{folder}", digest, context="features", index=FEATURES_NAME))
+    return found
+
+
+def _note(run: TrainRun, shard_set: ShardSet) -> str:
+    """Return what a run is, as one line of Markdown."""
+    num_images = shard_set.manifest.splits.get(run.train_split, 0)
+    return (
+        f"{escaped(run.model.backbone)} encoder and {escaped(run.model.decoder)} decoder, "
+        f"{run.training.num_epochs:g} epochs of {num_images:,} images of {escaped(shard_set.folder.name)}"
+    )
+
+
+def _log_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
+    """Log where this start runs, as a file; only at the first start is an unreachable tracker an error."""
     placement = {
         "cluster": f"{run.cluster.num_workers} workers of {run.cluster.cpus_per_worker} CPUs"
         + (" and a GPU" if run.cluster.use_gpu else ""),
@@ -141,8 +165,7 @@ def _tag_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
     }
     try:
         client.update_run(record.mlflow_run_id, status="RUNNING")
-        tags = {f"start_{record.num_starts}.{name}": value for name, value in placement.items()}
-        set_tags(client, record.mlflow_run_id, tags)
+        client.log_dict(record.mlflow_run_id, placement, f"starts/start-{record.num_starts}.json")
         client.log_text(record.mlflow_run_id, config_text(run), "config.yaml")
     except Exception as error:
         if record.num_starts == 1:

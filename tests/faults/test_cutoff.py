@@ -39,8 +39,8 @@ def folder(tmp_path, storage):
     """Return the folder of a run that has just started."""
     client = connect(TrackingConfig(), storage)
     experiment = experiment_id(client, TrackingConfig(), storage)
-    key, dataset = uuid.uuid4().hex, ("s", "s", "d")
-    run_id = create_run(client, experiment, key=key, name="r", parameters={}, tags={}, dataset=dataset)
+    key = uuid.uuid4().hex
+    run_id = create_run(client, experiment, key=key, name="r", parameters={}, tags={})
     RunRecord(name="r", identity={}, mlflow_run_id=run_id, num_starts=1).save(tmp_path)
     return tmp_path
 

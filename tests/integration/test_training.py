@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
+import mlflow.data
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -98,11 +99,13 @@ def test_the_tracker_has_every_step_once_and_the_run_is_finished(outcome_of_pair
 def test_the_tracker_has_parameters_dataset_commit_and_placement(outcome_of_pair, client, pair):
     tracked = client.get_run(outcome_of_pair.mlflow_run_id)
     digest = tracked.data.params["data.shards"]
+    file = client.download_artifacts(outcome_of_pair.mlflow_run_id, "starts/start-1.json")
+    placement = json.loads(Path(file).read_text())
     found = (
         tracked.data.params["model.hidden_size"],
         tracked.inputs.dataset_inputs[0].dataset.digest,
         "mlflow.source.git.commit" in tracked.data.tags,
-        tracked.data.tags["start_1.cluster"],
+        placement["cluster"],
     )
     assert found == ("16", digest[:36], True, "2 workers of 1 CPUs")
 
@@ -335,7 +338,16 @@ def test_the_node_keeps_one_copy_of_each_shard(remote, environment, drawn_shards
 
 
 def test_the_tracker_names_the_bucket(remote, client):
-    assert client.get_run(remote.first.outcome.mlflow_run_id).data.tags["start_1.shards"] == URL
+    file = client.download_artifacts(remote.first.outcome.mlflow_run_id, "starts/start-1.json")
+    assert json.loads(Path(file).read_text())["shards"] == URL
+
+
+def test_mlflow_opens_the_bucket_that_a_run_was_trained_on(remote, environment, client, tmp_path):
+    inputs = client.get_run(remote.first.outcome.mlflow_run_id).inputs.dataset_inputs
+    sources = {one.tags[0].value: mlflow.data.get_source(one) for one in inputs}
+    assert {(source._get_source_type(), source.uri) for source in sources.values()} == {("s3", URL)}
+    loaded = sources["training"].load(str(tmp_path))
+    assert load_manifest(Path(loaded)).digest == remote.first.record.identity["data.shards"]
 
 
 def test_a_checkpoint_is_scored_beside_training(remote):

@@ -13,9 +13,8 @@ STEPS = range(1, 61)
 def unsent_run(client, home):
     """Write a finished run with a journal of six segments, none of them sent; return its folder."""
     name = f"run-{uuid.uuid4().hex[:8]}"
-    dataset = ("shards", "/data/shards", "d" * 64)
     experiment = experiment_id(client, TrackingConfig(), home)
-    run_id = create_run(client, experiment, key=name, name=name, parameters={}, tags={}, dataset=dataset)
+    run_id = create_run(client, experiment, key=name, name=name, parameters={}, tags={})
     folder = home.home / "training" / name
     RunRecord(name=name, identity={}, mlflow_run_id=run_id, is_finished=True).save(folder)
     journal = Journal(folder / "journal")

@@ -25,9 +25,7 @@ def storage(home):
 def folder(tmp_path, client, storage):
     """Return the folder of a run that has just started."""
     experiment = experiment_id(client, TrackingConfig(), storage)
-    run_id = create_run(
-        client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={}, dataset=("s", "s", "d")
-    )
+    run_id = create_run(client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={})
     RunRecord(name="r", identity={}, mlflow_run_id=run_id, num_starts=1).save(tmp_path)
     return tmp_path
 

@@ -27,8 +27,8 @@ def storage(home):
 
 @pytest.fixture(scope="module")
 def run_id(client, storage):
-    experiment, dataset = experiment_id(client, TrackingConfig(), storage), ("s", "s", "d")
-    return create_run(client, experiment, key="k", name="first", parameters={}, tags={}, dataset=dataset)
+    experiment = experiment_id(client, TrackingConfig(), storage)
+    return create_run(client, experiment, key="k", name="first", parameters={}, tags={})
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from cluster.tracking.client import connect, create_run, experiment_id
 
 pytestmark = pytest.mark.cluster
 
-DATASET = ("shards", "/shards", "d" * 64)
-
 
 @pytest.fixture
 def run(tmp_path):
@@ -36,7 +34,7 @@ def reach(home):
 
 @pytest.fixture
 def record(run, reach):
-    run_id = create_run(*reach(), key=uuid.uuid4().hex, name="s", parameters={}, tags={}, dataset=DATASET)
+    run_id = create_run(*reach(), key=uuid.uuid4().hex, name="s", parameters={}, tags={})
     return SearchRecord(
         name="s", key="k", space={}, settings={"metric": run.search.metric}, identity={}, mlflow_run_id=run_id
     )
@@ -56,7 +54,7 @@ def start(run, record, reach):
 
         space = parse_space({"model.hidden_size": "choice([8, 16])"}, run)
         search = SearchScheduler(run, space, load_trials(run.folder), num_trials=2, prepare=prepare)
-        tracker = SearchTracker(reach, search, record, folder=run.folder, dataset=DATASET)
+        tracker = SearchTracker(reach, search, record, folder=run.folder, datasets=())
         return search, tracker
 
     return start

@@ -4,7 +4,8 @@ import uuid
 import pytest
 
 from cluster.config import TrackingConfig
-from cluster.tracking.client import connect, create_run, experiment_id, quoted, set_tags, tracking_uri
+from cluster.tracking.client import connect, create_run, experiment_id, quoted, runs_page, set_tags, tracking_uri
+from cluster.tracking.datasets import dataset_input
 
 
 @pytest.fixture
@@ -17,15 +18,15 @@ def run_id(client, home):
         name="r",
         parameters={"model.hidden_size": 512, "model.trainable_from": None},
         tags={"kind": "test"},
-        dataset=("shards", "/data/shards", "d" * 64),
+        datasets=[dataset_input("shards", "/data/shards", "d" * 64, context="training", index="i")],
+        note="a run of tests",
     )
 
 
 def test_a_run_that_a_killed_driver_made_is_found_by_its_key(client, home):
     experiment = experiment_id(client, TrackingConfig(), home)
     made = [
-        create_run(client, experiment, key=key, name="r", parameters={}, tags={}, dataset=("s", "s", "d"))
-        for key in ("one", "one", "other")
+        create_run(client, experiment, key=key, name="r", parameters={}, tags={}) for key in ("one", "one", "other")
     ]
     assert (made[0] == made[1], made[1] == made[2]) == (True, False)
 
@@ -48,9 +49,15 @@ def test_mlflows_pages_open_on_the_runs(client, run_id):
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+def test_the_page_to_open_is_that_of_the_newest_experiments_runs(client):
+    experiment = client.create_experiment("the newest")
+    assert runs_page(client) == f"#/experiments/{experiment}/runs"
+
+
 def test_a_run_says_who_made_it_and_with_what(client, run_id):
     tags = client.get_run(run_id).data.tags
     assert (bool(tags["mlflow.user"]), tags["mlflow.source.name"]) == (True, "captioning")
+    assert tags["mlflow.note.content"] == "a run of tests"
 
 
 def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
@@ -59,7 +66,7 @@ def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
 
     monkeypatch.setattr("getpass.getuser", nobody)
     experiment = experiment_id(client, TrackingConfig(), home)
-    made = create_run(client, experiment, key="nobody", name="r", parameters={}, tags={}, dataset=("s", "s", "d"))
+    made = create_run(client, experiment, key="nobody", name="r", parameters={}, tags={})
     assert client.get_run(made).data.tags["mlflow.user"] == "unknown"
 
 
@@ -76,8 +83,8 @@ def test_the_experiment_is_made_once(client, home):
 
 
 def test_tags_are_set(client, run_id):
-    set_tags(client, run_id, {"start_1.cluster": "2 workers"})
-    assert client.get_run(run_id).data.tags["start_1.cluster"] == "2 workers"
+    set_tags(client, run_id, {"kind": "other"})
+    assert client.get_run(run_id).data.tags["kind"] == "other"
 
 
 def test_the_address_is_the_flag_then_the_environment_then_the_home(home, monkeypatch):

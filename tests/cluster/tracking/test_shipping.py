@@ -15,9 +15,7 @@ from cluster.tracking.shipping import Shipper, ship
 @pytest.fixture
 def run_id(client, home):
     experiment = experiment_id(client, TrackingConfig(), home)
-    return create_run(
-        client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={}, dataset=("s", "s", "d")
-    )
+    return create_run(client, experiment, key=uuid.uuid4().hex, name="r", parameters={}, tags={})
 
 
 def history(client, run_id, metric="loss"):
