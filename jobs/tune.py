@@ -26,10 +26,6 @@ from jobs.console.search_view import search_view
 from jobs.console.tables import show_table
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
-    from cluster.registry.models import ResolvedModel
     from cluster.search.estimate import SearchEstimate
     from cluster.search.plan import SearchPlan
     from cluster.search.tuner import SearchOutcome
@@ -84,6 +80,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
     from cluster.registry.scores import evaluate_and_log
+    from cluster.registry.versions import version_of
     from cluster.search.plan import best_run, plan_search
     from cluster.search.trials import load_trials
     from cluster.tracking.client import connect
@@ -105,25 +102,11 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
         beam_size=_BEAM_SIZE,
         batch_size=_BATCH_SIZE,
     )
-    version = _registered(model, run.name, client) or register(model, run.name, client)
+    version = version_of(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger", version.version, run.name)
     log_next(f"promote {run.name} --shards {run.shards_folder()}")
     return {"best_run": trained.name, "scores": evaluation.scores, "version": version.version}
-
-
-def _registered(model: "ResolvedModel", name: str, client: "MlflowClient") -> "ModelVersion | None":
-    """Return the version that an earlier start of this command registered for the same checkpoint; None if none."""
-    from cluster.tracking.client import versions_of
-
-    return next(
-        (
-            version
-            for version in versions_of(name, client)
-            if (version.run_id, version.tags.get("step")) == (model.mlflow_run_id, str(model.description.step))
-        ),
-        None,
-    )
 
 
 def _describe(plan: "SearchPlan", *, as_json: bool) -> None:

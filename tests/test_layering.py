@@ -85,6 +85,8 @@ TESTED_ELSEWHERE = {
     "cluster/registry/history.py": ("cluster/registry/test_champion",),
     "cluster/registry/models.py": ("cluster/registry/test_versions",),
     "cluster/registry/scores.py": ("cluster/registry/test_versions",),
+    "cluster/registry/evaluations.py": ("cluster/registry/test_versions",),
+    "cluster/registry/packaging.py": ("cluster/registry/test_registration", "cluster/registry/test_serving"),
     "cluster/registry/safe_loading.py": ("cluster/registry/test_registration",),
     "cluster/runs/identity.py": ("cluster/runs/test_record",),
     "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),

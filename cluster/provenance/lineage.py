@@ -10,9 +10,10 @@ from mlflow.exceptions import MlflowException
 from captioning.data.tokenizers import PTB
 from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
+from cluster.registry.evaluations import evaluations_of
 from cluster.registry.history import Change
+from cluster.registry.logged_models import record_of
 from cluster.registry.models import ResolvedModel, configuration_of
-from cluster.registry.scores import evaluations_of
 from cluster.tracking.access import is_about_the_request
 from cluster.tracking.client import utc
 from shards.features.manifest import load_features
@@ -62,7 +63,7 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
     A part that can no longer be read has an entry ``fault`` with the reason.
     """
     step, lineage, configuration = model.description.step, model.description.lineage, configuration_of(model)
-    tags, registered, promotions = _registration(model, client)
+    record, registered, promotions = _registration(model, client)
     run, run_tags = _run(model, client)
     features = lineage.get("features_digest")
     return Lineage(
@@ -72,10 +73,10 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
         registered=registered,
         promotions=promotions,
         checkpoint=model.description.files,
-        packages={tag.removeprefix(_PACKAGE): value for tag, value in tags.items() if tag.startswith(_PACKAGE)},
+        packages={tag.removeprefix(_PACKAGE): value for tag, value in record.items() if tag.startswith(_PACKAGE)},
         run=run,
         code={"commit": lineage.get("git_commit", "unknown"), "dirty": lineage.get("git_dirty", "unknown")},
-        scores=evaluations_of(run_tags, f".step-{step}") | evaluations_of(tags),
+        scores=evaluations_of(run_tags, f".step-{step}") | evaluations_of(record),
         configuration=configuration,
         shards={
             "tokenizer": lineage.get("tokenizer", PTB.name),  # the only one of earlier releases
@@ -92,8 +93,9 @@ def _registration(
         return {}, {}, ()
     found = client.get_model_version(model.name, model.version)
     changes = reconcile_alias(model.name, client).changes
-    registered = {"by": found.tags.get("registered_by", "unknown"), "at": utc(found.creation_timestamp)}
-    return found.tags, registered, tuple(change for change in changes if change.version == model.version)
+    record = record_of(found, client)
+    registered = {"by": record.get("registered_by", "unknown"), "at": utc(found.creation_timestamp)}
+    return record, registered, tuple(change for change in changes if change.version == model.version)
 
 
 def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], dict[str, str]]:

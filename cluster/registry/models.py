@@ -17,7 +17,9 @@ from captioning.training.checkpoint_description import (
     describe_checkpoint,
 )
 from cluster.errors import one_line
-from cluster.registry.champion import CHAMPION, reconcile_alias
+from cluster.registry.challenger import finish_registrations
+from cluster.registry.champion import CHALLENGER, CHAMPION, reconcile_alias
+from cluster.registry.logged_models import logged_model_id, record_of
 from cluster.registry.safe_loading import stored_checkpoint
 from cluster.runs.record import load_record, local_checkpoint
 from cluster.tracking.access import is_about_the_request
@@ -41,6 +43,8 @@ class ResolvedModel:
     """Number of the version; None if not registered."""
     precision: Precision = "fp32"
     """Precision in which the model captions: the one in which its version serves, if it is registered."""
+    logged_model_id: str | None = None
+    """Id of the version's LoggedModel; None if it has none."""
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -67,13 +71,14 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
     """
     if model.startswith("models:/"):
         found = find_version(model, client)
-        folder = stored_checkpoint(found, client)
+        folder, record = stored_checkpoint(found, client), record_of(found, client)
         return ResolvedModel(
             folder=folder,
             description=describe_checkpoint(folder),
             name=found.name,
             version=str(found.version),
-            precision=precision_of(found.tags),
+            precision=precision_of(record),
+            logged_model_id=logged_model_id(found),
         )
     return _resolve_folder(model, _run_folder(model, client) if model.startswith("runs:/") else Path(model))
 
@@ -116,6 +121,8 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
     if alias == CHAMPION:
         return _find_champion(name, client)
     try:
+        if alias == CHALLENGER:
+            finish_registrations(name, client)
         if alias:
             return client.get_model_version_by_alias(name, alias)
         name, _, number = name.rpartition("/")

@@ -1,42 +1,43 @@
 """Registration of a checkpoint as a version in MLflow's registry, which MLflow can serve without this checkout."""
 
-import base64
-import io
-import shutil
+import contextlib
+import json
 import tempfile
-import time
-import warnings
 from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import pandas
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from PIL import Image
 
-import captioning
 from captioning.config import Precision
-from captioning.serving.image_input import BEAM_SIZES, CAPTION_LENGTHS, ImageInputConfig
-from captioning.training.checkpoint_description import inference_files
+from captioning.serving.image_input import BEAM_SIZES, ImageInputConfig
+from captioning.training.checkpoint_description import VOCABULARY
 from cluster.errors import one_line
 from cluster.git import git_state
-from cluster.registry.champion import CHALLENGER
+from cluster.registry.challenger import finish_registration, finish_registrations
+from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of
 from cluster.registry.history import ensure_history, is_history
-from cluster.registry.models import PRECISION_TAG, ResolvedModel
+from cluster.registry.logged_models import (
+    UNFINISHED_TAG,
+    create_logged_model,
+    default_tracker,
+    record_of,
+    require_logged_models,
+)
+from cluster.registry.models import PRECISION_TAG, ResolvedModel, configuration_of
+from cluster.registry.packaging import SERVED_PACKAGES, save_package
 from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
-from cluster.registry.scores import EVALUATION_TAG
+from cluster.registry.scores import checkpoint_metrics, split_metrics
 from cluster.settings import check_model_name
 from cluster.tracking.access import is_about_the_request
 from cluster.tracking.client import current_user
 
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
-
-_SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+STATUS_TAG = "validation_status"
+"""Tag of a version: pending, approved by the gate, rejected by it, or forced past it."""
 
 
 def register(
@@ -50,9 +51,9 @@ def register(
 ) -> ModelVersion:
     """Register a checkpoint as a new version of ``name`` with the alias ``challenger``.
 
-    The version is a self-contained MLflow pyfunc model. Its tags name run, step, digests, commits, package versions and
-    the evaluations of this checkpoint. It is created after its files are stored, and deleted if the alias cannot be
-    set.
+    The version is a self-contained MLflow pyfunc model. Its LoggedModel names run, step, digests, commits, package
+    versions and the evaluations of this checkpoint. If this process is killed, the next command finishes the version,
+    or the same command uses the LoggedModel.
 
     Args:
         model: checkpoint to register.
@@ -64,25 +65,75 @@ def register(
 
     Raises:
         ValueError: the run that trained it is not in this tracker, or the name or the beam size is not valid.
+        Refusal: the tracker has no LoggedModels.
     """
     if beam_size not in BEAM_SIZES:
         raise ValueError(f"beam size {beam_size} is out of range; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
     check_model_name(name)
     run = _run_of(model, client)
     model = replace(model, precision=precision)
+    require_logged_models(client, run.info.experiment_id)
     _create_name(name, client)
-    artifact_path = f"models/step-{model.description.step}-{time.time_ns() // 10**6}"
+    intake = intake or ImageInputConfig()
+    params = _params_of(model, beam_size, intake)
+    for found in finish_registrations(name, client):
+        if found.run_id == run.info.run_id and params.items() <= record_of(found, client).items():
+            return client.get_model_version(name, f"{found.version}")  # the same command was killed at its end
+    logged = _log_model(model, name, run, client, params=params, beam_size=beam_size, intake=intake)
+    with default_tracker(client):
+        created = client.create_model_version(
+            name,
+            logged.model_uri,
+            run_id=run.info.run_id,
+            tags=_tags_of(model) | {UNFINISHED_TAG: name},
+            await_creation_for=0,
+            model_id=logged.model_id,
+        )
+    finish_registration(created, client)
+    return client.get_model_version(name, f"{created.version}")
+
+
+def _log_model(
+    model: ResolvedModel,
+    name: str,
+    run: Run,
+    client: MlflowClient,
+    *,
+    params: dict[str, str],
+    beam_size: int,
+    intake: ImageInputConfig,
+) -> LoggedModel:
+    """Store the model's files in a LoggedModel, and link it to its run, its metrics and their data."""
+    step, run_id = model.description.step, run.info.run_id
+    evaluations = _evaluations(model, run, client)
+    tags = {f"{EVALUATION_TAG}.{split}": json.dumps(summary) for split, summary in evaluations.items()}
+    title = f"{model.description.lineage.get('run', 'model')}-step-{step}"
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
-        _save_pyfunc(model, Path(scratch), beam_size=beam_size, intake=intake or ImageInputConfig())
-        client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), artifact_path)
-    source = f"{run.info.artifact_uri}/{artifact_path}"
-    created = client.create_model_version(name, source, run_id=run.info.run_id, tags=_tags_of(model, run))
-    try:
-        client.set_registered_model_alias(name, CHALLENGER, created.version)
-    except MlflowException:
-        client.delete_model_version(name, created.version)
-        raise
-    return created
+        package = save_package(model, Path(scratch), beam_size=beam_size, intake=intake)
+        logged = create_logged_model(name, run, title=title, params=params, tags=tags, client=client)
+        try:
+            client.log_model_artifacts(logged.model_id, f"{package}")
+        except Exception:  # of the artifact store, whichever it is
+            with contextlib.suppress(MlflowException):
+                client.delete_logged_model(logged.model_id)
+            raise
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    if logged.model_id not in {one.model_id for one in (run.outputs.model_outputs if run.outputs else ())}:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+    metrics = [
+        *checkpoint_metrics(model, run, client, model_id=logged.model_id),
+        *split_metrics(run, evaluations, model_id=logged.model_id),
+    ]
+    client.log_batch(run_id, metrics=metrics)
+    return logged
+
+
+def _evaluations(model: ResolvedModel, run: Run, client: MlflowClient) -> dict[str, dict[str, Any]]:
+    """Return the evaluations of a checkpoint, by split: those of the run, and of the version that it is, if any."""
+    found = evaluations_of(run.data.tags, f".step-{model.description.step}")
+    if model.name:
+        found |= evaluations_of(record_of(client.get_model_version(model.name, f"{model.version}"), client))
+    return found
 
 
 def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
@@ -99,82 +150,37 @@ def _run_of(model: ResolvedModel, client: MlflowClient) -> Run:
         ) from None
 
 
-def _tags_of(model: ResolvedModel, run: Run) -> dict[str, str]:
-    prefix, suffix = f"{EVALUATION_TAG}.", f".step-{model.description.step}"
-    served = git_state()
+def _tags_of(model: ResolvedModel) -> dict[str, str]:
+    """Return the tags by which people look for versions."""
+    lineage = model.description.lineage
+    split = configuration_of(model).get("validation_split", "val")
+    found = {"shards_digest": lineage.get("shards_digest"), "git_commit": lineage.get("git_commit"), "split": split}
+    return {STATUS_TAG: "pending"} | {name: f"{value}" for name, value in found.items() if value}
+
+
+def _params_of(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> dict[str, str]:
+    """Return the settings and the lineage of a model."""
+    description, served = model.description, git_state()
     return {
-        FORMAT_TAG: str(FORMAT_VERSION),
+        FORMAT_TAG: f"{FORMAT_VERSION}",
+        "step": f"{description.step}",
+        "encoder": description.model.backbone,
+        "decoder": description.model.decoder,
+        "image_size_px": f"{description.model.image_size_px}",
+        "max_caption_words": f"{description.max_caption_words}",
+        "vocabulary_words": f"{len((model.folder / VOCABULARY).read_text().splitlines())}",
+        "vocabulary_digest": description.vocabulary_digest,
+        "beam_size": f"{beam_size}",
         PRECISION_TAG: model.precision,
-        "step": str(model.description.step),
-        "vocabulary_digest": model.description.vocabulary_digest,
-        **model.description.lineage,
-        **{f"metric.{metric}": f"{value:.6f}" for metric, value in model.description.metrics.items()},
-        **{f"package.{package}": package_version(package) for package in _SERVED_PACKAGES},
+        **{f"intake.{setting}": f"{value}" for setting, value in asdict(intake).items()},
+        **description.lineage,
+        **{f"metric.{metric}": f"{value:.6f}" for metric, value in description.metrics.items()},
+        **{f"package.{package}": package_version(package) for package in SERVED_PACKAGES},
         "registered_by": current_user(),
         # The commit of the code that serves, which may differ from the one that trained.
         "registered_git_commit": served["mlflow.source.git.commit"],
         "registered_git_dirty": served["git.dirty"],
-        **{
-            tag.removesuffix(suffix): value
-            for tag, value in run.data.tags.items()
-            if tag.startswith(prefix) and tag.endswith(suffix)
-        },
     }
-
-
-def _save_pyfunc(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: ImageInputConfig) -> None:
-    import mlflow.pyfunc  # takes seconds to import, and only registration needs it
-
-    checkpoint, code = scratch / "checkpoint", scratch / "captioning"
-    checkpoint.mkdir()
-    for file_name, path in inference_files(model.folder).items():
-        shutil.copyfile(path, checkpoint / file_name)
-    shutil.copytree(captioning.__path__[0], code, ignore=shutil.ignore_patterns("__pycache__"))
-    settings = asdict(intake) | {"allow_paths": str(intake.allow_paths.absolute()) if intake.allow_paths else None}
-    signature = _signature(model, beam_size, intake)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow recommends type hints, and calls a deprecated API of pandas
-        mlflow.pyfunc.save_model(
-            path=scratch / "model",
-            python_model=str(Path(__file__).with_name("serving.py")),
-            artifacts={"checkpoint": str(checkpoint)},
-            code_paths=[str(code)],
-            model_config={"intake": settings, "precision": model.precision},
-            signature=signature,
-            input_example=_example(),
-            pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in _SERVED_PACKAGES],
-            uv_project_path=scratch,  # else MLflow stores uv.lock and pyproject.toml of the current folder
-        )
-
-
-def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> "ModelSignature":
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-    from mlflow.types.schema import Array
-
-    length = min(model.description.max_caption_words, CAPTION_LENGTHS.stop - 1)
-    defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
-    is_required = len(intake.columns) == 1
-    inputs: list[ColSpec | TensorSpec] = [
-        # Not MLflow's binary type, which MLflow decodes before the model runs: one bad row would fail the request.
-        ColSpec(DataType.string, column, required=is_required)
-        for column in intake.columns
-    ]
-    outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "caption", required=False),
-        ColSpec(Array(DataType.string), "captions", required=False),
-        ColSpec(DataType.double, "log_probability", required=False),
-        ColSpec(DataType.string, "error", required=False),
-    ]
-    params = ParamSchema([ParamSpec(parameter, DataType.long, value) for parameter, value in defaults.items()])
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
-
-
-def _example() -> pandas.DataFrame:
-    """Return an example request with one grey image."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
-    return pandas.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]})
 
 
 def _create_name(name: str, client: MlflowClient) -> None:

@@ -14,6 +14,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.formats import require_format
+from cluster.registry.logged_models import logged_model_id, record_of
 
 _CHECKPOINT = "artifacts/checkpoint"
 FORMAT_VERSION = 1
@@ -40,14 +41,14 @@ def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepositor
 
     Raises:
         ValueError: the version holds a pickle, which would run code when loaded, or no checkpoint of this program, or
-            has a format version that this release does not read.
+            has a format version that this release does not read, or its LoggedModel was deleted.
     """
     what = f"{found.name} version {found.version}"
     if not found.source:
         raise ValueError(f"{what} has no artifacts; register it again")
-    stored = found.tags.get(FORMAT_TAG)
+    stored = record_of(found, client).get(FORMAT_TAG)
     require_format(int(stored) if stored and stored.isdecimal() else stored, newest=FORMAT_VERSION, what=what)
-    repository = get_artifact_repository(found.source, tracking_uri=client.tracking_uri)
+    repository = get_artifact_repository(stored_at(found, client), tracking_uri=client.tracking_uri)
     files = sorted(_files(repository))
     if pickles := [file for file in files if not _PICKLES.isdisjoint(suffix.lower() for suffix in Path(file).suffixes)]:
         raise ValueError(f"{what} holds {pickles[0]}, a pickle, which can run any code; register its checkpoint again")
@@ -56,6 +57,13 @@ def require_safe(found: ModelVersion, client: MlflowClient) -> ArtifactRepositor
             f"{what} holds no {_CHECKPOINT}/{DESCRIPTION_NAME}; use a version that captioning register created"
         )
     return repository
+
+
+def stored_at(found: ModelVersion, client: MlflowClient) -> str:
+    """Return the location of a version's files, which MLflow keeps apart from the address of its LoggedModel."""
+    if logged_model_id(found):
+        return client.get_model_version_download_uri(found.name, f"{found.version}")
+    return found.source or ""
 
 
 def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:

@@ -1,24 +1,30 @@
-"""Scores of registered versions and of the runs that trained them."""
+"""Scores of registered versions and of the runs that trained them, logged to MLflow."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from cluster.config import CacheConfig
-from cluster.errors import one_line
-from cluster.registry.models import ResolvedModel
+from cluster.registry.cards import refresh_cards
+from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, run_tag
+from cluster.registry.logged_models import logged_model_id
+from cluster.registry.models import ResolvedModel, configuration_of
+from cluster.tracking.datasets import dataset_of, split_inputs
 
 if TYPE_CHECKING:
     from cluster.data.shard_set import ShardSet
     from cluster.evaluation.evaluate import Evaluation
+from cluster.tracking.access import tracker_line
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_TAG = "evaluation"
+_LOGGED_AT = "logged_at"  # milliseconds since 1970; the same evaluation, logged again, is the same point in a chart
 
 
 def evaluate_and_log(
@@ -59,59 +65,120 @@ def evaluate_and_log(
         cache=storage.home / CACHE_FOLDER,
         progress=progress,
     )
-    log_evaluation(model, evaluation, client)
+    inputs = split_inputs(shard_set.folder, shard_set.manifest, [(split, "evaluation")])
+    log_evaluation(model, evaluation, client, inputs=inputs)
     return evaluation
 
 
-def log_evaluation(model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient) -> None:
-    """Log an evaluation to the model's version, if it has one, and to the run that trained it, if that is known."""
-    summary = json.dumps(evaluation.summary())
-    if model.name and model.version:
-        client.set_model_version_tag(model.name, model.version, f"{EVALUATION_TAG}.{evaluation.split}", summary)
-    if not model.mlflow_run_id:
-        return
-    try:
-        for name, score in evaluation.scores.items():
-            client.log_metric(model.mlflow_run_id, f"{evaluation.split}/{name}", score, step=evaluation.step)
-        client.set_tag(model.mlflow_run_id, _run_tag(evaluation.split, evaluation.step), summary)
-        client.log_dict(
-            model.mlflow_run_id, evaluation.summary(), f"evaluations/{evaluation.split}-step-{evaluation.step}.json"
-        )
-    except MlflowException as error:
-        logger.warning("the scores could not be logged to the MLflow run: %s", one_line(error, with_kind=False))
-
-
-def evaluations_of(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[str, Any]]:
-    """Return the evaluations among a run's or version's tags, by split; one that cannot be read is a warning.
+def log_evaluation(
+    model: ResolvedModel, evaluation: "Evaluation", client: MlflowClient, *, inputs: Sequence[DatasetInput] = ()
+) -> None:
+    """Log an evaluation to the model's version, if it has one, and to the run that trained it, if that is known.
 
     Args:
-        tags: tags of the run or version.
-        suffix: end of the tags' names, which is not part of the split's name.
+        model: model that was evaluated.
+        evaluation: scores of the model.
+        client: client of the tracker and registry.
+        inputs: the split that was captioned, as an input of the run.
     """
-    prefix, found = f"{EVALUATION_TAG}.", {}
-    for tag, value in tags.items():
-        if tag.startswith(prefix) and tag.endswith(suffix):
-            try:
-                content = json.loads(value)
-                content["scores"] = {name: float(score) for name, score in content["scores"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-                logger.warning("tag %s was altered and holds no scores (%s)", tag, one_line(error))
-            else:
-                found[tag.removeprefix(prefix).removesuffix(suffix)] = content
-    return found
+    summary = evaluation.summary()
+    try:
+        summary = _log_to_run(model, summary, inputs, client)
+    except MlflowException as error:
+        logger.warning("the scores could not be logged to the MLflow run: %s", tracker_line(error))
+    if model.name and model.version:
+        _log_to_version(model.name, model.version, summary, client)
+
+
+def _log_to_run(
+    model: ResolvedModel, summary: Mapping[str, Any], inputs: Sequence[DatasetInput], client: MlflowClient
+) -> dict[str, Any]:
+    """Log an evaluation to the run; return it with the time at which it was logged first."""
+    split, step = summary["split"], summary["step"]
+    if not model.mlflow_run_id:
+        return {**summary}
+    run = client.get_run(model.mlflow_run_id)
+    known = evaluations_of(run.data.tags, f".step-{step}").get(split, {})
+    logged_at = known.get(_LOGGED_AT) if known.get("scores") == summary["scores"] else None
+    summary = {**summary, _LOGGED_AT: logged_at or time.time_ns() // 10**6}
+    if inputs:
+        client.log_inputs(run.info.run_id, [*inputs])
+        run = client.get_run(run.info.run_id)
+    client.log_batch(
+        run.info.run_id,
+        metrics=list(split_metrics(run, {split: summary}, model_id=model.logged_model_id)),
+        tags=[RunTag(run_tag(split, step), json.dumps(summary))],
+    )
+    client.log_dict(run.info.run_id, summary, f"evaluations/{split}-step-{step}.json")
+    return summary
+
+
+def _log_to_version(name: str, version: str, summary: Mapping[str, Any], client: MlflowClient) -> None:
+    tag, text = f"{EVALUATION_TAG}.{summary['split']}", json.dumps(summary)
+    if model_id := logged_model_id(client.get_model_version(name, version)):
+        client.set_logged_model_tags(model_id, {tag: text})
+        refresh_cards(name, version, client)
+    else:
+        client.set_model_version_tag(name, version, tag, text)
+
+
+def split_metrics(
+    run: Run, evaluations: Mapping[str, Mapping[str, Any]], *, model_id: str | None = None
+) -> Iterator[Metric]:
+    """Yield the scores of evaluations as metrics of the run, of its data, and of a LoggedModel if there is one.
+
+    Args:
+        run: run that trained the model.
+        evaluations: evaluations by split.
+        model_id: id of the LoggedModel.
+    """
+    for split, found in evaluations.items():
+        dataset_name, dataset_digest = dataset_of(run, split, f"{found.get('shards_digest', '')}")
+        at = found.get(_LOGGED_AT)
+        for score, value in found["scores"].items():
+            yield Metric(
+                f"{split}/{score}",
+                value,
+                at if isinstance(at, int) else time.time_ns() // 10**6,
+                int(found.get("step", 0)),
+                model_id=model_id,
+                dataset_name=dataset_name,
+                dataset_digest=dataset_digest,
+            )
+
+
+def checkpoint_metrics(model: ResolvedModel, run: Run, client: MlflowClient, *, model_id: str) -> Iterator[Metric]:
+    """Yield what the run has logged of a checkpoint, linked to the checkpoint's LoggedModel.
+
+    Args:
+        model: the checkpoint.
+        run: run that trained it.
+        client: client of the tracker.
+        model_id: id of the LoggedModel.
+    """
+    split = configuration_of(model).get("validation_split", "val")
+    digest = model.description.lineage.get("shards_digest", "")
+    dataset_name, dataset_digest = dataset_of(run, split, digest)
+    for name in model.description.metrics:
+        for logged in client.get_metric_history(run.info.run_id, name):
+            if logged.step == model.description.step:
+                yield Metric(
+                    name,
+                    logged.value,
+                    logged.timestamp,
+                    logged.step,
+                    model_id=model_id,
+                    dataset_name=dataset_name,
+                    dataset_digest=dataset_digest,
+                )
 
 
 def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
-    """Store the scores from a gate's evidence as tags of the versions that the gate compared."""
+    """Store the scores from a gate's evidence with the versions that the gate compared."""
     for judged in (evidence["challenger"], evidence["champion"]):
         if not judged or not judged["name"]:
             continue
         summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
         summary |= {name: judged[name] for name in ("step", "precision", "scores", "intervals")}
         summary["beam_size"] = evidence["settings"]["beam_size"]
-        tag = f"{EVALUATION_TAG}.{evidence['split']}"
-        client.set_model_version_tag(judged["name"], judged["version"], tag, json.dumps(summary))
-
-
-def _run_tag(split: str, step: int) -> str:
-    return f"{EVALUATION_TAG}.{split}.step-{step}"
+        _log_to_version(judged["name"], judged["version"], summary, client)

@@ -9,9 +9,13 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from cluster.errors import Refusal
+from cluster.registry.challenger import finish_registrations
 from cluster.registry.champion import ChampionState, reconcile_alias
+from cluster.registry.evaluations import evaluations_of
 from cluster.registry.history import is_history
-from cluster.registry.scores import evaluations_of
+from cluster.registry.logged_models import record_of
+from cluster.registry.models import ResolvedModel
 from cluster.tracking.access import tracker_line
 from cluster.tracking.client import utc, versions_of
 
@@ -67,12 +71,38 @@ def list_versions(
     return found
 
 
+def version_of(model: ResolvedModel, name: str, client: MlflowClient) -> ModelVersion | None:
+    """Return the version that a checkpoint was registered as before; None if there is none.
+
+    Args:
+        model: the checkpoint.
+        name: name of the registered model.
+        client: client of the registry.
+    """
+    finish_registrations(name, client)
+    known = (found for found in versions_of(name, client) if found.run_id == model.mlflow_run_id)
+    step = f"{model.description.step}"
+    return next((found for found in known if _record(found, client).get("step") == step), None)
+
+
 def _list_model(name: str, client: MlflowClient, *, is_dry_run: bool) -> list[VersionSummary]:
     state = reconcile_alias(name, client, is_dry_run=is_dry_run)
+    versions = versions_of(name, client)
+    if not is_dry_run and finish_registrations(name, client, versions):
+        versions = versions_of(name, client)
     if state.fault:
         logger.warning("%s", state.fault)
     aliases = client.get_registered_model(name).aliases  # a search for versions does not return them
-    return [_summarize(version, aliases, state) for version in reversed(versions_of(name, client))]
+    return [_summarize(found, _record(found, client), aliases, state) for found in reversed(versions)]
+
+
+def _record(found: ModelVersion, client: MlflowClient) -> dict[str, str]:
+    """Return what is recorded of a version; of one whose LoggedModel was deleted, its tags, with a warning."""
+    try:
+        return record_of(found, client)
+    except Refusal as refusal:
+        logger.warning("%s", refusal)
+        return dict(found.tags)
 
 
 def _model_names(client: MlflowClient) -> list[str]:
@@ -86,16 +116,17 @@ def _model_names(client: MlflowClient) -> list[str]:
             return sorted(names)
 
 
-def _summarize(found: ModelVersion, aliases: Mapping[str, object], state: ChampionState) -> VersionSummary:
+def _summarize(
+    found: ModelVersion, record: Mapping[str, str], aliases: Mapping[str, object], state: ChampionState
+) -> VersionSummary:
     version = str(found.version)
-    tags = found.tags
     return VersionSummary(
         name=found.name,
         version=version,
         aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == version)),
-        run=tags.get("run", ""),
-        step=tags.get("step", ""),
+        run=record.get("run", ""),
+        step=record.get("step", ""),
         registered_at=utc(found.creation_timestamp),
-        scores=evaluations_of(tags),
+        scores=evaluations_of(record),
         changes=tuple(change.entry for change in state.changes if change.version == version),
     )

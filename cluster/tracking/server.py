@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 import time
 import urllib.parse
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 _ENDPOINT = "/api/2.0/mlflow/experiments/search"
 _ANSWER_KEYS = {"experiments", "next_page_token"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 10
+_VERSION = re.compile(r"\d+(\.\w+){1,4}")
 _FAILING = (500, 502, 503, 504)
 _WAITS_SECONDS = (1, 2, 4, 8)  # between requests to a server that fails
 
@@ -61,6 +63,18 @@ def require_server(uri: str) -> None:
     if not _is_from_mlflow(answer):
         remedy = "check the address and the port; on macOS, port 5000 belongs to AirPlay"
         raise Refusal(f"what answers at {uri} is not MLflow ({answer.title})", remedy)
+
+
+def server_version(uri: str) -> str | None:
+    """Return the version of the MLflow server at an address; None if it does not say."""
+    try:
+        answer: Any = http_request(
+            get_default_host_creds(uri), "/version", "GET", max_retries=0, timeout=_ANSWER_SECONDS
+        )
+    except MlflowException:
+        return None
+    text = f"{answer.text}".strip()
+    return text if answer.status_code == 200 and _VERSION.fullmatch(text) else None
 
 
 def _require_connection(uri: str) -> None:

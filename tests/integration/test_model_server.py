@@ -14,6 +14,7 @@ from captioning.evaluation.captioner import Captioner
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
+from cluster.registry.safe_loading import require_safe
 from cluster.tracking.access import access_refusal
 from cluster.tracking.client import connect
 from shards.synthetic.scenes import draw_scene, render
@@ -206,9 +207,8 @@ def test_the_served_model_reads_neither_paths_nor_urls(address, home, server, co
 def test_the_example_that_is_stored_with_the_version_is_answered(address, server, home, as_user):
     as_user(ADMIN, server.password)
     client = connect(TrackingConfig(), StorageConfig(home=home))
-    version = client.get_model_version("captioner", "1")
-    path = version.source.partition("/artifacts/")[2] + "/serving_input_example.json"
-    example = json.loads(Path(client.download_artifacts(version.run_id, path, str(home))).read_text())
+    stored = require_safe(client.get_model_version("captioner", "1"), client)
+    example = json.loads(Path(stored.download_artifacts("serving_input_example.json", str(home))).read_text())
     status, answer = post(address, example)
     assert (status, answer["predictions"][0]["error"]) == (200, None)
 

@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -14,6 +13,7 @@ from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.git import git_state
 from cluster.registry.history import history_name
+from cluster.registry.logged_models import record_of
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.tracking.client import connect
@@ -47,10 +47,12 @@ def versions(name, client):
     return list(client.search_model_versions(f"name = '{name}'"))
 
 
-def test_files_that_do_not_arrive_leave_no_version(client, model, name):
-    artifacts = Path(client.get_run(model.mlflow_run_id).info.artifact_uri.removeprefix("file://"))
+def test_files_that_do_not_arrive_leave_neither_version_nor_logged_model(client, model, name, home):
+    artifacts = home / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     aside = shutil.move(artifacts / "models", artifacts / "aside") if (artifacts / "models").exists() else None
+    experiment = client.get_run(model.mlflow_run_id).info.experiment_id
+    before = [one.model_id for one in client.search_logged_models([experiment])]
     (artifacts / "models").write_text("no folder")
     try:
         with pytest.raises(OSError, match="models"):
@@ -59,10 +61,11 @@ def test_files_that_do_not_arrive_leave_no_version(client, model, name):
         (artifacts / "models").unlink()
         if aside:
             shutil.move(aside, artifacts / "models")
-    assert versions(name, client) == []
+    after = [one.model_id for one in client.search_logged_models([experiment])]
+    assert (versions(name, client), after) == ([], before)
 
 
-def test_a_version_that_cannot_become_the_challenger_goes_again(client, model, name, home):
+def test_a_version_that_could_not_become_the_challenger_is_finished_by_the_same_command(client, model, name, home):
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         database.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -74,7 +77,9 @@ def test_a_version_that_cannot_become_the_challenger_goes_again(client, model, n
         finally:
             database.execute("DROP TRIGGER refuse")
             database.commit()
-    assert versions(name, client) == []
+    (begun,) = versions(name, client)
+    assert (client.get_registered_model(name).aliases, register(model, name, client).version) == ({}, begun.version)
+    assert client.get_registered_model(name).aliases == {"challenger": begun.version}
 
 
 def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
@@ -89,15 +94,15 @@ def test_a_models_history_is_no_model(client, model, name):
 
 
 def test_the_commit_of_the_code_that_serves_is_noted(client, model, name):
-    tags = register(model, name, client).tags
+    record = record_of(register(model, name, client), client)
     wanted = git_state(ROOT)
-    assert (tags["registered_git_commit"], tags["registered_git_dirty"]) == tuple(wanted.values())
+    assert (record["registered_git_commit"], record["registered_git_dirty"]) == tuple(wanted.values())
 
 
 def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
-    tags = register(model, name, client, intake=ImageInputConfig(allow_urls="public")).tags
+    record = record_of(register(model, name, client, intake=ImageInputConfig(allow_urls="public")), client)
     lineage = model.description.lineage
-    assert {key: tags[key] for key in lineage} == lineage
+    assert {key: record[key] for key in lineage} == lineage
 
 
 def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, name):

@@ -19,6 +19,7 @@ from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
+from cluster.registry.safe_loading import stored_at
 from cluster.tracking.client import connect
 from shards.synthetic.scenes import draw_scene, render
 from tests.support.pictures import encoded, noise
@@ -39,8 +40,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def load(created):
-    return mlflow.pyfunc.load_model(created.source)
+def load(created, client):
+    return mlflow.pyfunc.load_model(stored_at(created, client))
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +51,15 @@ def stored(client, tiny_run):
 
 
 @pytest.fixture(scope="module")
-def served(stored):
-    return load(stored)
+def served(stored, client):
+    return load(stored, client)
 
 
 @pytest.fixture(scope="module")
 def open_served(client, tiny_run, folder):
     """Return a loaded version that also accepts paths below the folder, and URLs."""
     intake = ImageInputConfig(allow_paths=folder, allow_urls="public")
-    return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake))
+    return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake), client)
 
 
 def text(content):
@@ -86,7 +87,7 @@ def test_a_version_serves_and_is_judged_in_the_precision_that_was_registered(cli
     created = register(resolve_model(str(tiny_run), client), "coarse", client, precision="bf16")
     model = resolve_model("models:/coarse/1", client)
     captioner = load_captioner(model.folder, beam_size=3, batch_size=16, precision="bf16")
-    answers = ask(load(created), *map(text, SCENES))
+    answers = ask(load(created, client), *map(text, SCENES))
     assert model.precision == "bf16"
     assert [one["log_probability"] for one in answers] == [one.log_probability for one in captioner.caption(SCENES)]
 
@@ -178,7 +179,7 @@ def test_a_path_is_not_read_beside_an_empty_image(served, folder):
 
 def test_limits_are_those_that_were_registered(client, tiny_run):
     intake = ImageInputConfig(max_mib=1, max_megapixels=1)
-    model = load(register(resolve_model(str(tiny_run), client), "limited", client, intake=intake))
+    model = load(register(resolve_model(str(tiny_run), client), "limited", client, intake=intake), client)
     large = encoded(noise(1001, 1000), quality=10)
     errors = [one["error"].split(";")[0] for one in ask(model, large, b"x" * (2**20 + 1))]
     assert errors == [
@@ -187,7 +188,9 @@ def test_limits_are_those_that_were_registered(client, tiny_run):
 
 
 def test_a_request_of_too_many_rows_is_refused(client, tiny_run):
-    model = load(register(resolve_model(str(tiny_run), client), "few", client, intake=ImageInputConfig(max_rows=2)))
+    model = load(
+        register(resolve_model(str(tiny_run), client), "few", client, intake=ImageInputConfig(max_rows=2)), client
+    )
     assert len(ask(model, *SCENES[:2])) == 2
     with pytest.raises(MlflowException, match="the request has 3 rows; send at most 2 at a time"):
         ask(model, *SCENES)
@@ -231,8 +234,8 @@ def test_the_example_of_the_version_is_answered(served):
     assert [one["error"] for one in answers] == [None]
 
 
-def test_the_version_holds_its_configuration_and_no_pickle(stored):
-    root = Path(stored.source.removeprefix("file://"))
+def test_the_version_holds_its_configuration_and_no_pickle(stored, client):
+    root = Path(stored_at(stored, client).removeprefix("file://"))
     # A test that loads the version in place leaves Python's bytecode caches beside its code.
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert yaml.safe_load((root / "artifacts/checkpoint/config.yaml").read_text()) == {"name": "r"}
@@ -241,8 +244,8 @@ def test_the_version_holds_its_configuration_and_no_pickle(stored):
     }  # fmt: skip
 
 
-def test_the_version_pins_what_it_needs(stored):
-    root = Path(stored.source.removeprefix("file://"))
+def test_the_version_pins_what_it_needs(stored, client):
+    root = Path(stored_at(stored, client).removeprefix("file://"))
     assert all("==" in line for line in (root / "requirements.txt").read_text().split())
 
 
@@ -268,7 +271,7 @@ written = model.predict(pandas.DataFrame({"image": [open(sys.argv[2], "rb").read
 import captioning
 print(json.dumps([written["caption"][0], captioning.__file__]))
 """
-    command = [sys.executable, "-W", "ignore", "-c", code, stored.source, str(tmp_path / "scene.jpg")]
+    command = [sys.executable, "-W", "ignore", "-c", code, stored_at(stored, client), str(tmp_path / "scene.jpg")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     caption, module = json.loads(answer.stdout.splitlines()[-1])
     (wanted,) = expected(tiny_run, client, SCENES[:1])

@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
+from cluster.registry.logged_models import record_of
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
@@ -69,15 +70,15 @@ def test_a_registered_model_is_the_challenger(client, run_folder, name):
 
 
 def test_a_version_carries_its_lineage(client, run_folder, name):
-    tags = register(resolve_model(str(run_folder), client), name, client).tags
+    record = record_of(register(resolve_model(str(run_folder), client), name, client), client)
     wanted = {"run": "r", "step": "5", "shards_digest": "d" * 64, "git_commit": "c", "package.torch": version("torch")}
-    assert {key: tags.get(key) for key in wanted} == wanted
+    assert {key: record.get(key) for key in wanted} == wanted
 
 
 def test_scores_of_the_checkpoint_follow_it_into_the_registry(client, run_folder, name):
     log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25), client)
-    tags = register(resolve_model(str(run_folder), client), name, client).tags
-    assert json.loads(tags["evaluation.val"])["scores"] == {"CIDEr-D": 0.25}
+    record = record_of(register(resolve_model(str(run_folder), client), name, client), client)
+    assert json.loads(record["evaluation.val"])["scores"] == {"CIDEr-D": 0.25}
 
 
 def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_folder):

@@ -1,0 +1,88 @@
+"""Packaging of a checkpoint as an MLflow model, which MLflow can serve without this checkout."""
+
+import base64
+import io
+import shutil
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas
+from PIL import Image
+
+import captioning
+from captioning.serving.image_input import CAPTION_LENGTHS, ImageInputConfig
+from captioning.training.checkpoint_description import inference_files
+from cluster.registry.models import ResolvedModel
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+"""Packages that a served model needs, in the versions that it was registered with."""
+
+
+def save_package(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: ImageInputConfig) -> Path:
+    """Write a checkpoint as an MLflow pyfunc model that contains its code; return the model's folder.
+
+    Args:
+        model: checkpoint to package.
+        scratch: empty folder for the model and its parts.
+        beam_size: beam size for requests that do not name one.
+        intake: sources of images that the served model accepts.
+    """
+    import mlflow.pyfunc  # takes seconds to import, and only registration needs it
+
+    checkpoint, code = scratch / "checkpoint", scratch / "captioning"
+    checkpoint.mkdir()
+    for file_name, path in inference_files(model.folder).items():
+        shutil.copyfile(path, checkpoint / file_name)
+    shutil.copytree(captioning.__path__[0], code, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = asdict(intake) | {"allow_paths": str(intake.allow_paths.absolute()) if intake.allow_paths else None}
+    signature = _signature(model, beam_size, intake)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow recommends type hints, and calls a deprecated API of pandas
+        mlflow.pyfunc.save_model(
+            path=scratch / "model",
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(code)],
+            model_config={"intake": settings, "precision": model.precision},
+            signature=signature,
+            input_example=_example(),
+            pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in SERVED_PACKAGES],
+            uv_project_path=scratch,  # else MLflow stores uv.lock and pyproject.toml of the current folder
+        )
+    return scratch / "model"
+
+
+def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array
+
+    length = min(model.description.max_caption_words, CAPTION_LENGTHS.stop - 1)
+    defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
+    is_required = len(intake.columns) == 1
+    inputs: list[ColSpec | TensorSpec] = [
+        # Not MLflow's binary type, which MLflow decodes before the model runs: one bad row would fail the request.
+        ColSpec(DataType.string, column, required=is_required)
+        for column in intake.columns
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "caption", required=False),
+        ColSpec(Array(DataType.string), "captions", required=False),
+        ColSpec(DataType.double, "log_probability", required=False),
+        ColSpec(DataType.string, "error", required=False),
+    ]
+    params = ParamSchema([ParamSpec(parameter, DataType.long, value) for parameter, value in defaults.items()])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
+
+
+def _example() -> pandas.DataFrame:
+    """Return an example request with one grey image."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
+    return pandas.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]})
