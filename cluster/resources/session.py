@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from cluster.config import ClusterConfig
 from cluster.errors import Refusal, Unreachable, one_line
@@ -30,6 +30,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     import ray
     from ray.exceptions import RayError
 
+    from cluster.resources.head import lean_head
     from cluster.resources.search_path import driver_code_first
 
     if ray.is_initialized():
@@ -44,13 +45,14 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     else:
         logger.info("connecting to the Ray cluster at %s", address)
     try:
-        ray.init(
-            address=address,
-            job_config=driver_code_first(),
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with lean_head() if address == "local" else nullcontext():
+            ray.init(
+                address=address,
+                job_config=driver_code_first(),
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise Unreachable(
             f"cannot connect to a Ray cluster at {address} ({one_line(error, with_kind=False)})",

@@ -3,6 +3,7 @@ import importlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -125,6 +126,10 @@ def test_without_an_address_ray_starts_here_and_ends_with_the_session(monkeypatc
         with cluster_session(ClusterConfig()):
             pass
         was_up = ray.is_initialized()
+        node: Any = ray._private.worker._global_node
+        started = {kind for kind, _ in node.live_processes()}
         files = ray.get(ray.remote(imported_files).remote(["cluster", "shards"]))
     assert (was_up, ray.is_initialized()) == (True, False)
     assert files == imported_files(["cluster", "shards"])
+    # No dashboard, autoscaler or log monitor; the reaper ends the others with this process where the kernel cannot.
+    assert started - {"reaper"} == {"gcs_server", "raylet"}
