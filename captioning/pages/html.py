@@ -42,8 +42,13 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     page = render(template, values)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # a file name need not be UTF-8
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # a file name need not be UTF-8
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        error.filename = str(path)  # a full disk does not say of which file
+        raise
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -123,7 +123,9 @@ def _read_below(folder: Path, name: str, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("the path is not a file; give the path of an image")
         _require_small(status.st_size, limit)
-        return os.read(descriptor, limit)
+        # One call of os.read returns 2 GiB at most, and may return less than a file system holds.
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.errors import Refusal
-from shards.storage.files import replace_file
+from shards.storage.files import full_disk_names, replace_file
 from shards.storage.location import local_folder
 from shards.storage.remote import RemoteFolder
 
@@ -72,17 +72,20 @@ class CheckpointStore:
             into: folder that no other process uses; a remote checkpoint is copied to ``into / name``.
 
         Raises:
-            FileNotFoundError: a remote location has no such checkpoint.
+            FileNotFoundError: the location has no such checkpoint.
             OSError: the location cannot be read, after all retries.
         """
         location = self._location
-        if isinstance(location, Path):
-            return location / name
-        names = [Path(entry) for entry, is_folder in location.list_entries(name).items() if not is_folder]
-        if Path(DESCRIPTION_NAME) not in names:
+        is_local = isinstance(location, Path)
+        names = (
+            [] if is_local else [Path(one) for one, is_folder in location.list_entries(name).items() if not is_folder]
+        )
+        if not ((location / name / DESCRIPTION_NAME).is_file() if is_local else Path(DESCRIPTION_NAME) in names):
             raise FileNotFoundError(
                 f"{location}/{name} is no checkpoint: it has no {DESCRIPTION_NAME}; use another one"
             )
+        if is_local:
+            return location / name
         folder = into / name
         shutil.rmtree(folder, ignore_errors=True)  # an earlier, incomplete copy
         folder.mkdir(parents=True)
@@ -139,7 +142,7 @@ class CheckpointStore:
         """
         if isinstance(self._location, Path):
             self._location.mkdir(parents=True, exist_ok=True)
-            with (self._location / name).open("xb") as file:
+            with full_disk_names(self._location / name), (self._location / name).open("xb") as file:
                 file.write(content)
         else:
             self._location.create(name, content)

@@ -212,7 +212,7 @@ def local_checkpoint(run_folder: Path, record: RunRecord, checkpoint: CommittedC
     """Return a folder on this machine with a checkpoint of a run; a remote one is copied into the run's folder first.
 
     Raises:
-        FileNotFoundError: a remote store has no such checkpoint.
+        FileNotFoundError: the store has no such checkpoint.
         OSError: the store does not answer.
     """
     store = store_of(run_folder, record.checkpoints_at)

@@ -17,7 +17,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from shards.storage.files import sync_folder
+from shards.storage.files import full_disk_names, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _transfer(remote: RemoteFile, path: Path, progress: Callable[[Progress], Non
         elif not _continues(response.headers, tag, expected=f"bytes {start}-{remote.num_bytes - 1}/{remote.num_bytes}"):
             part.unlink(missing_ok=True)
             raise TransferBrokeError("the server sent another range or version than requested")
-        with part.open("ab" if start else "wb") as file:
+        with full_disk_names(part), part.open("ab" if start else "wb") as file:
             if not start:  # only now that the part is empty: bytes of an old version must never carry a new tag
                 tag_path.write_text(_tag(response.headers))
             for done_bytes in _append(response, file, start=start, stop=remote.num_bytes):

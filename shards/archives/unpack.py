@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.archives.transfer import Progress
-from shards.storage.files import replace_file
+from shards.storage.files import full_disk_names, replace_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +91,6 @@ def _unpack(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> N
     if target.exists() and zlib.crc32(target.read_bytes()) == member.CRC:
         return
     beside = target.with_name(target.name + ".part")
-    with source.open(member) as packed, beside.open("wb") as plain:
+    with full_disk_names(target), source.open(member) as packed, beside.open("wb") as plain:
         shutil.copyfileobj(packed, plain)
     beside.replace(target)

@@ -31,21 +31,29 @@ def stamp_of(path: Path) -> FileStamp:
 
 
 @contextmanager
+def full_disk_names(path: Path) -> Iterator[None]:
+    """Add a file's path to the error of a full disk, which comes from a write and does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` for writing; sync and rename it at the end, or remove it after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A unique name, so that two writers of one file do not write to one temporary file.
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # before the rename, which may reach the disk before the content does
-        beside.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failed write does not say of which file
-            error.filename = str(path)
-        raise
+        with full_disk_names(path):
+            with beside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # before the rename, which may reach the disk before the content does
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -65,7 +73,7 @@ def create_file(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with beside.open("xb") as file:
+        with full_disk_names(path), beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from shards.storage.files import full_disk_names
+
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
@@ -68,7 +70,8 @@ def lock_file(path: Path, *, waits: bool = False, pid: int | None = None) -> Tex
         path.parent.mkdir(parents=True, exist_ok=True)
     file.truncate(0)
     file.write(f"process {pid or os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    with full_disk_names(path):
+        file.flush()
     return file
 
 

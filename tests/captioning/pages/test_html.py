@@ -1,3 +1,5 @@
+import errno
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +20,17 @@ def test_a_page_replaces_the_last_and_leaves_nothing_else(tmp_path):
         write(folder / "page.html", title)
     assert [path.name for path in folder.iterdir()] == ["page.html"]
     assert "new" in Page(folder / "page.html").texts
+
+
+def test_a_page_on_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def write_text(path, *arguments, **options):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/page\.html'"):
+        write(tmp_path / "page.html", "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_page_that_cannot_be_made_leaves_the_last_one(tmp_path):

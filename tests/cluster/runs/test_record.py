@@ -140,9 +140,13 @@ def test_without_a_damaged_checkpoint_the_one_before_it_is_the_latest():
 
 def test_checkpoints_elsewhere_are_copied_here(tmp_path):
     elsewhere = tmp_path / "bucket"
-    (elsewhere / "r" / checkpoint(1).name).mkdir(parents=True)
+    folder = elsewhere / "r" / checkpoint(1).name
+    folder.mkdir(parents=True)
     kept = record(checkpoints_at=elsewhere.as_uri(), checkpoints=(checkpoint(1),))
-    assert local_checkpoint(tmp_path / "home" / "r", kept, kept.latest) == elsewhere / "r" / checkpoint(1).name
+    with pytest.raises(FileNotFoundError, match=r"is no checkpoint: it has no checkpoint\.json"):
+        local_checkpoint(tmp_path / "home" / "r", kept, kept.latest)
+    (folder / "checkpoint.json").touch()
+    assert local_checkpoint(tmp_path / "home" / "r", kept, kept.latest) == folder
 
 
 def test_a_lost_machine_s_record_comes_back_from_where_the_checkpoints_lie(tmp_path):

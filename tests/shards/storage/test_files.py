@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.storage.files import create_file, remove_torn, replace_file, replacing, sha256_of
+from shards.storage.files import create_file, full_disk_names, remove_torn, replace_file, replacing, sha256_of
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -128,6 +128,7 @@ def test_sha256_is_that_of_the_standard(tmp_path):
     assert sha256_of(tmp_path / "file") == SHA256_OF_ABC
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path):
-    with pytest.raises(OSError, match=r"No space left on device: '.*/a'"), replacing(tmp_path / "a"):
+@pytest.mark.parametrize("write", [replacing, full_disk_names])
+def test_a_full_disk_is_told_with_the_file(tmp_path, write):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a'"), write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
