@@ -23,7 +23,7 @@ from cluster.presets import TRAIN_PRESETS, preset
 from cluster.promotion.gate_config import GateConfig
 from cluster.resources.environment import set_library_defaults
 from cluster.settings import with_absolute_paths
-from shards.storage.location import parse_location
+from shards.storage.location import parse_location, with_home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +70,9 @@ def convert(
 
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     with writing_to(_location(shards)):
-        plan = conversion.plan_conversion(Path(source).absolute(), _location(shards), config or ConversionConfig())
+        plan = conversion.plan_conversion(
+            with_home(Path(source)).absolute(), _location(shards), config or ConversionConfig()
+        )
         return conversion.convert(plan, num_workers=workers, cluster=cluster)
 
 

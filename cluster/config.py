@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import AfterValidator
+from pydantic import PlainValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig, raise_mistakes
@@ -23,11 +23,21 @@ _FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
     is_instance=lambda instance: instance is None or isinstance(instance, Path | str),
     str_from_instance=lambda instance: [str(instance)],
 )
-_FROM_FILE = AfterValidator(lambda location: None if location is None else parse_location(location))
+
+
+def _of_file(location: object) -> Path | str:
+    if not isinstance(location, Path | str):
+        raise ValueError("it should be a folder or a URL")
+    return parse_location(location)
+
+
+# Not validators around the union, which would take a URL for a path.
+_FROM_FILE = PlainValidator(_of_file)
+_FROM_FILE_OR_NONE = PlainValidator(lambda location: None if location is None else _of_file(location))
 Location = Annotated[Path | str, _FROM_FLAG, _FROM_FILE]
 """A local folder as a Path, or any other location that fsspec reaches as text."""
 # Not ``Location | None``: tyro does not split a union when its parts carry parsers of their own.
-OptionalLocation = Annotated[Path | str | None, _FROM_FLAG, _FROM_FILE]
+OptionalLocation = Annotated[Path | str | None, _FROM_FLAG, _FROM_FILE_OR_NONE]
 """A ``Location``, or None."""
 
 

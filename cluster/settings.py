@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.storage.location import credentials_mistake
+from shards.storage.location import credentials_mistake, with_home
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or result
 
 
 def with_absolute_paths(settings: T) -> T:
-    """Return settings with every path made absolute, because workers run in other folders.
+    """Return settings with every path made absolute, from ~ too, because workers run in other folders.
 
     Args:
         settings: a dataclass, whose fields may be dataclasses too.
@@ -37,9 +37,9 @@ def with_absolute_paths(settings: T) -> T:
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]  a dataclass
         value = getattr(settings, field.name)
         if isinstance(value, Path):
-            changes[field.name] = value.absolute()
-        elif field.name == "weights" and Path(value).is_file():
-            changes[field.name] = str(Path(value).absolute())
+            changes[field.name] = with_home(value).absolute()
+        elif field.name == "weights" and with_home(Path(value)).is_file():
+            changes[field.name] = str(with_home(Path(value)).absolute())
         elif dataclasses.is_dataclass(value):
             changes[field.name] = with_absolute_paths(value)
     return dataclasses.replace(settings, **changes)  # type: ignore[type-var]

@@ -1,5 +1,6 @@
 """YAML files that others may have written: read within bounds of size and depth, with every key once."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ _MOST_CHARACTERS = _MOST_KIB * 1024
 _MOST_LEVELS = 20
 _LARGEST_NUMBER = 2**63 - 1
 _LONGEST_VALUE = 200
+_BASE_8 = re.compile(r"[-+]?0[0-9_]+$")
 
 
 def read_mapping(path: Path, what: str, *, contents: str | None = None) -> dict[Any, Any]:
@@ -54,16 +56,29 @@ def shown(value: Any) -> str:  # noqa: ANN401  any value of a file
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader of plain data, with numbers of at most 64 bits."""
+    """Loader of plain data, with numbers of at most 64 bits that mean what they look like.
 
-    def number(self, node: yaml.ScalarNode) -> int:
+    PyYAML follows YAML 1.1, where 1:30 is the number 90, in base 60, and 010 is 8, in base 8.
+    """
+
+    def number(self, node: yaml.ScalarNode) -> int | str:
+        if ":" in node.value:
+            return node.value
+        if _BASE_8.match(node.value):
+            raise ValueError(
+                f"the number {node.value} in line {node.start_mark.line + 1} begins with 0; leave out the 0"
+            )
         number = self.construct_yaml_int(node)
         if abs(number) > _LARGEST_NUMBER:
             raise ValueError(f"the number in line {node.start_mark.line + 1} is too large")
         return number
 
+    def fraction(self, node: yaml.ScalarNode) -> float | str:
+        return node.value if ":" in node.value else self.construct_yaml_float(node)
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.fraction)
 
 
 def _parse(text: str) -> Any:  # noqa: ANN401  any value

@@ -15,7 +15,7 @@ def require_weights_file(weights: str) -> Path:
     Raises:
         FileNotFoundError: the file does not exist.
     """
-    path = Path(weights)
+    path = Path.home() / weights[2:] if weights.startswith("~/") else Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist; give a file, DEFAULT or none")
     return path

@@ -3,9 +3,11 @@
 import getpass
 import logging
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -29,6 +31,7 @@ _KEY_TAG = "run_key"
 # Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE_TAG = "mlflow.note.content"
+_FILE_AT_HOME = re.compile(r"^(sqlite(?:\+\w+)?:///)~/")
 
 
 def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
@@ -37,11 +40,12 @@ def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
     Raises:
         ValueError: MLFLOW_TRACKING_URI contains credentials.
     """
-    if config.uri:
-        return config.uri
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    refuse_credentials(given, "MLFLOW_TRACKING_URI")
-    return given or database_uri(storage.home.absolute() / "mlflow.db")
+    given = config.uri
+    if not given:
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        refuse_credentials(given, "MLFLOW_TRACKING_URI")
+    uri = given or database_uri(storage.home.absolute() / "mlflow.db")
+    return _FILE_AT_HOME.sub(lambda found: f"{found[1]}{Path.home()}/", uri)  # SQLite would look for a folder named ~
 
 
 def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = False) -> MlflowClient:

@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import json
+import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +25,12 @@ from jobs.console.help import HelpStream, without_none_hints
 from jobs.console.job import Invocation, Job
 from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
 from jobs.console.output import result_stream, write_document
-from shards.storage.location import credentials_mistake
+from shards.storage.location import credentials_mistake, with_home
 
 T = TypeVar("T")
 
 _MOST_MISTAKES = 20  # of a file
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 
 def parse(job: Job[T], arguments: Sequence[str]) -> Invocation[T]:
@@ -140,9 +143,9 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
         if argument == "--":  # arguments of another job follow
             return None
         if argument == "--config" and number + 1 < len(arguments):
-            return Path(arguments[number + 1])
+            return with_home(Path(arguments[number + 1]))
         if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
+            return with_home(Path(argument.removeprefix("--config=")))
     return None
 
 
@@ -160,7 +163,7 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
         mistakes: list that a line is added to for each unknown key and each value of a wrong type.
         prefix: section that the values belong to, with a period at its end.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     kind = type(base)
     hints = typing.get_type_hints(kind, include_extras=True)  # with the validator that parses a location
@@ -184,10 +187,40 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
             changes[name] = _merge(current, value, file, mistakes, f"{prefix}{name}.")
             continue
         try:
-            changes[name] = TypeAdapter(hints[name]).validate_python(value)
+            changes[name] = _typed(hints[name], value)
         except ValidationError as error:
             mistakes.append(f"--config {file}: {prefix}{name} cannot be {shown(value)} ({error.errors()[0]['msg']})")
+        except TypeError:  # a date, a set or bytes, which no field holds
+            mistakes.append(f"--config {file}: {prefix}{name} cannot be {shown(value)}; write a text in quotes")
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _typed(kind: Any, value: Any) -> Any:  # noqa: ANN401  any field's type and value
+    """Return a value of a file in the type of its field, where true is no number and "16" is a text.
+
+    Raises:
+        ValidationError: it has another type.
+        TypeError: it is nothing that JSON holds, such as a date.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(kind)
+    try:
+        # As JSON, because its lists may be tuples, and its texts paths, also where types are checked strictly.
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        if (written := _with_exponents(value)) == value:
+            raise
+    return adapter.validate_json(json.dumps(written), strict=True)
+
+
+def _with_exponents(value: Any) -> Any:  # noqa: ANN401  as above
+    """Return a value of a file with texts such as 1e-3 as numbers: PyYAML reads only 1.0e-3 as one."""
+    if isinstance(value, Mapping):
+        return {key: _with_exponents(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_exponents(inner) for inner in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _missing_weights(settings: Any) -> list[str]:  # noqa: ANN401  any tree of settings

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from shards.storage.files import sha256_of, stamp_of
+from shards.storage.location import with_home
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ _NUM_FETCHES = 2
 
 def default_cache() -> Path:
     """Return the folder of this node's copies: CAPTIONING_CACHE, or one below the user's home folder."""
-    return Path(os.environ.get("CAPTIONING_CACHE") or Path.home() / ".cache" / "captioning" / "shards")
+    return with_home(Path(os.environ.get("CAPTIONING_CACHE") or "~/.cache/captioning/shards"))
 
 
 class CacheEntry(NamedTuple):

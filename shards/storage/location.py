@@ -35,17 +35,25 @@ _VARIABLES = {
 _VARIABLES["https"] = _VARIABLES["http"]
 
 
+def with_home(path: Path) -> Path:
+    """Return a path with the user's home folder for a leading ~, which shells expand only at the start of a word.
+
+    A path such as ``~name`` is kept: it may be the name of a file.
+    """
+    return Path.home().joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path
+
+
 def local_folder(location: str) -> Path | None:
     """Return the folder that a path, a file:// or a local:// URL names; None for any other URL."""
     if not _SCHEME_FORM.match(location):
-        return Path(location)
+        return with_home(Path(location))
     scheme, _, rest = location.partition("://")
     return Path(unquote(rest.removeprefix("localhost"))) if scheme in ("file", "local") else None
 
 
 def parse_location(location: Path | str) -> Path | str:
     """Return a folder as a path, and any other URL unchanged, credentials included."""
-    return location if isinstance(location, Path) else local_folder(location) or location
+    return with_home(location) if isinstance(location, Path) else local_folder(location) or location
 
 
 def without_credentials(text: str) -> str:

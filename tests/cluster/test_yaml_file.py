@@ -32,6 +32,7 @@ def file(tmp_path):
         ("a: {b: {c: 1, c: 2}}", "key a.b.c stands twice"),
         ("optimizer: {}\ntraining: {}\noptimizer: {}\n", "key optimizer stands twice"),
         ("a: 2026-13-45", "month must be in"),
+        ("b: 1\na: 010", "the number 010 in line 2 begins with 0; leave out the 0"),
         ("a: " + "9" * 5000, "Exceeds the limit"),
         ("b: 1\na: " + "9" * 30, "the number in line 2 is too large"),
         ("a: 0x" + "f" * 100_000, "the number in line 1 is too large"),
@@ -47,6 +48,23 @@ def test_a_file_out_of_bounds_is_named_in_one_short_line(file, content, reason):
     with pytest.raises(ValueError, match=rf"^--config {path} is not valid YAML \(.*{reason}.*\); fix it$") as told:
         read_mapping(path, f"--config {path}", contents="write some")
     assert len(f"{told.value}") < 800
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:4", "1:4"),
+        ("1:30.5", "1:30.5"),
+        ("0", 0),
+        ("-7", -7),
+        ("0x1f", 31),
+        ("1_000", 1000),
+        ("0.5", 0.5),
+        (".5", 0.5),
+    ],
+)
+def test_numbers_are_what_they_look_like(file, text, value):
+    assert read_mapping(file(f"a: {text}"), "x") == {"a": value}
 
 
 def test_a_file_that_is_too_large_is_not_parsed(file):

@@ -95,6 +95,14 @@ def test_the_address_is_the_flag_then_the_environment_then_the_home(home, monkey
     assert chosen == ["http://flag:1", "http://env:1", f"sqlite:///{home.home}/mlflow.db"]
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+def test_a_database_below_a_tilde_is_in_the_users_home(home, tmp_path, monkeypatch, scheme):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}:///~/m.db")
+    chosen = [tracking_uri(TrackingConfig(uri="sqlite:///~/a.db"), home), tracking_uri(TrackingConfig(), home)]
+    assert chosen == [f"sqlite:///{tmp_path}/a.db", f"{scheme}:///{tmp_path}/m.db"]
+
+
 def test_a_server_that_does_not_answer_is_named(home):
     with pytest.raises(ConnectionError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer .*start the server"):
         connect(TrackingConfig(uri="http://127.0.0.1:9"), home)

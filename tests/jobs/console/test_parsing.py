@@ -1,3 +1,4 @@
+import operator
 import subprocess
 import sys
 
@@ -57,6 +58,19 @@ def test_every_preset_prints_as_yaml(preset, capsys):
         ("zzz: 1", "unknown key zzz; use one of name, shards"),
         ("training: {batch_size: many}", r"training\.batch_size cannot be 'many' \(Input should be a valid integer"),
         ("training: {precision: fp8}", r"training\.precision cannot be 'fp8' \(Input should be 'fp32' or 'bf16'"),
+        ("training: {batch_size: true}", r"training\.batch_size cannot be True \(Input should be a valid integer"),
+        ("training: {batch_size: '16'}", r"training\.batch_size cannot be '16' \(Input should be a valid integer"),
+        ("training: {batch_size: 16.0}", r"training\.batch_size cannot be 16\.0 \(Input should be a valid integer"),
+        ("training: {flip: 1}", r"training\.flip cannot be 1 \(Input should be a valid boolean"),
+        ("training: {flip: 'yes'}", r"training\.flip cannot be 'yes' \(Input should be a valid boolean"),
+        ("optimizer: {learning_rate: '0.1'}", r"learning_rate cannot be '0\.1' \(Input should be a valid number"),
+        ("optimizer: {learning_rate: true}", r"learning_rate cannot be True \(Input should be a valid number"),
+        ("cluster: {resources_per_worker: {a: true}}", r"resources_per_worker cannot be {'a': True} \(Input should be"),
+        ("shards: 7", r"shards cannot be 7 \(Value error, it should be a folder or a URL"),
+        ("name: 7", r"name cannot be 7 \(Input should be a valid string"),
+        ("name: no", r"name cannot be False \(Input should be a valid string"),
+        ("name: 2026-01-02", r"name cannot be datetime\.date\(2026, 1, 2\); write a text in quotes"),
+        ("storage: {home: 3}", r"storage\.home cannot be 3 \(Input should be a valid string"),
         ("training: 3", "training is a section, not a value such as 3; indent"),
         ("training: {batch_size: 0}", "batch_size 0 is not positive"),
         ("model: {dropout: 1.0}", r"dropout 1\.0 is not a fraction"),
@@ -68,6 +82,34 @@ def test_every_preset_prints_as_yaml(preset, capsys):
 def test_a_faulty_file_is_named_with_its_fault(file, text, message):
     with pytest.raises(ValueError, match=message):
         run_of("--config", file(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("optimizer: {learning_rate: 1e-3}", "optimizer.learning_rate", 0.001),
+        ("optimizer: {learning_rate: 1}", "optimizer.learning_rate", 1.0),
+        ("training: {num_epochs: 2.5}", "training.num_epochs", 2.5),
+        ("training: {flip: off}", "training.flip", False),
+        ("cluster: {num_workers: 1:4}", "cluster.num_workers", "1:4"),
+        ("cluster: {num_workers: 3}", "cluster.num_workers", 3),
+        ("cluster: {resources_per_worker: {a: 1, b: 1e-2}}", "cluster.resources_per_worker", {"a": 1.0, "b": 0.01}),
+        ("name: 1e3", "name", "1e3"),
+    ],
+)
+def test_a_value_of_its_type_is_taken_as_it_looks(file, text, name, value):
+    run = run_of("--config", file(text))
+    assert operator.attrgetter(name)(run) == value
+
+
+def test_a_tilde_that_no_shell_expanded_is_the_users_home(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.pth").touch()
+    run = run_of("--config", file("shards: ~/s\nstorage: {home: ~/r}\n"), "--features=~/f", "--model.weights=~/w.pth")
+    assert (run.shards, run.features, run.storage.home, run.model.weights) == (
+        tmp_path / "s", tmp_path / "f", tmp_path / "r", str(tmp_path / "w.pth"),
+    )  # fmt: skip
+    assert run_of("--config=~/run.yaml", "--home=~/h").storage.home == tmp_path / "h"
 
 
 def test_a_missing_file_is_named():

@@ -9,8 +9,17 @@ from shards.storage.location import (
     local_folder,
     parse_location,
     refuse_credentials,
+    with_home,
     without_credentials,
 )
+
+
+@pytest.mark.parametrize(
+    ("path", "found"), [("~", "{home}"), ("~/a/b", "{home}/a/b"), ("~a/b", "~a/b"), ("a/~/b", "a/~/b"), ("/~", "/~")]
+)
+def test_a_leading_tilde_is_the_users_home(path, found, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert with_home(Path(path)) == parse_location(path) == Path(found.format(home=tmp_path))
 
 
 @pytest.mark.parametrize(
