@@ -59,7 +59,7 @@ class SampleOrder:
         ValueError: there are no samples, a size is negative, or the window is empty.
     """
 
-    def __init__(self, shard_sizes: Sequence[int], *, seed: int, window_shards: int) -> None:
+    def __init__(self, shard_sizes: Sequence[int] | np.ndarray, *, seed: int, window_shards: int) -> None:
         sizes = np.asarray(shard_sizes, dtype=np.int64)
         if sizes.sum() < 1 or sizes.min() < 0:
             raise ValueError(f"shard sizes {list(shard_sizes)[:8]} hold no sample to order; give at least one sample")
@@ -74,8 +74,9 @@ class SampleOrder:
         self._window = lru_cache(maxsize=2)(self._shuffle_window)
 
     def __reduce__(self) -> tuple:
-        """Pickle without the caches."""
-        return _rebuild, (self._sizes.tolist(), self._seed, self._window_shards)
+        """Pickle without the caches, and the sizes in few bytes: there may be millions."""
+        sizes = self._sizes.astype(np.min_scalar_type(self._sizes.max()))
+        return _rebuild, (sizes, self._seed, self._window_shards)
 
     def at(self, start: int, stop: int) -> np.ndarray:
         """Return the sample numbers at positions [start, stop) of the stream.
@@ -126,7 +127,7 @@ class SampleOrder:
         return shuffled(samples, seed=self._seed, epoch=epoch, domain=_SAMPLE_DOMAIN)
 
 
-def _rebuild(shard_sizes: list[int], seed: int, window_shards: int) -> SampleOrder:
+def _rebuild(shard_sizes: np.ndarray, seed: int, window_shards: int) -> SampleOrder:
     return SampleOrder(shard_sizes, seed=seed, window_shards=window_shards)
 
 

@@ -23,7 +23,7 @@ _SAMPLES_PER_SHARD, _WINDOW_SHARDS, _BATCH = 1000, 16, 1024
 def order_of(num_shards: int) -> SampleOrder:
     """Return the order of so many shards of 1,000 samples."""
     sizes = np.full(num_shards, _SAMPLES_PER_SHARD)
-    return SampleOrder(sizes.tolist(), seed=0, window_shards=_WINDOW_SHARDS)
+    return SampleOrder(sizes, seed=0, window_shards=_WINDOW_SHARDS)
 
 
 def first_batch(order: SampleOrder, start: int) -> np.ndarray:

@@ -90,6 +90,10 @@ def test_an_order_travels_to_another_process():
     assert pickle.loads(pickle.dumps(order)).at(3, 30).tolist() == order.at(3, 30).tolist()
 
 
+def test_an_order_travels_in_a_byte_a_small_shard():
+    assert len(pickle.dumps(make_order([3] * 100_000))) < 101_000
+
+
 def test_shuffles_are_uniform_over_positions():
     order = make_order([6], window_shards=1)
     firsts = np.bincount([order.at(epoch * 6, epoch * 6 + 1)[0] for epoch in range(6000)], minlength=6)
