@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import ClusterConfig
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
-from cluster.resources.session import cluster_session
 from shards.images import ImageSpec
 from shards.manifest import load_manifest
 from shards.storage.files import sha256_of
 from shards.synthetic.scenes import write_scenes
 from shards.writer import write_shard
+from tests.support.command_line import captioning
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 
@@ -152,24 +151,23 @@ def test_an_image_that_does_not_decode_can_be_set_aside(scenes, tmp_path):
 
 
 @pytest.mark.cluster
-def test_the_bytes_do_not_depend_on_the_number_of_workers(scenes, converted, tmp_path):
-    with cluster_session(ClusterConfig()):
-        for num_workers in (1, 2):
-            convert(plan(scenes, tmp_path / str(num_workers)), num_workers=num_workers)
+def test_the_bytes_do_not_depend_on_the_number_of_workers(session, scenes, converted, tmp_path):
+    for num_workers in (1, 2):
+        convert(plan(scenes, tmp_path / str(num_workers)), num_workers=num_workers)
     assert content(tmp_path / "1") == content(tmp_path / "2") == content(converted)
 
 
 @pytest.mark.cluster
 @pytest.mark.faults
-def test_a_killed_conversion_is_finished_by_the_same_command(tmp_path):
+def test_a_killed_conversion_is_finished_by_the_same_command(session, tmp_path):
     write_scenes(tmp_path / "scenes", num_train=3000, num_val=10, seed=4, size_px=64)
-    command = [CONSOLE_SCRIPT, "convert", tmp_path / "scenes", tmp_path / "killed", "--samples-per-shard", "100"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    command = ["convert", tmp_path / "scenes", tmp_path / "killed", "--samples-per-shard", "100"]
+    process = subprocess.Popen([CONSOLE_SCRIPT, *command], stderr=subprocess.DEVNULL)
     wait_for(lambda: len(list((tmp_path / "killed" / "records").glob("*.json"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     was_finished = (tmp_path / "killed" / "manifest.json").exists()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert captioning(*command).code == 0
     convert(plan(tmp_path / "scenes", tmp_path / "whole", samples_per_shard=100), num_workers=0)
     assert (was_finished, content(tmp_path / "killed")) == (False, content(tmp_path / "whole"))
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from captioning.config import TrainingConfig
-from cluster.config import StorageConfig, TrainRun
+from cluster.config import ClusterConfig, StorageConfig, TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.evaluate import evaluate_split
 from cluster.runs.record import load_record
 from cluster.training.trainer import fit
+from tests.support.command_line import captioning
 from tests.support.feature_sets import ENCODER, SEED, content, extracted
 
 pytestmark = pytest.mark.cluster
@@ -30,17 +31,14 @@ def folder(drawn_shards, tmp_path_factory):
 
 @pytest.mark.faults
 def test_a_killed_extraction_is_finished_by_the_same_command(many_shards, tmp_path):
-    killed, whole = (
-        [CONSOLE_SCRIPT, "extract", many_shards, tmp_path / name, *FLAGS, "--num-workers", "0", "--json"]
-        for name in ("killed", "whole")
-    )
-    process = subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    flags = (*FLAGS, "--num-workers", "0", "--json")
+    killed, whole = (["extract", many_shards, tmp_path / name, *flags] for name in ("killed", "whole"))
+    process = subprocess.Popen([CONSOLE_SCRIPT, *killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(list((tmp_path / "killed" / "records").glob("*.json"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     was_finished = (tmp_path / "killed" / "features.json").exists()
-    answers = [subprocess.run(one, check=True, capture_output=True).stdout for one in (killed, whole)]
-    found = [json.loads(answer)["splits"] for answer in answers]
+    found = [json.loads(captioning(*command).out)["splits"] for command in (killed, whole)]
     assert (was_finished, found) == (False, [{"train": 590, "val": 10}] * 2)
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
@@ -63,6 +61,7 @@ def outcome(session, drawn_shards, folder, tmp_path_factory):
             features=folder,
             model=ENCODER,
             training=TrainingConfig(num_epochs=1, batch_size=30, seed=SEED),
+            cluster=ClusterConfig(num_workers=1),
             storage=StorageConfig(home=tmp_path_factory.mktemp("home")),
         )
     )
