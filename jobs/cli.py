@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 JOBS = {
     "demo": "run the full pipeline on synthetic scenes, in a few minutes",
     "download": "download COCO's official archives",
-    "convert": "convert COCO folders to a shard set",
+    "convert": "convert photographs with captions to a shard set",
+    "inspect": "show what is in a shard set: captions, words, sizes",
+    "verify": "check every byte of a shard set, and repair damaged shards",
+    "export": "write a shard set back into a folder of pictures and captions",
     "extract": "compute a frozen encoder's features of a shard set, once",
     "train": "train a model on a Ray cluster; the same command again resumes the run",
     "tune": "search hyperparameters with many trials",

@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards.manifest import ShardRecord
+from shards.reader import DamagedSampleError, ShardReader
 from shards.storage.digest_cache import DigestCache
+from shards.storage.files import sha256_of
 from shards.storage.folders import ShardFolder, file_sizes
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,63 @@ def verify_shards(
         raise ValueError(
             f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {first}; {remedy}"
         )
+
+
+def find_faults(
+    folder: ShardFolder,
+    shards: Sequence[ShardRecord],
+    *,
+    check_image: Callable[[bytes], object] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[str, list[str]]:
+    """Return what is wrong with each damaged shard, by name; every byte is read, whatever was read before.
+
+    Args:
+        folder: folder of the shard set.
+        shards: records of the shards to read.
+        check_image: function that raises ValueError if an image does not decode; None reads no samples.
+        progress: callback, called with the number of shards done.
+    """
+    faults: dict[str, list[str]] = {}
+    with ThreadPoolExecutor() as pool:  # hashing and decoding release the GIL
+        found = pool.map(lambda shard: _faults_of(folder, shard, check_image), shards)
+        for number, (shard, reasons) in enumerate(zip(shards, found, strict=True), 1):
+            if reasons:
+                faults[shard.name] = reasons
+            progress(number)
+    return faults
+
+
+def _faults_of(folder: ShardFolder, shard: ShardRecord, check_image: Callable[[bytes], object] | None) -> list[str]:
+    sizes = file_sizes(folder, [shard.name])
+    if shard.name not in sizes:
+        return ["is missing"]
+    if sizes[shard.name] != shard.num_bytes:
+        return [f"has {sizes[shard.name]} bytes, its record says {shard.num_bytes}"]
+    try:
+        if isinstance(folder, Path):
+            if (sha256 := sha256_of(folder / shard.name)) != shard.sha256:
+                return [f"has sha256 {sha256[:12]}, its record says {shard.sha256[:12]}"]
+        else:
+            folder.open(shard).close()  # which fetches and hashes it
+        return list(_sample_faults(ShardReader(folder, [shard]), check_image)) if check_image else []
+    except (OSError, ValueError) as error:
+        return [f"cannot be read ({' '.join(str(error).split())})"]
+
+
+def _sample_faults(reader: ShardReader, check_image: Callable[[bytes], object]) -> Iterator[str]:
+    for number in range(len(reader)):
+        try:
+            sample = reader.read(number)
+        except DamagedSampleError as error:
+            yield f"sample {error.key}: {error.reason}"
+            continue
+        try:
+            check_image(sample.jpeg)
+        except ValueError as error:
+            yield f"sample {sample.key}: {error}"
+        if not any(caption.strip() for caption in sample.captions):
+            yield f"sample {sample.key}: its captions are empty"
 
 
 def _digests(folder: Path, shards: Sequence[ShardRecord]) -> dict[str, str]:

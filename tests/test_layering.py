@@ -43,8 +43,8 @@ FLOORS = {
     "shards": (
         {"images", "order", "samples", "storage"},
         {"archives", "manifest", "source_files", "sources", "synthetic"},
-        {"reader", "records", "verification"},
-        {"writer"},
+        {"reader", "records"},
+        {"export", "inspection", "verification", "writer"},
         {"features"},
     ),
 }

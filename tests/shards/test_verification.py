@@ -12,8 +12,10 @@ import shards.verification
 from shards.storage import digest_cache, files
 from shards.storage.digest_cache import DigestCache
 from shards.storage.folders import open_folder
-from shards.verification import verify_shards
+from shards.verification import find_faults, verify_shards
+from shards.writer import write_samples, write_shard
 from tests.support.repository import ROOT
+from tests.support.shard_plans import deal, seven_images
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +192,47 @@ def test_at_a_url_sizes_are_compared(settled):
             verify_shards(open_folder("memory://verified"), records)
     finally:
         system.rm("/verified", recursive=True)
+
+
+def check(jpeg):
+    if jpeg.startswith(b"broken"):
+        raise ValueError("it does not decode")
+
+
+def test_each_damaged_shard_is_named_with_what_is_wrong(tmp_path):
+    plans = deal(seven_images(tmp_path / "coco"), samples_per_shard=1)[:5]
+    folder = tmp_path / "shards"
+    records = [write_shard(plan, folder) for plan in plans]
+    content = (folder / plans[1].name).read_bytes()
+    (folder / plans[0].name).unlink()
+    (folder / plans[1].name).write_bytes(content[:-1])
+    content = bytearray((folder / plans[2].name).read_bytes())
+    content[600] ^= 1
+    (folder / plans[2].name).write_bytes(content)
+    done = []
+    faults = find_faults(folder, records, check_image=check, progress=done.append)
+    assert {name: reason.split(" ")[0] for name, (reason,) in faults.items()} == {
+        plans[0].name: "is",
+        plans[1].name: "has",
+        plans[2].name: "has",
+    }
+    assert done == [1, 2, 3, 4, 5]
+
+
+def test_a_sample_that_was_stored_broken_is_named(tmp_path):
+    (plan,) = deal(seven_images(tmp_path / "coco"), samples_per_shard=7)
+    samples = [
+        {"__key__": "a", "jpg": b"broken", "json": b'{"image_id": 1, "captions": ["A."]}'},
+        {"__key__": "b", "jpg": b"sound", "json": b'{"image_id": 2, "captions": [" "]}'},
+        {"__key__": "c", "jpg": b"sound"},
+    ]
+    record = write_samples(samples, plan, tmp_path / "shards", plan_digest="", set_aside=())
+    assert find_faults(tmp_path / "shards", [record]) == {}
+    faults = find_faults(tmp_path / "shards", [record], check_image=check)
+    assert faults == {
+        plan.name: [
+            "sample a: it does not decode",
+            "sample b: its captions are empty",
+            "sample c: it has no json",
+        ]
+    }
