@@ -9,6 +9,9 @@ from typing import Literal
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 LONGEST_CAPTION_WORDS = 1_000
 """Largest number of words to which captions may be cut."""
+NEWEST_ARITHMETIC = 2
+"""Version of the order in which training computes, which determines the last bits of the weights. A run keeps the one
+that it began with: 1 scores all words at once and computes the LSTM for padding too; 2 does neither."""
 Precision = Literal["fp32", "bf16"]
 """Precision of a computation; bf16 is bfloat16 where that is safe, with weights in fp32."""
 

@@ -50,6 +50,7 @@ def read_record(kind: type[T], path: Path, *, newest: int, remedy: str) -> T:
         content = json.loads(stored)
         if isinstance(content, dict):
             require_format(content.get("format_version"), newest=newest, what=str(path))
+            stored = json.dumps({"format_version": OLDEST} | content).encode()
         return TypeAdapter(kind).validate_json(stored)
     except ValidationError as error:
         fault = error.errors()[0]

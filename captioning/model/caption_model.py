@@ -7,6 +7,8 @@ from captioning.data.batches import CaptionBatch
 from captioning.hashing import DropoutKeys
 from captioning.model.decoder import build_decoder
 from captioning.model.encoder import Encoder
+from captioning.model.packing import Packing
+from captioning.model.word_loss import word_loss_sum
 
 
 class CaptionModel(nn.Module):
@@ -28,22 +30,38 @@ class CaptionModel(nn.Module):
             vocabulary_size=vocabulary_size,
         )
 
-    def forward(self, batch: CaptionBatch, dropout_seed: int | None = None) -> Tensor:
-        """Score the next word at every position of every caption (teacher forcing), except padding.
+    def forward(
+        self,
+        batch: CaptionBatch,
+        dropout_seed: int | None = None,
+        packing: Packing | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Score the next word at every position of every caption (teacher forcing), or sum the losses of the words.
 
         The encoder runs once for each image, however many captions it has.
 
         Args:
             batch: images or extracted features, and captions, on the model's device.
             dropout_seed: seed of the dropout; None drops nothing.
+            packing: packing of the batch's captions; None for logits.
+            label_smoothing: as in ``losses.cross_entropy_sum``, for the loss.
 
         Returns:
-            (M, V) logits for the M targets of ``batch.targets()``, in its order.
+            (M, V) logits for the M targets of ``batch.targets()``, in its order; with ``packing``, () loss in nats,
+            summed over the targets and computed in less time and memory.
         """
+        if packing is not None:
+            hidden = self.hidden(batch, dropout_seed, packing)
+            return word_loss_sum(hidden, self.decoder.output, batch.targets(), label_smoothing=label_smoothing)
+        return self.decoder.score(self.hidden(batch, dropout_seed))
+
+    def hidden(self, batch: CaptionBatch, dropout_seed: int | None = None, packing: Packing | None = None) -> Tensor:
+        """Compute the hidden state that scores each target: (M, H); arguments as for ``forward``."""
         keys = None if dropout_seed is None else DropoutKeys.of(dropout_seed, batch.position, batch.caption)
         features = self.encode(batch.images)
-        hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys)
-        return self.decoder.score(hidden.flatten(0, 1).index_select(0, batch.target))
+        hidden = self.decoder(features, batch.tokens[:, :-1], batch.image_of_caption, keys, packing)
+        return hidden.flatten(0, 1).index_select(0, batch.target)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return region features of images; extracted features pass through.

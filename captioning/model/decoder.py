@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captioning.config import ModelConfig
 from captioning.hashing import DropoutKeys, dropout
+from captioning.model.packing import Packing, run_packed
 
 DecoderState: TypeAlias = tuple[Tensor, ...]
 
@@ -24,11 +25,21 @@ class Decoder(nn.Module, ABC):
 
     A state is a tuple of tensors with rows as their first dimension, so that a search can repeat, drop and reorder
     rows.
+
+    Attributes:
+        output: projection of hidden states to the vocabulary.
     """
+
+    output: nn.Linear
 
     @abstractmethod
     def forward(
-        self, features: Tensor, tokens: Tensor, image_of_caption: Tensor, dropout_keys: DropoutKeys | None
+        self,
+        features: Tensor,
+        tokens: Tensor,
+        image_of_caption: Tensor,
+        dropout_keys: DropoutKeys | None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Compute the hidden states of captions (teacher forcing).
 
@@ -37,6 +48,7 @@ class Decoder(nn.Module, ABC):
             tokens: (N, T) int64 word ids, <bos> first.
             image_of_caption: (N,) int64 row of ``features`` for each caption.
             dropout_keys: keys of the N captions; None drops nothing.
+            packing: packing of the captions with the word that follows each of ``tokens``; None computes padding too.
 
         Returns:
             (N, T, H) hidden states; ``score`` of position t scores the word at t + 1.
@@ -100,7 +112,12 @@ class ShowAndTellDecoder(Decoder):
             self.lstm.get_parameter("bias_ih_l0")[config.hidden_size : 2 * config.hidden_size] += 1
 
     def forward(
-        self, features: Tensor, tokens: Tensor, image_of_caption: Tensor, dropout_keys: DropoutKeys | None
+        self,
+        features: Tensor,
+        tokens: Tensor,
+        image_of_caption: Tensor,
+        dropout_keys: DropoutKeys | None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Compute the hidden states of captions; see the base class."""
         images = self._embed_images(features)[image_of_caption]  # (N, E)
@@ -108,7 +125,8 @@ class ShowAndTellDecoder(Decoder):
         if self._reads_image_at_every_word:
             words = words + images[:, None]
         inputs = torch.cat([images[:, None], words], dim=1)  # (N, 1 + T, E)
-        hidden, _ = self.lstm(dropout(inputs, self._dropout, dropout_keys, site=_INPUT_SITE))
+        inputs = dropout(inputs, self._dropout, dropout_keys, site=_INPUT_SITE)
+        hidden = run_packed(self.lstm, inputs, packing) if packing is not None else self.lstm(inputs)[0]
         return dropout(hidden[:, 1:], self._dropout, dropout_keys, site=_OUTPUT_SITE)
 
     def _embed_images(self, features: Tensor) -> Tensor:

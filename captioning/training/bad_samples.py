@@ -9,8 +9,10 @@ from captioning.config import TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
 from captioning.model.precision import autocast
+from captioning.model.word_loss import word_losses
 from captioning.training.collectives import can_be_added
-from captioning.training.losses import cross_entropy_of_images
+from captioning.training.losses import sum_per_image
+from captioning.training.transfer import load_part
 
 
 class BadSampleError(ValueError):
@@ -85,10 +87,11 @@ def loss_per_image(
     sums, counts = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.int64)]
     bad: list[BadSample] = []
     for batch in batches:
-        moved = batch.to(device)
+        _, moved, packing = load_part(batch, device)
         with autocast(config.precision, device):
-            logits = model(moved, dropout_seed)
-        sums.append(cross_entropy_of_images(logits, moved, label_smoothing=label_smoothing)[: batch.num_images])
+            hidden = model.hidden(moved, dropout_seed, packing)
+            losses = word_losses(hidden, model.decoder.output, moved.targets(), label_smoothing=label_smoothing)
+        sums.append(sum_per_image(losses, moved)[: batch.num_images])
         counts.append(torch.bincount(batch.image_of_target(), minlength=batch.num_images))
         names += zip(batch.keys, batch.shards, batch.positions(), strict=True)
         bad += batch.bad

@@ -7,13 +7,13 @@ over words.
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from captioning.config import TrainingConfig
+from captioning.config import NEWEST_ARITHMETIC, TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
 from captioning.model.precision import autocast
@@ -28,6 +28,7 @@ from captioning.training.bad_samples import (
 )
 from captioning.training.collectives import Flags, StepShare, StepTotals, gather, reduce_step, world_size
 from captioning.training.losses import cross_entropy_sum
+from captioning.training.transfer import LoadedPart, load_part
 
 _DROPOUT_SEED_OFFSET = 1
 _NO_FLAGS = Flags()
@@ -66,6 +67,7 @@ class GradientComputer:
         config: settings of loss, precision, seed and bad samples.
         max_gradient_norm: global norm to which larger gradients are clipped.
         device: device of the model.
+        arithmetic: version of the order of computation, which determines the last bits of the weights.
     """
 
     def __init__(
@@ -76,13 +78,19 @@ class GradientComputer:
         config: TrainingConfig,
         max_gradient_norm: float,
         device: torch.device,
+        arithmetic: int = NEWEST_ARITHMETIC,
     ) -> None:
         self._model, self._replica, self._config = model, replica, config
-        self._max_gradient_norm, self._device = max_gradient_norm, device
+        self._max_gradient_norm, self._device, self._arithmetic = max_gradient_norm, device, arithmetic
         self._dropout_seed = config.seed + _DROPOUT_SEED_OFFSET
 
     def compute(
-        self, parts: Sequence[CaptionBatch], *, flags: Flags = _NO_FLAGS, data_wait_seconds: float = 0.0
+        self,
+        parts: Sequence[LoadedPart],
+        *,
+        flags: Flags = _NO_FLAGS,
+        data_wait_seconds: float = 0.0,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Gradient:
         """Compute the clipped gradient of a batch into the model's parameters; all processes must call this together.
 
@@ -92,27 +100,37 @@ class GradientComputer:
             parts: this process's share of the batch, in parts that fit into memory.
             flags: requests of this process.
             data_wait_seconds: time that this process waited for its share, in seconds.
+            meanwhile: function called while a GPU computes.
         """
         total = torch.zeros((), device=self._device, dtype=torch.float64)
         for number, part in enumerate(parts, start=1):
-            moved, is_last = part.to(self._device), number == len(parts)
+            is_last = number == len(parts)
             no_sync = getattr(self._replica, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if is_last else no_sync():
-                with autocast(self._config.precision, self._device):
-                    logits = self._replica(moved, self._dropout_seed)
-                loss = cross_entropy_sum(logits, moved.targets(), label_smoothing=self._config.label_smoothing)
+                loss = self._loss(part)
                 loss.backward()
             total += loss.detach()
         # Counted in CPU memory: on a GPU, each count would make the host wait for the device.
-        num_words, num_images = sum(part.num_targets for part in parts), sum(part.num_images for part in parts)
-        num_bad = sum(len(part.bad) for part in parts)
+        batches = [part.host for part in parts]
+        num_words, num_images = sum(one.num_targets for one in batches), sum(one.num_images for one in batches)
+        num_bad = sum(len(one.bad) for one in batches)
         norm = nn.utils.get_total_norm(self._gradients())
+        meanwhile()
         share = StepShare(total, num_words, num_images, num_bad, data_wait_seconds, flags, norm)
         totals = reduce_step(share, self._device)
         # If the whole batch has no words, all gradients are zero, and any scale will do.
         return Gradient(totals, self._scale_and_clip(totals.gradient_norm, world_size() / max(1, totals.num_words)))
 
-    def exclude_bad_samples(self, gradient: Gradient, parts: Sequence[CaptionBatch], *, step: int) -> Gradient:
+    def _loss(self, part: LoadedPart) -> Tensor:
+        """Return the loss summed over the words of a part, in nats."""
+        smoothing = self._config.label_smoothing
+        with autocast(self._config.precision, self._device):
+            if self._arithmetic > 1:
+                return self._replica(part.batch, self._dropout_seed, part.packing, smoothing)
+            logits = self._replica(part.batch, self._dropout_seed)
+        return cross_entropy_sum(logits, part.batch.targets(), label_smoothing=smoothing)
+
+    def exclude_bad_samples(self, gradient: Gradient, parts: Sequence[LoadedPart], *, step: int) -> Gradient:
         """Compute a gradient again without the samples that made it not finite; all processes must call this together.
 
         Args:
@@ -124,11 +142,12 @@ class GradientComputer:
             BadSampleError: there are bad samples, and ``on_bad_sample`` is stop.
             FloatingPointError: the gradient is not finite, and no sample is to blame.
         """
-        bad = gather([sample for part in parts for sample in part.bad]) if gradient.totals.num_bad else []
+        bad = gather([sample for part in parts for sample in part.host.bad]) if gradient.totals.num_bad else []
         stops = self._config.on_bad_sample == "stop"
         if gradient.is_finite and not (bad and stops):
             return gradient._replace(bad=by_position(bad))
-        losses = gather(self._losses_of(parts))
+        batches = [part.host for part in parts]
+        losses = gather(self._losses_of(batches))
         nonfinite = nonfinite_images(losses)
         if is_divergence(nonfinite, len(losses)) or not all(gather([self._has_finite_weights()])):
             nonfinite = []  # the model is at fault, not the samples
@@ -139,7 +158,7 @@ class GradientComputer:
             raise _not_finite(step, gradient, losses)
         self._model.zero_grad(set_to_none=True)
         positions = {sample.position for sample in nonfinite}
-        again = self.compute([part.without(positions) for part in parts])
+        again = self.compute([load_part(one.without(positions), self._device) for one in batches])
         if not again.is_finite:
             raise _not_finite(step, again, losses)
         known = gradient.totals  # the second pass had no waiting time and no requests

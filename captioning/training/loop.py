@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from captioning.config import OptimizerConfig, TrainingConfig
+from captioning.config import NEWEST_ARITHMETIC, OptimizerConfig, TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
 from captioning.training.collectives import Flags
 from captioning.training.gradients import Gradient, GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
+from captioning.training.transfer import BatchStream
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,16 @@ class StepResult(NamedTuple):
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that training changes: the weights, the optimizer's moments, and the number of steps done."""
+    """All that training changes: the weights, the optimizer's moments, and the number of steps done.
+
+    Attributes:
+        arithmetic: version of the order of computation; a run that resumes needs the one it began with.
+    """
 
     model: CaptionModel
     optimizer: torch.optim.Optimizer
     step: int = 0
+    arithmetic: int = NEWEST_ARITHMETIC
 
 
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
@@ -94,17 +100,22 @@ def train(
         FloatingPointError: the loss or the gradient is not finite, and no sample is to blame; likewise.
     """
     computer = GradientComputer(
-        state.model, replica, config=config, max_gradient_norm=optimizer_config.max_gradient_norm, device=device
+        state.model,
+        replica,
+        config=config,
+        max_gradient_norm=optimizer_config.max_gradient_norm,
+        device=device,
+        arithmetic=state.arithmetic,
     )
-    stream, is_stopped = iter(batches), False
+    stream, is_stopped = BatchStream(batches, device, clock), False
     while state.step < num_steps and not is_stopped:
         started = clock()
-        if (parts := next(stream, None)) is None:
+        if (parts := stream.next()) is None:
             return
-        waited = clock() - started
+        waited, stream.wait_seconds = stream.wait_seconds, 0.0
         rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
         try:
-            gradient = computer.compute(parts, flags=flags(), data_wait_seconds=waited)
+            gradient = computer.compute(parts, flags=flags(), data_wait_seconds=waited, meanwhile=stream.prefetch)
             if not gradient.is_sound:
                 gradient = computer.exclude_bad_samples(gradient, parts, step=state.step + 1)
             if gradient.totals.num_words:

@@ -25,18 +25,16 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor, *, label_smoothing: float
     return F.cross_entropy(_wide(logits), targets, reduction="sum", label_smoothing=label_smoothing)
 
 
-def cross_entropy_of_images(logits: Tensor, batch: CaptionBatch, *, label_smoothing: float = 0.0) -> Tensor:
-    """Sum the negative log-likelihood over the words of each image.
+def sum_per_image(losses: Tensor, batch: CaptionBatch) -> Tensor:
+    """Sum the losses of words over the words of each image.
 
     Args:
-        logits: (M, V) scores of the words, any float type.
-        batch: batch with the M targets of the logits.
-        label_smoothing: as in ``cross_entropy_sum``.
+        losses: (M,) losses of the targets, in nats.
+        batch: batch with the M targets.
 
     Returns:
         (B,) float64 losses in nats.
     """
-    losses = F.cross_entropy(_wide(logits), batch.targets(), reduction="none", label_smoothing=label_smoothing)
     sums = torch.zeros(len(batch.images), dtype=torch.float64, device=losses.device)
     return sums.index_add_(0, batch.image_of_target(), losses.double())
 

@@ -97,7 +97,7 @@ class Coordinator:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}{group}")
         elif workers:
             self.log_event(f"{workers_text(len(workers))} started; loading weights")
-        return Attempt(record.attempt, record.latest)
+        return Attempt(record.attempt, record.latest, record.arithmetic)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it.
@@ -110,7 +110,7 @@ class Coordinator:
         self._writer.reject(checkpoint)
         self._current.step = step = self._writer.record.latest_step
         self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint at step {step}")
-        return Attempt(attempt, self._writer.record.latest)
+        return Attempt(attempt, self._writer.record.latest, self._writer.record.arithmetic)
 
     def heartbeat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> HeartbeatReply:
         """Record a rank's heartbeat and the rows of its steps since its last call; reply with a request.

@@ -62,13 +62,13 @@ class LocalCoordinator:
         record = self._writer.begin_attempt()
         if record.latest:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}")
-        return Attempt(record.attempt, record.latest)
+        return Attempt(record.attempt, record.latest, record.arithmetic)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
         self._writer.reject(checkpoint)
         self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint before it")
-        return Attempt(attempt, self._writer.record.latest)
+        return Attempt(attempt, self._writer.record.latest, self._writer.record.arithmetic)
 
     def join_attempt(self, attempt: Attempt) -> None:
         """Set the step that the attempt begins at."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from captioning.config import NEWEST_ARITHMETIC
 from cluster.config import TrainRun
 from cluster.coordination.restart_policy import FinalFailure
 from cluster.runs.claim import Claim
@@ -57,6 +58,8 @@ class Attempt(NamedTuple):
     number: int
     checkpoint: CommittedCheckpoint | None
     """Checkpoint to resume from; None to train from the beginning."""
+    arithmetic: int = NEWEST_ARITHMETIC
+    """Version of the order of computation with which the run began."""
 
 
 class HeartbeatReply(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
+from captioning.config import NEWEST_ARITHMETIC
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
 from cluster.formats import read_record
@@ -22,7 +23,7 @@ from shards.storage.lock import lock_file, sole_writer
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 VALIDATION_LOSS = "validation_loss_nats"
 
 
@@ -63,6 +64,11 @@ class RunRecord:
     checkpoints: tuple[CommittedCheckpoint, ...] = ()
     rejected: tuple[str, ...] = ()
     """Names of damaged checkpoints; their folders are kept."""
+
+    @property
+    def arithmetic(self) -> int:
+        """Return the version of the order in which the run computes; a run in format version 1 keeps its bits."""
+        return min(self.format_version, NEWEST_ARITHMETIC)
 
     @property
     def latest(self) -> CommittedCheckpoint | None:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from captioning.config import NEWEST_ARITHMETIC
 from captioning.model.calibration import calibrate
 from captioning.model.caption_model import CaptionModel
 from captioning.training.checkpoint import CheckpointDescription, describe_checkpoint, restore
@@ -82,7 +83,12 @@ def _from_whole_checkpoint(
 
 
 def build_state(
-    run: TrainRun, shard_set: ShardSet, fetched: FetchedCheckpoint | None, *, device: torch.device
+    run: TrainRun,
+    shard_set: ShardSet,
+    fetched: FetchedCheckpoint | None,
+    *,
+    device: torch.device,
+    arithmetic: int = NEWEST_ARITHMETIC,
 ) -> tuple[TrainingState, nn.Module]:
     """Build the model and its DDP replica: restored from a checkpoint, or new and calibrated.
 
@@ -91,6 +97,7 @@ def build_state(
         shard_set: shard set that the run trains on.
         fetched: checkpoint to restore; None for a new model.
         device: device of the model.
+        arithmetic: version of the order of computation with which the run began.
 
     Returns:
         The training state of the bare model, and the replica.
@@ -102,8 +109,10 @@ def build_state(
     if fetched is None:
         images = calibration_images(shard_set, run.train_split, model=run.model, config=run.training)
         calibrate(model, images.to(device), run.model)
-    replica = replicate(model, device)
-    state = TrainingState(model, build_optimizer(model, run.optimizer))
+    replica = replicate(model, device, arithmetic=arithmetic)
+    state = TrainingState(model, build_optimizer(model, run.optimizer), arithmetic=arithmetic)
     if fetched:
         restore(state, fetched.folder, vocabulary, description=fetched.description)
+    if arithmetic > 1 and not run.features:
+        model.encoder.fold(run.training.precision)
     return state, replica

@@ -45,7 +45,7 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
         shard_set = ShardSet(run.shards_folder(), run.features, cache_gib=run.storage.cache_gib)
         if attempt.checkpoint and not fetched:
             fetched = FetchedCheckpoint(store.fetch(attempt.checkpoint.name, Path(scratch)))
-        state, replica = build_state(run, shard_set, fetched, device=context.device)
+        state, replica = build_state(run, shard_set, fetched, device=context.device, arithmetic=attempt.arithmetic)
     num_samples = shard_set.manifest.splits[run.train_split]
     rank = Rank(
         config=config,

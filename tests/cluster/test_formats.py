@@ -38,7 +38,11 @@ def test_another_version_is_refused_by_its_number(found, message):
 
 
 def test_a_record_is_what_was_written(tmp_path):
-    assert read(tmp_path / "r.json", {"name": "a"}) == Record("a")
+    assert read(tmp_path / "r.json", {"name": "a", "format_version": 2}) == Record("a")
+
+
+def test_a_record_without_a_version_has_the_first_one(tmp_path):
+    assert read(tmp_path / "r.json", {"name": "a"}) == Record("a", format_version=1)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def failed(rank, world_size):
 
 def timed(rank, world_size):
     """Take a step for which each process waits a second longer than the one before it; return what it tells."""
-    state, ticks = tiny_models.training_state(), iter([100.0, 101.0 + rank, 110.0 + rank])
+    state, ticks = tiny_models.training_state(), iter([100.0, 100.0, 101.0 + rank, 110.0 + rank])
     result = next(
         train(
             state,
@@ -76,6 +76,14 @@ def replicated():
     return type(replicate(tiny_models.model(image_size_px=96, pooling="none"), CPU)).__name__
 
 
+def calibrated(rank):
+    """Replicate models whose features were calibrated differently, as by GPUs of different kinds."""
+    model = tiny_models.model()
+    model.decoder.feature_mean.fill_(rank + 1)
+    replicate(model, CPU)
+    return float(model.decoder.feature_mean.mean())
+
+
 def seen_by(rank, size, folder):
     return {
         "double": trained(rank, size, is_double=True),
@@ -85,6 +93,7 @@ def seen_by(rank, size, folder):
         "flags": asked(rank, size),
         "failure": failed(rank, size),
         "replica": replicated(),
+        "calibration": calibrated(rank),
         "times": timed(rank, size),
     }
 
@@ -103,6 +112,11 @@ def alone():
 def test_any_number_of_processes_has_the_losses_of_one(groups, alone, size):
     for seen in groups[size]:
         assert seen["double"]["losses"] == pytest.approx(alone["losses"], abs=1e-9, rel=0)
+
+
+@pytest.mark.parametrize("size", WORLD_SIZES)
+def test_all_processes_have_the_calibration_of_the_first(groups, size):
+    assert [seen["calibration"] for seen in groups[size]] == [1.0] * size
 
 
 @pytest.mark.parametrize("size", WORLD_SIZES)

@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from captioning.training.gradients import GradientComputer
 from captioning.training.loop import Flags
 from captioning.training.losses import cross_entropy_sum
+from captioning.training.transfer import load_part
 from tests.support import tiny_models
-from tests.support.tiny_models import OPTIMIZER, STAGE, TRAINING, distance, resumed, steps_of, trained
+from tests.support.tiny_models import CPU, OPTIMIZER, STAGE, TRAINING, distance, resumed, steps_of, trained
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,23 @@ def test_accumulation_changes_nothing(alone, num_parts):
     parts = trained(is_double=True, num_parts=num_parts)
     assert parts["losses"] == pytest.approx(alone["losses"], abs=1e-9, rel=0)
     assert distance(parts["weights"], alone["weights"]) < 1e-9
+
+
+@pytest.mark.parametrize(("arithmetic", "tolerance"), [(1, 0.0), (2, 1e-5)])
+def test_gradients_are_those_of_all_words_at_once(arithmetic, tolerance):
+    # In arithmetic 1 to the last bit: so a run that an earlier release began resumes as if nothing had changed.
+    part, models = tiny_models.batch(), [tiny_models.model(trainable_from=STAGE) for _ in range(2)]
+    seed = TRAINING.seed + 1
+    cross_entropy_sum(models[0](part, seed), part.targets()).backward()
+    computer = GradientComputer(
+        models[1], models[1], config=TRAINING, max_gradient_norm=1e9, device=CPU, arithmetic=arithmetic
+    )
+    computer.compute([load_part(part, CPU)])
+    for plain, found in zip(*(model.parameters() for model in models), strict=True):
+        if plain.grad is not None:
+            wanted = plain.grad * (1 / part.num_targets)
+            bound = tolerance * float(wanted.abs().max())
+            torch.testing.assert_close(found.grad, wanted, rtol=tolerance, atol=bound)
 
 
 def test_a_run_learns():

@@ -1,0 +1,59 @@
+"""Packing: the order in which an LSTM reads captions of different lengths without computing their padding.
+
+Shapes: N captions, T words with <bos> and <eos>, P inputs of the LSTM.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from captioning.data.vocabulary import PAD
+
+
+class Packing(NamedTuple):
+    """Places of the inputs that an LSTM computes: each caption's image, then its words before the last one.
+
+    Attributes:
+        rows: (P,) int64 index of each input in the flattened (N, T) inputs, longest caption first at every step.
+        batch_sizes: number of captions that go on at every step.
+    """
+
+    rows: Tensor
+    batch_sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> "Packing":
+        """Return the packing of captions, (N, T) int64; in CPU memory, because a GPU would have to be waited for."""
+        lengths = (tokens.cpu() != PAD).sum(1)
+        order = lengths.argsort(descending=True, stable=True)
+        steps = torch.arange(int(lengths.max()))[:, None]
+        goes_on = steps < lengths[order]
+        return cls((order * tokens.shape[1] + steps)[goes_on], tuple(goes_on.sum(1).tolist()))
+
+    def to(self, device: torch.device) -> "Packing":
+        """Return the packing for a model on a device; a copy from pinned memory is asynchronous."""
+        return self._replace(rows=self.rows.to(device, non_blocking=True))
+
+
+def run_packed(lstm: nn.LSTM, inputs: Tensor, packing: Packing) -> Tensor:
+    """Run an LSTM over the inputs of a packing.
+
+    Args:
+        lstm: LSTM of one layer.
+        inputs: (N, T, E) image and words of each caption.
+        packing: places of the inputs to compute.
+
+    Returns:
+        (N, T, H) hidden states, 0 where there is padding.
+    """
+    packed = PackedSequence(inputs.flatten(0, 1).index_select(0, packing.rows), torch.tensor(packing.batch_sizes))
+    if inputs.is_cuda:
+        # In autocast, torch computes an LSTM on a GPU in float16, also if bfloat16 is asked for.
+        with torch.autocast("cuda", enabled=False):
+            hidden = lstm(packed._replace(data=packed.data.to(next(lstm.parameters()).dtype)))[0].data
+    else:
+        hidden = lstm(packed)[0].data
+    padded = hidden.new_zeros(len(inputs) * inputs.shape[1], hidden.shape[1])
+    return padded.index_copy(0, packing.rows, hidden).unflatten(0, inputs.shape[:2])
