@@ -10,6 +10,7 @@ from captioning.data.vocabulary import Vocabulary
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
 from cluster.data.conversion_config import ConversionConfig
+from cluster.data.output import require_owner
 from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session
@@ -172,6 +173,7 @@ def convert(
     manifest = plan.manifest(records)
     # A node without the shared mount would have written to a local folder of the same name.
     verify_shards(plan.folder, manifest.shards, read_all=False)
+    require_owner()
     manifest.save(plan.folder)
     return manifest
 

@@ -9,6 +9,7 @@ from captioning.config import ModelConfig
 from captioning.model.encoder import Encoder
 from captioning.model.weights import weights_identity
 from cluster.data.extractor import ExtractionWork, Extractor
+from cluster.data.output import require_owner
 from cluster.data.shard_set import ShardSet
 from shards.features.manifest import (
     FEATURES_NAME,
@@ -225,6 +226,7 @@ def extract(
     manifest = plan.with_records(records)
     # A node without the shared mount would have written to a local folder of the same name.
     verify_shards(plan.work.folder, manifest.shards, read_all=False, job="extract")
+    require_owner()
     manifest.save(plan.work.folder)
     return manifest
 

@@ -72,7 +72,7 @@ class Claim:
             by_force: whether to replace another owner even if it has renewed its claim lately.
 
         Raises:
-            Refusal: another home folder has renewed its claim lately.
+            Refusal: another home folder has renewed its claim lately, or the store cannot tell one owner from two.
             OSError: the store does not answer.
         """
         while True:
@@ -86,8 +86,9 @@ class Claim:
                 self.store.create_file(_name(number + 1), self._content())
             except FileExistsError:  # another process was faster, or the store has lost its answer to this one
                 continue
+            self._require_create_only(number + 1)
             if owner:
-                logger.warning("took the checkpoints at %s over from %s", self.store, owner.holder)
+                logger.warning("took the files at %s over from %s", self.store, owner.holder)
             for one in self._numbers():
                 if one <= number:
                     self.store.remove_file(_name(one))
@@ -113,15 +114,28 @@ class Claim:
     def _own_number(self) -> int:
         number, owner = self._current()
         if owner is None or owner.token != self.token:
-            whose = f"belong to {owner.holder}" if owner else "were taken over by another home folder"
-            raise ClaimLostError(f"the checkpoints at {self.store} {whose}; this run stores none there any more")
+            whose = f"belong to {owner.holder}" if owner else "were taken over by another process"
+            raise ClaimLostError(f"the files at {self.store} {whose}; this process stores none there any more")
         return number
+
+    def _require_create_only(self, number: int) -> None:
+        """Check that the store has not ignored that a file must not exist: it would let two become owners."""
+        try:
+            self.store.create_file(_name(number), self._content())
+        except FileExistsError:
+            return
+        self.store.remove_file(_name(number))
+        raise Refusal(
+            f"the store at {self.store} replaces files that must only be created (it ignores If-None-Match), so two "
+            "processes could write there at once",
+            "use a store that supports it, such as S3, or a folder that all nodes mount",
+        )
 
     def _refuse_young(self, owner: Owner) -> None:
         age = self.clock() - owner.renewed
         if age < YOUNG_SECONDS:
             raise Refusal(
-                f"the checkpoints at {self.store} belong to {owner.holder}, which showed {max(0, age):.0f} s ago that "
+                f"the files at {self.store} belong to {owner.holder}, which showed {max(0, age):.0f} s ago that "
                 "it is alive",
                 "wait for it, or stop it; if it has ended, use --take-over, or wait until its last sign of life is "
                 f"{YOUNG_SECONDS:.0f} s old",
@@ -173,21 +187,32 @@ def claimed(folder: Path, storage: StorageConfig) -> Iterator[Claim | None]:
     if storage.checkpoints is None:
         yield None
         return
-    holder = f"process {os.getpid()} on {socket.gethostname()}, which runs {folder}"
-    claim = Claim(store_of(folder, storage.checkpoints), _token_of(folder), holder)
+    claim = Claim(store_of(folder, storage.checkpoints), token_of(folder), f"{this_process()}, which runs {folder}")
     claim.take(by_force=storage.take_over)
+    with renewed(claim):
+        yield claim
+
+
+def this_process() -> str:
+    """Return this process as messages name it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+@contextmanager
+def renewed(claim: Claim) -> Iterator[None]:
+    """Renew a claim in a thread until the end of the block, then give it up."""
     is_over = threading.Event()
     thread = threading.Thread(target=_renew_until, args=(claim, is_over), daemon=True, name="captioning-claim")
     thread.start()
     try:
-        yield claim
+        yield
     finally:
         is_over.set()
         thread.join(_RELEASE_SECONDS)  # a claim that is not released in time becomes old
 
 
-def _token_of(folder: Path) -> str:
-    """Return the token of a run's folder, which is written at the run's first start."""
+def token_of(folder: Path) -> str:
+    """Return the token of a folder, such as a run's, which is written at the first call."""
     path = folder / TOKEN_NAME
     if not path.is_file():
         replace_file(path, uuid.uuid4().hex.encode())

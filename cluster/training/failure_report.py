@@ -7,6 +7,7 @@ from cluster.config import TrainRun
 from cluster.coordination.messages import RunProgress, WorkerInfo
 from cluster.coordination.restart_policy import Failure
 from cluster.resources.placement import task_on
+from cluster.runs.claim import ClaimLostError
 from cluster.runs.identity import CONFIG_NAME
 
 _LOG_LINES = 20
@@ -28,12 +29,19 @@ def failure_text(run: TrainRun, progress: RunProgress) -> str:
     lines = [
         f"training failed{where}{at}: {failure.reason if failure else 'the cause is unknown'}",
         f"There is no further attempt: {final.why if final else 'the driver could not continue'}.",
-        f"After fixing the cause, {resume}: captioning train --config {run.folder / CONFIG_NAME}",
+        _advice(run, failure, resume),
     ]
     log = _log_of(failure, progress.workers) if failure else []
     if log:
         lines += [f"The last {len(log)} lines of that worker's log:", *(f"  {line}" for line in log)]
     return "\n".join(lines)
+
+
+def _advice(run: TrainRun, failure: Failure | None, resume: str) -> str:
+    command = f"captioning train --config {run.folder / CONFIG_NAME}"
+    if failure and ClaimLostError.__name__ in failure.reason:
+        return f"The other process has the run now; leave it to finish, or take the run back: {command} --take-over"
+    return f"After fixing the cause, {resume}: {command}"
 
 
 def _worker_of(failure: Failure, workers: tuple[WorkerInfo, ...]) -> str:

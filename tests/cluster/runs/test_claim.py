@@ -92,7 +92,9 @@ def test_an_owner_that_was_cut_off_comes_back_and_owns_nothing(first, second, cl
     second.take()
     first.store.is_cut_off = False
     for act in (first.require, first.renew, first.release):
-        with pytest.raises(ClaimLostError, match="belong to process 2 on west; this run stores none there any more"):
+        with pytest.raises(
+            ClaimLostError, match="belong to process 2 on west; this process stores none there any more"
+        ):
             act()
     second.renew()
     assert second.store.file_names() == ["owner-2.json"]
@@ -102,7 +104,7 @@ def test_an_owner_that_comes_back_after_the_next_one_has_ended_owns_nothing(firs
     clock.now += YOUNG_SECONDS
     second.take()
     second.release()
-    with pytest.raises(ClaimLostError, match="were taken over by another home folder"):
+    with pytest.raises(ClaimLostError, match="were taken over by another process"):
         first.require()
 
 
@@ -157,7 +159,7 @@ def test_nothing_is_removed_by_an_owner_that_was_cut_off(first, second, tmp_path
     second.take(by_force=True)
     stale = RunRecord(name="r", identity={}, attempt=3, checkpoints_at=location)
     Pruner(tmp_path / "r", stale, require_owner=first.require).prune(stale)
-    assert "nothing is removed: the checkpoints at" in told.get(timeout=20)
+    assert "nothing is removed: the files at" in told.get(timeout=20)
     assert (second.store.names(), second.store.get_file("run.json")) == (["step-00000004-attempt-2"], b"the second's")
 
 
@@ -208,3 +210,11 @@ def test_another_home_is_refused_until_it_takes_over(tmp_path):
             claimed(second, StorageConfig(checkpoints=bucket)).__enter__()
         with claimed(second, StorageConfig(checkpoints=bucket, take_over=True)) as claim:
             claim.require()
+
+
+def test_a_store_that_ignores_that_a_file_must_not_exist_is_refused(url, clock, monkeypatch):
+    monkeypatch.setattr(CheckpointStore, "create_file", CheckpointStore.put_file)
+    claim = Claim(CheckpointStore(url), "one", "process 1 on east", clock)
+    with pytest.raises(Refusal, match=r"it ignores If-None-Match.*; use a store that supports it"):
+        claim.take()
+    assert claim.store.file_names() == []

@@ -93,7 +93,7 @@ def test_a_trial_whose_checkpoints_were_taken_over_ends_with_that_reason(context
     RunRecord(name=run.name, identity={}).save(run.folder)
     process.setup({"number": 1, "until": 3}, context=replace(context, claim=claim))
     result = process.step()
-    assert (result["done"], "were taken over by another home folder" in result["failure"]) == (True, True)
+    assert (result["done"], "were taken over by another process" in result["failure"]) == (True, True)
 
 
 def test_an_error_of_storage_is_raised_so_that_tune_starts_the_trial_again(context, trial, process, monkeypatch):

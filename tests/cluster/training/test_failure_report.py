@@ -46,6 +46,13 @@ def test_the_command_that_goes_on_is_given_with_its_start(tmp_path, latest, star
     )
 
 
+def test_who_has_lost_the_run_to_another_is_not_told_to_resume(tmp_path):
+    lost = Failure(0, 4, 32, "ClaimLostError: the files at s3://b/r belong to process 2 on west")
+    advice = text(tmp_path, lost, latest=CommittedCheckpoint(step=5, attempt=2))[2]
+    assert advice.startswith("The other process has the run now; leave it to finish, or take the run back: captioning")
+    assert advice.endswith("config.yaml --take-over")
+
+
 def test_a_traceback_is_shown_where_no_log_can_be_fetched(tmp_path):
     assert text(tmp_path, Failure(0, 0, 0, "x", log=("Traceback", "KeyError")))[3:] == [
         "The last 2 lines of that worker's log:",

@@ -141,7 +141,7 @@ def test_a_rank_whose_checkpoints_were_taken_over_begins_no_attempt(run):
     claim = Claim(store_of(run.folder, run.storage.checkpoints), "one", "process 1 on east")
     config = WorkerConfig(run=run, coordinator=None, config_text="", lineage={}, claim=claim)
     coordinator = LocalCoordinator(run.folder, keep_best=3, keep_last=3)
-    with pytest.raises(ClaimLostError, match="were taken over by another home folder"):
+    with pytest.raises(ClaimLostError, match="were taken over by another process"):
         start_rank(config, coordinator, RankContext())
     coordinator.close()
     assert load_record(run.folder).attempt == 1
