@@ -119,8 +119,10 @@ def run_tuner(fit: Callable[[], object], scheduler: SearchScheduler, show: Calla
     thread = threading.Thread(target=run, daemon=True, name="captioning-tune")
     with listening() as signals:
         thread.start()
-        while thread.is_alive():
+        is_running = True
+        while is_running:
             thread.join(_SHOW_EVERY_SECONDS)
+            is_running = thread.is_alive()  # asked before the progress is, which is that of the end the last time
             show(scheduler.progress())
             if signals:
                 scheduler.close()
