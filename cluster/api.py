@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioning.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from captioning.serving.image_input import ImageInputConfig
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TRAIN_PRESETS", "ClusterConfig", "ConversionConfig", "GateConfig", "ImageInputConfig", "ModelConfig",
     "OptimizerConfig", "StorageConfig", "TrackingConfig", "TrainRun", "TrainingConfig", "ValidationConfig",
-    "convert", "evaluate", "load", "preset", "promote", "register", "submit", "train",
+    "convert", "evaluate", "load", "mlflow_evaluation", "preset", "promote", "register", "submit", "train",
 ]  # fmt: skip
 
 
@@ -126,6 +126,30 @@ def evaluate(
     return evaluate_and_log(
         found, shard_set, split, client, storage=storage, beam_size=beam_size, batch_size=batch_size
     )
+
+
+def mlflow_evaluation(
+    shards: Path | str, *, split: str = "val", storage: StorageConfig | None = None
+) -> dict[str, Any]:
+    """Return the arguments with which ``mlflow.models.evaluate`` gives a registered version the scores of ``evaluate``.
+
+    Example:
+        mlflow.models.evaluate("models:/captioner/1", **mlflow_evaluation("shards"))
+
+    Args:
+        shards: shard set: a folder, or any URL that fsspec supports.
+        split: split of the shard set, whose images are all held in memory.
+        storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
+
+    Raises:
+        FileNotFoundError: a shard is missing.
+        ValueError: there is no such split, or a shard is damaged.
+    """
+    set_library_defaults()
+    from cluster.data.shard_set import ShardSet
+    from cluster.registry.mlflow_evaluation import evaluation_arguments
+
+    return evaluation_arguments(ShardSet(_location(shards), cache_gib=_storage(storage).cache_gib), split)
 
 
 def load(
@@ -222,12 +246,12 @@ def promote(
     client = _connect(storage, tracking)
     from cluster.promotion import promotion
     from cluster.promotion.gate import Gate
-    from cluster.registry.scores import keep_scores
+    from cluster.promotion.outcome import record_outcome
 
     location = None if shards is None else _location(shards)
     judge = Gate(config=gate or GateConfig(), shards=location, split=split, storage=storage)
     outcome = promotion.promote(name, client, judge, version=version, forced_because=forced_because)
-    keep_scores(outcome.judgement.evidence, client)
+    record_outcome(outcome, client)
     return outcome
 
 

@@ -144,6 +144,7 @@ def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], st
     """Evaluate, register and promote the trained model; return its scores and a sentence on the promotion."""
     from cluster.data.shard_set import ShardSet
     from cluster.promotion.gate import Gate
+    from cluster.promotion.outcome import record_outcome
     from cluster.promotion.promotion import promote
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
@@ -163,6 +164,7 @@ def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], st
     version = int(register(model, _MODEL_NAME, client).version)
     gate = Gate(config=config, shards=shards, storage=job.storage)
     outcome = promote(_MODEL_NAME, client, gate, version=version)
+    record_outcome(outcome, client)
     result = "is now the champion" if outcome.is_promoted else "is refused"
     return evaluation.scores, f"version {version} {result}: {outcome.change.reason}"
 

@@ -62,8 +62,8 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     """Promote the version if the gate passes it; show the gate's table either way."""
     job = invocation.settings
     from cluster.promotion.gate import COLUMNS, Gate
+    from cluster.promotion.outcome import record_outcome
     from cluster.promotion.promotion import promote
-    from cluster.registry.scores import keep_scores
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
@@ -77,7 +77,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
             is_dry_run=invocation.dry_run,
         )
     if not invocation.dry_run:
-        keep_scores(outcome.judgement.evidence, client)
+        record_outcome(outcome, client)
     change = outcome.change
     show_table(f"{job.name} version {change.version} on {job.split}", COLUMNS, outcome.judgement.rows())
     if invocation.json:

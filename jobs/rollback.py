@@ -39,6 +39,7 @@ def main(invocation: Invocation[RollbackJob]) -> None:
     """Restore the champion, or say with ``--dry-run`` which version would be restored."""
     job = invocation.settings
     from cluster.promotion.promotion import rollback
+    from cluster.registry.cards import refresh_cards
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage)
@@ -48,6 +49,7 @@ def main(invocation: Invocation[RollbackJob]) -> None:
         "%s version %s %s the champion again (replacing version %s)", job.name, change.version, verb, change.over
     )
     if not invocation.dry_run:
+        refresh_cards(job.name, change.version, client)
         log_next(f"history {job.name}")
     if invocation.json:
         write_json({"name": job.name, "change": change})

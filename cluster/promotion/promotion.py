@@ -11,8 +11,10 @@ from mlflow.entities.model_registry import ModelVersion
 from cluster.errors import GateRefusal
 from cluster.registry.champion import CHALLENGER, ChampionState, reconcile_alias
 from cluster.registry.history import Change, claim
+from cluster.registry.logged_models import record_of
 from cluster.registry.models import ResolvedModel, find_version, resolve_model
 from cluster.tracking.client import versions_of
+from cluster.tracking.markdown import escaped
 
 if TYPE_CHECKING:  # it imports torch, which would delay a rollback by seconds
     from cluster.promotion.gate import Judgement
@@ -104,7 +106,7 @@ def rollback(
         is_dry_run: whether to leave the registry unchanged.
 
     Raises:
-        ValueError: there is no such version, or it was never champion.
+        ValueError: there is no such version, it was never champion, or its LoggedModel was deleted.
         RuntimeError: another process changed the champion at the same time; or MLflow did not store the change, or did
             not move the alias.
     """
@@ -118,6 +120,7 @@ def rollback(
             f"captioning promote {name} --version {version} promotes it if the gate passes it"
         )
     found = find_version(f"models:/{name}/{version}", client)
+    record_of(found, client)  # refuses a version that nothing could load
     if _is_another(found, state.changes):
         raise ValueError(
             f"version {version} of {name} is not the one that was champion: the model was deleted and created again; "
@@ -170,15 +173,14 @@ def _take(change: Change, state: ChampionState, client: MlflowClient) -> Change 
 
 def _page(change: Change) -> str:
     """Return a change as Markdown, with the table of the gate's criteria."""
-    text = f"Version {change.version}, {change.kind} over {change.over or 'none'}: {change.reason}"
+    text = f"Version {change.version}, {change.kind} over {change.over or 'none'}: {escaped(change.reason)}"
     criteria = change.evidence["checks"] if change.evidence else []
     if not criteria:
         return text
     titles = [_PAGE_TITLES.get(name, name) for name in criteria[0]]
     rows = [[{True: "yes", False: "no"}.get(cell, cell) for cell in criterion.values()] for criterion in criteria]
-    lines = [titles, ["---"] * len(titles), *rows]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([text, "", *table])
+    head, *body = ["| " + " | ".join(map(escaped, line)) + " |" for line in (titles, *rows)]
+    return "\n".join([text, "", head, "|" + " --- |" * len(titles), *body])
 
 
 def _line(changes: Sequence[Change]) -> list[str]:

@@ -20,6 +20,8 @@ from cluster.errors import Refusal
 from cluster.tracking.server import server_version
 
 MODEL_TYPE = "image captioner"
+STATUS_TAG = "validation_status"
+"""Tag of a version: pending, approved by the gate, rejected by it, or forced past it."""
 UNFINISHED_TAG = "registration"
 """Tag of a LoggedModel or version while it is registered; its value is the name of the registered model."""
 _URI = "MLFLOW_TRACKING_URI"

@@ -22,6 +22,7 @@ from cluster.registry.challenger import finish_registration, finish_registration
 from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of
 from cluster.registry.history import ensure_history, is_history
 from cluster.registry.logged_models import (
+    STATUS_TAG,
     UNFINISHED_TAG,
     create_logged_model,
     default_tracker,
@@ -35,9 +36,6 @@ from cluster.registry.scores import checkpoint_metrics, split_metrics
 from cluster.settings import check_model_name
 from cluster.tracking.access import is_about_the_request
 from cluster.tracking.client import current_user
-
-STATUS_TAG = "validation_status"
-"""Tag of a version: pending, approved by the gate, rejected by it, or forced past it."""
 
 
 def register(

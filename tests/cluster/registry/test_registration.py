@@ -178,3 +178,30 @@ def test_only_registered_models_are_served(home, capsys):
 def test_no_processes_serve_nothing(home, capsys):
     assert run_in_process(["serve", "models:/a/1", "--num-workers", "0", "--home", str(home)]) == 2
     assert "error: num_workers 0 is too small; use 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["a"], ["a", "b", "--from", "models:/a/1"], ["a", "--from", "models:/a/1"], []],
+    ids=["no name", "both", "no name, and a version", "nothing"],
+)
+def test_one_model_is_registered(arguments, home, capsys):
+    assert run_in_process(["register", *arguments, "--home", str(home)]) == 2
+    assert "register needs either MODEL and NAME, or --from models:/NAME/VERSION alone" in capsys.readouterr().err
+
+
+def test_what_is_no_registered_version_is_not_registered_again(home, capsys):
+    assert run_in_process(["register", "--from", "runs:/a", "--home", str(home)]) == 2
+    assert "--from runs:/a is not a registered version; use models:/NAME/VERSION" in capsys.readouterr().err
+
+
+def test_a_version_of_an_earlier_release_is_brought_over_with_its_scores(client, tiny_run, tmp_path, name, home):
+    source = servable(tiny_run / "checkpoints" / "step-00000005-attempt-1", tmp_path)
+    version = add_version(name, client, source)
+    summary = '{"scores": {"CIDEr-D": 0.25}, "step": 5, "shards_digest": "d"}'
+    client.set_model_version_tag(name, version, "evaluation.test", summary)
+    assert run_in_process(["register", "--from", f"models:/{name}/{version}", "--home", str(home)]) == 0
+    found = client.get_model_version_by_alias(name, "challenger")
+    record = record_of(found, client)
+    assert (found.version, found.source.startswith("models:/m-"), record["step"]) == (2, True, "5")
+    assert record["evaluation.test"].startswith('{"scores": {"CIDEr-D": 0.25}')
