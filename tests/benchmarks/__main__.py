@@ -20,9 +20,9 @@ from rich.console import Console
 import tests.benchmarks
 from cluster.resources.environment import set_library_defaults
 from tests.benchmarks.measuring import Benchmark, UnavailableError, machine
-from tests.benchmarks.results import FOLDER, Result, as_table, load, page, save
+from tests.support.benchmark_results import FOLDER, Result, as_table, load, page, save
 
-_OTHERS = ("__main__", "gpu", "measuring", "random_batch", "results", "tutorial_peer")
+_OTHERS = ("__main__", "gpu", "measuring", "random_batch", "tutorial_peer")
 _console = Console(highlight=False, soft_wrap=True, width=150)
 
 

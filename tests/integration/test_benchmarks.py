@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.__main__ import benchmark, main, measured, names, parse
 from tests.benchmarks.measuring import Benchmark, Row, UnavailableError, interleaved, machine
-from tests.benchmarks.results import FOLDER, load, page
+from tests.support.benchmark_results import FOLDER, load, page
 from tests.support.repository import ROOT, commands
 
 COMMANDS = sorted(command.partition(" ")[2] for command in commands("python"))

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from tests.benchmarks.measuring import Row
+from tests.support.repository import ROOT
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "tests" / "benchmarks"
 _NAME = "results.json"
 _BY_HAND = "by_hand.md"  # figures of commands that a person timed
 _HEADER = """# Benchmarks
