@@ -105,6 +105,11 @@ def last_line(error: BaseException | str) -> str:
     return one_line("".join(str(error).strip().splitlines()[-1:]))
 
 
+def failure_line(error: BaseException) -> str:
+    """Return an error with its class on one line; of one from another Ray process, without that process's traceback."""
+    return last_line(error) if _is_of_ray(error) else one_line(error)
+
+
 class PassingFault(OSError):  # noqa: N818  the field's word
     """A fault that may pass, such as a full disk; the message says what to do."""
 

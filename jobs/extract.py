@@ -134,11 +134,14 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
 
 
 def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
+    from cluster.checks.data import fetch_weights_here
     from cluster.data.extraction import extract
     from cluster.resources.session import cluster_session
 
-    is_on_cluster = bool(plan.missing and job.num_workers)
-    session = cluster_session(ClusterConfig(address=job.address)) if is_on_cluster else contextlib.nullcontext()
+    is_on_cluster, cluster = bool(plan.missing and job.num_workers), ClusterConfig(address=job.address)
+    if plan.missing:
+        fetch_weights_here(job.model.backbone, job.model.weights, cluster)
+    session = cluster_session(cluster) if is_on_cluster else contextlib.nullcontext()
     with session, counting() as show:
         manifest = extract(
             plan,

@@ -4,7 +4,9 @@ Shapes: B images, R regions, C channels, H x W cells of a feature map.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models.feature_extraction import NodePathTracer
 
 from captioning.config import ModelConfig
+
+logger = logging.getLogger(__name__)
 
 _HEADS = ("classifier", "fc", "head", "heads")
 
@@ -41,13 +45,34 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
     except (ValueError, AssertionError) as error:
         raise _unfit_size(config, error) from error
     except OSError as error:
-        raise ConnectionError(
-            f"torchvision's weights of {config.backbone} cannot be downloaded ({error}); "
-            "set --model.weights to a local file or none"
-        ) from error
+        raise _no_download(config.backbone, error) from error
     if not torch.empty(0).is_meta:  # on meta, the caller wants no memory either
         _give_memory(classifier)
     return classifier.eval()
+
+
+def fetch_weights(backbone: str) -> None:
+    """Download torchvision's weights of a classifier into the cache of this machine, unless they are there.
+
+    Raises:
+        ConnectionError: they cannot be downloaded.
+    """
+    weights: Any = torchvision.models.get_model_weights(backbone)["DEFAULT"]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if (folder / weights.url.rpartition("/")[2]).is_file():
+        return
+    logger.info("downloading torchvision's weights of %s into %s", backbone, folder)
+    try:
+        weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise _no_download(backbone, error) from error
+
+
+def _no_download(backbone: str, error: OSError) -> ConnectionError:
+    return ConnectionError(
+        f"torchvision's weights of {backbone} cannot be downloaded ({error}); "
+        "set --model.weights to a local file or none"
+    )
 
 
 def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:

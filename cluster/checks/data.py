@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from captioning.data.vocabulary import SPECIAL_WORDS
+from captioning.model.backbone import fetch_weights
 from captioning.model.encoder import check_backbone
 from captioning.model.weights import weights_identity
-from cluster.config import TrainRun
+from cluster.config import ClusterConfig, TrainRun
 from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
 from cluster.errors import Refusal
+from cluster.resources.session import named_address
 from shards.verification import verify_shards
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,18 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     if shard_set.features:
         _check_features(run, shard_set.features)
     return shard_set
+
+
+def fetch_weights_here(backbone: str, weights: str, cluster: ClusterConfig) -> None:
+    """Download torchvision's weights before an embedded cluster starts, whose workers would all do so, and all fail.
+
+    Nothing is downloaded for a cluster at an address, because this machine need not be one of its workers.
+
+    Raises:
+        ConnectionError: they cannot be downloaded.
+    """
+    if weights == "DEFAULT" and named_address(cluster) is None:
+        fetch_weights(backbone)
 
 
 def check_home(home: Path) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from captioning.training.collectives import Flags
 from cluster.coordination.messages import ANSWER_SECONDS, Attempt, HeartbeatReply, WorkerInfo
 from cluster.coordination.restart_policy import Failure
-from cluster.errors import one_line
+from cluster.errors import failure_line
 from cluster.log_text import clean
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
@@ -119,7 +119,7 @@ class CoordinatorClient:
             is_agreed: whether every rank raised the same error, so that another attempt would fail too.
             hint: text appended to the error's message, such as the path of a file with details.
         """
-        reason = one_line(error) + hint
+        reason = failure_line(error) + hint
         text = clean("".join(traceback.format_exception(error)), keeps_lines=True)
         failure = Failure(
             self.rank,

@@ -41,10 +41,10 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
         Refusal: the identity differs; the message lists the differences.
     """
     if changes := differences(record.identity, identity):
-        raise Refusal(
-            f"run {record.name} was started with other settings ({'; '.join(changes)})",
-            "restore them, or choose another --name",
-        )
+        remedy = "restore them, or choose another --name"
+        if record.latest is None:
+            remedy = f"{remedy}; nothing was trained yet, so removing the run's folder loses nothing"
+        raise Refusal(f"run {record.name} was started with other settings ({'; '.join(changes)})", remedy)
 
 
 def config_text(run: TrainRun) -> str:

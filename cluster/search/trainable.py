@@ -20,7 +20,7 @@ from cluster.config import TrainRun
 from cluster.coordination.local import LocalCoordinator
 from cluster.coordination.messages import WorkerConfig
 from cluster.data.shard_set import ShardSet
-from cluster.errors import one_line
+from cluster.errors import failure_line
 from cluster.runs.bad_batches import save_bad_batch
 from cluster.runs.claim import Claim
 from cluster.runs.identity import config_text
@@ -199,4 +199,4 @@ def _latest_step(record: RunRecord | None) -> int:
 
 def _failure_reason(error: Exception, run: TrainRun) -> str:
     """Return the error on one line; for a bad sample, with the path of the file that describes its batch."""
-    return one_line(error) + (save_bad_batch(run.folder, error) if isinstance(error, BadSampleError) else "")
+    return failure_line(error) + (save_bad_batch(run.folder, error) if isinstance(error, BadSampleError) else "")

@@ -14,7 +14,7 @@ import ray.tune
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput
 
-from cluster.checks.data import check_data, check_home
+from cluster.checks.data import check_data, check_home, fetch_weights_here
 from cluster.checks.job import check_job
 from cluster.checks.result import require
 from cluster.git import git_state
@@ -93,6 +93,7 @@ def tune(
         is_known = record is not None and bool(record.mlflow_run_id)
         if not is_known:
             connect_before_start(run.tracking, run.storage)
+        fetch_weights_here(run.model.backbone, run.model.weights, run.cluster)
         with cluster_session(run.cluster):
             logger.info("checking nodes")
             require(check_job(run, shard_set=plan.shard_set, needs_tracker=not is_known, num_runs=plan.num_trials))

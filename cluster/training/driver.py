@@ -21,7 +21,7 @@ from ray.exceptions import (
 from cluster.config import TrainRun
 from cluster.coordination.coordinator import Coordinator
 from cluster.coordination.messages import ANSWER_SECONDS, ControllerLost, CoordinatorSettings, RunProgress
-from cluster.errors import one_line
+from cluster.errors import failure_line
 from cluster.resources import leftovers
 from cluster.resources.environment import NAMESPACE
 from cluster.resources.placement import on_node
@@ -61,7 +61,7 @@ class TrainThread(threading.Thread):
         try:
             self._trainer.fit()
         except Exception as error:  # the driver decides whether to start again
-            self.error = one_line(error)
+            self.error = failure_line(error)
 
 
 class Driver:

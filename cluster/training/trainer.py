@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from captioning.model.caption_model import count_parameters
 from captioning.training.loop import num_training_steps
-from cluster.checks.data import check_data, check_home
+from cluster.checks.data import check_data, check_home, fetch_weights_here
 from cluster.checks.job import check_job
 from cluster.checks.result import require
 from cluster.config import TrainRun
@@ -126,6 +126,8 @@ def fit(
         if record and record.is_finished:
             logger.info("run %s is finished already", run.name)
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
+        if record is None or record.latest is None:
+            fetch_weights_here(run.model.backbone, run.model.weights, run.cluster)
         client = None if record and record.mlflow_run_id else connect_before_start(run.tracking, run.storage)
         with cluster_session(run.cluster):
             logger.info("checking nodes")

@@ -11,6 +11,7 @@ import torch
 from cluster.errors import (
     Refusal,
     Unreachable,
+    failure_line,
     is_out_of_memory,
     last_line,
     one_line,
@@ -76,6 +77,16 @@ def test_a_long_text_is_shortened_in_its_middle():
 
 def test_a_message_has_no_credentials_and_nothing_unprintable():
     assert one_line("no http://me:secret@host\x1b[1m") == r"no http://host\x1b[1m"
+
+
+def test_the_failure_of_a_call_to_another_process_is_its_last_line():
+    class RayTaskError(Exception):
+        """Stands for Ray's, whose text is the other process's traceback."""
+
+    RayTaskError.__module__ = "ray.exceptions"
+    text = "ray::Coordinator.begin() (pid=1)\n    ^^^^^\nPermissionError: the run is over"
+    assert failure_line(RayTaskError(text)) == "PermissionError: the run is over"
+    assert failure_line(ValueError("a\nb")) == "ValueError: a b"
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/d/x")

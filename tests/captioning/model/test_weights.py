@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from captioning.data.pixels import decode_image
+from captioning.model.backbone import fetch_weights
 from captioning.model.encoder import Encoder
 from captioning.model.weights import weights_identity
 from tests.support.tiny_models import MODEL, batch, classifier_of
@@ -39,6 +40,16 @@ def test_weights_that_do_not_download_are_named(tmp_path, monkeypatch):
         match=r"weights of resnet18 cannot be downloaded .*no route.*; set --model.weights to a local file",
     ):
         Encoder(replace(RESNET, weights="DEFAULT"))
+    with pytest.raises(ConnectionError, match=r"weights of resnet18 cannot be downloaded"):
+        fetch_weights("resnet18")
+
+
+def test_weights_that_are_here_are_not_downloaded_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", None)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").touch()
+    fetch_weights("resnet18")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

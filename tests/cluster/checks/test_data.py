@@ -8,8 +8,8 @@ import pytest
 
 from captioning.config import ModelConfig
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
-from cluster.checks.data import check_data, check_home
-from cluster.config import TrainRun
+from cluster.checks.data import check_data, check_home, fetch_weights_here
+from cluster.config import ClusterConfig, TrainRun
 from cluster.data.shard_set import ShardSet
 
 
@@ -83,3 +83,15 @@ def test_a_home_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         ValueError, match=rf"home folder {tmp_path} cannot be written on .* by this user; set --home to"
     ):
         check_home(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "address", "fetched"),
+    [("DEFAULT", None, ["resnet18"]), ("DEFAULT", "10.0.0.1:6379", []), ("none", None, [])],
+)
+def test_weights_are_fetched_once_for_the_workers_of_this_machine(monkeypatch, weights, address, fetched):
+    asked = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("cluster.checks.data.fetch_weights", asked.append)
+    fetch_weights_here("resnet18", weights, ClusterConfig(address=address))
+    assert asked == fetched

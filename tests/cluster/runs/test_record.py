@@ -233,6 +233,10 @@ def test_other_settings_under_the_same_name_are_refused_with_the_difference():
     changed = identity_of(replace(RUN, optimizer=OptimizerConfig(learning_rate=0.5)), manifest())
     with pytest.raises(ValueError, match=r"other settings \(optimizer\.learning_rate 0\.001 -> 0\.5\); restore them"):
         check_identity(known, changed)
+    with pytest.raises(ValueError, match="nothing was trained yet, so removing the run's folder loses nothing"):
+        check_identity(known, changed)
+    with pytest.raises(ValueError, match=r"choose another --name$"):
+        check_identity(replace(known, checkpoints=(checkpoint(1),)), changed)
 
 
 def test_the_same_settings_are_accepted():
