@@ -25,6 +25,7 @@ JOBS = {
     "train": "train a model on a Ray cluster; the same command again resumes the run",
     "tune": "search hyperparameters with many trials",
     "evaluate": "caption a split and score the captions",
+    "score": "score any captions against references, and compare two models' captions",
     "caption": "caption images, folders or shard sets",
     "register": "register a checkpoint as the challenger",
     "promote": "make the challenger the champion, if it is better",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioning.evaluation.metrics import ImageId, ImageScores, scores_of_sums, summands
+from captioning.evaluation.metrics import METRICS, ImageId, ImageScores, scores_of_sums, summands
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
@@ -101,6 +101,27 @@ def score_intervals(
     sums = resampled_sums(summands(images), num_resamples=num_resamples, seed=seed)
     scores = scores_of_sums(sums, len(images))
     return {metric: percentile_interval(values, confidence) for metric, values in scores.items()}
+
+
+def compare_scores(
+    first: Mapping[ImageId, ImageScores], second: Mapping[ImageId, ImageScores], *, seed: int = 0
+) -> dict[str, Comparison]:
+    """Compare the corpus scores of two systems on the same images, by metric.
+
+    Args:
+        first: scores of each image by one system.
+        second: scores of each image by the other.
+        seed: seed of the draws, 0 or more.
+
+    Raises:
+        ValueError: the systems have different numbers of images, or there are none.
+    """
+
+    def score_of(metric: str) -> Score:
+        return lambda sums, num_images: scores_of_sums(sums, num_images)[metric]
+
+    rows = summands(first), summands(second)
+    return {metric: compare(*rows, score_of(metric), seed=seed) for metric in METRICS}
 
 
 def compare(

@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from captioning.evaluation.bootstrap import compare, mean_score, percentile_interval, resampled_sums, score_intervals
-from captioning.evaluation.metrics import ImageScores, score_captions, scores_of_sums, summands
+from captioning.evaluation.bootstrap import (
+    compare,
+    compare_scores,
+    mean_score,
+    percentile_interval,
+    resampled_sums,
+    score_intervals,
+)
+from captioning.evaluation.metrics import METRICS, ImageScores, score_captions, scores_of_sums, summands
 
 
 def column(values):
@@ -150,3 +157,13 @@ def test_summands_are_in_the_order_of_image_ids():
     one = ImageScores(bleu_4=0.0, rouge_l=0.1, cider_d=1.0, bleu_counts=(0,) * 10)
     other = ImageScores(bleu_4=0.0, rouge_l=0.2, cider_d=2.0, bleu_counts=(0,) * 10)
     assert summands({7: other, 3: one})[:, 11].tolist() == [1.0, 2.0]
+
+
+def test_two_systems_are_compared_by_every_metric():
+    references = {n: [f"a dog number {n} runs"] for n in range(12)}
+    good = score_captions({n: f"a dog number {n} runs" for n in references}, references).images
+    bad = score_captions(dict.fromkeys(references, "a dog"), references).images
+    found = compare_scores(good, bad)
+    assert list(found) == list(METRICS)
+    assert all(one.difference > 0 and one.low <= one.difference <= one.high for one in found.values())
+    assert {one.difference for one in compare_scores(bad, bad).values()} == {0.0}
