@@ -11,6 +11,7 @@ from cluster.config import StorageConfig, TrackingConfig
 from cluster.runs.record import load_record
 from cluster.search.trials import load_trials
 from cluster.tracking.client import connect
+from tests.support.command_line import captioning
 from tests.support.local_cluster import local_cluster, strike, wait_until
 from tests.support.training_process import command, environment
 
@@ -50,13 +51,13 @@ class SearchProcess:
             "s",
             "--no-extract",
         ]
-        self._command = command("tune", *places, "--search", home / "search.yaml", "--json", *flags)
+        self.arguments = ["tune", *places, "--search", home / "search.yaml", "--json", *flags]
         self.driver = None
 
     def start(self):
         with self._log.open("a") as log:
             self.driver = subprocess.Popen(
-                self._command, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
+                command(*self.arguments), env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
             )
 
     def finish(self):
@@ -90,8 +91,8 @@ def searches(tmp_path_factory, drawn_shards):
     home = tmp_path_factory.mktemp("home")
     with local_cluster(num_nodes=2) as cluster:
         undisturbed = SearchProcess(cluster, home / "undisturbed", drawn_shards)
-        undisturbed.start()
-        undisturbed.finish()
+        answer = captioning(*undisturbed.arguments)
+        assert answer.code == 0, answer.told
         disturbed = SearchProcess(cluster, home / "disturbed", drawn_shards)
         try:
             known = _disturb(cluster, disturbed)
