@@ -12,7 +12,7 @@ else registers it: the command below, the tests and the README file find it by t
 
 ``measuring.py`` has ``Row``, ``Benchmark``, ``interleaved``, and ``UnavailableError`` for what this machine lacks.
 Run all, some, or one with its options; each prints its table, and replaces its own rows in ``results.json``, from which
-``README.md`` is made again::
+``README.md`` and the main README's table of the best-known rows are made again::
 
     python -m tests.benchmarks
     python -m tests.benchmarks overheads verification

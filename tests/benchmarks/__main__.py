@@ -1,4 +1,4 @@
-"""Run benchmarks, print their tables, and make README.md and results.json of this folder again.
+"""Run benchmarks, print their tables, and make README.md and results.json of this folder, and README's table, again.
 
 Examples:
     python -m tests.benchmarks                                # all but those that take many minutes
@@ -20,7 +20,8 @@ from rich.console import Console
 import tests.benchmarks
 from cluster.resources.environment import set_library_defaults
 from tests.benchmarks.measuring import Benchmark, UnavailableError, machine
-from tests.support.benchmark_results import FOLDER, Result, as_table, load, page, save
+from tests.support.benchmark_results import FOLDER, Result, as_table, load, page, save, with_best_known
+from tests.support.repository import ROOT
 
 _OTHERS = ("__main__", "gpu", "measuring", "random_batch", "tutorial_peer")
 _console = Console(highlight=False, soft_wrap=True, width=150)
@@ -122,6 +123,9 @@ def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
         results = load(folder) | {name: result}  # read again: another process may have measured meanwhile
         save(results, folder)
         (folder / "README.md").write_text(page(results))
+        if folder == FOLDER:
+            readme = ROOT / "README.md"
+            readme.write_text(with_best_known(readme.read_text(), results))
 
 
 if __name__ == "__main__":

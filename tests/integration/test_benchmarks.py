@@ -11,8 +11,8 @@ import pytest
 
 from tests.benchmarks.__main__ import benchmark, main, measured, names, parse
 from tests.benchmarks.measuring import Benchmark, Row, UnavailableError, interleaved, machine
-from tests.support.benchmark_results import FOLDER, load, page
-from tests.support.repository import ROOT, commands
+from tests.support.benchmark_results import FOLDER, best_known, load, page, with_best_known
+from tests.support.repository import README, ROOT, commands
 
 COMMANDS = sorted(command.partition(" ")[2] for command in commands("python"))
 SCRIPTS = [command for command in COMMANDS if not command.startswith("-m tests.benchmarks")]
@@ -48,6 +48,21 @@ def test_a_benchmark_measures_something(name, session, one_thread):
 
 def test_the_page_is_made_from_the_results():
     assert (FOLDER / "README.md").read_text() == page(load())
+
+
+def test_the_main_readme_has_the_best_known_rows_of_the_results():
+    assert with_best_known(README, load()) == README
+    assert README.count(best_known(load())) == 1
+
+
+def test_old_rows_of_a_readme_give_way_to_those_of_the_results():
+    old = "# Title\n\n| what | ours | peer |\n|---|---|---|\n| old | 1 | 2 |\n\nText\n"
+    assert with_best_known(old, load()) == f"# Title\n\n{best_known(load())}\nText\n"
+
+
+def test_a_readme_without_a_place_for_the_rows_is_refused():
+    with pytest.raises(ValueError, match=r"the README has no table that begins with \| what \| ours \| peer \|"):
+        with_best_known("# Title\n", load())
 
 
 def test_results_are_of_benchmarks_that_there_are():

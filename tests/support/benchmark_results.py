@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -20,6 +20,21 @@ pick instead; the limit is the part of the work that no program can leave out. *
 project is the better one, for speeds and times alike; *of the limit* is 1 at the limit. `__init__.py` says how a
 benchmark is added. `python -m tests.benchmarks` measures again and writes this file.
 """
+BEST_KNOWN = (
+    ("images", 0),
+    ("loader", 0),
+    ("captioning", 0),
+    ("decoder", 0),
+    ("start", 0),
+    ("overheads", 0),
+    ("verification", 0),
+    ("features", 1),
+    ("order", 3),
+    ("step", 0),
+)
+"""Rows of the main README, by benchmark and number: the first five of which there are results."""
+_NUM_BEST_KNOWN = 5
+_BEST_KNOWN_HEAD = "| what | ours | peer |\n|---|---|---|\n"
 _COLUMNS = ("what", "ours", "peer", "limit", "times the peer", "of the limit")
 
 
@@ -70,6 +85,27 @@ def page(results: Mapping[str, Result]) -> str:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"## {name}\n\n`{result.command}`, {_where(result)}:\n\n{table}\n")
     return "\n".join([*parts, (FOLDER / _BY_HAND).read_text()])
+
+
+def best_known(results: Mapping[str, Result]) -> str:
+    """Return the table of the best-known rows, in Markdown."""
+    found = [results[name].rows[row] for name, row in BEST_KNOWN if name in results and row < len(results[name].rows)]
+    cells = [_cells(replace(row, note="")) for row in found[:_NUM_BEST_KNOWN]]
+    return _BEST_KNOWN_HEAD + "".join(f"| {what} | {ours} | {peer} |\n" for what, ours, peer, *_ in cells)
+
+
+def with_best_known(readme: str, results: Mapping[str, Result]) -> str:
+    """Return a README with its table of the best-known rows made from results.
+
+    Raises:
+        ValueError: it has no such table.
+    """
+    before, head, after = readme.partition(_BEST_KNOWN_HEAD)
+    if not head:
+        raise ValueError(f"the README has no table that begins with {_BEST_KNOWN_HEAD.splitlines()[0]}; write its head")
+    rest = after.splitlines(keepends=True)
+    end = next((number for number, line in enumerate(rest) if not line.startswith("|")), len(rest))
+    return before + best_known(results) + "".join(rest[end:])
 
 
 def _where(result: Result) -> str:
