@@ -12,6 +12,8 @@ LONGEST_CAPTION_WORDS = 1_000
 NEWEST_ARITHMETIC = 2
 """Version of the order in which training computes, which determines the last bits of the weights. A run keeps the one
 that it began with: 1 scores all words at once and computes the LSTM for padding too; 2 does neither."""
+BEAM_SIZES, BATCH_SIZES = (1, 1_000), (1, 1_000_000)
+"""Smallest and largest beam size and number of images in a batch."""
 Precision = Literal["fp32", "bf16"]
 """Precision of a computation; bf16 is bfloat16 where that is safe, with weights in fp32."""
 
@@ -149,6 +151,14 @@ def raise_mistakes(mistakes: Iterable[str]) -> None:
     """
     if lines := list(mistakes):
         raise ValueError("\n".join(lines))
+
+
+def outside(config: object, **ranges: tuple[int, int]) -> Iterator[str]:
+    """Yield a line for each setting out of its range, of which both ends belong to it: ``beam_size=BEAM_SIZES``."""
+    for name, (least, most) in ranges.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            yield f"{name} {value} is out of range; use {least} to {most}"
 
 
 def _not_positive(config: object, *names: str) -> Iterator[str]:

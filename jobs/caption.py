@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from captioning.config import Precision
+from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision, outside, raise_mistakes
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
@@ -53,9 +53,13 @@ class CaptionJob:
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
-        """Check that there is something to caption."""
+        """Check the bounds, and that there is something to caption."""
+        raise_mistakes(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         if self.inputs == ():
-            raise ValueError("no inputs were given; give image files, folders of images or shard sets")
+            yield "no inputs were given; give image files, folders of images or shard sets"
+        yield from outside(self, beam_size=BEAM_SIZES, batch_size=BATCH_SIZES)
 
 
 def main(invocation: Invocation[CaptionJob]) -> None:

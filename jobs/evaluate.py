@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from captioning.config import Precision
+from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision, outside, raise_mistakes
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
@@ -45,6 +45,10 @@ class EvaluateJob:
     """Precision of the computation; if not given, the one in which a registered version serves, else fp32."""
     storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        raise_mistakes(outside(self, beam_size=BEAM_SIZES, batch_size=BATCH_SIZES))
 
 
 def main(invocation: Invocation[EvaluateJob]) -> None:

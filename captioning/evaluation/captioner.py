@@ -1,14 +1,14 @@
 """The captioner: image files to captions, with a trained model and beam search."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from captioning.config import Precision
+from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision
 from captioning.data.pixels import decode_image
 from captioning.data.vocabulary import Vocabulary
 from captioning.evaluation.metrics import ImageId
@@ -40,6 +40,9 @@ class Captioner:
         beam_size: number of partial captions kept at every step; 1 is greedy search.
         batch_size: number of images in a batch.
         precision: precision in which the model computes.
+
+    Raises:
+        ValueError: the beam size or the batch size is out of range.
     """
 
     def __init__(
@@ -55,23 +58,38 @@ class Captioner:
         self._model, self._vocabulary, self._description = model, vocabulary, description
         self._beam_size, self._batch_size = beam_size, batch_size
         self._precision: Precision = precision
+        for what, size, (least, most) in (("beam", beam_size, BEAM_SIZES), ("batch", batch_size, BATCH_SIZES)):
+            if not least <= size <= most:
+                raise ValueError(f"a {what} size of {size} is out of range; use {least} to {most}")
         model.encoder.fold(precision)
 
-    def caption(self, jpegs: Iterable[bytes]) -> Iterator[ImageCaptions]:
+    def caption(
+        self, jpegs: Iterable[bytes], *, on_bad: Callable[[int, str], None] | None = None
+    ) -> Iterator[ImageCaptions]:
         """Caption image files, in order.
+
+        Args:
+            jpegs: content of each image file.
+            on_bad: function called with the number, from 0, of an image that does not decode, and the reason; the image
+                is then left out. None for an error.
 
         Raises:
             ValueError: an image does not decode; the message gives the image's number, from 0.
         """
-        images = (self._decode(number, jpeg) for number, jpeg in enumerate(jpegs))
+        images = self._decoded(jpegs, on_bad)
         while batch := list(islice(images, self._batch_size)):
             yield from self.caption_batch(torch.stack(batch))
 
-    def _decode(self, number: int, jpeg: bytes) -> Tensor:
-        try:
-            return self.decode(jpeg)
-        except ValueError as error:
-            raise ValueError(f"image {number}: {error}; leave it out, or fetch it again") from error
+    def _decoded(self, jpegs: Iterable[bytes], on_bad: Callable[[int, str], None] | None) -> Iterator[Tensor]:
+        for number, jpeg in enumerate(jpegs):
+            try:
+                image = self.decode(jpeg)
+            except ValueError as error:
+                if on_bad is None:
+                    raise ValueError(f"image {number}: {error}; leave it out, or fetch it again") from error
+                on_bad(number, str(error))
+            else:
+                yield image
 
     def decode(self, content: bytes) -> Tensor:
         """Decode an image file to the model's input, (3, S, S) uint8.

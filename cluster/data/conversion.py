@@ -158,7 +158,7 @@ def convert(
         progress: callback, called after each shard with its record.
 
     Raises:
-        ValueError: an image does not decode, and the plan does not skip bad images.
+        ValueError: an image does not decode, and the plan does not skip bad images; or no image of a split decodes.
         OSError: the storage fails, or memory runs out even with one actor.
         RuntimeError: too many actors in a row are lost.
     """
@@ -169,6 +169,7 @@ def convert(
     for record in _written(plan.missing, plan.folder, num_workers, cluster or ClusterConfig()):
         records.append(record)
         progress(record)
+    _refuse_empty(plan, records)
     write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
     # A node without the shared mount would have written to a local folder of the same name.
@@ -185,6 +186,19 @@ def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:
         raise _another(folder, "images, captions, settings or codecs")
+
+
+def _refuse_empty(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
+    """Refuse to finish a shard set with a split all of whose images were set aside."""
+    for split in plan.annotations.splits:
+        found = [record for record in records if record.split == split]
+        if not any(record.num_samples for record in found):
+            aside = [one for record in found for one in record.set_aside]
+            first = f" (first: {aside[0].reason})" if aside else ""
+            raise Refusal(
+                f"split {split} has no image that can be stored: {len(aside)} were set aside{first}",
+                "fix the source, then run the same command again",
+            )
 
 
 def _another(folder: ShardFolder, what: str) -> Refusal:

@@ -1,6 +1,7 @@
 """Evaluation of a checkpoint on a split: captions of every image, and their scores."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from cluster.resources.device import inference_device
 from shards.reader import Sample, ShardReader
 from shards.storage.files import replace_file
 from shards.verification import verify_shards
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,7 @@ def evaluate_split(
     beam_size: int,
     batch_size: int,
     precision: Precision = "fp32",
+    skip_bad: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Caption every image of a split and score the captions against the human ones.
@@ -98,6 +102,7 @@ def evaluate_split(
         beam_size: width of the beam search.
         batch_size: number of images per batch.
         precision: precision in which the model computes.
+        skip_bad: whether images that do not decode are left out, and logged; otherwise they are errors.
         progress: callback, called with the number of images done.
 
     Raises:
@@ -111,11 +116,23 @@ def evaluate_split(
     check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
     samples: list[Sample] = []
-    captions: dict[ImageId, str] = {}
-    for number, written in enumerate(captioner.caption(_read_jpegs(reader, samples))):
-        captions[samples[number].image_id] = written.captions[0]
-        progress(number + 1)
-    references = {sample.image_id: sample.captions for sample in samples}
+    bad: dict[int, str] = {}
+    written: list[str] = []
+    for found in captioner.caption(_read_jpegs(reader, samples), on_bad=bad.__setitem__ if skip_bad else None):
+        written.append(found.captions[0])
+        progress(len(written))
+    good = [sample for number, sample in enumerate(samples) if number not in bad]
+    if bad:
+        first, reason = next(iter(bad.items()))
+        logger.warning(
+            "%d of %d images are left out, because they do not decode (first: %s: %s)",
+            len(bad),
+            len(samples),
+            samples[first].key,
+            reason,
+        )
+    captions = {sample.image_id: caption for sample, caption in zip(good, written, strict=True)}
+    references = {sample.image_id: sample.captions for sample in good}
     scored = score_captions(captions, references, tokenizer=tokenizer)
     return Evaluation(
         split=split,

@@ -57,8 +57,13 @@ class CaptionService(PythonModel):
             is no caption; also ``captions``, best first, if the request asks for more than one.
 
         Raises:
-            MlflowException: a parameter is out of range, or there are too many rows; over HTTP, the response is 400.
+            MlflowException: a parameter is out of range, there are too many rows, or no row has a known column; over
+                HTTP, the response is 400.
         """
+        if not len(model_input.columns):  # MLflow drops unknown columns, and then rows without any
+            raise MlflowException.invalid_parameter_value(
+                f"no row has a value in column {' or '.join(self._intake.columns)}; give each row one"
+            )
         if len(model_input) > self._intake.max_rows:
             raise MlflowException.invalid_parameter_value(
                 f"the request has {len(model_input)} rows; send at most {self._intake.max_rows} at a time"

@@ -167,5 +167,6 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             step=checkpoint.step,
             beam_size=run.validation.beam_size,
             batch_size=_BATCH_SIZE,
+            skip_bad=run.training.on_bad_sample == "skip",
         )
     return {VALIDATION_LOSS: loss} | {name: found.scores[key] for key, name in SCORE_NAMES.items()}

@@ -73,3 +73,11 @@ def test_a_folder_without_images_is_named(captioning, tiny_run, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, complaint = captioning("caption", tmp_path / "empty", "--model", tiny_run)
     assert (code, "empty contains no image file" in complaint) == (2, True)
+
+
+@pytest.mark.parametrize("job", ["caption x.jpg --model m", "evaluate m --shards s"])
+def test_a_batch_or_a_beam_of_nothing_writes_no_captions_and_is_refused(captioning, job):
+    code, printed, told = captioning(*job.split(), "--batch-size", 0, "--beam-size", 10**9)
+    assert (code, printed) == (2, "")
+    assert "beam_size 1000000000 is out of range; use 1 to 1000" in told
+    assert "batch_size 0 is out of range; use 1 to 1000000" in told

@@ -172,6 +172,12 @@ def test_neither_paths_nor_urls_are_taken_otherwise(served, folder, column):
         served.predict(pandas.DataFrame({column: [str(folder / "a.jpg")]}))
 
 
+@pytest.mark.parametrize("rows", [[{"img": "a"}, {"foo": 1}], [{}]])
+def test_rows_without_any_known_column_are_refused_and_not_answered_by_nothing(open_served, rows):
+    with pytest.raises(MlflowException, match="no row has a value in column image or path or url; give each row one"):
+        open_served.predict(pandas.DataFrame(rows))
+
+
 def test_a_path_is_not_read_beside_an_empty_image(served, folder):
     rows = pandas.DataFrame({"image": [None], "path": [str(folder / "a.jpg")]})
     assert served.predict(rows)["error"][0] == "the row is empty; give one value, in column image"

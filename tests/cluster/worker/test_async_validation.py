@@ -1,17 +1,21 @@
 """Actors that are lost while they score; ``integration/test_training`` scores beside a real training run."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError
 
-from cluster.config import TrainRun
+from captioning.config import TrainingConfig
+from captioning.training.checkpoint_description import describe_checkpoint
+from cluster.config import StorageConfig, TrainRun, ValidationConfig
 from cluster.runs.record import CommittedCheckpoint
 from cluster.worker import async_validation
-from cluster.worker.async_validation import _Scorer, score_with
+from cluster.worker.async_validation import _Scorer, score_checkpoint, score_with
+from shards.reader import ShardReader
 
-CHECKPOINT = CommittedCheckpoint(step=8, attempt=1)
+CHECKPOINT, REAL = CommittedCheckpoint(step=8, attempt=1), CommittedCheckpoint(step=5, attempt=1)
 SCORES = {"validation_loss_nats": 3.0}
 
 
@@ -52,6 +56,35 @@ def test_actors_that_are_lost_again_and_again_give_the_reason(score):
     assert (reason.partition(" (")[0], num_killed) == (
         "3 processes were lost in a row, the last with: memory ran out", 3,
     )  # fmt: skip
+
+
+@pytest.fixture
+def run(tiny_run, drawn_shards, monkeypatch, one_thread):
+    """Return a run whose third validation image does not decode."""
+    read = ShardReader.read
+    monkeypatch.setattr(
+        ShardReader,
+        "read",
+        lambda self, number: read(self, number)._replace(**({"jpeg": b"no image"} if number == 2 else {})),
+    )
+    checkpoint = describe_checkpoint(tiny_run / "checkpoints" / "step-00000005-attempt-1")
+    return TrainRun(
+        name="r",
+        shards=drawn_shards,
+        model=checkpoint.model,
+        validation=ValidationConfig(beam_size=1),
+        storage=StorageConfig(home=tiny_run.parent.parent),
+    )
+
+
+def test_a_bad_image_is_left_out_beside_training_as_it_is_by_the_workers(run, caplog):
+    scores = score_checkpoint(replace(run, training=TrainingConfig(on_bad_sample="skip")), REAL)
+    assert scores.keys() == {"validation_loss_nats", "validation_bleu_4", "validation_rouge_l", "validation_cider_d"}
+    assert "1 of 30 images are left out, because they do not decode (first: " in caplog.text
+
+
+def test_a_bad_image_without_leave_to_skip_it_is_told(run):
+    assert "BadSampleError" in str(_Scorer().score(run, REAL))
 
 
 @pytest.mark.parametrize("error", [ValueError("no such\nsplit"), MemoryError()])
