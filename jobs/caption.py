@@ -113,9 +113,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
         if isinstance(path, str) or (path / "manifest.json").is_file():
             yield from _shard_set_pictures(path, job)
             continue
-        files = (
-            sorted(one for one in path.rglob("*") if one.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
-        )
+        files = _images_below(path) if path.is_dir() else [path]
         if not files:
             faults.append(f"{path} contains no image file")
         for file in files:
@@ -123,6 +121,12 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
                 yield read_picture(file)
             except (ValueError, OSError) as error:
                 faults.append(f"{file}: {error}")
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and its folders, without hidden ones, such as a Mac's ``._photo.jpg``."""
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _shard_set_pictures(location: Path | str, job: CaptionJob) -> "Iterator[Picture]":

@@ -63,7 +63,8 @@ def read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, An
 
 
 def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:
-    """Drop all images that share an id, because captions refer to images by id."""
+    """Drop all images that share an id, because captions refer to images by id; an equal entry counts once."""
+    images = _once(images)
     counts = Counter(image["id"] for image in images)
     names: dict[ImageId, list[str]] = {}
     for image in images:
@@ -73,6 +74,12 @@ def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> l
         reason = f"image id {image_id} is used by {len(repeated)} images: {', '.join(repeated[:3])}"
         set_aside.append(SetAside(key=key_of(image_id), reason=reason))
     return [image for image in images if image["id"] not in names]
+
+
+def _once(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the images without those that an earlier entry equals, word for word."""
+    first: dict[ImageId, dict[str, Any]] = {}
+    return [image for image in images if first.setdefault(image["id"], image) is image or first[image["id"]] != image]
 
 
 def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:

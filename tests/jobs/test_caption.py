@@ -7,6 +7,7 @@ import pytest
 
 from cluster.data.shard_set import ShardSet
 from shards.synthetic.scenes import draw_scene, render
+from tests.support.pictures import encoded, picture
 
 pytestmark = pytest.mark.usefixtures("tiny_home")
 
@@ -81,3 +82,14 @@ def test_a_batch_or_a_beam_of_nothing_writes_no_captions_and_is_refused(captioni
     assert (code, printed) == (2, "")
     assert "beam_size 1000000000 is out of range; use 1 to 1000" in told
     assert "batch_size 0 is out of range; use 1 to 1000000" in told
+
+
+def test_hidden_files_are_no_images_and_a_name_with_a_line_break_is_one_line(captioning, tiny_run, tmp_path):
+    for name in ("a\nb.jpg", "._a.jpg", ".trash/c.jpg", "folder.jpg/d.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0\5\x16\7" if name[0] == "." else encoded(picture(64, 64)))
+    checkpoint = tiny_run / "checkpoints" / "step-00000005-attempt-1"
+    code, printed, _ = captioning("caption", tmp_path / "in", "--model", checkpoint)
+    names = [line.split("\t")[0].removeprefix(f"{tmp_path}/in/") for line in printed.splitlines()]
+    assert (code, names) == (0, ["a\\nb.jpg", "folder.jpg/d.png"])

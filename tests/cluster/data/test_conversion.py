@@ -130,11 +130,9 @@ def test_a_finished_shard_set_of_pictures_that_changed_since_is_refused(scenes, 
 def test_a_split_none_of_whose_images_decodes_is_never_finished(scenes, tmp_path):
     source = shutil.copytree(scenes, tmp_path / "source")
     for path in (source / "images").iterdir():
-        path.write_bytes(b"no image")
+        path.write_bytes(path.name.encode())
     planned = plan(source, tmp_path / "out", on_bad="skip")
-    with pytest.raises(
-        ValueError, match=r"split train has no image that can be stored: 90 were set aside \(first: .*; fix"
-    ):
+    with pytest.raises(ValueError, match=r"split train has no image that can be stored: 90 were set aside \(first: "):
         convert(planned, num_workers=0)
     assert not (tmp_path / "out" / "manifest.json").exists()
 

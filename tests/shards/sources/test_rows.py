@@ -27,6 +27,20 @@ def test_images_of_one_id_are_all_set_aside():
     assert [one.reason for one in set_aside] == ["image id 1 is used by 2 images: a, b"]
 
 
+def test_an_entry_that_is_there_again_word_for_word_counts_once():
+    set_aside = []
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 2, 3, 2)]
+    assert unrepeated(images, set_aside) == [images[0], images[1], images[3]]
+    assert set_aside == []
+
+
+def test_an_entry_again_beside_another_one_of_its_id_saves_neither():
+    set_aside = []
+    images = [{"id": 1, "file_name": name} for name in ("a", "a", "b")]
+    assert unrepeated(images, set_aside) == []
+    assert [one.reason for one in set_aside] == ["image id 1 is used by 2 images: a, b"]
+
+
 def test_a_fault_ends_the_reading_unless_it_is_set_aside(tmp_path):
     set_aside = [SetAside(key="1", reason="image 1 has no caption")]
     with pytest.raises(ValueError, match="file: image 1 has no caption; fix the source"):
