@@ -105,6 +105,7 @@ def test_a_version_keeps_what_its_run_was_trained_on(client, model, name):
     assert {key: record[key] for key in lineage} == lineage
 
 
+@pytest.mark.cluster  # MLflow in a process of its own takes seconds
 def test_registering_needs_no_torch_which_takes_seconds_to_load(tiny_run, home, name):
     code = (
         "import atexit, sys; from jobs.cli import main\n"
