@@ -56,21 +56,23 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
-    from cluster.registry.models import resolve_model
+    from cluster.registry.models import resolve_model, resolve_to_read
     from cluster.registry.scores import evaluate_and_log
     from cluster.tracking.client import connect
 
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
-    client = connect(job.tracking, job.storage)
-    model = resolve_model(job.model, client)
-    model = replace(model, precision=job.precision or model.precision)
-    logger.info("model %s: %s", job.model, model)
     if invocation.dry_run:
+        model = resolve_to_read(job.model, lambda: connect(job.tracking, job.storage, only_reads=True))
+        logger.info("model %s: %s", job.model, model)
         logger.info("would caption %d images of split %s with beam size %d", num_images, job.split, job.beam_size)
         if invocation.json:
             write_json({"num_images": num_images, "split": job.split, "checkpoint": model.folder})
         return
+    client = connect(job.tracking, job.storage)
+    model = resolve_model(job.model, client)
+    model = replace(model, precision=job.precision or model.precision)
+    logger.info("model %s: %s", job.model, model)
     with counting() as show:
         evaluation = evaluate_and_log(
             model,

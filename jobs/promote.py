@@ -66,7 +66,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     from cluster.promotion.promotion import promote
     from cluster.tracking.client import connect
 
-    client = connect(job.tracking, job.storage)
+    client = connect(job.tracking, job.storage, only_reads=invocation.dry_run)
     with counting() as progress:
         outcome = promote(
             job.name,

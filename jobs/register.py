@@ -57,7 +57,7 @@ def main(invocation: Invocation[RegisterJob]) -> None:
     from cluster.registry.registration import register
     from cluster.tracking.client import connect
 
-    client = connect(job.tracking, job.storage)
+    client = connect(job.tracking, job.storage, only_reads=invocation.dry_run)
     model = resolve_model(job.model or job.source, client)
     name = job.name or f"{model.name}"
     logger.info("model %s: %s", job.model or job.source, model)

@@ -42,7 +42,7 @@ def main(invocation: Invocation[RollbackJob]) -> None:
     from cluster.registry.cards import refresh_cards
     from cluster.tracking.client import connect
 
-    client = connect(job.tracking, job.storage)
+    client = connect(job.tracking, job.storage, only_reads=invocation.dry_run)
     change = rollback(job.name, client, to=job.to, reason=job.reason, is_dry_run=invocation.dry_run)
     verb = "would be" if invocation.dry_run else "is"
     logger.info(

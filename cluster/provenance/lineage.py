@@ -92,7 +92,7 @@ def _registration(
     if not model.name or not model.version:
         return {}, {}, ()
     found = client.get_model_version(model.name, model.version)
-    changes = reconcile_alias(model.name, client).changes
+    changes = reconcile_alias(model.name, client, is_dry_run=True).changes  # who only reads, moves no alias
     record = record_of(found, client)
     registered = {"by": record.get("registered_by", "unknown"), "at": utc(found.creation_timestamp)}
     return record, registered, tuple(change for change in changes if change.version == model.version)

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from cluster.errors import Refusal, one_line
+from cluster.errors import Refusal, Unreachable, one_line
 from shards.storage.files import sync_folder
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ def check_database(file: Path) -> bool:
     """Return whether the database exists and is whole.
 
     Raises:
+        Unreachable: another process has locked the file for long.
         Refusal: the file is not a database of this MLflow.
     """
     if not file.exists():
@@ -102,9 +103,11 @@ def check_database(file: Path) -> bool:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_LOCK_SECONDS)) as database:
             revision, is_empty = _contents(database)
     except sqlite3.OperationalError as error:
-        raise Refusal(
-            f"{file} cannot be read ({error})", "check who may read it, and which program locks it"
-        ) from error
+        if "locked" in str(error):
+            raise Unreachable(
+                f"{file} is locked by another process", "end the program that holds it, then run the same command again"
+            ) from error
+        raise Refusal(f"{file} cannot be read ({error})", "check who may read it") from error
     except sqlite3.DatabaseError as error:
         raise Refusal(f"{file} is no SQLite database ({error})", _ELSEWHERE) from error
     if revision == _known_revisions()[0]:

@@ -19,6 +19,8 @@ _SECRET_PARAMETER = re.compile(
     (?:=|%3D))[^&;\#\s'"]+""",
     re.IGNORECASE | re.VERBOSE,
 )
+# A name that is percent-encoded in part reads as it does decoded.
+_ENCODED_PARAMETER = re.compile(r"([?&;#])([^=&;#\s'\"]*%[0-9A-Fa-f]{2}[^=&;#\s'\"]*)=([^&;#\s'\"]+)")
 _ELSEWHERE = "set them in the environment or fsspec's configuration"
 _VARIABLES = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -62,7 +64,12 @@ def without_credentials(text: str) -> str:
     Args:
         text: an address, or a message of another library that may contain addresses.
     """
-    return _SECRET_PARAMETER.sub(r"\1***", _USER.sub(_without_user, text))
+    return _ENCODED_PARAMETER.sub(_without_value, _SECRET_PARAMETER.sub(r"\1***", _USER.sub(_without_user, text)))
+
+
+def _without_value(parameter: re.Match[str]) -> str:
+    is_secret = _SECRET_PARAMETER.search(f"?{unquote(parameter[2])}=x")
+    return f"{parameter[1]}{parameter[2]}=***" if is_secret else parameter[0]
 
 
 def credentials_mistake(text: str, what: str) -> str | None:

@@ -93,7 +93,17 @@ def captioning_home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("arguments", [["models", "name"], ["history", "name"], ["lineage", "models:/name@champion"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "name"],
+        ["history", "name"],
+        ["lineage", "models:/name@champion"],
+        ["promote", "name", "--dry-run"],
+        ["rollback", "name", "--dry-run"],
+        ["register", "models:/name@champion", "name", "--dry-run"],
+    ],
+)
 def test_what_only_reads_creates_no_tracker(arguments, captioning_home, capsys):
     code = run_in_process(arguments)
     told = capsys.readouterr().err

@@ -74,6 +74,8 @@ def test_evaluating_an_unknown_split_is_bad_input(captioning, tiny_run, drawn_sh
     assert (code, complaint) == (2, "error: the shard set has no split test; it has train, val\n")
 
 
-def test_a_dry_evaluation_scores_nothing(captioning, tiny_run, drawn_shards):
-    _, printed, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--dry-run")
+def test_a_dry_evaluation_scores_nothing_and_creates_no_tracker(captioning, tiny_run, drawn_shards, tmp_path):
+    home = tmp_path / "home"
+    _, printed, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--dry-run", "--home", home)
     assert (printed, "would caption 30 images of split val with beam size 3" in told) == ("", True)
+    assert not home.exists()

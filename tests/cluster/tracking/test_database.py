@@ -177,6 +177,14 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path):
         open_database(tmp_path / "mlflow.db", tmp_path)
 
 
+def test_a_file_that_another_process_locks_may_be_free_later(empty_home, monkeypatch):
+    monkeypatch.setattr("cluster.tracking.database._LOCK_SECONDS", 0)
+    with closing(sqlite3.connect(empty_home.home / "mlflow.db")) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConnectionError, match=r"mlflow\.db is locked by another process; end the program"):
+            check_database(empty_home.home / "mlflow.db")
+
+
 @pytest.mark.parametrize("kept", ["mlflow.db", "."])
 def test_a_writer_is_refused_what_only_readers_may_open(empty_home, monkeypatch, kept):
     file, access = empty_home.home / "mlflow.db", os.access

@@ -57,6 +57,7 @@ def test_credentials_are_left_out_and_refused(url):
         ("postgresql://h/db?user=u&password=p", "postgresql://h/db?user=u&password=***"),
         ("http://h?x=1&PASSWORD=a&y=2", "http://h?x=1&PASSWORD=***&y=2"),
         ("https://h/c?sv=1&sig=a%2F&se=2", "https://h/c?sv=1&sig=***&se=2"),
+        ("http://h?x=1&pass%77ord=a&y%20=2", "http://h?x=1&pass%77ord=***&y%20=2"),
         ("https://h/x?AWSAccessKeyId=K&Signature=s", "https://h/x?AWSAccessKeyId=***&Signature=***"),
         ("https://h/?X-Amz-Signature=s&X-Amz-Date=1", "https://h/?X-Amz-Signature=***&X-Amz-Date=1"),
         ("s3://b/x?api_key=k&key=k", "s3://b/x?api_key=***&key=***"),
