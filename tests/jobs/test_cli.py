@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import GateRefusal, Mistakes
-from jobs.cli import JOBS, exit_after, main, run_job
+from jobs.cli import JOBS, exit_after, run_command_line, run_job
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
@@ -217,10 +217,37 @@ def test_what_goes_wrong_becomes_a_line_and_a_code(error, code, message, capsys)
 @pytest.mark.parametrize(("flag", "level"), [("-q", "WARNING"), ("--verbose", "DEBUG")])
 def test_flags_before_the_job_set_the_log_level(flag, level, monkeypatch):
     monkeypatch.setenv("CAPTIONING_LOG_LEVEL", "INFO")
-    monkeypatch.setattr(sys, "argv", ["captioning", flag, "--help"])
     with pytest.raises(SystemExit, match="0"):
-        main()
+        run_command_line([flag, "--help"])
     assert os.environ["CAPTIONING_LOG_LEVEL"] == level
+
+
+ENDING = """
+import atexit, sys, threading, time, types
+class Unloaded:
+    def __del__(self):
+        print("unloaded", file=sys.__stdout__)
+sys.modules["torch"] = types.SimpleNamespace(unloaded=Unloaded())
+atexit.register(print, "cleaned up")
+threading.Thread(target=lambda: (time.sleep(0.1), print("waited"))).start()
+from jobs.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["trian"], 2)])
+def test_a_process_ends_cleaned_up_but_without_unloading_torch(arguments, code):
+    ended = subprocess.run([sys.executable, "-c", ENDING, *arguments], capture_output=True, text=True, check=False)
+    last = ended.stdout.splitlines()[-2:]
+    assert (ended.returncode, last) == (code, ["waited", "cleaned up"]), ended.stderr
+
+
+def test_an_output_that_cannot_be_written_is_still_told():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", ENDING, "--version"]
+        buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
+    assert (ended.returncode, "No space left on device" in ended.stderr) == (120, True), ended.stderr
 
 
 def test_an_unknown_log_level_is_named(monkeypatch, capsys):
