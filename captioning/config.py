@@ -14,6 +14,9 @@ NEWEST_ARITHMETIC = 2
 that it began with: 1 scores all words at once and computes the LSTM for padding too; 2 does neither."""
 BEAM_SIZES, BATCH_SIZES = (1, 1_000), (1, 1_000_000)
 """Smallest and largest beam size and number of images in a batch."""
+PORTS = (1, 65_535)
+"""Smallest and largest number of a port."""
+_MOST = 1_000_000
 Precision = Literal["fp32", "bf16"]
 """Precision of a computation; bf16 is bfloat16 where that is safe, with weights in fp32."""
 
@@ -52,7 +55,7 @@ class ModelConfig:
     def _mistakes(self) -> Iterator[str]:
         yield from _not_positive(self, "image_size_px", "embedding_size", "hidden_size")
         # Far above any sensible value: a registered version's sizes are read from a file that anyone may have written.
-        yield from _too_large(self, image_size_px=1_024, embedding_size=16_384, hidden_size=16_384)
+        yield from too_large(self, image_size_px=1_024, embedding_size=16_384, hidden_size=16_384)
         if not 0 <= self.dropout < 1:
             yield f"dropout {self.dropout} is not a fraction of the units; use a value from 0 to below 1"
 
@@ -137,7 +140,8 @@ class TrainingConfig:
         if not 0 <= self.label_smoothing < 1:
             yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
         yield from _negative(self, "checkpoint_every_steps", "keep_best")
-        yield from _too_large(self, max_caption_words=LONGEST_CAPTION_WORDS)
+        yield from too_large(self, max_caption_words=LONGEST_CAPTION_WORDS, num_epochs=_MOST, batch_size=BATCH_SIZES[1])
+        yield from too_large(self, accumulation=_MOST, shuffle_window_shards=_MOST, keep_best=_MOST, keep_last=_MOST)
 
 
 def raise_mistakes(mistakes: Iterable[str]) -> None:
@@ -168,7 +172,8 @@ def _not_positive(config: object, *names: str) -> Iterator[str]:
             yield f"{name} {value} is not positive and finite; use a number above 0"
 
 
-def _too_large(config: object, **limits: int) -> Iterator[str]:
+def too_large(config: object, **limits: int) -> Iterator[str]:
+    """Yield a line for each setting above its limit."""
     for name, limit in limits.items():
         value = getattr(config, name)
         if limit < value < math.inf:

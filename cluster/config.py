@@ -11,11 +11,20 @@ import tyro
 from pydantic import PlainValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
-from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig, raise_mistakes
-from cluster.settings import credential_mistakes, is_name, parse_range
+from captioning.config import (
+    BEAM_SIZES,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    outside,
+    raise_mistakes,
+    too_large,
+)
+from cluster.settings import LONGEST_NAME, credential_mistakes, is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.location import parse_location
 
+_MOST_WORKERS, _LONGEST_WAIT_SECONDS = 100_000, 10_000_000
 _FROM_FLAG = PrimitiveConstructorSpec[Path | str | None](
     nargs=1,
     metavar="FOLDER|URL",
@@ -77,8 +86,12 @@ class ClusterConfig:
             yield f"num_workers {self.num_workers} is not a number of workers; use N, or MIN:MAX such as 1:4, from 1 on"
         if self.cpus_per_worker < 1:
             yield f"cpus_per_worker {self.cpus_per_worker} cannot train; use 1 or more"
-        if any(amount <= 0 for amount in self.resources_per_worker.values()):
-            yield f"resources_per_worker {self.resources_per_worker} reserves nothing; use amounts above 0"
+        if not all(0 < amount < math.inf for amount in self.resources_per_worker.values()):
+            yield f"resources_per_worker {self.resources_per_worker} reserves nothing; use finite amounts above 0"
+        if self.max_workers > _MOST_WORKERS:
+            yield f"num_workers {self.num_workers} is too large; use at most {_MOST_WORKERS}"
+        yield from too_large(self, cpus_per_worker=10_000, num_loader_processes=10_000)
+        yield from too_large(self, hang_seconds=_LONGEST_WAIT_SECONDS, resize_seconds=_LONGEST_WAIT_SECONDS)
         for name in ("num_loader_processes", "max_restarts", "max_preemptions"):
             if getattr(self, name) < 0:
                 yield f"{name} {getattr(self, name)} is negative; use 0 or more"
@@ -172,8 +185,7 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.beam_size < 1:
-            raise ValueError(f"beam_size {self.beam_size} generates no captions; use 1 or more")
+        raise_mistakes(outside(self, beam_size=BEAM_SIZES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +207,12 @@ class TrackingConfig(TrackerConfig):
 
     experiment: str = "captioning"
     """Name of the MLflow experiment."""
+
+    def __post_init__(self) -> None:
+        """Check the address and the name."""
+        TrackerConfig.__post_init__(self)  # dataclasses with slots have no super()
+        if not 0 < len(self.experiment) <= LONGEST_NAME:
+            raise ValueError(f"experiment has a name of {len(self.experiment)} characters; use 1 to {LONGEST_NAME}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,7 +246,10 @@ class TrainRun:
     def _mistakes(self) -> Iterator[str]:
         yield from credential_mistakes(self)
         if not is_name(self.name):
-            yield f"name {self.name!r} cannot be a folder's name; use letters, digits, periods, dashes and underscores"
+            yield (
+                f"name {self.name!r:.60} cannot be a folder's name; use letters, digits, periods, "
+                f"dashes and underscores, at most {LONGEST_NAME} characters"
+            )
         if 0 < self.training.batch_size < self.cluster.max_workers:
             yield (
                 f"a batch of {self.training.batch_size} images leaves some of {self.cluster.max_workers} workers "

@@ -14,6 +14,9 @@ _ABSENT = "(absent)"
 _RANGE_FORM = re.compile(r"(\d+)(?::(\d+))?")
 _NOT_IN_MODEL_NAMES = set("""'"`\\@%?#/:""")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LONGEST_NAME = 200
+"""Largest number of characters in a name: filesystems and MLflow allow some 250, and some names are made longer."""
+_LARGEST_NUMBER = 2**53  # exact as a float, which JSON, YAML and MLflow may make of it
 
 
 def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or results
@@ -71,6 +74,14 @@ def credential_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any sec
                 yield mistake
 
 
+def number_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any section of settings
+    """Yield a line for each number of a section that no setting can be; sections in it are not searched."""
+    for field in dataclasses.fields(section):
+        for number in _numbers(getattr(section, field.name)):
+            if not abs(number) <= _LARGEST_NUMBER:  # nan is not, either
+                yield f"{field.name} {number} is not finite or too large; use at most {_LARGEST_NUMBER}"
+
+
 def parse_range(text: str) -> tuple[int, int] | None:
     """Return the bounds of ``N`` or ``MIN:MAX``; None if the text has another form or MIN is above MAX."""
     form = _RANGE_FORM.fullmatch(text)
@@ -80,7 +91,7 @@ def parse_range(text: str) -> tuple[int, int] | None:
 
 def is_name(text: str) -> bool:
     """Return whether a text can name a run, a search or a job: it must be a folder name without spaces or slashes."""
-    return _NAME_FORM.fullmatch(text) is not None
+    return _NAME_FORM.fullmatch(text) is not None and len(text) <= LONGEST_NAME
 
 
 def check_model_name(name: str) -> None:
@@ -93,6 +104,8 @@ def check_model_name(name: str) -> None:
         raise ValueError(
             f"name {name!r} cannot be a model's name; use letters, digits, spaces, periods, dashes and underscores"
         )
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a model's name of {len(name)} characters is too long; use at most {LONGEST_NAME}")
 
 
 def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401  any setting
@@ -104,6 +117,16 @@ def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401  any setting
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _texts(inner)
+
+
+def _numbers(value: Any) -> Iterator[float]:  # noqa: ANN401  any setting
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _numbers(inner)
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:

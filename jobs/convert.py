@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from captioning.config import outside, raise_mistakes
 from cluster.config import ClusterConfig, Location
 from cluster.data.conversion_config import ConversionConfig
 from jobs.console.job import Invocation, Job
@@ -45,8 +46,8 @@ class ConvertJob(ConversionConfig):
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to write without Ray")
+        ConversionConfig.__post_init__(self)  # dataclasses with slots have no super()
+        raise_mistakes(outside(self, num_workers=(0, 100_000)))
 
 
 def main(invocation: Invocation[ConvertJob]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from captioning.config import outside, raise_mistakes
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.job_progress import duration
 from cluster.presets import TRAIN_PRESETS
@@ -53,6 +54,10 @@ class DemoJob:
     """Number of test scenes, each with a caption that is checked against the scene; the page shows ten of them."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        raise_mistakes(outside(self, num_train=(1, 10_000_000), num_val=(1, 10_000_000), num_unseen=(1, 10_000_000)))
 
     @property
     def folder(self) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from captioning.config import ModelConfig, raise_mistakes
+from captioning.config import BATCH_SIZES, ModelConfig, raise_mistakes, too_large
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
@@ -77,6 +77,7 @@ class ExtractJob:
     def _mistakes(self) -> Iterator[str]:
         if self.num_workers < 0:
             yield f"num_workers {self.num_workers} is negative; use 1 or more, or 0 to compute without Ray"
+        yield from too_large(self, batch_size=BATCH_SIZES[1], num_workers=100_000, cpus_per_worker=10_000)
         for name in ("batch_size", "cpus_per_worker"):
             if getattr(self, name) < 1:
                 yield f"{name} {getattr(self, name)} is too small; use 1 or more"

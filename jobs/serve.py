@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from captioning.config import PORTS, outside, raise_mistakes
 from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -41,8 +42,7 @@ class ServeJob:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.num_workers < 1:
-            raise ValueError(f"num_workers {self.num_workers} is too small; use 1 or more")
+        raise_mistakes(outside(self, port=PORTS, num_workers=(1, 1_000)))
 
 
 def main(invocation: Invocation[ServeJob]) -> None:

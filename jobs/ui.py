@@ -15,6 +15,7 @@ from typing import Annotated
 
 import tyro
 
+from captioning.config import PORTS, outside, raise_mistakes
 from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
@@ -33,6 +34,10 @@ class UiJob:
     """Port to listen on."""
     storage: Annotated[HomeConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=HomeConfig)
     tracking: TrackerConfig = field(default_factory=TrackerConfig)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        raise_mistakes(outside(self, port=PORTS))
 
 
 def main(invocation: Invocation[UiJob]) -> None:

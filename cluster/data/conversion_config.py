@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from captioning.config import outside, raise_mistakes
 from shards.images import ImageSpec
 
 
@@ -48,3 +49,7 @@ class ConversionConfig:
     in the manifest."""
     seed: int = 0
     """Seed of the shuffle that assigns images to shards."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        raise_mistakes(outside(self, samples_per_shard=(1, 10_000_000), minimum_word_count=(1, 1_000_000_000)))

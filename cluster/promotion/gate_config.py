@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from captioning.config import raise_mistakes
+from captioning.config import BATCH_SIZES, BEAM_SIZES, raise_mistakes, too_large
 from captioning.evaluation.metrics import METRICS
 
 
@@ -39,6 +39,7 @@ class GateConfig:
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
+        yield from too_large(self, num_resamples=10_000_000, beam_size=BEAM_SIZES[1], batch_size=BATCH_SIZES[1])
         if not 0.5 <= self.confidence < 1:
             yield f"confidence {self.confidence} is out of range; use 0.5 up to below 1, such as 0.95"
         if not 0 <= self.min_gain < math.inf:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.settings import credential_mistakes
+from cluster.settings import credential_mistakes, number_mistakes
 
 _DESCRIPTION_INDENT = 8  # of tyro's help texts inside a box
 
@@ -51,6 +51,8 @@ def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of sett
             getattr(section, "__post_init__", lambda: None)()
         except ValueError as error:
             lines += str(error).splitlines()
+        named = {line.split(maxsplit=1)[0] for line in lines}
+        lines += [line for line in number_mistakes(section) if line.split(maxsplit=1)[0] not in named]
         found += [_with_section(line, name, section) for line in dict.fromkeys(lines)]
     return found
 

@@ -26,7 +26,7 @@ def test_a_number_of_workers_reads_as_text(num_workers, text):
 
 
 def test_a_validation_without_captions_is_refused():
-    with pytest.raises(ValueError, match="beam_size 0 generates no captions"):
+    with pytest.raises(ValueError, match="beam_size 0 is out of range; use 1 to 1000"):
         ValidationConfig(beam_size=0)
 
 
@@ -77,7 +77,7 @@ def test_a_run_without_shards_is_refused():
         ({"num_workers": "4:1"}, "num_workers 4:1 is not a number of workers; use N, or MIN:MAX such as 1:4"),
         ({"num_workers": "many"}, "num_workers many is not a number of workers"),
         ({"num_workers": "0:2"}, "num_workers 0:2 is not a number of workers"),
-        ({"resources_per_worker": {"x": 0.0}}, "reserves nothing; use amounts above 0"),
+        ({"resources_per_worker": {"x": 0.0}}, "reserves nothing; use finite amounts above 0"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(settings, message):

@@ -140,7 +140,7 @@ def test_a_list_of_models_without_a_tracker_is_empty_and_creates_none(captioning
         (["check", "--clean"], "error: no cluster was named; use --cluster.address HOST:PORT, or set RAY_ADDRESS"),
         (["track", "replay", "nothing"], "error: nothing is not a run: neither "),
         (["download", "coco2016", "x"], "coco2016"),
-        (["convert", "a", "b", "--num-workers", "-1"], "error: num_workers -1 is negative"),
+        (["convert", "a", "b", "--num-workers", "-1"], "error: num_workers -1 is out of range; use 0 to 100000"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

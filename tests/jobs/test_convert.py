@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 
 def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
     _, _, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--dry-run")
@@ -10,3 +12,24 @@ def test_a_conversion_says_what_it_made(captioning, drawn_shards, tmp_path):
     arguments = ("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--num-workers", "0", "--json")
     _, printed, _ = captioning(*arguments)
     assert json.loads(printed)["splits"] == {"train": 120, "val": 30}
+
+
+@pytest.mark.parametrize(
+    ("command", "mistake"),
+    [
+        ("convert a b --samples-per-shard 0", "samples_per_shard 0 is out of range; use 1 to 10000000"),
+        ("convert a b --minimum-word-count -1", "minimum_word_count -1 is out of range; use 1 to 1000000000"),
+        ("convert a b --num-workers 99999999", "num_workers 99999999 is out of range; use 0 to 100000"),
+        ("extract a b --batch-size 99999999", "batch_size 99999999 is too large; use at most 1000000"),
+        ("demo --num-train 99999999999", "num_train 99999999999 is out of range; use 1 to 10000000"),
+        ("promote m --num-resamples 1000000000", "num_resamples 1000000000 is too large; use at most 10000000"),
+        ("serve models:/m/1 --port 99999", "port 99999 is out of range; use 1 to 65535"),
+        ("serve models:/m/1 --num-workers 99999", "num_workers 99999 is out of range; use 1 to 1000"),
+        ("ui --port 0", "port 0 is out of range; use 1 to 65535"),
+        ("tune --search s --num-trials 99999999", "num_trials 99999999 is too large; use at most 1000000"),
+        ("rollback m --to 99999999999999999999", "to 99999999999999999999 is not finite or too large"),
+    ],
+)
+def test_numbers_beyond_any_use_are_refused_before_anything_is_done(captioning, command, mistake):
+    code, printed, told = captioning(*command.split())
+    assert (code, printed, mistake in told) == (2, "", True), told

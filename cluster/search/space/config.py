@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from captioning.config import raise_mistakes
+from captioning.config import raise_mistakes, too_large
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 
@@ -60,6 +60,7 @@ class SearchConfig:
         for name, least in (("num_trials", 1), ("max_epochs", 1), ("reduction_factor", 2), ("max_failures", 0)):
             if getattr(self, name) < least:
                 yield f"{name} {getattr(self, name)} is too small; use {least} or more"
+        yield from too_large(self, num_trials=1_000_000, max_epochs=1_000_000, views=1_000)
         if self.views < 1:
             yield f"views {self.views} is too small; use 1 or more"
 

@@ -118,3 +118,30 @@ def test_credentials_in_any_setting_are_refused_and_not_repeated(job, arguments,
     found = [line for line in raised.value.lines if "contains credentials" in line]
     assert [line.split(" ")[0] for line in found] == name.split()
     assert "secret" not in "".join(raised.value.lines)
+
+
+@pytest.mark.parametrize(
+    ("flags", "mistake"),
+    [
+        ("--training.num-epochs 1e308", "training.num_epochs 1e+308 is too large; use at most 1000000"),
+        ("--training.batch-size 99999999", "training.batch_size 99999999 is too large; use at most 1000000"),
+        ("--training.seed 99999999999999999999", "training.seed 99999999999999999999 is not finite or too large"),
+        ("--optimizer.learning-rate 1e300", "optimizer.learning_rate 1e+300 is not finite or too large"),
+        ("--validation.beam-size 1000000000", "validation.beam_size 1000000000 is out of range; use 1 to 1000"),
+        ("--cluster.num-workers 1:99999999", "cluster.num_workers 1:99999999 is too large; use at most 100000"),
+        ("--cluster.hang-seconds 1e12", "cluster.hang_seconds 1000000000000.0 is too large"),
+        (
+            "--cluster.resources-per-worker a nan",
+            "cluster.resources_per_worker {'a': nan} reserves nothing",
+        ),
+        ("--cluster.resources-per-worker a 1e300", "cluster.resources_per_worker 1e+300 is not finite or too large"),
+        ("--cache-gib nan", "storage.cache_gib nan is too small for a shard, or not finite"),
+        (f"--name {'n' * 300}", "name 'nnnnnn"),
+        (f"--tracking.experiment {'e' * 300}", "tracking.experiment has a name of 300 characters; use 1 to 200"),
+    ],
+)
+def test_numbers_and_names_beyond_any_use_are_named_in_one_short_line(flags, mistake):
+    with pytest.raises(Mistakes) as raised:
+        parse(JOB, ["--shards", "s", "--training.batch-size", "1000000", *flags.split()])
+    line, *_ = raised.value.lines
+    assert (line.startswith(mistake), len(line) < 220) == (True, True), line
