@@ -1,13 +1,18 @@
-"""A batch of random images and captions, which needs no data set."""
+"""Random images and captions, which need no data set: a batch of them, and what a loader makes of them."""
 
 import io
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from captioning.config import ModelConfig
 from captioning.data.batches import CaptionBatch, CaptionedJpeg, make_batch
+from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioning.model.caption_model import CaptionModel
 
 _NUM_WORDS = 10_000
 _WORDS_PER_CAPTION, _CAPTIONS_PER_IMAGE = 10, 5
@@ -18,14 +23,14 @@ def random_vocabulary() -> Vocabulary:
     return Vocabulary([*SPECIAL_WORDS, *(f"w{number}" for number in range(_NUM_WORDS))])
 
 
-def random_batch(vocabulary: Vocabulary, model: ModelConfig, *, num_images: int) -> CaptionBatch:
-    """Return a batch of smooth random images with five captions of ten random words each, the same at every call."""
+def random_samples(*, num_images: int, size_px: int) -> list[CaptionedJpeg]:
+    """Return smooth random images with five captions of ten random words each, the same at every call."""
     generator = np.random.default_rng(0)
-    samples = [
+    return [
         CaptionedJpeg(
             key=f"{number:06}",
             position=number,
-            jpeg=_jpeg(generator, model.image_size_px),
+            jpeg=_jpeg(generator, size_px),
             captions=tuple(
                 " ".join(f"w{word}" for word in generator.integers(0, _NUM_WORDS, _WORDS_PER_CAPTION))
                 for _ in range(_CAPTIONS_PER_IMAGE)
@@ -34,7 +39,74 @@ def random_batch(vocabulary: Vocabulary, model: ModelConfig, *, num_images: int)
         )
         for number in range(num_images)
     ]
+
+
+def random_batch(vocabulary: Vocabulary, model: ModelConfig, *, num_images: int) -> CaptionBatch:
+    """Return a batch of ``random_samples``."""
+    samples = random_samples(num_images=num_images, size_px=model.image_size_px)
     return make_batch(samples, vocabulary, model=model, max_caption_words=30, augmentation=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is trained: a model on images or on features, and the batches of the loader."""
+
+    name: str
+    config: ModelConfig
+    batch: CaptionBatch
+    """Batch of the steps that need no loader."""
+    loaded: "LoadedBatches"
+
+
+class LoadedBatches(Dataset[list[CaptionBatch]]):
+    """Batches as loader processes make them: decoded and augmented images, or drawn features.
+
+    Args:
+        batch: batch of the captions.
+        config: settings of the model.
+        num_steps: number of batches.
+    """
+
+    def __init__(self, batch: CaptionBatch, config: ModelConfig, num_steps: int) -> None:
+        self._batch, self._config, self._num_steps = batch, config, num_steps
+        self._vocabulary = random_vocabulary()
+        has_features = batch.images.is_floating_point()
+        self._samples = [] if has_features else random_samples(num_images=len(batch.images), size_px=256)
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def __getitem__(self, step: int) -> list[CaptionBatch]:
+        if not self._samples:
+            return [self._batch._replace(images=self._batch.images.roll(step, 0))]
+        moved = [sample._replace(position=sample.position + step * len(self._samples)) for sample in self._samples]
+        augmentation = Augmentation(seed=0, crop_area=0.7, flip=True)
+        return [
+            make_batch(moved, self._vocabulary, model=self._config, max_caption_words=30, augmentation=augmentation)
+        ]
+
+
+def cases(tuned: ModelConfig, *, batch_size: int, num_steps: int) -> list[Case]:
+    """Return the training of a model, and of its decoder on features.
+
+    Args:
+        tuned: settings of the model, whose encoder is trained in part.
+        batch_size: images per step.
+        num_steps: number of batches of the loader.
+    """
+    vocabulary = random_vocabulary()
+    frozen = replace(tuned, trainable_from=None)
+    images = random_batch(vocabulary, tuned, num_images=batch_size)
+    num_channels = CaptionModel(frozen, vocabulary_size=len(vocabulary)).encoder.num_channels
+    shape = batch_size, 1, num_channels
+    features = images._replace(images=torch.randn(shape, generator=torch.Generator().manual_seed(0)).half())
+    return [
+        Case(name=name, config=config, batch=batch, loaded=LoadedBatches(batch, config, num_steps))
+        for name, config, batch in (
+            (f"{tuned.backbone} from {tuned.trainable_from}", tuned, images),
+            ("decoder on features", frozen, features),
+        )
+    ]
 
 
 def _jpeg(generator: np.random.Generator, size_px: int) -> bytes:
