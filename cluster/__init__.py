@@ -2,7 +2,7 @@
 
 Floors, lowest first; each imports only from the floors below it: ``errors``, ``formats``, ``git``, ``job_progress``,
 ``settings``, ``signals``; ``config``; ``presets``, ``resources`` (Ray itself), ``runs`` (a run on disk); ``data``,
-``tracking`` (MLflow); ``checks``, ``coordination``, ``evaluation``; ``registry``, ``submission``, ``worker`` (a rank);
-``promotion``, ``provenance``, ``training`` (the driver); ``search``; ``api`` (typed functions for Python and
-notebooks). ``launch`` imports nothing but ``settings``.
+``tracking`` (MLflow); ``checks``, ``coordination``, ``evaluation``; ``registry``, ``reports`` (pages), ``submission``,
+``worker`` (a rank); ``promotion``, ``provenance``, ``training`` (the driver); ``search``; ``api`` (typed functions for
+Python and notebooks). ``launch`` imports nothing but ``settings``.
 """

@@ -120,12 +120,15 @@ def evaluate(
     storage = _storage(storage)
     client, found = _resolve(model, storage, tracking)
     from cluster.data.shard_set import ShardSet
+    from cluster.promotion.pages import write_pages
     from cluster.registry.scores import evaluate_and_log
 
     shard_set = ShardSet(_location(shards), cache_gib=storage.cache_gib)
-    return evaluate_and_log(
+    evaluation = evaluate_and_log(
         found, shard_set, split, client, storage=storage, beam_size=beam_size, batch_size=batch_size
     )
+    write_pages(found, evaluation, shard_set, client, storage)
+    return evaluation
 
 
 def mlflow_evaluation(
@@ -247,11 +250,13 @@ def promote(
     from cluster.promotion import promotion
     from cluster.promotion.gate import Gate
     from cluster.promotion.outcome import record_outcome
+    from cluster.promotion.pages import write_promotion_page
 
     location = None if shards is None else _location(shards)
     judge = Gate(config=gate or GateConfig(), shards=location, split=split, storage=storage)
     outcome = promotion.promote(name, client, judge, version=version, forced_because=forced_because)
     record_outcome(outcome, client)
+    write_promotion_page(outcome, client, judge)
     return outcome
 
 

@@ -65,6 +65,7 @@ class CaptionJob:
 def main(invocation: Invocation[CaptionJob]) -> None:
     """Caption every image that can be decoded; raise an error for the others at the end."""
     job = invocation.settings
+    from captioning.pages.gallery import MOST_PICTURES
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_to_read
     from cluster.tracking.client import connect
@@ -86,14 +87,15 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size, precision=precision)
     done = []
     for picture, written in _captioned(captioner, _pictures(job, faults)):
-        # Only the page needs the JPEG data again; many images of it would fill the memory.
-        done.append((picture if job.html else picture._replace(jpeg=b""), written))
+        # Only the page needs the JPEG data again, of as many images as it shows; more would fill the memory.
+        is_shown = job.html and len(done) < MOST_PICTURES
+        done.append((picture if is_shown else picture._replace(jpeg=b""), written))
         if not invocation.json:
             write_line(picture.name, written.captions[0])
     if invocation.json:
         write_json([{"name": picture.name, **written._asdict()} for picture, written in done])
     if job.html:
-        _write_page(job.html, done, str(model))
+        _write_page(job.html, done, str(model), faults, job.beam_size)
     _name_faults(faults, len(done))
     if not job.model.startswith("models:/"):
         log_next(f"register {job.model} NAME")
@@ -155,15 +157,29 @@ def _captioned(captioner: "Captioner", pictures: "Iterator[Picture]") -> "Iterat
         yield waiting.pop(0), written
 
 
-def _write_page(path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", model: str) -> None:
-    from captioning.pages.gallery import GalleryItem, write_gallery
+def _write_page(
+    path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", model: str, faults: Sequence[str], beam_size: int
+) -> None:
+    from captioning.pages.gallery import GalleryItem, GalleryPage, write_gallery
 
     items = [
-        GalleryItem(name=picture.name, jpeg=picture.jpeg, captions=written.captions, references=picture.references)
+        GalleryItem(
+            name=picture.name,
+            jpeg=picture.jpeg,
+            captions=written.captions,
+            log_probability_nats=written.log_probability,
+            references=picture.references,
+        )
         for picture, written in done
+        if picture.jpeg
     ]
-    write_gallery(path, items, title="Captions", summary=[("model", model), ("images", str(len(items)))])
-    logger.info("wrote %s", path)
+    summary = [("images", f"{len(done):,}"), ("without a caption", f"{len(faults):,}"), ("beam size", f"{beam_size}")]
+    page = GalleryPage(
+        title="Captions", kicker="Captions", lead=f"By {model}.", summary=summary, num_pictures=len(done), faults=faults
+    )
+    write_gallery(path, items, page)
+    shown = f" with {len(items):,} of {len(done):,} images" if len(items) < len(done) else ""
+    logger.info("wrote %s%s", path, shown)
 
 
 JOB = Job(name="caption", settings=CaptionJob, run=main, description=__doc__, loads=("torch", "mlflow"))

@@ -11,7 +11,6 @@ Examples:
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,26 +19,26 @@ import tyro
 
 from captioning.config import outside, raise_mistakes
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
-from cluster.job_progress import duration
 from cluster.presets import TRAIN_PRESETS
 from cluster.promotion.gate_config import GateConfig
+from jobs.console.demo_view import demo_commands, demo_rows, report_demo, write_demo_page
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.progress_bars import training_bar
-from jobs.console.tables import show_table
 from jobs.convert import ConvertJob, run_conversion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from captioning.evaluation.captioner import ImageCaptions
+    from captioning.pages.gallery import GalleryItem
+    from cluster.evaluation.evaluate import Evaluation
     from cluster.registry.models import ResolvedModel
 
 logger = logging.getLogger(__name__)
 
 _MODEL_NAME = "demo"
 _SEED = 0
-_NUM_SHOWN = 10
+_CHECKPOINT_EVERY = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +50,7 @@ class DemoJob:
     num_val: int = 200
     """Number of scenes for validation: they choose the checkpoint and score the model."""
     num_unseen: int = 200
-    """Number of test scenes, each with a caption that is checked against the scene; the page shows ten of them."""
+    """Number of test scenes, each with a caption that is checked against the scene."""
     storage: Annotated[StorageConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StorageConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -66,13 +65,23 @@ class DemoJob:
 
     def run(self) -> TrainRun:
         """Return the training run of the demonstration."""
+        smoke = TRAIN_PRESETS["smoke"][1]
         return replace(
-            TRAIN_PRESETS["smoke"][1],
+            smoke,
             name="demo",
+            training=replace(smoke.training, checkpoint_every_steps=_checkpoint_every(self.storage.home)),
             shards=self.folder / "shards",
             storage=self.storage,
             tracking=self.tracking,
         )
+
+
+def _checkpoint_every(home: Path) -> int:
+    """Return the steps between two validations: few, so that the run's page shows how it learns; or as it began."""
+    from cluster.runs.record import load_record
+
+    record = load_record(home / "training" / "demo")
+    return int(record.identity["training.checkpoint_every_steps"]) if record else _CHECKPOINT_EVERY
 
 
 class _Stopwatch:
@@ -104,6 +113,7 @@ def main(invocation: Invocation[DemoJob]) -> None:
 def _go(job: DemoJob) -> dict[str, Any]:
     from cluster.resources.session import cluster_session
     from cluster.tracking.client import connect
+    from cluster.tracking.pages import log_page
     from shards.synthetic.scenes import write_scenes
 
     watch = _Stopwatch()
@@ -125,15 +135,21 @@ def _go(job: DemoJob) -> dict[str, Any]:
         _train(job.run())
         watch.end("train")
     client = connect(job.tracking, job.storage)
-    scores, promotion = _promote(job, client)
+    evaluation, promotion = _promote(job, client)
     watch.end("evaluate, register, promote")
-    truth, page = _caption_unseen(job, client)
+    unseen, champion = _caption_unseen(job, client)
     watch.end("caption")
+    num_true = sum(item.verdict or False for item in unseen)
     results = {
-        "true_captions": truth, "scores": scores, "promotion": promotion, "page": page,
+        "true_captions": num_true / len(unseen), "scores": evaluation.scores, "promotion": promotion,
+        "page": job.storage.home / "demo.html",
         "seconds": {part: round(seconds, 1) for part, seconds in watch.seconds.items()},
     }  # fmt: skip
-    _report(job, results)
+    rows = demo_rows(results, num_true, len(unseen))
+    commands = demo_commands(job.folder / "scenes" / "images" / unseen[0].name, job.storage.home)
+    write_demo_page(results["page"], unseen, evaluation, champion, rows, commands)
+    log_page(client, champion.mlflow_run_id or "", results["page"])
+    report_demo(results["page"], rows, commands)
     return results
 
 
@@ -145,37 +161,41 @@ def _train(run: TrainRun) -> None:
     logger.info("validation loss %.3f nats/word at step %d", outcome.validation_loss_nats, outcome.step)
 
 
-def _promote(job: DemoJob, client: "MlflowClient") -> tuple[dict[str, float], str]:
-    """Evaluate, register and promote the trained model; return its scores and a sentence on the promotion."""
+def _promote(job: DemoJob, client: "MlflowClient") -> "tuple[Evaluation, str]":
+    """Evaluate, register and promote the trained model; return its evaluation and a sentence on the promotion."""
     from cluster.data.shard_set import ShardSet
     from cluster.promotion.gate import Gate
     from cluster.promotion.outcome import record_outcome
+    from cluster.promotion.pages import write_pages, write_promotion_page
     from cluster.promotion.promotion import promote
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
     from cluster.registry.scores import evaluate_and_log
 
     config, shards = GateConfig(batch_size=50), job.folder / "shards"
-    model = resolve_model(str(job.run().folder), client)
+    model, shard_set = resolve_model(str(job.run().folder), client), ShardSet(shards)
     evaluation = evaluate_and_log(
         model,
-        ShardSet(shards),
+        shard_set,
         "val",
         client,
         storage=job.storage,
         beam_size=config.beam_size,
         batch_size=config.batch_size,
     )
+    write_pages(model, evaluation, shard_set, client, job.storage)
     version = int(register(model, _MODEL_NAME, client).version)
     gate = Gate(config=config, shards=shards, storage=job.storage)
     outcome = promote(_MODEL_NAME, client, gate, version=version)
     record_outcome(outcome, client)
+    write_promotion_page(outcome, client, gate)
     result = "is now the champion" if outcome.is_promoted else "is refused"
-    return evaluation.scores, f"version {version} {result}: {outcome.change.reason}"
+    return evaluation, f"version {version} {result}: {outcome.change.reason}"
 
 
-def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
-    """Caption the unseen scenes with the champion; return the share of true captions and the path of a page of some."""
+def _caption_unseen(job: DemoJob, client: "MlflowClient") -> "tuple[list[GalleryItem], ResolvedModel]":
+    """Caption the unseen scenes with the champion; return them with its captions, and the champion."""
+    from captioning.pages.gallery import GalleryItem
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_model
     from shards.sources.coco import read_coco
@@ -184,41 +204,20 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> tuple[float, Path]:
     champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
     images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]
     jpegs = [image.path.read_bytes() for image in images]
-    written = list(load_captioner(champion.folder, beam_size=3, batch_size=50).caption(jpegs))
+    written = load_captioner(champion.folder, beam_size=3, batch_size=50).caption(jpegs)
     size_px = job.run().model.image_size_px
-    are_true = [
-        is_true(one.captions[0], scene_of(int(image.image_id), seed=_SEED, size_px=size_px))
-        for image, one in zip(images, written, strict=True)
-    ]
-    page = job.storage.home / "demo.html"
-    names = [image.path.name for image in images]
-    _write_page(page, list(zip(names, jpegs, written, are_true, strict=True))[:_NUM_SHOWN], champion)
-    return sum(are_true) / len(are_true), page
-
-
-def _write_page(page: Path, shown: Sequence[tuple[str, bytes, "ImageCaptions", bool]], model: "ResolvedModel") -> None:
-    from captioning.pages.gallery import GalleryItem, write_gallery
-
     items = [
-        GalleryItem(name=name, jpeg=jpeg, captions=written.captions, verdict=is_true)
-        for name, jpeg, written, is_true in shown
+        GalleryItem(
+            name=image.path.name,
+            jpeg=jpeg,
+            captions=one.captions[:1],
+            log_probability_nats=one.log_probability,
+            references=image.captions,
+            verdict=is_true(one.captions[0], scene_of(int(image.image_id), seed=_SEED, size_px=size_px)),
+        )
+        for image, jpeg, one in zip(images, jpegs, written, strict=True)
     ]
-    num_true = sum(item.verdict or False for item in items)
-    summary = [("model", str(model)), ("true captions", f"{num_true} of {len(items)}")]
-    write_gallery(page, items, title="Captions of unseen scenes", summary=summary)
-
-
-def _report(job: DemoJob, results: dict[str, Any]) -> None:
-    rows = [("true captions of unseen scenes", f"{results['true_captions']:.1%} of {job.num_unseen}")]
-    rows += [(f"{name} on val", f"{score:.3f}") for name, score in results["scores"].items()]
-    rows += [("promotion", results["promotion"])]
-    rows += [(part, duration(seconds)) for part, seconds in results["seconds"].items()]
-    show_table("Demonstration", ("what", "result"), rows)
-    home = job.storage.home
-    logger.info("scenes and captions:   %s", results["page"])
-    logger.info("runs and models:       captioning ui --home %s", home)
-    logger.info("registered versions:   captioning models --home %s", home)
-    logger.info("caption an image:      captioning caption IMAGE --model models:/demo@champion --home %s", home)
+    return items, champion
 
 
 JOB = Job(name="demo", settings=DemoJob, run=main, description=__doc__, loads=("torch", "ray", "mlflow"))

@@ -5,13 +5,13 @@ or run.
 
 Examples:
     captioning evaluate runs/training/first --shards data/coco-shards --split val --out results.json
-    captioning evaluate models:/captioner@challenger --shards data/coco-shards
+    captioning evaluate models:/captioner@challenger --shards data/coco-shards --html page.html
 """
 
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -21,6 +21,10 @@ from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from jobs.console.tables import show_table
+
+if TYPE_CHECKING:
+    from cluster.data.shard_set import ShardSet
+    from cluster.evaluation.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ class EvaluateJob:
     """Split of the shard set."""
     out: Path | None = None
     """JSON file for the captions, in COCO's results format; not written if not given."""
+    html: Path | None = None
+    """HTML file for a page of the images with captions, scores and references; not written if not given."""
     beam_size: int = 3
     """Beam size of the search for captions; 1 is greedy search."""
     batch_size: int = 32
@@ -56,6 +62,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     job = invocation.settings
     from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
+    from cluster.promotion.pages import write_pages
     from cluster.registry.models import resolve_model, resolve_to_read
     from cluster.registry.scores import evaluate_and_log
     from cluster.tracking.client import connect
@@ -86,6 +93,10 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         )
     if job.out:
         evaluation.save_results(job.out)
+    if page := write_pages(model, evaluation, shard_set, client, job.storage):
+        logger.info("page: %s", page)
+    if job.html:
+        _write_page(job.html, evaluation, shard_set, str(model))
     rows = [
         (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
         for name, score in evaluation.scores.items()
@@ -98,6 +109,23 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         log_next(f"register {job.model} NAME")
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
+
+
+def _write_page(path: Path, evaluation: "Evaluation", shard_set: "ShardSet", model: str) -> None:
+    from captioning.pages.gallery import GalleryPage, write_gallery
+    from captioning.pages.score_table import score_rows
+    from cluster.evaluation.gallery import evaluation_items
+
+    page = GalleryPage(
+        title=f"Evaluation on {evaluation.split}",
+        kicker="Evaluation",
+        lead=f"{model}, on {evaluation.title}, with beam size {evaluation.beam_size}.",
+        num_pictures=len(evaluation.captions),
+        order="best first",
+        scores=score_rows(evaluation.scores, evaluation.intervals),
+    )
+    write_gallery(path, evaluation_items(evaluation, shard_set), page)
+    logger.info("wrote %s", path)
 
 
 JOB = Job(name="evaluate", settings=EvaluateJob, run=main, description=__doc__, loads=("torch", "mlflow"))

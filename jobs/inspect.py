@@ -102,7 +102,7 @@ def _range(spread: tuple[int, float, int]) -> str:
 
 
 def _write_page(path: Path, shard_set: "ShardSet", found: "dict[str, SplitSummary]") -> None:
-    from captioning.pages.gallery import GalleryItem, write_gallery
+    from captioning.pages.gallery import GalleryItem, GalleryPage, write_gallery
     from shards.inspection import draw_samples
 
     items = [
@@ -110,8 +110,11 @@ def _write_page(path: Path, shard_set: "ShardSet", found: "dict[str, SplitSummar
         for split in found
         for sample in draw_samples(shard_set.reader(split), num_drawn=_NUM_SHOWN)
     ]
-    rows = [(f"{split}: {what}", value) for split, one in found.items() for what, value in _split_rows(one)]
-    write_gallery(path, items, title=str(shard_set.folder), summary=[*_set_rows(shard_set), *rows])
+    facts = [("Shard set", [*_set_rows(shard_set)])]
+    facts += [(f"Split {split}", [*_split_rows(one)]) for split, one in found.items()]
+    images = [(split, f"{one.num_samples:,} images") for split, one in found.items()]
+    page = GalleryPage(title=str(shard_set.folder), kicker="Shard set", summary=images, facts=facts)
+    write_gallery(path, items, page)
     logger.info("wrote %s: %d images", path, len(items))
 
 

@@ -63,23 +63,29 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     job = invocation.settings
     from cluster.promotion.gate import COLUMNS, Gate
     from cluster.promotion.outcome import record_outcome
+    from cluster.promotion.pages import write_promotion_page
     from cluster.promotion.promotion import promote
     from cluster.tracking.client import connect
 
     client = connect(job.tracking, job.storage, only_reads=invocation.dry_run)
     with counting() as progress:
+        gate = Gate(config=job.gate, shards=job.shards, split=job.split, storage=job.storage, progress=progress)
         outcome = promote(
             job.name,
             client,
-            Gate(config=job.gate, shards=job.shards, split=job.split, storage=job.storage, progress=progress),
+            gate,
             version=job.version,
             forced_because=job.reason if job.force else None,
             is_dry_run=invocation.dry_run,
         )
+    page = None
     if not invocation.dry_run:
         record_outcome(outcome, client)
+        page = write_promotion_page(outcome, client, gate)
     change = outcome.change
     show_table(f"{job.name} version {change.version} on {job.split}", COLUMNS, outcome.judgement.rows())
+    if page:
+        logger.info("page: %s", page)
     if invocation.json:
         write_json({"name": job.name, "is_promoted": outcome.is_promoted, "change": change})
     if not outcome.is_promoted:

@@ -62,7 +62,7 @@ def _report(outcome: "SearchOutcome") -> None:
         outcome.num_epochs,
     )
     show_table("Best", ("setting", "value"), [(key, f"{value}") for key, value in outcome.best_point.items()])
-    logger.info("plots: %s", outcome.page)
+    logger.info("page: %s", outcome.page)
     log_next(f"train --config {outcome.best_config}")
     if not outcome.is_tracked:
         logger.warning(
@@ -77,6 +77,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
         The name of the run, the scores by name and the registered version, for the JSON document.
     """
     from cluster.data.shard_set import ShardSet
+    from cluster.promotion.pages import write_pages
     from cluster.registry.models import resolve_model
     from cluster.registry.registration import register
     from cluster.registry.scores import evaluate_and_log
@@ -93,15 +94,18 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
         trained = fit(wanted, show_step=show_step)
     client = connect(run.tracking, run.storage)
     model = resolve_model(str(wanted.folder), client)
+    shard_set = ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib)
     evaluation = evaluate_and_log(
         model,
-        ShardSet(run.shards_folder(), cache_gib=run.storage.cache_gib),
+        shard_set,
         run.validation_split,
         client,
         storage=run.storage,
         beam_size=_BEAM_SIZE,
         batch_size=_BATCH_SIZE,
     )
+    if page := write_pages(model, evaluation, shard_set, client, run.storage):
+        logger.info("page: %s", page)
     version = version_of(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger", version.version, run.name)

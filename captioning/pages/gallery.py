@@ -1,18 +1,21 @@
-"""The gallery: an HTML page of images with captions and scores, and of training curves."""
+"""The gallery: images with captions, scores and references, which a page sorts, filters and searches."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeVar
 
-from captioning.pages.html import ACCENT, Theme, render_chart, style_axes, write_page
+from captioning.pages.html import write_page
+from captioning.pages.thumbnails import thumbnail
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+MOST_PICTURES = 300
+"""Largest number of pictures in a page, so that it stays below 10 MB."""
+_BYTES_OF_ALL, _BYTES_OF_ONE = 6_000_000, 90_000
 _JPEG_START = b"\xff\xd8\xff"
-_MOST_MARKED_POINTS = 40
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,23 +23,27 @@ class GalleryItem:
     """One image with its captions.
 
     Raises:
-        ValueError: ``jpeg`` is not JPEG data, there is no caption, or a log-probability is missing.
+        ValueError: ``jpeg`` is not JPEG data, or there is no caption.
     """
 
     name: str
     """Name shown below the image: a file name or a key."""
     jpeg: bytes
-    """Content of a JPEG file; it is embedded unchanged, so shrink it first."""
+    """Content of a JPEG file; the page embeds it, or a smaller copy."""
     captions: Sequence[str]
     """Captions, best first; the first is also the alternative text."""
-    log_probabilities_nats: Sequence[float] = ()
-    """Log-probability of each caption, in nats; empty if unknown."""
+    log_probability_nats: float | None = None
+    """Log-probability of the first caption, in nats; None if unknown."""
     references: Sequence[str] = ()
-    """Reference captions, shown in a section that is closed at first."""
-    scores: Sequence[tuple[str, str]] = ()
-    """Name and value of each score, such as ("CIDEr-D", "1.02")."""
+    """Reference captions."""
+    scores: Sequence[tuple[str, float]] = ()
+    """Name and value of each score of the first caption; the same names in all items of a gallery."""
     verdict: bool | None = None
     """Whether the first caption is true of the image; None if unknown."""
+    rival: str = ""
+    """Caption of the model that the gallery compares with; empty for none."""
+    gain: float | None = None
+    """Value of the gallery's first score minus that of the rival's caption; None without a rival."""
 
     def __post_init__(self) -> None:
         """Check the image and the captions."""
@@ -49,68 +56,146 @@ class GalleryItem:
             raise ValueError(
                 f"{self.name} has no caption, so there is nothing to show; give a caption, or leave the image out"
             )
-        if len(self.log_probabilities_nats) not in (0, len(self.captions)):
-            raise ValueError(
-                f"{self.name} has different numbers of captions ({len(self.captions)}) and log-probabilities "
-                f"({len(self.log_probabilities_nats)}); give one per caption, or none"
-            )
+
+
+class Names(NamedTuple):
+    """Names of the two models whose captions a gallery compares.
+
+    Attributes:
+        own: name of the model of the first caption.
+        rival: name of the model of the other caption.
+    """
+
+    own: str
+    rival: str
+
+
+def choose(ranked: Sequence[T], most: int = MOST_PICTURES) -> list[T]:
+    """Return elements of a ranking: all, or the first third, the last third, and an even spread between.
+
+    Args:
+        ranked: elements in the order of their scores.
+        most: largest number of elements to return.
+    """
+    if len(ranked) <= most:
+        return [*ranked]
+    end = most // 3
+    middle, wanted = ranked[end : len(ranked) - end], most - 2 * end
+    spread = [middle[len(middle) * number // wanted] for number in range(wanted)]
+    return [*ranked[:end], *spread, *ranked[len(ranked) - end :]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """A quantity over the steps of a training; a value that is not finite leaves a gap."""
+class GalleryPage:
+    """The content of a gallery's page, beside its images."""
 
-    name: str
-    """Name of the quantity with its unit, such as "loss (nats per word)"."""
-    points: Sequence[tuple[float, float]]
-    """(step, value) of each point, in order; at least one value is finite."""
+    title: str
+    kicker: str = "Captions"
+    """Kind of the page, above its heading."""
+    lead: str = ""
+    """Sentence below the heading."""
+    summary: Sequence[tuple[str, str]] = ()
+    """Name and value of each figure at the top."""
+    num_pictures: int = 0
+    """Number of pictures of which the images are a selection; 0 for the number of images."""
+    order: str = "in the given order"
+    """Name of the order of the images."""
+    scores: Sequence[dict[str, Any]] = ()
+    """Rows of the table of scores, as ``score_rows`` returns them."""
+    faults: Sequence[str] = ()
+    """Message of each input that has no caption."""
+    facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
+    """Name of each group of facts, and its pairs of name and value."""
+    commands: Sequence[tuple[str, str]] = ()
+    """What each command does, and the command, for the end of the page."""
 
-    def __post_init__(self) -> None:
-        """Check that there is something to draw."""
-        if not any(math.isfinite(value) for _, value in self.points):
-            raise ValueError(
-                f"curve {self.name!r} has no finite value (points: {len(self.points)}), so there is nothing to draw; "
-                "leave it out"
-            )
 
+def write_gallery(path: Path, items: Sequence[GalleryItem], page: GalleryPage) -> None:
+    """Write a page of a summary and of images with their captions.
 
-def write_gallery(
-    path: Path,
-    items: Sequence[GalleryItem],
-    *,
-    title: str,
-    summary: Sequence[tuple[str, str]] = (),
-    curves: Sequence[Curve] = (),
-) -> None:
-    """Write a page of a summary, training curves, and images with their captions.
-
-    The images are embedded as base64, at about 4/3 of their size. All text is escaped, and equal inputs give equal
-    bytes.
+    The images are embedded, at most ``MOST_PICTURES`` and as small copies where they are large, so that the page stays
+    below 10 MB. All text is escaped, and equal inputs give equal bytes.
 
     Args:
         path: HTML file to write, replaced atomically if it exists; its folder is created if absent.
         items: images in the order to show them.
-        title: heading of the page.
-        summary: name and value of each figure at the top.
-        curves: curves in the order to show them, one chart each.
+        page: the rest of the content.
     """
-    charts = [render_chart(_describe(curve), lambda theme, curve=curve: _draw(curve, theme)) for curve in curves]
-    values = {"title": title, "summary": summary, "charts": charts, "items": items}
+    values = {
+        "title": page.title,
+        "kicker": page.kicker,
+        "lead": page.lead,
+        "summary": page.summary,
+        "gallery": gallery_values(items, num_pictures=page.num_pictures, order=page.order),
+        "faults": page.faults,
+        "facts": page.facts,
+        "commands": page.commands,
+        "scores": page.scores,
+        "rival": "",
+    }
     write_page(path, "gallery.html.jinja", values)
 
 
-def _describe(curve: Curve) -> str:
-    finite = [(step, value) for step, value in curve.points if math.isfinite(value)]
-    (first_step, first), (last_step, last) = finite[0], finite[-1]
-    return f"{curve.name}: {first:.4g} at step {first_step:g}, {last:.4g} at step {last_step:g}"
+def gallery_values(
+    items: Sequence[GalleryItem],
+    *,
+    num_pictures: int = 0,
+    order: str = "in the given order",
+    names: Names | None = None,
+) -> dict[str, Any]:
+    """Return the template variables of a gallery; it shows at most ``MOST_PICTURES`` items.
+
+    Args:
+        items: images in the order to show them.
+        num_pictures: number of pictures of which the items are a selection; 0 for the number of items.
+        order: name of the order of the items.
+        names: names of the two models, if the items have captions of a rival.
+    """
+    shown = items[:MOST_PICTURES]
+    most_bytes = min(_BYTES_OF_ONE, _BYTES_OF_ALL // max(1, len(shown)))
+    num_pictures = max(num_pictures, len(items))
+    cards = [_card(number, item, most_bytes) for number, item in enumerate(shown)]
+    return {
+        "cards": cards,
+        "orders": _orders(shown, order),
+        "verdicts": any(item.verdict is not None for item in shown),
+        "num_shown": len(shown),
+        "num_pictures": num_pictures,
+        "names": names,
+    }
 
 
-def _draw(curve: Curve, theme: Theme) -> "Figure":
-    from matplotlib.figure import Figure
+def picture_values(name: str, jpeg: bytes, *, most_bytes: int) -> dict[str, Any]:
+    """Return the template variables of a picture."""
+    return {"name": name, "jpeg": thumbnail(jpeg, most_bytes=most_bytes)}
 
-    figure = Figure(figsize=(5.2, 2.9), layout="constrained")  # not by pyplot, because it keeps figures in global state
-    axes = figure.add_subplot()
-    marker = "o" if len(curve.points) <= _MOST_MARKED_POINTS else ""
-    axes.plot(*zip(*curve.points, strict=True), color=ACCENT, linewidth=1.8, marker=marker, markersize=4)
-    style_axes(axes, theme, title=curve.name, x_label="step")
-    return figure
+
+def _card(number: int, item: GalleryItem, most_bytes: int) -> dict[str, Any]:
+    values = [value for _, value in item.scores]
+    values += [] if item.gain is None else [item.gain]
+    values += [] if item.log_probability_nats is None else [item.log_probability_nats]
+    finite = [round(value, 6) if math.isfinite(value) else -1e9 for value in values]
+    return picture_values(item.name, item.jpeg, most_bytes=most_bytes) | {
+        "item": item,
+        "number": number,
+        "values": json.dumps(finite),
+        "verdict": {None: "", True: "true", False: "false"}[item.verdict],
+    }
+
+
+def _orders(items: Sequence[GalleryItem], given: str) -> list[tuple[str, str]]:
+    """Return the value and the text of each order that the page offers; all items must have the same scores."""
+    if not items:
+        return []
+    first = items[0]
+    names = [name for name, _ in first.scores]
+    orders = [("number up", given)]
+    for index, name in enumerate(names):
+        orders += [(f"{index} up", f"{name}, worst first"), (f"{index} down", f"{name}, best first")]
+    index = len(names)
+    if first.gain is not None:
+        orders += [(f"{index} down", "most gained first"), (f"{index} up", "most lost first")]
+        index += 1
+    if first.log_probability_nats is not None:
+        orders += [(f"{index} up", "least certain first"), (f"{index} down", "most certain first")]
+    return orders

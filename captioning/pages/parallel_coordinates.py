@@ -1,171 +1,111 @@
-"""Parallel coordinates: a vertical axis for each parameter and for the score, and a line across them for each trial."""
+"""Parallel coordinates: an axis for each setting and for the score, one below another, and a line for each trial."""
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
-from captioning.pages.html import DARK, Theme
-from captioning.pages.trial_summary import Mode, TrialSummary, Value, value_text
+from captioning.pages.axes import Axis, axis_of
+from captioning.pages.trial_summary import Mode, TrialSummary, Value, parameter_keys, value_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap, Normalize
-    from matplotlib.figure import Figure
-
-_MAX_OPAQUE_LINES = 50
-_MAX_TICKS = 6
-_MIN_TICK_GAP = 0.07
-_MAX_TEXT_LENGTH = 20
+_MOST_LINES = 200
+_MOST_TICKS, _LEAST_TICK_GAP = 6, 0.14
 
 
-class Scale(NamedTuple):
-    """One vertical axis.
-
-    Attributes:
-        label: text above the axis.
-        height: function from a value to its height on the axis, from 0 to 1.
-        ticks: height and text of each tick.
-    """
-
-    label: str
-    height: Callable[[Value], float]
-    ticks: Sequence[tuple[float, str]]
-
-
-def draw_parallel(
-    ranked: Sequence[TrialSummary], scales: Mapping[str, Scale], theme: Theme, *, metric: str, mode: Mode
-) -> "Figure":
-    """Draw a line for each trial, coloured by its score, and dashed if the trial is running.
+def trial_lines(
+    ranked: Sequence[TrialSummary], *, metric: str, mode: Mode, log_keys: Collection[str]
+) -> dict[str, Any] | None:
+    """Return the template variables of the lines; None if no trial has a searched setting.
 
     Args:
         ranked: trials with a score, best first.
-        scales: axis of each parameter, by key.
-        theme: colours of the chart.
-        metric: label of the score's axis.
+        metric: name of the score.
         mode: whether a lower (min) or a higher (max) score is better.
+        log_keys: keys of the settings with a logarithmic scale.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
+    keys = parameter_keys(ranked)
+    if not keys:
+        return None
     scores = [trial.best(mode) or 0.0 for trial in ranked]
-    is_log = spans_decades(scores, mode)
-    score_scale = _number_scale(metric, sorted(set(scores)), is_log)
-    norm, colours = _norm(scores, is_log), _colours(theme, mode)
-    figure = Figure(figsize=(max(10.5, 1.7 * len(scales) + 2), 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for trial, score in reversed([*zip(ranked, scores, strict=True)]):  # the best is drawn last, on top
-        heights = [scale.height(trial.point[key]) if key in trial.point else math.nan for key, scale in scales.items()]
-        axes.plot(
-            [*heights, score_scale.height(score)],
-            color=colours(norm(score)),
-            linewidth=2.6 if trial is ranked[0] else 1.2,
-            linestyle="--" if trial.state == "running" else "-",
-            alpha=0.9 if len(ranked) <= _MAX_OPAQUE_LINES or trial is ranked[0] else 0.6,
+    scales = [_scale([trial.point[key] for trial in ranked if key in trial.point], key in log_keys) for key in keys]
+    score_axis = axis_of(scores, is_log=mode == "min" and 0 < 30 * min(scores) < max(scores), is_tight=True)
+    rows = [*zip(keys, scales, strict=True), (metric, _Numbers(score_axis))]
+    lines = []
+    for rank, (trial, score) in enumerate(zip(ranked[:_MOST_LINES], scores, strict=False)):
+        shares = [scale.share(trial.point[key]) if key in trial.point else None for key, scale in rows[:-1]]
+        quality = score_axis.share(score)
+        lines.append(
+            {
+                "path": _path([*shares, score_axis.share(score)], len(rows)),
+                "name": trial.name,
+                "quality": round(100 * (quality if mode == "max" else 1 - quality)),
+                "is_best": rank == 0,
+                "is_running": trial.state == "running",
+            }
         )
-    for x, scale in enumerate([*scales.values(), score_scale]):
-        _draw_scale(axes, scale, x, theme, is_last=x == len(scales))
-    axes.set(xlim=(-0.5, len(scales) + 0.45), ylim=(-0.04, 1.04))
-    axes.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, fraction=0.03, pad=0.01)
-    bar.ax.tick_params(colors=theme.ink, which="both")
-    bar.outline.set_visible(False)
-    return figure
+    return {
+        "rows": [
+            {"label": label, "ticks": [(round(100 * share, 2), text) for share, text in scale.labels()]}
+            for label, scale in rows
+        ],
+        "lines": lines[::-1],  # the best is drawn last, on top
+        "num_left_out": max(0, len(ranked) - _MOST_LINES),
+    }
 
 
-def _draw_scale(axes: "Axes", scale: Scale, x: int, theme: Theme, *, is_last: bool) -> None:
-    axes.axvline(x, color=theme.ink, linewidth=1)
-    axes.text(x, 1.07, scale.label, color=theme.ink, ha="center", fontsize=9, parse_math=False)
-    # Labels of the first and the last axis are outside of the lines.
-    side, alignment = (1, "left") if is_last else (-1, "right")
-    frame = {"facecolor": theme.card, "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    style = {"color": theme.ink, "ha": alignment, "va": "center", "fontsize": 8, "bbox": frame}
-    for height, text in scale.ticks:
-        axes.plot([x, x + 0.012 * side], [height, height], color=theme.ink, linewidth=1)
-        axes.text(x + 0.025 * side, height, text, parse_math=False, **style)
+class _Numbers:
+    """A scale of numbers."""
+
+    def __init__(self, axis: Axis) -> None:
+        self._axis = axis
+
+    def share(self, value: Value) -> float:
+        return self._axis.share(float(value or 0))
+
+    def labels(self) -> list[tuple[float, str]]:
+        return self._axis.labels()
 
 
-def parameter_scale(label: str, values: Sequence[Value], is_log: bool = False) -> Scale:
-    """Return the axis of a parameter.
+class _Categories:
+    """A scale of names."""
 
-    Args:
-        label: name of the parameter.
-        values: values of the parameter in all trials; the axis has categories unless all of them are numbers.
-        is_log: whether to use a logarithmic scale, which values spanning more than a decade use in any case.
-    """
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def share(self, value: Value) -> float:
+        return (self._names.index(value_text(value)) + 0.5) / len(self._names)
+
+    def labels(self) -> list[tuple[float, str]]:
+        return [((number + 0.5) / len(self._names), shorten(name)) for number, name in enumerate(self._names)]
+
+
+def _scale(values: Sequence[Value], is_log: bool) -> _Numbers | _Categories:
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < len(values):
-        names = sorted({value_text(value) for value in values})
-        heights = {name: (index + 0.5) / len(names) for index, name in enumerate(names)}
-        ticks = [(height, shorten(name)) for name, height in heights.items()]
-        return Scale(_broken(label), lambda value: heights[value_text(value)], ticks)
+        return _Categories(sorted({value_text(value) for value in values}))
     low, high = min(numbers), max(numbers)
-    is_log = low > 0 and (is_log or high > 10 * low)
-    return _number_scale(label, sorted(set(numbers)), is_log)
+    axis = axis_of(numbers, is_log=low > 0 and (is_log or high > 10 * low), is_tight=True)
+    distinct = sorted(set(numbers))
+    gaps = [axis.share(after) - axis.share(before) for before, after in pairwise(distinct)]
+    if len(distinct) <= _MOST_TICKS and min(gaps, default=1) > _LEAST_TICK_GAP:
+        axis = replace(axis, ticks=tuple(distinct))
+    return _Numbers(axis)
 
 
-def _number_scale(label: str, numbers: Sequence[float], is_log: bool) -> Scale:
-    transform = math.log10 if is_log else float
-    low, high = transform(numbers[0]), transform(numbers[-1])
-
-    def height(value: Value) -> float:
-        return (transform(float(value or 0)) - low) / (high - low) if high > low else 0.5
-
-    gaps = [height(after) - height(before) for before, after in pairwise(numbers)]
-    are_few = len(numbers) <= _MAX_TICKS and all(gap >= _MIN_TICK_GAP for gap in gaps)
-    ticks = numbers if are_few else _round_numbers(numbers[0], numbers[-1], is_log)
-    return Scale(_broken(label), height, [(height(number), f"{number:.4g}") for number in ticks])
-
-
-def _round_numbers(low: float, high: float, is_log: bool) -> list[float]:
-    from matplotlib.ticker import MaxNLocator
-
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) if is_log else range(0)
-    for steps in ((1, 2, 5), (1,)):
-        marks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-        marks = [mark for mark in marks if low <= mark <= high]
-        if 2 <= len(marks) <= _MAX_TICKS:
-            return marks
-    return [float(mark) for mark in MaxNLocator(5).tick_values(low, high) if low <= mark <= high]
+def _path(shares: Sequence[float | None], num_rows: int) -> str:
+    """Return the path of a trial from row to row, interrupted where it lacks a setting."""
+    parts, command = [], "M"
+    for row, share in enumerate(shares):
+        if share is None or not math.isfinite(share):
+            command = "M"
+            continue
+        parts.append(f"{command}{1000 * share:.1f} {1000 * (row + 0.5) / num_rows:.1f}")
+        command = "L"
+    return "".join(parts)
 
 
-def _broken(label: str) -> str:
-    """Return a label broken into lines: after a key's section, and where a line would be too long."""
-    lines = [""]
-    for piece in re.findall(r"[^._ ]*[._ ]?", label):
-        if lines[-1].endswith(".") or len(lines[-1] + piece.rstrip()) > _MAX_TEXT_LENGTH:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(shorten(line) for line in lines if line)
-
-
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = 20) -> str:
     """Return a text shortened to fit a chart; both ends stay, because names often differ only at their end."""
-    text, half = " ".join(text.split()), _MAX_TEXT_LENGTH // 2
-    return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[: half - 1]}…{text[-half:]}"
-
-
-def spans_decades(scores: Sequence[float], mode: Mode) -> bool:
-    """Return whether losses are too far apart for a linear axis, for example because a trial diverged."""
-    return mode == "min" and 0 < 30 * min(scores) < max(scores)
-
-
-def _norm(scores: Sequence[float], is_log: bool) -> "Normalize":
-    from matplotlib.colors import LogNorm, Normalize
-
-    low, high = min(scores), max(scores)
-    if low == high:
-        low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
-    return LogNorm(low, high) if is_log else Normalize(low, high)
-
-
-def _colours(theme: Theme, mode: Mode) -> "Colormap":
-    """Return the colours from the lowest score to the highest; better scores contrast more with the background."""
-    import numpy as np
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    best, worst = (1.0, 0.28) if theme == DARK else (0.0, 0.88)
-    ends = (best, worst) if mode == "min" else (worst, best)
-    return ListedColormap(colormaps["viridis"](np.linspace(*ends, 256)))
+    text, half = " ".join(text.split()), most // 2
+    return text if len(text) <= most else f"{text[: half - 1]}…{text[-half:]}"

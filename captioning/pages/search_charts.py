@@ -1,19 +1,14 @@
-"""Charts of a search: parallel coordinates, learning curves, and the best score over the cost of all trials."""
+"""Charts of a search: learning curves, and the best score over the cost of all trials."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from captioning.pages.html import ACCENT, Theme, render_chart, style_axes
-from captioning.pages.parallel_coordinates import draw_parallel, parameter_scale, shorten, spans_decades
-from captioning.pages.trial_summary import Mode, TrialSummary, parameter_keys, rank_trials
+from captioning.pages.charts import Chart, Curve
+from captioning.pages.trial_summary import Mode, TrialSummary, rank_trials
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_BEST = "#e8702a"
-_STOPPED = "#8b919c"
+_MOST_CURVES = 200
 
 
 class CostPoint(NamedTuple):
@@ -28,38 +23,42 @@ class CostPoint(NamedTuple):
     best: float
 
 
-def search_charts(
-    trials: Sequence[TrialSummary], *, metric: str, mode: Mode, log_keys: Collection[str]
-) -> list[dict[str, str]]:
-    """Draw parallel coordinates, learning curves, and the best score over the cost.
+def search_charts(trials: Sequence[TrialSummary], *, metric: str, unit: str, mode: Mode) -> list[Chart]:
+    """Return the charts of a search; none if no trial has a score.
 
-    Returns:
-        Template variables of each chart, as ``render_chart`` returns them; empty if no trial has a score.
+    Args:
+        trials: trials in the order of their numbers.
+        metric: name of the score.
+        unit: unit of the score; empty for none.
+        mode: whether a lower (min) or a higher (max) score is better.
     """
     ranked = [trial for rank, trial in rank_trials(trials, mode) if rank]
     if not ranked:
         return []
-    best = f"{ranked[0].name} is best with {ranked[0].best(mode):.4g}"
-    costs = best_against_cost(trials, mode)
-    charts = [
-        render_chart(
-            f"{metric} over epochs, one line per trial: {best}", lambda theme: _draw_curves(ranked, theme, metric, mode)
-        ),
-        render_chart(
-            f"best {metric} so far, after {costs[-1].epochs:g} epochs of all trials: {costs[-1].best:.4g}",
-            lambda theme: _draw_costs(costs, theme, metric),
+    name = f"{metric[:1].upper()}{metric[1:]}"
+    finite = [score for trial in ranked for _, score in trial.curve if math.isfinite(score)]
+    curves = [
+        # The best is drawn last, on top.
+        Curve(
+            name="",
+            points=trial.curve,
+            colour="best" if trial is ranked[0] else "weak",
+            has_dots=False,
+            trial=trial.name,
+        )
+        for trial in reversed(ranked[:_MOST_CURVES])
+    ]
+    costs = [point for point in best_against_cost(trials, mode) if math.isfinite(point.best)]
+    return [
+        Chart(title=f"{name} of each trial", unit=unit, curves=curves, is_log=spans_decades(finite, mode)),
+        Chart(
+            title=f"Best {metric} so far",
+            unit=unit,
+            curves=[Curve(name="", points=_steps(costs), has_dots=False)],
+            x_label="epochs of all trials",
+            is_log=spans_decades(finite, mode),
         ),
     ]
-    scales = {
-        key: parameter_scale(key, [trial.point[key] for trial in ranked if key in trial.point], is_log=key in log_keys)
-        for key in parameter_keys(ranked)
-    }
-    if scales:
-        text = f"{', '.join(scales)} and {metric}, one line per trial ({len(ranked)}): {best}"
-        charts.insert(
-            0, render_chart(text, lambda theme: draw_parallel(ranked, scales, theme, metric=metric, mode=mode))
-        )
-    return charts
 
 
 def best_against_cost(trials: Sequence[TrialSummary], mode: Mode) -> list[CostPoint]:
@@ -87,49 +86,17 @@ def best_against_cost(trials: Sequence[TrialSummary], mode: Mode) -> list[CostPo
     return points
 
 
-def _draw_curves(ranked: Sequence[TrialSummary], theme: Theme, metric: str, mode: Mode) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.2, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    lines = {}  # one line of each kind, for the legend
-    for trial in reversed(ranked):  # the best is drawn last, on top
-        is_best = trial is ranked[0]
-        last = max(number for number, (_, score) in enumerate(trial.curve) if math.isfinite(score))
-        [lines[f"best: {shorten(trial.name)}" if is_best else trial.state]] = axes.plot(
-            [epoch for epoch, _ in trial.curve],
-            [score if math.isfinite(score) else math.nan for _, score in trial.curve],
-            color=_BEST if is_best else _STOPPED if trial.state == "stopped" else ACCENT,
-            linewidth=2.4 if is_best else 1.1,
-            linestyle="--" if trial.state == "running" else "-",
-            alpha=1 if is_best else 0.65,
-            marker="o",
-            markersize=3.5,
-            markevery=None if is_best else [last],
-        )
-    if spans_decades([score for trial in ranked for _, score in trial.curve if math.isfinite(score)], mode):
-        axes.set_yscale("log")
-    style_axes(axes, theme, title=_short_title(metric), x_label="epoch")
-    colours = {"facecolor": theme.card, "edgecolor": "none", "labelcolor": theme.ink}
-    corner = "upper right" if mode == "min" else "lower right"
-    legend = axes.legend([*reversed(lines.values())], [*reversed(lines)], loc=corner, fontsize=8, **colours)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    return figure
+def spans_decades(scores: Sequence[float], mode: Mode) -> bool:
+    """Return whether losses are too far apart for a linear axis, for example because a trial diverged."""
+    return mode == "min" and 0 < 30 * min(scores) < max(scores)
 
 
-def _draw_costs(costs: Sequence[CostPoint], theme: Theme, metric: str) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.2, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    epochs, scores = zip(*costs, strict=True)
-    axes.step(epochs, scores, where="post", color=ACCENT, linewidth=1.8)
-    better = [costs[0], *(after for before, after in pairwise(costs) if after.best != before.best)]
-    axes.plot(*zip(*better, strict=True), linestyle="", marker="o", markersize=4, color=_BEST)
-    style_axes(axes, theme, title=f"best so far: {_short_title(metric)}", x_label="epochs of all trials together")
-    return figure
-
-
-def _short_title(metric: str) -> str:
-    return metric if len(metric) <= 48 else f"{metric[:47]}…"
+def _steps(costs: Sequence[CostPoint]) -> list[tuple[float, float]]:
+    """Return the points of a curve that stays level until a better score."""
+    points: list[tuple[float, float]] = [costs[0]]
+    for before, after in pairwise(costs):
+        if after.best != before.best:
+            points += [(after.epochs, before.best), after]
+    if points[-1][0] != costs[-1].epochs:
+        points.append(costs[-1])
+    return points

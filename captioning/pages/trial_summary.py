@@ -29,6 +29,8 @@ class TrialSummary:
     """Training time of the trial, in seconds."""
     reason: str = ""
     """The error of a failed trial."""
+    link: str = ""
+    """Address of the trial's page in the tracker; empty for none."""
     reported: Sequence[float] = ()
     """Time of each point of the curve, in seconds since the start of the search; empty if unknown."""
 

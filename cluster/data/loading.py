@@ -41,15 +41,16 @@ class _TrainingShare(Dataset[list[CaptionBatch]]):
 class _ValidationShare(Dataset[CaptionBatch]):
     """Map an index to one batch of a rank's contiguous share of a split, not augmented."""
 
-    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int]) -> None:
+    def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int], most: int | None) -> None:
         self._source, num_samples = source, sum(source.shard_sizes)
         rank, world_size = ranks
-        self._start, self._stop = num_samples * rank // world_size, num_samples * (rank + 1) // world_size
+        stop = num_samples * (rank + 1) // world_size
+        self._start, self._stop = num_samples * rank // world_size, stop if most is None else min(stop, most)
         # As large as one part of a rank's share in training, which is known to fit in memory.
         self._size = max(1, config.batch_size // (world_size * config.accumulation))
 
     def __len__(self) -> int:
-        return -(-(self._stop - self._start) // self._size)
+        return max(0, -(-(self._stop - self._start) // self._size))
 
     def __getitem__(self, index: int) -> CaptionBatch:
         start = self._start + index * self._size
@@ -114,9 +115,20 @@ def validation_batches(
     config: TrainingConfig,
     ranks: tuple[int, int],
     num_loader_processes: int = 0,
+    most: int | None = None,
 ) -> Iterable[CaptionBatch]:
-    """Read a rank's share of a split once, in order and not augmented; arguments as in ``training_batches``."""
-    share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks)
+    """Read a rank's share of a split once, in order and not augmented; further arguments as in ``training_batches``.
+
+    Args:
+        shard_set: shard set to read.
+        split: name of the split to read.
+        model: model configuration, for the image size.
+        config: training configuration: batch size.
+        ranks: (rank, world size).
+        num_loader_processes: number of loader processes.
+        most: number of images of the split to read, over all ranks; None for all.
+    """
+    share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks, most)
     return _loader(share, list(range(len(share))), num_loader_processes)
 
 

@@ -116,6 +116,18 @@ def cached_evaluation(
     return replace(evaluation, step=step)  # not part of the key: two steps may have the same weights
 
 
+def find_evaluation(
+    model: EvaluatedModel, shard_set: ShardSet, split: str, *, beam_size: int, cache: Path
+) -> Evaluation | None:
+    """Return the result of ``evaluate_split`` if it was computed before; arguments as in ``cached_evaluation``."""
+    key = _key(model, shard_set, split, beam_size)
+    try:
+        found = _read(_path(cache, "scores", key), key, TypeAdapter(Evaluation))
+    except (ValueError, OSError):
+        return None
+    return replace(found, step=model.description.step)
+
+
 def cached_variants(
     model: EvaluatedModel,
     shard_set: ShardSet,
@@ -173,7 +185,7 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int)
 
 
 def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], compute: Callable[[], T]) -> T:
-    path = folder / f"{what}-{_sha256(_encode(key))[:32]}.json"
+    path = _path(folder, what, key)
     adapter = TypeAdapter(kind)
     try:
         found = _read(path, key, adapter)
@@ -192,6 +204,10 @@ def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], comp
     except OSError as error:
         logger.warning("%s cannot be written (%s); it will be computed again next time", path, error.strerror)
     return value
+
+
+def _path(folder: Path, what: str, key: Mapping[str, Any]) -> Path:
+    return folder / f"{what}-{_sha256(_encode(key))[:32]}.json"
 
 
 def _read(path: Path, key: Mapping[str, Any], adapter: TypeAdapter[T]) -> T:

@@ -128,7 +128,7 @@ def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 
             return
         device = torch.device("cuda" if run.cluster.use_gpu else "cpu")
         with log_of_rank(run.name, coordinator.rank, lambda: coordinator.step):
-            rank = start_rank(config, coordinator, RankContext(device=device))
+            rank = start_rank(config, coordinator, RankContext(device=device, keeps_captions=False))
             for validation in rank.train():
                 rank.saver.writer.wait()  # report a validation only after its checkpoint is on disk
                 yield validation

@@ -148,7 +148,12 @@ def _tune_on_cluster(
         if not scheduler.is_done:
             run_tuner(lambda: _build_tuner(plan, scheduler, record, claim).fit(), scheduler, show)
         artifacts = write_artifacts(
-            plan.folder, plan.space, scheduler, record, best_run=lambda trial: best_run(run, trial)
+            plan.folder,
+            plan.space,
+            scheduler,
+            record,
+            best_run=lambda trial: best_run(run, trial),
+            tracking_uri=tracking_uri(run.tracking, run.storage),
         )
         status = "FINISHED" if scheduler.progress().best else "FAILED"
     except (KeyboardInterrupt, SystemExit):

@@ -18,6 +18,7 @@ from cluster.checks.result import require
 from cluster.config import TrainRun
 from cluster.coordination.messages import CoordinatorSettings, WorkerConfig
 from cluster.data.shard_set import ShardSet
+from cluster.reports.run_page import publish_run_page
 from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
@@ -142,6 +143,7 @@ def fit(
             except (KeyboardInterrupt, SystemExit):
                 mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
                 raise
+        publish_run_page(run, record.mlflow_run_id, shard_set, config.lineage)
         return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
 

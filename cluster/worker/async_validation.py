@@ -31,6 +31,7 @@ from cluster.log_text import clean_logs
 from cluster.resources.device import inference_device
 from cluster.resources.placement import on_node
 from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
+from cluster.runs.validation_captions import ValidationCaptions, save_captions
 from cluster.worker.validation import SCORE_NAMES
 
 _BATCH_SIZE = 32
@@ -169,4 +170,7 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             batch_size=_BATCH_SIZE,
             skip_bad=run.training.on_bad_sample == "skip",
         )
+    captions = dict(enumerate(found.captions.values()))  # in the order of the split
+    intervals = {name: found.intervals[key] for key, name in SCORE_NAMES.items()}
+    save_captions(run.folder, ValidationCaptions(checkpoint.step, captions, intervals))
     return {VALIDATION_LOSS: loss} | {name: found.scores[key] for key, name in SCORE_NAMES.items()}

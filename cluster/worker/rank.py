@@ -51,6 +51,8 @@ class RankContext:
 
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    keeps_captions: bool = True
+    """Whether the run's folder keeps the captions of a few images at each validation, for the page of the run."""
     is_preempted: Callable[[], bool] = lambda: False
     """Function that returns whether a node is about to be preempted; every rank calls it at the same step."""
     score_async: Callable[[int, Future[None] | None], None] = lambda step, committed: None
@@ -116,7 +118,7 @@ class Rank:
                 is_due, is_urgent = self._is_due(result.step), result.flags.checkpoint or is_preempted
                 # An urgent checkpoint leaves no time for a validation; the next attempt makes up for it.
                 is_validated = is_due and not is_urgent and not self.is_scored_async
-                metrics = self.validator.score(self.state.model) if is_validated else {}
+                metrics = self.validator.score(self.state.model, step=result.step) if is_validated else {}
                 self.reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
                 if is_due or is_urgent:
                     self._save(metrics, awaits_score=is_due and self.is_scored_async)
@@ -149,7 +151,7 @@ class Rank:
         if self.is_scored_async:
             self._score_committed(checkpoint.step)
             return None
-        metrics = self.validator.score(self.state.model)
+        metrics = self.validator.score(self.state.model, step=checkpoint.step)
         if self.is_first:
             self.coordinator.add_score(checkpoint.step, metrics)
         return Validation(checkpoint.step, metrics)

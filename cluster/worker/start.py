@@ -65,6 +65,7 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
             ranks=ranks,
             device=context.device,
             heartbeat=lambda: coordinator.heartbeat(state.step),
+            keeps_captions=context.keeps_captions,
         ),
     )
     logger.info("starting attempt %d, world size %d, device %s", attempt.number, context.world_size, context.device)

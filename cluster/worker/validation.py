@@ -1,13 +1,13 @@
 """Validation by the ranks: all ranks together score the validation split while training pauses."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 
 from captioning.data.batches import CaptionBatch
+from captioning.evaluation.bootstrap import score_intervals
 from captioning.evaluation.metrics import ImageId, score_captions
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
@@ -17,6 +17,7 @@ from cluster.config import TrainRun
 from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.validation_captions import NUM_IMAGES, ValidationCaptions, save_captions
 
 logger = logging.getLogger(__name__)
 
@@ -36,31 +37,62 @@ class Validator:
     heartbeat: Callable[[], None]
     """Function called for every batch, so that a long validation does not count as a hang."""
 
-    def score(self, model: CaptionModel) -> dict[str, float]:
+    keeps_captions: bool = True
+    """Whether rank 0 keeps the captions of the first images in the run's folder, for the page of the run."""
+
+    def score(self, model: CaptionModel, *, step: int) -> dict[str, float]:
         """Return the validation loss, in nats per word, and the caption scores if they choose the best checkpoint.
 
         Every rank must call it.
 
         Args:
             model: the bare model, not its DDP replica.
+            step: number of training steps done.
 
         Raises:
             BadSampleError, FloatingPointError: raised on every rank, as by ``validation_loss``.
         """
         loss = validation_loss(model, self._batches(), config=self.run.training, device=self.device)
         if self.run.validation.best_by == VALIDATION_LOSS:
+            if self.keeps_captions:
+                self._keep(step, self._captions(model, most=NUM_IMAGES), {})
             return {VALIDATION_LOSS: loss}
-        scores = caption_scores(model, self._batches(), self.shard_set, self.run, device=self.device)
-        return {VALIDATION_LOSS: loss} | scores
+        captions = self._captions(model)
+        reader = self.shard_set.reader(self.run.validation_split)
+        references: dict[ImageId, tuple[str, ...]] = {number: reader.read(number).captions for number in captions}
+        candidates: dict[ImageId, str] = {**captions}
+        found = score_captions(candidates, references, tokenizer=self.shard_set.vocabulary.tokenizer)
+        if found.left_out and self.ranks[0] == 0:
+            logger.warning(
+                "%d of %d validation images are left out of the caption scores, because no caption of theirs has a "
+                "word (first: sample %s)",
+                len(found.left_out),
+                len(candidates),
+                found.left_out[0],
+            )
+        if self.keeps_captions:
+            self._keep(step, captions, score_intervals(found.images) if self.ranks[0] == 0 else {})
+        scores = found.as_dict()
+        return {VALIDATION_LOSS: loss} | {name: scores[key] for key, name in SCORE_NAMES.items()}
 
-    def _batches(self) -> Iterator[CaptionBatch]:
+    def _captions(self, model: CaptionModel, *, most: int | None = None) -> dict[int, str]:
+        """Return the captions of all images, or of the first ones, by number in the split; the same on every rank."""
+        return caption_split(model, self._batches(most=most), self.shard_set, self.run, device=self.device)
+
+    def _keep(self, step: int, captions: Mapping[int, str], intervals: Mapping[str, tuple[float, float]]) -> None:
+        if self.ranks[0] == 0:
+            named = {SCORE_NAMES[name]: ends for name, ends in intervals.items() if name in SCORE_NAMES}
+            save_captions(self.run.folder, ValidationCaptions(step, captions, named))
+
+    def _batches(self, *, most: int | None = None) -> Iterator[CaptionBatch]:
         batches = validation_batches(
             self.shard_set,
             self.run.validation_split,
             model=self.run.model,
             config=self.run.training,
             ranks=self.ranks,
-            num_loader_processes=self.run.cluster.num_loader_processes,
+            num_loader_processes=self.run.cluster.num_loader_processes if most is None else 0,
+            most=most,
         )
         for batch in batches:
             self.heartbeat()
@@ -68,10 +100,10 @@ class Validator:
 
 
 @torch.no_grad()
-def caption_scores(
+def caption_split(
     model: CaptionModel, batches: Iterable[CaptionBatch], shard_set: ShardSet, run: TrainRun, *, device: torch.device
-) -> dict[str, float]:
-    """Caption this rank's share of the validation split, and score the captions of all ranks.
+) -> dict[int, str]:
+    """Caption this rank's share of the validation split, and gather the captions of all ranks.
 
     Every rank must call it.
 
@@ -79,11 +111,11 @@ def caption_scores(
         model: the bare model, not its DDP replica.
         batches: batches of this rank's share.
         shard_set: shard set that the batches are read from.
-        run: settings of the run: the validation split, beam size and caption length.
+        run: settings of the run: beam size and caption length.
         device: device of the model.
 
     Returns:
-        The caption scores of the whole split, by name; the same on every rank.
+        The best caption of each image by its number in the split; the same on every rank.
     """
     was_training = model.training
     model.eval()
@@ -98,17 +130,4 @@ def caption_scores(
         captions = [shard_set.vocabulary.decode(tokens[0]) for tokens in found.tokens.tolist()]
         written += zip(batch.positions(), captions, strict=False)  # a blank batch has no positions
     model.train(was_training)
-    candidates: dict[ImageId, str] = dict(gather(written))
-    reader = shard_set.reader(run.validation_split)
-    references: dict[ImageId, tuple[str, ...]] = {number: reader.read(int(number)).captions for number in candidates}
-    scored = score_captions(candidates, references, tokenizer=shard_set.vocabulary.tokenizer)
-    scores = scored.as_dict()
-    if scored.left_out and not (dist.is_initialized() and dist.get_rank()):
-        logger.warning(
-            "%d of %d validation images are left out of the caption scores, because no caption of theirs has a word "
-            "(first: sample %s)",
-            len(scored.left_out),
-            len(candidates),
-            scored.left_out[0],
-        )
-    return {name: scores[key] for key, name in SCORE_NAMES.items()}
+    return dict(gather(written))

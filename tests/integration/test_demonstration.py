@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import blocks
+from tests.support.html import Page
+from tests.support.repository import ROOT, blocks
 
 SET_UP, _ = blocks("bash")
 BIN = Path(sys.executable).parent
@@ -25,6 +26,19 @@ def test_the_demonstration_tells_the_truth_about_unseen_scenes(tmp_path):
     )
     assert answer.returncode == 0, answer.stderr[-2000:]
     result = json.loads(answer.stdout)
-    page = (tmp_path / "runs" / "demo.html").read_text()
     assert result["true_captions"] >= 0.9
-    assert page.count("data:image/jpeg;base64,") == 10
+    page = Page(tmp_path / "runs" / "demo.html")
+    assert (len(page.all("img")), "200 pictures" in page.texts) == (200, True)
+    assert f"{round(200 * result['true_captions'])} of 200" in page.texts
+    # The command of README and of the terminal, which captions one of the pictures.
+    [command] = [text for text in page.texts if text.startswith("captioning caption ")]
+    assert command in answer.stderr
+    assert command in (ROOT / "README.md").read_text()
+    caption = subprocess.run(
+        [BIN / "captioning", *shlex.split(command)[1:]],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "\t" in caption.stdout
+    run = Page(tmp_path / "runs" / "training" / "demo" / "run.html")
+    assert {"Learning to caption", "Scores of each picture"} <= set(run.texts)
+    assert (tmp_path / "runs" / "training" / "demo" / "versions" / "demo-1" / "model.html").is_file()

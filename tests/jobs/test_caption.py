@@ -64,10 +64,12 @@ def test_names_that_are_not_utf_8_or_not_printable_lose_no_caption(captioning, t
     assert (code, names) == (0, [f"{pictures}/{name}" for name in ("2.png", r"a\nb\x1b[2J.png", r"caf\udce9.png")])
 
 
-def test_a_faulty_image_is_named_and_the_others_are_captioned(captioning, tiny_run, pictures):
+def test_a_faulty_image_is_named_and_the_others_are_captioned(captioning, tiny_run, pictures, tmp_path):
     (pictures / "1.png").write_bytes(b"no picture")
-    code, printed, complaint = captioning("caption", pictures, "--model", tiny_run)
+    code, printed, complaint = captioning("caption", pictures, "--model", tiny_run, "--html", tmp_path / "page.html")
     assert (code, len(printed.splitlines()), "error: could not caption 1 of 3 inputs" in complaint) == (2, 2, True)
+    page = (tmp_path / "page.html").read_text()
+    assert (page.count("data:image/jpeg;base64,"), "1 input without a caption" in page) == (2, True)
 
 
 def test_a_folder_without_images_is_named(captioning, tiny_run, tmp_path):

@@ -6,6 +6,8 @@ import shutil
 import fsspec
 import pytest
 
+from tests.support.html import Page
+
 pytestmark = pytest.mark.usefixtures("tiny_home")
 
 
@@ -29,6 +31,15 @@ def test_what_was_evaluated_before_is_not_computed_again(captioning, tiny_run, d
     first = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")[1]
     _, again, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")
     assert (again == first, "on split val: read from" in told) == (True, True)
+
+
+def test_a_page_shows_the_scores_of_each_image(captioning, tiny_run, drawn_shards, tmp_path):
+    captioning("evaluate", tiny_run, "--shards", drawn_shards, "--html", tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert (len(page.all("img")), "Evaluation on val" in page.texts) == (30, True)
+    assert "CIDEr-D, worst first" in page.texts
+    run = Page(tiny_run / "run.html")  # the page of the run has them too
+    assert (len(run.all("img")), "Scores of each picture" in run.texts) == (30, True)
 
 
 @pytest.fixture

@@ -2,16 +2,20 @@
 
 import pytest
 
+from tests.support.html import Page
 from tests.support.registered_versions import add_version, alias_of
 from tests.support.trained_models import WORSE
 
 
-def test_a_better_challenger_is_promoted(registry_job, registry_client, name):
+def test_a_better_challenger_is_promoted(registry_job, registry_client, registry_home, name):
     code, document, told = registry_job("promote", name)
     change = document["change"]
     assert (code, alias_of(name, registry_client), change["over"], change["kind"]) == (0, "2", "1", "promoted")
     assert change["evidence"]["champion"]["version"] == "1"
     assert f"{name} version 2 is now the champion (replacing version 1)" in told
+    page = registry_home / "versions" / f"{name}-2" / "model.html"
+    assert {"Pictures that differ most", f"{name} version 2"} <= set(Page(page).texts)
+    assert "CIDEr-D against version 1" in Page(page).texts
 
 
 def test_a_worse_challenger_is_refused_with_a_code_of_its_own(registry_job, registry_client, name):

@@ -16,6 +16,7 @@ from cluster.search.space.distributions import Parameter
 from cluster.search.space.space import SearchSpace
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
@@ -129,19 +130,37 @@ def _drawn(parameter: Parameter, seed: int, number: int) -> Any:  # noqa: ANN401
 def _tpe_point(
     space: SearchSpace, number: int, observations: Sequence[Observation], *, seed: int, mode: Literal["min", "max"]
 ) -> dict[str, Any]:
+    study = study_of(space, observations, seed=_hash(seed, number, "") >> 32, mode=mode)
+    drawn = study.ask(_distributions(space)).params
+    return {parameter.key: drawn.get(parameter.key, parameter.arguments[0]) for parameter in space.parameters}
+
+
+def study_of(
+    space: SearchSpace, observations: Sequence[Observation], *, seed: int, mode: Literal["min", "max"]
+) -> "Study":
+    """Return an Optuna study of trials, in memory.
+
+    Args:
+        space: the search space.
+        observations: trials of the search.
+        seed: seed of the study's TPE sampler.
+        mode: whether a lower (min) or a higher (max) score is better.
+    """
     # Imported late: it takes 0.2 s, which --help and the other samplers need not pay.
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {parameter.key: _distribution(parameter) for parameter in space.searched}
     study = optuna.create_study(
         direction="minimize" if mode == "min" else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=_hash(seed, number, "") >> 32, constant_liar=True),
+        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
     )
     for trial in sorted(observations, key=lambda trial: trial.number):
-        study.add_trial(_frozen(trial, distributions))
-    drawn = study.ask(distributions).params
-    return {parameter.key: drawn.get(parameter.key, parameter.arguments[0]) for parameter in space.parameters}
+        study.add_trial(_frozen(trial, _distributions(space)))
+    return study
+
+
+def _distributions(space: SearchSpace) -> "dict[str, BaseDistribution]":
+    return {parameter.key: _distribution(parameter) for parameter in space.searched}
 
 
 def _distribution(parameter: Parameter) -> "BaseDistribution":

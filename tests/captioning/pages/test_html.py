@@ -1,17 +1,20 @@
+import base64
 import errno
+import hashlib
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from jinja2 import UndefinedError
-from matplotlib.figure import Figure
 
-from captioning.pages.html import DARK, LIGHT, render_chart, style_axes, write_page
-from tests.support.html import HOSTILE, Page, decode
+from captioning.pages.html import write_page
+from tests.support.html import HOSTILE, Page
+
+GALLERY = {"cards": [], "orders": [], "verdicts": False, "num_shown": 0, "num_pictures": 0, "names": None}
 
 
 def write(path, title):
-    write_page(path, "gallery.html.jinja", {"title": title, "summary": [], "charts": [], "items": []})
+    values = {"title": title, "gallery": GALLERY, "faults": [], "facts": [], "commands": [], "scores": [], "rival": ""}
+    write_page(path, "gallery.html.jinja", values)
 
 
 def test_a_page_replaces_the_last_and_leaves_nothing_else(tmp_path):
@@ -36,27 +39,22 @@ def test_a_page_on_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch
 def test_a_page_that_cannot_be_made_leaves_the_last_one(tmp_path):
     path = tmp_path / "page.html"
     write(path, "old")
-    with pytest.raises(UndefinedError, match="'summary' is undefined"):
-        write_page(path, "gallery.html.jinja", {"title": "new", "charts": [], "items": []})
+    with pytest.raises(UndefinedError, match="'scores' is undefined"):
+        write_page(path, "gallery.html.jinja", {"title": "new"})
     assert "old" in Page(path).texts
 
 
 def test_text_is_escaped(tmp_path):
     write(tmp_path / "page.html", HOSTILE)
     page = Page(tmp_path / "page.html")
-    assert (HOSTILE in page.texts, page.all("script")) == (True, [])
+    page.assert_only_own_script()
+    assert HOSTILE in page.texts
 
 
-def test_a_chart_is_drawn_in_the_colours_of_both_themes():
-    themes = []
-
-    def draw(theme):
-        themes.append(theme)
-        figure = Figure()
-        style_axes(figure.add_subplot(), theme, title="$x$", x_label="step")
-        return figure
-
-    first, second = render_chart("a chart", draw), render_chart("a chart", draw)
-    light, dark = (decode(first[name], "image/svg+xml") for name in ("light", "dark"))
-    assert (first, themes[:2], light != dark) == (second, [LIGHT, DARK], True)  # the same bytes every time
-    assert ElementTree.fromstring(light).tag == "{http://www.w3.org/2000/svg}svg"
+def test_the_policy_of_a_page_allows_its_own_script_alone(tmp_path):
+    write(tmp_path / "page.html", "x")
+    page = Page(tmp_path / "page.html")
+    [policy] = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.endswith(f"script-src 'sha256-{digest}'")

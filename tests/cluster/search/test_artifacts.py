@@ -61,12 +61,21 @@ def test_the_table_has_a_column_for_each_key_that_differs(texts, folder):
     assert "training.batch_size" not in rows[0]
 
 
-def test_the_page_begins_with_the_best_trial_and_what_all_cost(texts, folder):
+def test_the_page_begins_with_the_outcome_and_the_command_that_trains_the_best(texts, folder):
     shown = [text for text in Page(folder / "search.html").texts if text]
-    start = shown.index("best")
-    assert shown[start : start + 10] == [
-        "best", "trial-0001, 2.5", "score", "validation loss nats", "trials", "2 (2 finished, 0 stopped, 0 failed)",
+    start = shown.index("best validation loss")
+    assert shown[start : start + 12] == [
+        "best validation loss", "2.5 nats per word", "best trial", "trial-0001", "trials", "2 finished",
         "epochs", "2 of 2", "time of the trials", "4 s",
+        "Train the best settings at full length", f"captioning train --config {folder}/best.yaml",
+    ]  # fmt: skip
+
+
+def test_the_page_has_the_space_with_the_values_of_the_best(texts, folder):
+    shown = [text for text in Page(folder / "search.html").texts if text]
+    start = shown.index("Search space")
+    assert shown[start + 5 : start + 13] == [
+        "model.", "hidden_size", "choice([8, 16])", "16", "training.", "batch_size", "32", "32",
     ]  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from captioning.pages.thumbnails import thumbnail
+
+
+def jpeg(width, height, *, is_noise=False):
+    content = io.BytesIO()
+    noise = random.Random(0).randbytes(width * height)
+    image = Image.frombytes("L", (width, height), noise) if is_noise else Image.new("L", (width, height), 90)
+    image.convert("RGB").save(content, "JPEG", quality=95)
+    return content.getvalue()
+
+
+def size_of(content):
+    with Image.open(io.BytesIO(content)) as image:
+        return image.format, image.size
+
+
+def test_a_small_picture_stays_as_it_is_byte_for_byte():
+    small = jpeg(96, 64)
+    assert thumbnail(small, most_bytes=10_000) == small
+
+
+def test_a_large_picture_is_shrunk_in_proportion():
+    assert size_of(thumbnail(jpeg(1600, 800), most_bytes=90_000)) == ("JPEG", (640, 320))
+
+
+@pytest.mark.parametrize("most_bytes", [90_000, 20_000, 6_000])
+def test_even_noise_fits_into_the_bytes(most_bytes):
+    assert len(thumbnail(jpeg(700, 700, is_noise=True), most_bytes=most_bytes)) <= most_bytes
+
+
+def test_a_file_that_is_cut_off_is_refused():
+    with pytest.raises(ValueError, match=r"the picture does not decode \(.*\); convert it again"):
+        thumbnail(jpeg(900, 900, is_noise=True)[:5000], most_bytes=90_000)
