@@ -80,7 +80,7 @@ COLUMNS = (
 
 def flags_for(num_kills: int, shards: Path, further: Sequence[str] = ()) -> list[str]:
     """Return the flags of a run that is long enough for so many kills."""
-    num_epochs = -(-(max(5, num_kills) * _STEPS_PER_KILL * _BATCH_SIZE) // _NUM_DRAWN)
+    num_epochs = -(-(max(4, num_kills) * _STEPS_PER_KILL * _BATCH_SIZE) // _NUM_DRAWN)
     settings = FLAGS | {"training.num-epochs": str(num_epochs), "shards": str(shards)}
     return [text for name, value in settings.items() for text in (f"--{name}", value)] + ["--ledger", *further]
 

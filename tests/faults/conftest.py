@@ -3,7 +3,7 @@ import pytest
 from tests.faults.chaos import flags_for
 from tests.support.training_process import TrainingRun
 
-NUM_KILLS = 5
+NUM_KILLS = 4
 
 
 @pytest.fixture(scope="session")

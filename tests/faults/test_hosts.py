@@ -26,13 +26,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 EXPORT, *COMMANDS = STORY.replace("\\\n", " ").strip().splitlines()
 CONVERT, CHECK, TUNE, TRAIN, WATCH, LOGS, EVALUATE, REGISTER, PROMOTE, MODELS = COMMANDS
 NAMES = ("head", "worker-1", "worker-2", "s3", "mlflow", "laptop")
-NUM_IMAGES, BATCH, NUM_EPOCHS = 240, 16, 20
+NUM_IMAGES, BATCH, NUM_EPOCHS = 240, 16, 8
 NUM_STEPS = NUM_IMAGES * NUM_EPOCHS // BATCH
 SMALL = (
     "--model.backbone squeezenet1_1 --model.weights none --model.image-size-px 64 --model.hidden-size 16 "
     f"--training.batch-size {BATCH}"
 )
-SHORT_SEARCH = f"{SMALL} --num-trials 2 --max-epochs 1"
+SHORT_SEARCH = f"{SMALL} --num-trials 1 --max-epochs 1"
 SHORT_TRAINING = f"{SMALL} --training.num-epochs {NUM_EPOCHS} --training.checkpoint-every-steps 15 --ledger"
 # A dead node is noticed within seconds, not within a minute.
 QUICK = {

@@ -11,6 +11,7 @@ from cluster.config import ClusterConfig, TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.resources.gcs import list_nodes
 from jobs.cli import run_job
+from tests.support.command_line import captioning
 
 pytestmark = pytest.mark.cluster
 
@@ -40,6 +41,14 @@ def test_a_training_is_estimated_by_a_step_where_it_would_run(dry, where):
     assert [node["total"] >= 2 for node in plan["nodes"]] == [True]
     assert "would train run train for 19 steps of 64 images on 2 workers, with 120 samples" in told
     assert " on 2 workers, at " in told
+
+
+def test_training_knows_its_features(dry, drawn_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    encoder, _, _ = MODEL.partition(" --model.embedding-size")
+    captioning("extract", drawn_shards, folder, "--num-workers", "0", *encoder.split())
+    code, _, told = dry("train", "--features", f"{folder}")
+    assert (code, "would train" in told) == (0, True)
 
 
 def test_an_elastic_training_takes_what_there_is(dry):
