@@ -66,7 +66,7 @@ def promote(
         RuntimeError: MLflow did not store the change, or did not move the alias.
     """
     model = f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}"
-    found = find_version(model, client)
+    found = find_version(model, client, is_dry_run=is_dry_run)
     challenger = resolve_model(f"models:/{name}/{found.version}", client)
     while True:
         state = reconcile_alias(name, client, is_dry_run=is_dry_run)

@@ -92,7 +92,7 @@ def _data(datasets: Sequence[CardDataset], record: Mapping[str, str]) -> list[st
     ] or ([f"- shard set `{_code(digest)}`"] if digest else [])
     if not lines:
         return []
-    licence = "Their licence is that of the photographs and captions: the source names no other."
+    licence = "Licence: that of the photographs and captions, which the shard set does not record."
     return ["### Data\n\n" + "\n".join([*lines, "", licence])]
 
 

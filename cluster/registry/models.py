@@ -111,8 +111,13 @@ def _resolve_folder(model: str, folder: Path) -> ResolvedModel:
     return ResolvedModel(folder=folder, description=describe_checkpoint(folder))
 
 
-def find_version(model: str, client: MlflowClient) -> ModelVersion:
+def find_version(model: str, client: MlflowClient, *, is_dry_run: bool = False) -> ModelVersion:
     """Find the registered version of ``models:/NAME@alias`` or ``models:/NAME/VERSION``.
+
+    Args:
+        model: address of the version.
+        client: client of the registry.
+        is_dry_run: whether to leave a registration that was killed as it is, instead of finishing it.
 
     Raises:
         ValueError: it is not in the registry.
@@ -121,7 +126,7 @@ def find_version(model: str, client: MlflowClient) -> ModelVersion:
     if alias == CHAMPION:
         return _find_champion(name, client)
     try:
-        if alias == CHALLENGER:
+        if alias == CHALLENGER and not is_dry_run:
             finish_registrations(name, client)
         if alias:
             return client.get_model_version_by_alias(name, alias)

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from captioning.evaluation.bootstrap import CONFIDENCE
 from cluster.config import CacheConfig
 from cluster.registry.cards import refresh_cards
 from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, run_tag
@@ -180,5 +181,5 @@ def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
             continue
         summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
         summary |= {name: judged[name] for name in ("step", "precision", "scores", "intervals")}
-        summary["beam_size"] = evidence["settings"]["beam_size"]
+        summary |= {"beam_size": evidence["settings"]["beam_size"], "confidence": CONFIDENCE}
         _log_to_version(judged["name"], judged["version"], summary, client)

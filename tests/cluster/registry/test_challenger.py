@@ -60,6 +60,8 @@ def test_the_next_command_finishes_a_registration(client, model, name, command):
 def test_a_dry_run_leaves_a_registration_as_it_is(client, model, name):
     begun(name, model, client)
     list_versions(client, name, is_dry_run=True)
+    with pytest.raises(ValueError, match="challenger is not in the registry"):
+        find_version(f"models:/{name}@challenger", client, is_dry_run=True)
     assert client.get_registered_model(name).aliases == {}
 
 
