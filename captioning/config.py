@@ -158,10 +158,10 @@ def raise_mistakes(mistakes: Iterable[str]) -> None:
 
 
 def outside(config: object, **ranges: tuple[int, int]) -> Iterator[str]:
-    """Yield a line for each setting out of its range, of which both ends belong to it: ``beam_size=BEAM_SIZES``."""
+    """Yield a line for each given setting out of its range, of which both ends belong to it: ``beam_size=(1, 20)``."""
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             yield f"{name} {value} is out of range; use {least} to {most}"
 
 

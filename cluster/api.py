@@ -9,7 +9,6 @@ Example:
     print(load("models:/captioner@champion").caption("photo.jpg"))
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +57,8 @@ def convert(
         source: folder in COCO layout.
         shards: shard set to write: a folder, or any URL that fsspec supports.
         config: settings of the conversion; None for the defaults.
-        num_workers: number of shards written at once, each by a Ray actor; 0 writes without Ray; None uses all cores.
+        num_workers: number of shards written at once, each by a Ray actor; 0 writes without Ray; None for the
+            default of captioning convert.
         cluster: Ray cluster of the tasks; None for RAY_ADDRESS, or one that starts on this machine.
 
     Raises:
@@ -68,11 +68,11 @@ def convert(
     from cluster.data import conversion
     from cluster.data.output import writing_to
 
-    workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     with writing_to(_location(shards)):
         plan = conversion.plan_conversion(
             with_home(Path(source)).absolute(), _location(shards), config or ConversionConfig()
         )
+        workers = conversion.default_workers(plan, cluster or ClusterConfig()) if num_workers is None else num_workers
         return conversion.convert(plan, num_workers=workers, cluster=cluster)
 
 

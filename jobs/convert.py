@@ -10,8 +10,7 @@ Examples:
 import contextlib
 import itertools
 import logging
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +38,9 @@ class ConvertJob(ConversionConfig):
     """Folder of the images and captions, in one of the forms of --format."""
     shards: Annotated[tyro.conf.Positional[Location], tyro.conf.arg(metavar="SHARDS")]
     """Shard set to write: a folder, or any URL that fsspec supports."""
-    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of shards written at once, each by a Ray actor; 0 writes them one by one, without Ray."""
+    num_workers: int | None = None
+    """Number of shards written at once, each by a Ray actor; 0 writes them one by one, without Ray. If not given, one
+    for each CPU, and 0 for so few images that Ray would take longer to start."""
     address: str | None = None
     """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
 
@@ -76,7 +76,7 @@ def run_conversion(job: ConvertJob, *, is_dry: bool = False) -> Manifest:
 
 
 def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
-    from cluster.data.conversion import convert, plan_conversion
+    from cluster.data.conversion import convert, default_workers, plan_conversion
 
     plan = plan_conversion(job.source, job.shards, job)
     _log_source(plan, job, is_dry=is_dry)
@@ -92,13 +92,15 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
         for shard in plan.missing:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
         return plan.manifest(plan.finished)
-    if plan.missing and job.num_workers:
+    cluster = ClusterConfig(address=job.address)
+    num_workers = default_workers(plan, cluster) if job.num_workers is None else job.num_workers
+    if plan.missing and num_workers:
         with counting() as show:
             num_done = itertools.count(len(plan.finished) + 1)
             manifest = convert(
                 plan,
-                num_workers=job.num_workers,
-                cluster=ClusterConfig(address=job.address),
+                num_workers=num_workers,
+                cluster=cluster,
                 progress=lambda record: show("shards", next(num_done), len(plan.shards)),
             )
     else:

@@ -37,7 +37,8 @@ class VerifyJob:
     deep: bool = False
     """Decode every image and read every caption, as well as the checksums."""
     repair: Path | None = None
-    """Source that the set was made from; damaged shards are written again from it."""
+    """Source that the set was made from; damaged shards are written again from it. If not given,
+    they are only named."""
     storage: Annotated[CacheConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=CacheConfig)
 
 

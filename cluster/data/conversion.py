@@ -1,6 +1,7 @@
 """Conversion: captioned images of a source -> shard set, written by Ray actors or in this process."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from cluster.data.conversion_config import ConversionConfig
 from cluster.data.output import require_owner
 from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
-from cluster.resources.session import cluster_session
+from cluster.resources.session import cluster_session, named_address
 from shards.images import codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
@@ -26,6 +27,8 @@ from shards.verification import verify_shards
 from shards.writer import ShardPlan, plan_shards, write_shard
 
 logger = logging.getLogger(__name__)
+
+_FEW_IMAGES = 500  # a core converts some 160 photographs a second, and Ray starts in some 5 s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +143,12 @@ def _plan_split(split: str, images: Sequence[CaptionedImage], config: Conversion
         seed=config.seed,
         skip_bad=config.on_bad == "skip",
     )
+
+
+def default_workers(plan: ConversionPlan, cluster: ClusterConfig) -> int:
+    """Return the number of actors for a plan, if none is given: 0 if this process is done before Ray has started."""
+    num_images = sum(len(shard.images) for shard in plan.missing)
+    return 0 if num_images < _FEW_IMAGES and named_address(cluster) is None else os.cpu_count() or 1
 
 
 def convert(

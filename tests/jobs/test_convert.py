@@ -1,6 +1,10 @@
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from cluster.config import ClusterConfig
+from cluster.data.conversion import default_workers
 
 
 def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
@@ -9,9 +13,9 @@ def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
 
 
 def test_a_conversion_says_what_it_made(captioning, drawn_shards, tmp_path):
-    arguments = ("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--num-workers", "0", "--json")
-    _, printed, _ = captioning(*arguments)
+    _, printed, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--json")
     assert json.loads(printed)["splits"] == {"train": 120, "val": 30}
+    assert "starting Ray" not in told  # which would take longer than these images
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,12 @@ def test_a_conversion_says_what_it_made(captioning, drawn_shards, tmp_path):
 def test_numbers_beyond_any_use_are_refused_before_anything_is_done(captioning, command, mistake):
     code, printed, told = captioning(*command.split())
     assert (code, printed, mistake in told) == (2, "", True), told
+
+
+@pytest.mark.parametrize(
+    ("num_images", "address", "has_actors"), [(499, None, False), (500, None, True), (1, "10.0.0.1:6379", True)]
+)
+def test_ray_converts_where_it_is_faster(num_images, address, has_actors, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    plan = SimpleNamespace(missing=[SimpleNamespace(images=range(num_images))])
+    assert (default_workers(plan, ClusterConfig(address=address)) > 0) is has_actors
