@@ -176,9 +176,9 @@ def _data(chart: Chart, curves: Sequence[_Drawn], x: Axis, y: Axis) -> str:
 
 
 def _texts(drawn: _Drawn) -> list[tuple[float | str, ...]]:
-    ranges = {at: f"{low:.4g} to {high:.4g}" for at, low, high in drawn.intervals}
+    ranges = {at: f"{low:.3g} to {high:.3g}" for at, low, high in drawn.intervals}
     return [
-        (_rounded(at), _rounded(value), *([f"{value:.4g} ({ranges[at]})"] if at in ranges else []))
+        (_rounded(at), _rounded(value), *([f"{value:.3g} ({ranges[at]})"] if at in ranges else []))
         for at, value in drawn.finite
     ]
 
