@@ -4,6 +4,7 @@ Examples:
     python -m tests.benchmarks                                # all but those that take many minutes
     python -m tests.benchmarks overheads verification
     python -m tests.benchmarks overheads --steps 150          # options of one benchmark; --help lists them
+    python -m tests.benchmarks --page                         # the pages alone, from results.json as it is
 """
 
 import importlib
@@ -105,6 +106,9 @@ def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
     if list(words) in (["--help"], ["-h"]):
         _console.print(f"{__doc__}\nBenchmarks: {', '.join(names())}")
         return
+    if list(words) == ["--page"]:
+        _write_pages(folder)
+        return
     wanted, arguments = parse(words)
     options = words[1:] if len(wanted) == 1 else []
     for name in wanted:
@@ -118,10 +122,15 @@ def main(words: Sequence[str], *, folder: Path = FOLDER) -> None:
         _console.print(as_table(name, result))
         results = load(folder) | {name: result}  # read again: another process may have measured meanwhile
         save(results, folder)
-        (folder / "README.md").write_text(page(results))
-        if folder == FOLDER:
-            readme = ROOT / "README.md"
-            readme.write_text(with_best_known(readme.read_text(), results))
+        _write_pages(folder)
+
+
+def _write_pages(folder: Path) -> None:
+    results = load(folder)
+    (folder / "README.md").write_text(page(results))
+    if folder == FOLDER:
+        readme = ROOT / "README.md"
+        readme.write_text(with_best_known(readme.read_text(), results))
 
 
 if __name__ == "__main__":

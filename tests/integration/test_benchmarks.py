@@ -47,11 +47,11 @@ def test_a_benchmark_measures_something(name, session, one_thread):
 
 
 def test_the_page_is_made_from_the_results():
-    assert (FOLDER / "README.md").read_text() == page(load())
+    assert (FOLDER / "README.md").read_text() == page(load()), "run python -m tests.benchmarks --page"
 
 
 def test_the_main_readme_has_the_best_known_rows_of_the_results():
-    assert with_best_known(README, load()) == README
+    assert with_best_known(README, load()) == README, "run python -m tests.benchmarks --page"
     assert README.count(best_known(load())) == 1
 
 
@@ -97,6 +97,13 @@ def test_a_command_prints_and_writes_what_it_measures(tiny, tmp_path, capsys):
     assert f"| {' | '.join(cells)} |" in (tmp_path / "README.md").read_text()
     shown = capsys.readouterr().out
     assert [cell for cell in cells if cell not in shown] == []
+
+
+def test_the_page_is_written_again_without_measuring(tiny, tmp_path):
+    tiny("sums")
+    (tmp_path / "README.md").write_text("of another release")
+    tiny("--page")
+    assert (tmp_path / "README.md").read_text() == page(load(tmp_path))
 
 
 def test_options_of_one_benchmark_are_arguments_of_its_function(tiny, tmp_path):
