@@ -14,7 +14,7 @@ from captioning.evaluation.bootstrap import CONFIDENCE
 from cluster.config import CacheConfig
 from cluster.registry.cards import refresh_cards
 from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, run_tag
-from cluster.registry.logged_models import logged_model_id
+from cluster.registry.logged_models import logged_model_id, logged_model_of
 from cluster.registry.models import ResolvedModel, configuration_of
 from cluster.tracking.datasets import dataset_of, split_inputs
 
@@ -182,4 +182,19 @@ def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
         summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
         summary |= {name: judged[name] for name in ("step", "precision", "scores", "intervals")}
         summary |= {"beam_size": evidence["settings"]["beam_size"], "confidence": CONFIDENCE}
+        _link_scores(judged["name"], judged["version"], summary, client)
         _log_to_version(judged["name"], judged["version"], summary, client)
+
+
+def _link_scores(name: str, version: str, summary: dict[str, Any], client: MlflowClient) -> None:
+    """Log scores that a version's LoggedModel does not have yet as its metrics."""
+    found, split = client.get_model_version(name, version), summary["split"]
+    model = logged_model_of(found, client)
+    if not model or not found.run_id:
+        return
+    known = evaluations_of(model.tags).get(split, {})
+    is_known = known.get("scores") == summary["scores"]
+    summary[_LOGGED_AT] = known.get(_LOGGED_AT) if is_known else time.time_ns() // 10**6
+    if not is_known:
+        metrics = split_metrics(client.get_run(found.run_id), {split: summary}, model_id=model.model_id)
+        client.log_batch(found.run_id, metrics=list(metrics))

@@ -46,6 +46,9 @@ def test_a_version_has_the_status_that_the_gate_gave_it_and_its_scores(client, n
     found = client.get_model_version(name, "1")
     assert found.tags["validation_status"] == status
     assert '"CIDEr-D": 0.625' in record_of(found, client)["evaluation.val"]
+    metrics = client.get_logged_model(logged_model_id(found)).metrics
+    linked = {(one.key, one.value, one.step, one.dataset_name) for one in metrics if one.value == 0.625}
+    assert linked == {("val/CIDEr-D", 0.625, 5, "shards-val")}
     assert "| score | value | 95% interval |" in found.description
     assert "| CIDEr-D | 0.6250 | 0.5000 to 0.7500 |" in found.description
 
