@@ -29,6 +29,7 @@ _COMPATIBILITY_FORMS = re.compile(r"[\ufb50-\ufdff\ufe70-\ufefc\uff01-\uffee]+")
 _STACKED = r"[\u1039\u17d2][\u1000-\u109f\u1780-\u17ff]"  # a consonant below another, in Myanmar and Khmer
 _JOINERS = r"[\u200c\u200d]"
 _SPACE_INSIDE = re.compile(rf"(?<=[{_WITHOUT_SPACES}]) (?=[{_WITHOUT_SPACES}])")
+_SPACE_IN_TIBETAN = re.compile(r"(?<=[\u0f40-\u0fbc]) (?=[\u0f40-\u0fbc])")
 _OTHER_SCRIPT_SHARE = 0.01
 """Share of captions in another script from which ``unicode`` is chosen: an English set has a foreign name or two."""
 
@@ -73,8 +74,8 @@ def _join_by_spaces(words: Iterable[str]) -> str:
 
 
 def _join_by_script(words: Iterable[str]) -> str:
-    """Join words by spaces, except two characters of scripts without spaces."""
-    return _SPACE_INSIDE.sub("", " ".join(words))
+    """Join words by spaces, except two characters of scripts without spaces, and syllables of Tibetan by their mark."""
+    return _SPACE_IN_TIBETAN.sub("\u0f0b", _SPACE_INSIDE.sub("", " ".join(words)))
 
 
 def _split_by_script(caption: str) -> list[str]:
@@ -84,7 +85,9 @@ def _split_by_script(caption: str) -> list[str]:
     text = _COMPATIBILITY_FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     words, position = [], 0
     for piece in _pieces().finditer(text):
-        words += [*_plain_words(text[position : piece.start()]), piece[0].lower()]
+        words += _plain_words(text[position : piece.start()])
+        if not _is_punctuation(piece[0]):  # a mark alone
+            words.append(piece[0].lower())
         position = piece.end()
     return words + _plain_words(text[position:])
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from captioning.config import TrainingConfig
 from captioning.data.tokenizers import PTB, Tokenizer, choose_tokenizer, find_tokenizer
 from captioning.data.vocabulary import Vocabulary, build_vocabulary, parse_vocabulary
 from cluster.data.conversion_config import ConversionConfig
@@ -62,17 +63,22 @@ def vocabulary_captions(splits: Mapping[str, Sequence[CaptionedImage]], split: s
 
 
 def vocabulary_of(captions: Sequence[str], config: ConversionConfig, tokenizer: Tokenizer) -> Vocabulary:
-    """Return the vocabulary of the captions; log how long they are if their words are no words of the PTB tokenizer.
+    """Return the vocabulary of the captions; warn if training would cut many, as those of one word a character.
 
     Raises:
         ValueError: no word, or too many words, are frequent enough.
     """
     if tokenizer is not PTB:
         lengths = sorted(len(tokenizer.tokenize(caption)) for caption in captions)
-        logger.info(
-            "1 in 100 captions has %d words or more; training cuts them after --training.max-caption-words",
-            lengths[int(0.99 * len(lengths))],
-        )
+        longest, limit = lengths[int(0.99 * len(lengths))], TrainingConfig().max_caption_words
+        if longest > limit:
+            logger.warning(
+                "1 in 100 captions has %d words or more, and training cuts them after %d; train with "
+                "--training.max-caption-words %d",
+                longest,
+                limit,
+                longest,
+            )
     return build_vocabulary(captions, minimum_count=config.minimum_word_count, tokenizer=tokenizer)
 
 

@@ -32,6 +32,10 @@ CAPTIONS = {
     "Ethiopic": ("ሰላም፡ዓለም።", "ሰላም|ዓለም", "ሰላም ዓለም"),
     "Vietnamese": ("tiếng Việt", "tiếng|việt", "tiếng việt"),
     "an emoji with a selector": ("a ❤️", "a|❤", "a ❤"),
+    "Tibetan, in syllables": ("བོད་སྐད།", "བོད|སྐད", "བོད་སྐད"),
+    "Myanmar": ("မြန်မာ", "မြ|န်|မာ", "မြန်မာ"),
+    "a mark alone": ("एक \u093e", "एक", "एक"),
+    "another alphabet in capitals": ("𞤀𞤣", "𞤢𞤣", "𞤢𞤣"),
     "only punctuation": ("。、\uff01", "", ""),
 }
 

@@ -56,6 +56,12 @@ def test_a_shard_set_says_by_which_tokenizer_captions_come_back_from_their_words
     assert (vocabulary.tokenizer.name, again) == (tokenizer, [caption.rstrip("।") for caption in captions])
 
 
+@pytest.mark.parametrize(("num_characters", "is_told"), [(30, False), (31, True)])
+def test_captions_that_training_would_cut_are_told(source, tmp_path, caplog, num_characters, is_told):
+    plan(source(train=[["狗" * num_characters]]), tmp_path / "out")
+    assert ("train with --training.max-caption-words 31" in caplog.text) == is_told
+
+
 def test_a_set_of_the_only_tokenizer_of_an_earlier_release_stays_finished(source, tmp_path):
     folder = source(train=[HINDI])
     convert(plan(folder, tmp_path / "out", tokenizer="ptb"), num_workers=0)
