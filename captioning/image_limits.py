@@ -11,11 +11,14 @@ _MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
 _MAX_SEGMENTS = 500
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
 _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# The entry of a TIFF's directory that says that its pixels are JPEGs, in either order of bytes.
+_TIFF = (b"II*\0", b"MM\0*")
+_JPEGS_IN_TIFF = re.compile(rb"\x03\x01\x03\0\x01\0\0\0[\x06\x07]\0|\x01\x03\0\x03\0\0\0\x01\0[\x06\x07]")
 _TEXT_PPM = (b"P1", b"P2", b"P3")
 
 
 def count_scans(content: bytes) -> int:
-    """Return the number of scans of a JPEG; 0 for other formats.
+    """Return the number of scans of a JPEG, or of the JPEGs in a TIFF; 0 for other formats.
 
     Args:
         content: content of an image file, which may be damaged.
@@ -25,6 +28,8 @@ def count_scans(content: bytes) -> int:
     """
     if content.startswith(_TEXT_PPM):
         raise ValueError("it is a PPM of numbers in text; save it as PNG or JPEG")
+    if content.startswith(_TIFF):
+        return _scans_in_tiff(content)
     if not content.startswith(_START_OF_IMAGE):
         return 0
     num_scans, num_segments, at = 0, 0, 2
@@ -36,6 +41,13 @@ def count_scans(content: bytes) -> int:
         if marker not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
             at += max(2, int.from_bytes(content[at : at + 2], "big"))  # a wrong length must not end this count
     return num_scans
+
+
+def _scans_in_tiff(content: bytes) -> int:
+    """Return the largest number of scans of a JPEG in a TIFF, each of which holds a strip or a tile of the image."""
+    if not _JPEGS_IN_TIFF.search(content):
+        return 0
+    return max(jpeg.count(_START_OF_SCAN) for jpeg in content.split(_START_OF_IMAGE))
 
 
 def require_few_scans(num_scans: int, num_pixels: int) -> None:

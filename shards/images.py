@@ -30,6 +30,9 @@ _MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
 _MAX_SEGMENTS = 500
 _TEXT_PPM = (b"P1", b"P2", b"P3")
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
+# The entry of a TIFF's directory that says that its pixels are JPEGs, in either order of bytes.
+_TIFF = (b"II*\0", b"MM\0*")
+_JPEGS_IN_TIFF = re.compile(rb"\x03\x01\x03\0\x01\0\0\0[\x06\x07]\0|\x01\x03\0\x03\0\0\0\x01\0[\x06\x07]")
 _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _STRIP_PIXELS = 2**20
 _REDUCING_GAP = 3.0
@@ -173,7 +176,7 @@ def _shrink_in_strips(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _read_markers(content: bytes) -> tuple[int, bool]:
-    """Return the number of scans of a JPEG, and whether it has an end marker; Pillow accepts some without one.
+    """Return the number of scans of a JPEG or of those in a TIFF, and whether it ends in a marker, as not all do.
 
     Raises:
         _UnsuitableError: the file would take long even to open, or is a PPM of numbers in text, which Pillow reads
@@ -181,6 +184,8 @@ def _read_markers(content: bytes) -> tuple[int, bool]:
     """
     if content.startswith(_TEXT_PPM):
         raise _UnsuitableError("it is a PPM of numbers in text; save it as PNG or JPEG")
+    if content.startswith(_TIFF):
+        return _scans_in_tiff(content), False
     if not content.startswith(_START_OF_IMAGE):
         return 0, False
     num_scans, num_segments, at = 0, 0, 2
@@ -194,6 +199,13 @@ def _read_markers(content: bytes) -> tuple[int, bool]:
         if marker not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
             at += max(2, int.from_bytes(content[at : at + 2], "big"))  # a wrong length must not end this count
     return num_scans, False
+
+
+def _scans_in_tiff(content: bytes) -> int:
+    """Return the largest number of scans of a JPEG in a TIFF, each of which holds a strip or a tile of the image."""
+    if not _JPEGS_IN_TIFF.search(content):
+        return 0
+    return max(jpeg.count(_START_OF_SCAN) for jpeg in content.split(_START_OF_IMAGE))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

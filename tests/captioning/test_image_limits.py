@@ -22,6 +22,9 @@ EXIF = b"\xff\xe1\0\x12Exif\0\0" + b"x" * 10
         (b"", 0),
         (encoded(picture(40, 30), "PNG") + BASELINE, 0),
         (encoded(picture(40, 30), "PPM"), 0),
+        (encoded(picture(40, 30), "TIFF", compression="jpeg"), 1),
+        (b"MM\0*\x01\x03\0\x03\0\0\0\x01\0\x07" + BASELINE + with_scans(PROGRESSIVE, 300), 300),
+        (encoded(picture(40, 30), "TIFF") + PROGRESSIVE, 0),  # pixels may look like markers
     ],
 )
 def test_the_scans_of_a_jpeg_are_counted(content, num_scans):

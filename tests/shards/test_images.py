@@ -254,6 +254,14 @@ def test_a_jpeg_of_as_many_scans_as_no_encoder_writes_is_refused():
         store_image(with_scans(content, 101), SPEC)
 
 
+def test_scans_of_a_jpeg_in_a_tiff_count(monkeypatch):
+    content = encoded(picture(40, 30), "TIFF", compression="jpeg")
+    assert store_image(content, SPEC)
+    monkeypatch.setattr(images, "_MAX_SCANS", 0)
+    with pytest.raises(ValueError, match="its 1 scans of 1200 pixels take too long to decode"):
+        store_image(content, SPEC)
+
+
 def test_a_larger_jpeg_may_have_fewer_scans(monkeypatch):
     monkeypatch.setattr(images, "_MAX_SCAN_PIXELS", 1200 * 12)
     content = encoded(picture(40, 30), progressive=True)
