@@ -1,5 +1,8 @@
 """DDP: a model wrapped for data-parallel training."""
 
+from inspect import signature
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -25,11 +28,11 @@ def replicate(model: CaptionModel, device: torch.device, *, arithmetic: int = NE
     """
     if world_size() == 1:
         return model
-    for buffer in model.buffers():  # DDP itself sends buffers at every step or, as told below, never
+    for buffer in model.buffers():  # before torch 2.14, DDP itself sends buffers at every step or not even once
         dist.broadcast(buffer, src=0)
-    replica = DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+    is_renamed = "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # in torch 2.14
+    options: dict[str, Any] = {"forward_sync_buffers" if is_renamed else "broadcast_buffers": False}
+    replica = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, **options)
     batch = blank_batch(model.encoder.image_size_px, device=device)
     packing = Packing.of(batch.tokens).to(device) if arithmetic > 1 else None
     for _ in range(2):
