@@ -59,7 +59,7 @@ def _introduction(title: str, record: Mapping[str, str]) -> str:
     network = f": {_fact(record, 'encoder')} encoder, {_fact(record, 'decoder')} decoder" if "encoder" in record else ""
     size = f", {_fact(record, 'image_size_px')} px" if "image_size_px" in record else ""
     return (
-        f"**{escaped(title)}** writes a sentence about a photograph{network}{size}. "
+        f"{escaped(title)} writes a sentence about a photograph{network}{size}. "
         f"Step {_fact(record, 'step')} of run {_fact(record, 'run')}."
     )
 

@@ -4,8 +4,9 @@ import re
 
 from cluster.log_text import clean
 
-# A line that begins with one of the second group would be a heading, a list or a rule.
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~&]|^[#+=-])")
+# A line that begins with one of the second group would be a heading, a list or a rule. After an escaped ``<``, ``>`` is
+# harmless, and MLflow's pages would show its backslash.
+_MARKUP = re.compile(r"([\\`*_\[\]<|~&]|^[#+=-])")
 
 
 def escaped(text: object) -> str:

@@ -75,9 +75,9 @@ def test_the_page_of_a_change_shows_the_gates_table(client, source, name):
     add_version(name, client, source)
     promote(name, client, saying(True, "<b>better"))
     assert client.get_model_version(history_name(name), "1").description == (
-        "Version 1, promoted over none: \\<b\\>better\n\n"
+        "Version 1, promoted over none: \\<b>better\n\n"
         "| criterion | challenger | champion | required | passed |\n| --- | --- | --- | --- | --- |\n"
-        "| CIDEr-D | 0.6 | 0.5 | \\> 0.5\\| | yes |"
+        "| CIDEr-D | 0.6 | 0.5 | > 0.5\\| | yes |"
     )
 
 

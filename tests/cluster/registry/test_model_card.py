@@ -38,7 +38,7 @@ def card(record=RECORD, evaluations=None, datasets=(TRAINING,)):
 @pytest.mark.parametrize(
     "line",
     [
-        "**captioner version 3** writes a sentence about a photograph: resnet152 encoder, lstm decoder, 224 px.",
+        "captioner version 3 writes a sentence about a photograph: resnet152 encoder, lstm decoder, 224 px.",
         "### Scores on 5000 images of split val, beam 3",
         "| score | value | 95% interval |",
         "| CIDEr-D | 0.9123 | 0.9000 to 0.9200 |",

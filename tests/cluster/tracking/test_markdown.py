@@ -8,7 +8,7 @@ from cluster.tracking.markdown import escaped
     [
         ("a red circle", "a red circle"),
         ("squeezenet1_1", r"squeezenet1\_1"),
-        ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)\>"),
+        ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)>"),
         ("[a](javascript:b)", r"\[a\](javascript:b)"),
         ("**b** `c` | ~~d~~ &lt;", r"\*\*b\*\* \`c\` \| \~\~d\~\~ \&lt;"),
         ("# a\n- b", r"\# a - b"),
