@@ -6,6 +6,7 @@ and commits, ranks send the number of their attempt, so a worker that was cut of
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -32,6 +33,7 @@ from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
+from cluster.tracking.shipping import Shipper
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Coordinator:
         kill: function that kills the processes of the given workers, called when one of them hangs.
         end_controller: function that ends Ray Train's controller, given its handle, when a group does not start.
         clock: monotonic clock, in seconds.
+        environment: variables to set in this process. As a runtime environment of the actor, they would cost another
+            start of Python.
 
     Raises:
         BlockingIOError: another live driver holds the run's lock.
@@ -61,11 +65,10 @@ class Coordinator:
         kill: Callable[[Sequence[WorkerInfo]], None] = kill_ranks,
         end_controller: Callable[[Any], None] = ray.kill,
         clock: Callable[[], float] = time.monotonic,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        # Every process that gets this actor's handle imports this module, and MLflow takes it a second.
-        from cluster.tracking.shipping import Shipper
-
         clean_logs()
+        os.environ.update(environment or {})
         lock = lock_run(folder, driver_pid=settings.driver_pid)
         self._writer = RunWriter(
             folder, lock, keep_best=settings.keep_best, keep_last=settings.keep_last, claim=settings.claim

@@ -1,4 +1,7 @@
-"""Shipping of a run's journal to MLflow during training; training never waits for the tracker."""
+"""Shipping of a run's journal to MLflow during training; training never waits for the tracker.
+
+Nor does the start of a run wait for MLflow, which takes a second to import: the thread that ships imports it.
+"""
 
 import logging
 import threading
@@ -6,13 +9,15 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from typing import TYPE_CHECKING
 
 from cluster.runs.journal import Journal, Row, mark_shipped
 from cluster.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from cluster.tracking.access import tracker_line
 
 _METRICS_PER_BATCH = 1000  # MLflow's own limit
@@ -78,7 +83,7 @@ class Shipper:
 
     def _end_run(self, status: str) -> None:
         try:
-            MlflowClient(self._tracking_uri).set_terminated(self._run_id, status=status)
+            _client(self._tracking_uri).set_terminated(self._run_id, status=status)
         except Exception as error:  # as in _ship
             logger.warning("the tracker does not accept the run's status: %s", tracker_line(error))
 
@@ -95,14 +100,22 @@ class Shipper:
     def _ship(self, status: str = "RUNNING") -> bool:
         with self._shipping:
             try:
-                ship(MlflowClient(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status)
+                ship(_client(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status)
             except Exception as error:  # a broken tracker raises any error of its database or server
                 logger.warning("the tracker does not accept metrics; training continues: %s", tracker_line(error))
                 return False
             return True
 
 
-def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor | None:
+def _client(tracking_uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+def _start_monitor(record: RunRecord, tracking_uri: str) -> "SystemMetricsMonitor | None":
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     try:
         monitor = SystemMetricsMonitor(
             record.mlflow_run_id,
@@ -117,12 +130,14 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> SystemMetricsMonitor
     return monitor
 
 
-def metrics_of(rows: Iterable[Row]) -> Iterator[Metric]:
+def metrics_of(rows: Iterable[Row]) -> "Iterator[Metric]":
     """Yield the metrics of rows, in their order, with the rows' timestamps."""
+    from mlflow.entities import Metric
+
     return (Metric(key, value, row.timestamp_ms, row.step) for row in rows for key, value in row.metrics.items())
 
 
-def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) -> int:
+def log_metrics(client: "MlflowClient", run_id: str, metrics: "Iterable[Metric]") -> int:
     """Send metrics in batches, and return their number; MLflow does not store a metric that it has again."""
     metrics, count = iter(metrics), 0
     while batch := list(islice(metrics, _METRICS_PER_BATCH)):
@@ -132,7 +147,7 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Iterable[Metric]) ->
 
 
 def ship(
-    client: MlflowClient, run_id: str, segments: Iterable[tuple[Path, list[Row]]], *, status: str = "RUNNING"
+    client: "MlflowClient", run_id: str, segments: Iterable[tuple[Path, list[Row]]], *, status: str = "RUNNING"
 ) -> int:
     """Send a journal's unshipped segments, and mark them as shipped.
 

@@ -265,11 +265,10 @@ def start_coordinator(folder: Path, settings: CoordinatorSettings) -> Any:  # no
     try:
         actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(Coordinator)
         actor = actor_class.options(
-            runtime_env={"env_vars": _IMPATIENCE},
             name=f"coordinator{folder}",
             namespace=NAMESPACE,
             scheduling_strategy=on_node(ray.get_runtime_context().get_node_id()),
-        ).remote(folder, settings)
+        ).remote(folder, settings, environment=_IMPATIENCE)
         ray.get(actor.progress.remote(), timeout=ANSWER_SECONDS)
     except ActorAlreadyExistsError as error:
         raise BlockingIOError(
