@@ -1,7 +1,6 @@
 """Entry point of ``captioning JOB ...``: finds the job, runs it, and turns errors into one line and an exit code."""
 
 import atexit
-import gc
 import importlib
 import logging
 import os
@@ -69,11 +68,12 @@ def run_command_line(arguments: list[str]) -> NoReturn:
     Args:
         arguments: words of the command line after the program's name.
     """
-    # At Python's own threshold, looking for garbage takes a seventh of the seconds that imports take.
-    gc.set_threshold(50_000, 20, 20)
     if hidden := hidden_packages():
         sys.stderr.write("".join(f"error: {line}\n" for line in hidden))
         sys.exit(BAD_INPUT)
+    from cluster.resources.environment import collect_garbage_rarely
+
+    collect_garbage_rarely()
     while arguments and arguments[0] in _LOG_LEVELS:
         os.environ["CAPTIONING_LOG_LEVEL"] = _LOG_LEVELS[arguments.pop(0)]
     if arguments and arguments[0] == "help":

@@ -16,6 +16,8 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from cluster.resources.environment import collect_garbage_rarely
+
 _SHUTDOWN_SECONDS = 30.0
 # What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
 # killed controller (``cluster.resources.leftovers``); the cleaner cannot without a dashboard.
@@ -103,6 +105,7 @@ def _device_context() -> Any:  # noqa: ANN401  Ray's private class
 
 
 def _join(backend: str, rank: int, world_size: int, *, address: str, port: int) -> None:
+    collect_garbage_rarely()  # here, because the next line imports torch
     from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
