@@ -45,6 +45,7 @@ class VerifyJob:
 def main(invocation: Invocation[VerifyJob]) -> None:
     """Check the shards; name the damaged ones, and write them again where wanted."""
     job = invocation.settings
+    from cluster.codec import TurboCodec
     from cluster.data.shard_set import ShardSet
     from shards.images import store_image
     from shards.verification import find_faults
@@ -56,7 +57,7 @@ def main(invocation: Invocation[VerifyJob]) -> None:
         if invocation.json:
             write_json([shard.name for shard in shards])
         return
-    check_image = partial(store_image, spec=shard_set.manifest.image_spec) if job.deep else None
+    check_image = partial(store_image, spec=shard_set.manifest.image_spec, codec=TurboCodec()) if job.deep else None
     with counting() as show:
         faults = find_faults(
             shard_set.folder,

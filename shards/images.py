@@ -2,14 +2,15 @@
 
 import io
 import math
-import re
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
+
+from shards.imaging.codec import JpegCodec
+from shards.imaging.limits import UnsuitableError, read_markers, require_few_scans, without_text
 
 # No other formats: some of Pillow's readers start programs, such as Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -24,16 +25,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A scan refines the whole image, so a small file with many takes minutes to decode. Encoders write up to about ten.
-_MAX_SCANS, _MAX_SCAN_PIXELS = 100, 900_000_000
-# Pillow copies all metadata so far at each segment of it. Cameras write some ten, or some hundred of 64 KiB each.
-_MAX_SEGMENTS = 500
-_TEXT_PPM = (b"P1", b"P2", b"P3")
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others continue a scan
-# The entry of a TIFF's directory that says that its pixels are JPEGs, in either order of bytes.
-_TIFF = (b"II*\0", b"MM\0*")
-_JPEGS_IN_TIFF = re.compile(rb"\x03\x01\x03\0\x01\0\0\0[\x06\x07]\0|\x01\x03\0\x03\0\0\0\x01\0[\x06\x07]")
-_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _STRIP_PIXELS = 2**20
 _REDUCING_GAP = 3.0
 # Other formats of photographs, by what follows the first four bytes.
@@ -69,59 +60,50 @@ class StoredImage(NamedTuple):
     height: int
 
 
-def codec_versions() -> dict[str, str]:
-    """Return the versions of the libraries that determine the bytes of an encoded image."""
-    libjpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
-    return {"pillow": version("pillow"), "libjpeg": libjpeg}
-
-
-def store_image(content: bytes, spec: ImageSpec) -> StoredImage:
+def store_image(content: bytes, spec: ImageSpec, codec: JpegCodec | None = None) -> StoredImage:
     """Convert the content of an image file to the JPEG that a shard stores.
 
     Args:
         content: bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file; CMYK, greyscale, 16-bit, transparent and
             EXIF-rotated images become upright RGB, and of an animation the first frame is taken.
         spec: size and quality of the result.
+        codec: codec of JPEG images, which notices damage; without one, Pillow does all.
 
     Raises:
-        ValueError: the content is empty, truncated, not an image, far too large, or a JPEG of too many scans.
+        ValueError: the content is empty, damaged, not an image, far too large, or a JPEG of too many scans.
     """
     if not content:
         raise ValueError("it is empty; fetch it again")
-    image, fits = _decode(content, spec.shorter_side_px)
+    image, fits = _decode(content, spec.shorter_side_px, codec)
     if fits:
         return StoredImage(content, *image.size)
+    if codec:
+        return StoredImage(codec.encode(np.asarray(image), spec.quality), *image.size)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=spec.quality, subsampling="4:2:0", comment=b"")
     return StoredImage(buffer.getvalue(), *image.size)
 
 
-class _UnsuitableError(ValueError):
-    """An image that is not stored although it may decode; the message says what to do."""
-
-
-def _decode(content: bytes, shorter_side_px: int) -> tuple[Image.Image, bool]:
+def _decode(content: bytes, shorter_side_px: int, codec: JpegCodec | None) -> tuple[Image.Image, bool]:
     """Return the image at the size to store, and whether its content can be stored unchanged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            num_scans, has_end = _read_markers(content)
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if num_scans > min(_MAX_SCANS, _MAX_SCAN_PIXELS // (image.width * image.height)):
-                    what = f"its {num_scans} scans of {image.width * image.height} pixels"
-                    raise _UnsuitableError(f"{what} take too long to decode; save it as a baseline JPEG")
+            num_scans, has_end = read_markers(content)
+            with Image.open(io.BytesIO(without_text(content)), formats=_FORMATS) as image:
+                require_few_scans(num_scans, image.width * image.height)
+                if codec and image.format == "JPEG" and (found := _shrink_jpeg(image, content, shorter_side_px, codec)):
+                    return found
                 return _shrink(image, shorter_side_px, has_end=has_end)
     except Image.UnidentifiedImageError:
         raise ValueError(_unreadable(content)) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"it has more pixels than the {Image.MAX_IMAGE_PIXELS} allowed; shrink it first") from None
-    except (MemoryError, _UnsuitableError):
+    except (MemoryError, UnsuitableError):
         raise  # lack of memory is a fault of this machine, which must not decide what a shard contains
     except Exception as error:  # Pillow raises many types for damaged files: struct.error, KeyError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
-        if "MAX_TEXT" in reason:  # Pillow's limits on compressed metadata
-            raise ValueError("its text or colour profile is too large; save it without") from None
         raise ValueError(f"it does not decode ({reason}); fetch it again") from error
 
 
@@ -133,20 +115,56 @@ def _unreadable(content: bytes) -> str:
     return f"it begins with {content[:8]!r} and cannot be read as {kinds}; fetch it again, or save it as JPEG"
 
 
-def _shrink(image: Image.Image, shorter_side_px: int, *, has_end: bool) -> tuple[Image.Image, bool]:
-    if image.format == "TIFF":
-        image.load()  # Pillow turns a TIFF upright on load and drops its orientation; the sides are known only then
+def _shrink_jpeg(
+    image: Image.Image, content: bytes, shorter_side_px: int, codec: JpegCodec
+) -> tuple[Image.Image, bool] | None:
+    """Do as ``_shrink`` by a codec of JPEG; return None if it leaves the image to Pillow."""
+    (width, height), scale = _stored_size(image, shorter_side_px)
+    pixels = codec.decode(content, at_least=(width * 2, height * 2))
+    if pixels is None:
+        return None
+    orientation = _orientation(image)
+    if scale == 1.0:
+        return (image if orientation is None else _turn(Image.fromarray(pixels), orientation)), orientation is None
+    fraction = 2 ** round(math.log2(image.width / pixels.shape[1]))
+    shrunk = codec.resize(pixels, width, height, extent=(image.width / fraction, image.height / fraction))
+    return _turn(Image.fromarray(shrunk), orientation), False
+
+
+def _stored_size(image: Image.Image, shorter_side_px: int) -> tuple[tuple[int, int], float]:
     scale = min(1.0, shorter_side_px / min(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     if max(size) > _LONGEST_SIDE_PX:
-        raise _UnsuitableError(f"its side of {max(size)} px exceeds JPEG's {_LONGEST_SIDE_PX} px; crop it first")
+        raise UnsuitableError(f"its side of {max(size)} px exceeds JPEG's {_LONGEST_SIDE_PX} px; crop it first")
+    return size, scale
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Return the orientation of an image that lies; None for an upright one, also if its Exif is damaged."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises many types for damaged Exif: struct.error, TypeError, ...
+        return None
+    return orientation if orientation in _UPRIGHT else None
+
+
+def _turn(image: Image.Image, orientation: int | None) -> Image.Image:
+    return image if orientation is None else image.transpose(_UPRIGHT[orientation])
+
+
+def _shrink(image: Image.Image, shorter_side_px: int, *, has_end: bool) -> tuple[Image.Image, bool]:
+    if image.format == "TIFF":
+        image.load()  # Pillow turns a TIFF upright on load and drops its orientation; the sides are known only then
+    size, scale = _stored_size(image, shorter_side_px)
     # libjpeg decodes faster at 1/2, 1/4 or 1/8 of the size; twice the wanted size keeps the result sharp.
     drafted = image.draft(None, (size[0] * 2, size[1] * 2))
     image.load()
     if image.format == "JPEG" and not has_end:
         raise ValueError("its end is missing")
-    orientation = image.getexif().get(_ORIENTATION_TAG)
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and scale == 1.0 and orientation not in _UPRIGHT:
+    orientation = _orientation(image)
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and scale == 1.0 and orientation is None:
         return image, True
     if scale == 1.0:
         shrunk = to_rgb(image)
@@ -155,7 +173,7 @@ def _shrink(image: Image.Image, shorter_side_px: int, *, has_end: bool) -> tuple
         shrunk = to_rgb(image).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP)
     else:
         shrunk = _shrink_in_strips(image, size)
-    return shrunk.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shrunk, False
+    return _turn(shrunk, orientation), False
 
 
 def _shrink_in_strips(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -175,39 +193,6 @@ def _shrink_in_strips(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return narrow.resize(size, Image.Resampling.BICUBIC, box=(0, 0, size[0], image.height / down))
 
 
-def _read_markers(content: bytes) -> tuple[int, bool]:
-    """Return the number of scans of a JPEG or of those in a TIFF, and whether it ends in a marker, as not all do.
-
-    Raises:
-        _UnsuitableError: the file would take long even to open, or is a PPM of numbers in text, which Pillow reads
-            slowly.
-    """
-    if content.startswith(_TEXT_PPM):
-        raise _UnsuitableError("it is a PPM of numbers in text; save it as PNG or JPEG")
-    if content.startswith(_TIFF):
-        return _scans_in_tiff(content), False
-    if not content.startswith(_START_OF_IMAGE):
-        return 0, False
-    num_scans, num_segments, at = 0, 0, 2
-    while found := _MARKER.search(content, at):
-        marker, at = found[0], found.end()
-        if marker == _END_OF_IMAGE:
-            return num_scans, True
-        num_scans, num_segments = num_scans + (marker == _START_OF_SCAN), num_segments + 1
-        if num_segments > _MAX_SEGMENTS:
-            raise _UnsuitableError(f"it has more than {_MAX_SEGMENTS} segments; save it without metadata")
-        if marker not in (_START_OF_IMAGE, b"\xff\x01"):  # which have no length
-            at += max(2, int.from_bytes(content[at : at + 2], "big"))  # a wrong length must not end this count
-    return num_scans, False
-
-
-def _scans_in_tiff(content: bytes) -> int:
-    """Return the largest number of scans of a JPEG in a TIFF, each of which holds a strip or a tile of the image."""
-    if not _JPEGS_IN_TIFF.search(content):
-        return 0
-    return max(jpeg.count(_START_OF_SCAN) for jpeg in content.split(_START_OF_IMAGE))
-
-
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return the image as 8-bit RGB; 16-bit values keep their high byte, transparency is composited over white.
 
@@ -215,7 +200,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: the pixels are floating-point numbers, whose range is not known.
     """
     if image.mode == "F":
-        raise _UnsuitableError(
+        raise UnsuitableError(
             "its pixels are floating-point numbers of an unknown range; save it with 8 bits per colour"
         )
     if image.mode.startswith("I"):

@@ -10,7 +10,7 @@ from shards.samples import SetAside
 from shards.storage.document import Document, seal
 from shards.storage.folders import ShardFolder, write_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # since 3, images may have to be decoded by the codec that made them
 _SEALED_SINCE = 2
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
 
@@ -52,6 +52,11 @@ class Manifest:
             (shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256) for shard in self.shards
         )
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def is_turbo(self) -> bool:
+        """Return whether images are decoded by the codec that made them; otherwise, as earlier, by Pillow."""
+        return "simplejpeg" in self.codec_versions
 
     @property
     def shard_names(self) -> list[str]:

@@ -4,16 +4,18 @@ import json
 import mmap
 import re
 import tarfile
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-
-import numpy as np
 
 from shards.manifest import ShardRecord
 from shards.samples import ImageId
 from shards.storage.folders import ShardFolder
+from shards.storage.tar_index import index_members
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg")
 # Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
@@ -59,11 +61,9 @@ class OpenShard:
         # The map keeps the file open, and with it the lock that protects a cached copy from removal.
         self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._members: dict[str, dict[str, tuple[int, int]]] = {}
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                name = _KEY_AND_SUFFIX.fullmatch(member.name)
-                if member.isfile() and name:
-                    self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset_data, member.size)
+        for member in index_members(self.content, file):
+            if name := _KEY_AND_SUFFIX.fullmatch(member.name):
+                self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset, member.size)
         self.keys = list(self._members)
 
     def has(self, key: str, suffix: str) -> bool:
@@ -101,14 +101,14 @@ class ShardReader:
     def __init__(self, folder: ShardFolder, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
         self._folder, self._shards, self._job = folder, list(shards), job
         self.shard_sizes = [shard.num_samples for shard in shards]
-        self._first = np.concatenate(([0], np.cumsum(self.shard_sizes, dtype=np.int64)))
+        self._first = array("q", accumulate(self.shard_sizes, initial=0))
         max_open = _MAX_OPEN_SHARDS if isinstance(folder, Path) else min(_MAX_OPEN_SHARDS, folder.max_open(shards))
         self._shard = lru_cache(maxsize=max_open)(self._open)
         self._last_opened = -1
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return int(self._first[-1])
+        return self._first[-1]
 
     def __reduce__(self) -> tuple:
         """Pickle without the maps."""
@@ -128,6 +128,14 @@ class ShardReader:
             return Sample(key, location.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
         except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
             raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
+
+    def read_image(self, number: int) -> bytes:
+        """Return the content of a sample's image file; raises as ``read``."""
+        key, location, shard = self.find(number)
+        try:
+            return shard.part(key, *_IMAGE_SUFFIXES)
+        except ValueError as error:
+            raise DamagedSampleError(key, location, str(error)) from error
 
     def describe(self, number: int) -> tuple[str, bytes]:
         """Return a sample's key and its JSON as stored, which is empty if there is none; raises as ``find``."""
@@ -151,9 +159,9 @@ class ShardReader:
         """
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} does not exist; there are {len(self)}")
-        index = int(np.searchsorted(self._first, number, side="right")) - 1
+        index = bisect_right(self._first, number) - 1
         shard = self._shard(index)
-        return shard.keys[number - int(self._first[index])], f"{self._folder}/{self._shards[index].name}", shard
+        return shard.keys[number - self._first[index]], f"{self._folder}/{self._shards[index].name}", shard
 
     def _open(self, index: int) -> OpenShard:
         record = self._shards[index]

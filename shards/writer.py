@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from webdataset.writer import TarWriter
 
-from shards.images import ImageSpec, codec_versions, store_image
+from shards.images import ImageSpec, store_image
+from shards.imaging.codec import JpegCodec, codec_versions
 from shards.manifest import ShardRecord
 from shards.order import shuffled
 from shards.records import AnyShardPlan, record_name
@@ -33,6 +34,7 @@ class ShardPlan:
     images: tuple[CaptionedImage, ...]
     spec: ImageSpec
     skip_bad: bool = False
+    codec: JpegCodec | None = None
 
     def digest(self) -> str:
         """Return the sha256 of everything that determines the shard's bytes; source files count by name and size.
@@ -48,7 +50,7 @@ class ShardPlan:
             (image.image_id, image.path.name, size_of(image), image.captions, *filter(None, [image.columns]))
             for image in self.images
         ]
-        content = [self.name, self.split, asdict(self.spec), codec_versions(), images]
+        content = [self.name, self.split, asdict(self.spec), codec_versions(self.codec), images]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -60,6 +62,7 @@ def plan_shards(
     samples_per_shard: int,
     seed: int,
     skip_bad: bool = False,
+    codec: JpegCodec | None = None,
 ) -> list[ShardPlan]:
     """Distribute the images of a split over shards by a seeded permutation.
 
@@ -79,6 +82,7 @@ def plan_shards(
             images=tuple(dealt[start : start + samples_per_shard]),
             spec=spec,
             skip_bad=skip_bad,
+            codec=codec,
         )
         for number, start in enumerate(range(0, len(dealt), samples_per_shard))
     ]
@@ -152,7 +156,7 @@ def _sample(
     content = read_image(image)
     source.add(content)
     try:
-        stored = store_image(content, plan.spec)
+        stored = store_image(content, plan.spec, plan.codec)
     except ValueError as error:
         if not plan.skip_bad:
             raise ValueError(

@@ -23,7 +23,7 @@ FORBIDDEN = {
 # Lowest first: a package imports only from floors below its own (launch may import settings).
 FLOORS = {
     "cluster": (
-        {"errors", "formats", "git", "job_progress", "launch", "log_text", "settings", "signals", "yaml_file"},
+        {"codec", "errors", "formats", "git", "job_progress", "launch", "log_text", "settings", "signals", "yaml_file"},
         {"config"},
         {"presets", "resources", "runs"},
         {"data", "tracking"},
@@ -41,6 +41,7 @@ FLOORS = {
         {"evaluation"},
     ),
     "shards": (
+        {"imaging"},
         {"images", "order", "samples", "storage"},
         {"archives", "manifest", "source_files", "sources", "synthetic"},
         {"reader", "records"},

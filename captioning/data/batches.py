@@ -10,27 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captioning.config import ModelConfig
-from captioning.data.pixels import Augmentation, decode_image
+from captioning.data.pixels import Augmentation, decode_into, draw_crops
 from captioning.data.vocabulary import BOS, EOS, PAD, Vocabulary
-
-
-class CaptionedJpeg(NamedTuple):
-    """One sample of the training stream, as it is stored.
-
-    Attributes:
-        key: key of the sample.
-        position: position in the training stream; in validation, the number within the split.
-        jpeg: content of the image file.
-        captions: text of each caption.
-        shard: name of the sample's shard.
-    """
-
-    key: str
-    position: int
-    jpeg: bytes
-    captions: tuple[str, ...]
-    shard: str
 
 
 class BadSample(NamedTuple):
@@ -63,6 +44,23 @@ class EncodedSample(NamedTuple):
     position: int
     shard: str
     words: np.ndarray
+
+
+class EncodedJpeg(NamedTuple):
+    """A sample whose image is yet to be decoded.
+
+    Attributes:
+        captions: the sample's captions.
+        content: content of the image file.
+    """
+
+    captions: EncodedSample
+    content: bytes
+
+    @property
+    def position(self) -> int:
+        """Return the position in the training stream."""
+        return self.captions.position
 
 
 class CaptionBatch(NamedTuple):
@@ -196,52 +194,37 @@ def collate(images: Tensor, samples: Sequence[EncodedSample], bad: tuple[BadSamp
     return CaptionBatch(images, tokens, image_of_caption, positions, captions, target, keys, shards, bad)
 
 
-def make_batch(
-    samples: Sequence[CaptionedJpeg | BadSample],
-    vocabulary: Vocabulary,
+def decode_batch(
+    samples: Sequence[EncodedJpeg | BadSample],
+    size_px: int,
     *,
-    model: ModelConfig,
-    max_caption_words: int,
     augmentation: Augmentation | None = None,
+    by_pillow: bool = False,
 ) -> CaptionBatch:
-    """Decode the images and encode the captions of samples, and collate them.
+    """Decode the images of samples straight into a batch, which is in pinned memory where a GPU is in use.
 
-    The batch leaves out samples without a caption and images that do not decode, and lists them in ``bad`` together
-    with the samples that came as bad. If no sample is left, the batch is blank.
+    The batch leaves out images that do not decode, and lists them in ``bad`` together with the samples that came as
+    bad. If no sample is left, the batch is blank.
 
     Args:
         samples: samples of the batch, in order.
-        vocabulary: vocabulary of the model.
-        model: settings of the model; only the image size is used.
-        max_caption_words: number of words after which a caption is cut.
+        size_px: S, the side of the images in pixels.
         augmentation: random crop and flip of training images; None takes the largest centred square.
+        by_pillow: as in ``decode_into``.
     """
-    decoded = [_decoded(sample, model.image_size_px, augmentation) for sample in samples]
-    bad = tuple(one for one in decoded if isinstance(one, BadSample))
-    good = [one for one in decoded if not isinstance(one, BadSample)]
-    if not good:
-        return blank_batch(model.image_size_px)._replace(bad=bad)
-    encoded = [
-        EncodedSample(
-            sample.key,
-            sample.position,
-            sample.shard,
-            encode_captions(sample.captions, vocabulary, max_words=max_caption_words),
-        )
-        for sample, _ in good
-    ]
-    return collate(torch.stack([image for _, image in good]), encoded, bad)
-
-
-def _decoded(
-    sample: CaptionedJpeg | BadSample, size_px: int, augmentation: Augmentation | None
-) -> tuple[CaptionedJpeg, Tensor] | BadSample:
-    """Return a sample with its decoded image, or a bad sample with the reason."""
-    if isinstance(sample, BadSample):
-        return sample
-    if not sample.captions:
-        return BadSample(sample.key, sample.shard, sample.position, "it has no caption")
-    try:
-        return sample, decode_image(sample.jpeg, size_px, augmentation=augmentation, position=sample.position)
-    except ValueError as error:
-        return BadSample(sample.key, sample.shard, sample.position, str(error))
+    pin = torch.cuda.is_initialized()  # not in a loader process, where the data loader pins what it receives
+    images = torch.empty(len(samples), 3, size_px, size_px, dtype=torch.uint8, pin_memory=pin)
+    crops = draw_crops(augmentation, [sample.position for sample in samples])
+    good: list[EncodedSample] = []
+    bad: list[BadSample] = []
+    for sample, crop in zip(samples, crops, strict=True):
+        if isinstance(sample, BadSample):
+            bad.append(sample)
+            continue
+        try:
+            decode_into(images[len(good)], sample.content, crop, by_pillow=by_pillow)
+        except ValueError as error:  # the next image takes its row
+            bad.append(BadSample(sample.captions.key, sample.captions.shard, sample.position, str(error)))
+        else:
+            good.append(sample.captions)
+    return collate(images[: len(good)], good, tuple(bad))

@@ -59,9 +59,15 @@ _RULES = tuple(
 # me@x.com, in two parts: as one rule, which looks for an @ in all that is left of a run of characters and does so again
 # at each mark of "......", it would take a time quadratic in the run's length. The others read little past their match.
 _LOCAL_PART, _DOMAIN = re.compile(r"[^\s@]+"), re.compile(r"@[^\s@]+")
-_SPACE_OR_PLAIN_WORD = re.compile(r"\s+|[A-Za-z]+(?=[\s,]|$)")
+# Most captions, in one match: words between spaces and commas, and at the end one with a full stop that is no
+# abbreviation's.
+_PLAIN_WORDS = re.compile(
+    rf"((?:\s+|[A-Za-z]++(?=[\s,]|\Z)|(?!(?:(?i:{_ABBREVIATION})|{_CAPITALIZED_ABBREVIATION})\.)[A-Za-z]++(?=\.\s*\Z))+)"
+    r"(?:\.\s*\Z)?"
+)
 _CONTRACTION = re.compile(r"(?<=[^\W_])(?='(?:s|d|m|re|ve|ll)(?!\w)|n't(?!\w))", re.IGNORECASE)
 _UNKNOWN_CHARACTER = re.compile(r"[^\S ]|[\x00-\x1f\x7f\u200b-\u200f\ufeff\U00010000-\U0010ffff]")
+_NORMAL = re.compile(r"[ -%(-~]*")  # printable ASCII except & and ', with which the spellings and contractions begin
 _DROPPED = frozenset(["'", "''", "`", "``", '"', ".", "?", "!", ",", ":", ";", "-"])
 
 _SPELLINGS = {
@@ -95,6 +101,8 @@ def tokenize(caption: str) -> list[str]:
 
 
 def _normalize(caption: str) -> str:
+    if _NORMAL.fullmatch(caption):
+        return caption
     text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], caption)
     return _CONTRACTION.sub(" ", _UNKNOWN_CHARACTER.sub(" ", text))
 
@@ -102,14 +110,16 @@ def _normalize(caption: str) -> str:
 def _lex(text: str) -> Iterator[str]:
     position, run_end = 0, -1
     while position < len(text):
+        if plain := _PLAIN_WORDS.match(text, position):
+            position = plain.end()
+            yield from plain[1].split()
+            continue
         if position > run_end:
             run = _LOCAL_PART.match(text, position)
             run_end = run.end() if run else position
-        plain = _SPACE_OR_PLAIN_WORD.match(text, position)
-        end = plain.end() if plain else _end_of_longest(text, position, run_end)
+        end = _end_of_longest(text, position, run_end)
         token, position = text[position:end], end
-        if not token.isspace():
-            yield token
+        yield token
 
 
 def _end_of_longest(text: str, position: int, run_end: int) -> int:
@@ -128,7 +138,9 @@ def _end_of_longest(text: str, position: int, run_end: int) -> int:
 
 
 def _words(token: str) -> Sequence[str]:
-    if token in _DROPPED or not token.strip("-"):
-        return []
-    word = token.lower().translate(_OUTPUT_CHARACTERS)
+    word = token.lower()
+    if not word.isalpha():
+        if token in _DROPPED or not token.strip("-"):
+            return []
+        word = word.translate(_OUTPUT_CHARACTERS)
     return _SPLIT_WORDS.get(word, [word])

@@ -14,7 +14,9 @@ from captioning.hashing import fold, uniform
 _VIEW_SITE = 3
 
 
-def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Augmentation, number: int) -> Tensor:
+def decode_views(
+    jpeg: bytes, size_px: int, *, num_views: int, augmentation: Augmentation, number: int, by_pillow: bool = False
+) -> Tensor:
     """Decode the views of an image: the centre, the mirrored centre if the augmentation mirrors, then crops.
 
     Args:
@@ -23,6 +25,7 @@ def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Aug
         num_views: K, the number of views.
         augmentation: distribution that the crops are drawn from, and whether views are mirrored.
         number: number of the sample within its split; seeds a crop, with the seed and the number of the view.
+        by_pillow: as in ``decode_into``.
 
     Returns:
         (K, 3, S, S) uint8 pixels; the first views are the same for any K.
@@ -30,11 +33,12 @@ def decode_views(jpeg: bytes, size_px: int, *, num_views: int, augmentation: Aug
     Raises:
         ValueError: the image does not decode.
     """
-    centre = decode_image(jpeg, size_px)
+    centre = decode_image(jpeg, size_px, by_pillow=by_pillow)
     views = [centre, centre.flip(-1)] if augmentation.flip else [centre]
     for view in range(len(views), num_views):
         seed = int(fold(augmentation.seed, view, _VIEW_SITE))
-        views.append(decode_image(jpeg, size_px, augmentation=augmentation._replace(seed=seed), position=number))
+        seeded = augmentation._replace(seed=seed)
+        views.append(decode_image(jpeg, size_px, augmentation=seeded, position=number, by_pillow=by_pillow))
     return torch.stack(views[:num_views])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.data.vocabulary import Vocabulary
+from cluster.codec import TurboCodec
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
 from cluster.data.conversion_config import ConversionConfig
@@ -15,7 +16,7 @@ from cluster.data.output import require_owner
 from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session, named_address
-from shards.images import codec_versions
+from shards.imaging.codec import JpegCodec, codec_versions
 from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
 from shards.samples import CaptionedImage
@@ -56,7 +57,7 @@ class ConversionPlan:
         return Manifest(
             shards=tuple(sorted(records, key=lambda record: record.name)),
             image_spec=self.config.image,
-            codec_versions=codec_versions(),
+            codec_versions=codec_versions(self.shards[0].codec),
             samples_per_shard=self.config.samples_per_shard,
             seed=self.config.seed,
             vocabulary_digest=self.vocabulary.digest,
@@ -83,16 +84,18 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     folder = open_folder(location)
     refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, "*.tar"))
     found = _read(source, config)
-    annotations = found.annotations
-    captions = vocabulary_captions(annotations.splits, config.vocabulary_split)
+    captions = vocabulary_captions(found.annotations.splits, config.vocabulary_split)
     tokenizer = tokenizer_of(captions, config.tokenizer, folder)
-    annotations = without_wordless(annotations, tokenizer, skip_bad=config.on_bad == "skip")
+    annotations = without_wordless(found.annotations, tokenizer, skip_bad=config.on_bad == "skip")
     vocabulary = vocabulary_of(captions, config, tokenizer)
     duplicates = _duplicates(annotations, config)
-    shards = [shard for split, images in annotations.splits.items() for shard in _plan_split(split, images, config)]
-    is_complete = has_file(folder, MANIFEST_NAME)
-    if is_complete:
-        _refuse_another(folder, shards, vocabulary)
+    finished = load_manifest(folder) if has_file(folder, MANIFEST_NAME) else None
+    # A finished shard set of an earlier release keeps its codec, so that it stays as it is.
+    codec = TurboCodec() if finished is None or finished.is_turbo else None
+    planned = (_plan_split(split, images, config, codec) for split, images in annotations.splits.items())
+    shards = [shard for of_split in planned for shard in of_split]
+    if finished:
+        _refuse_another(folder, finished, shards, vocabulary)
     plan = ConversionPlan(
         folder=folder,
         shards=tuple(shards),
@@ -103,7 +106,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         vocabulary=vocabulary,
         config=config,
     )
-    if is_complete and (changed := other_sources(plan.missing, folder)):
+    if finished and (changed := other_sources(plan.missing, folder)):
         raise _another(folder, f"images (the content of some has changed, in {len(changed)} shards)")
     return plan
 
@@ -134,7 +137,9 @@ def _duplicates(annotations: Annotations, config: ConversionConfig) -> tuple[Dup
     return tuple(duplicates)
 
 
-def _plan_split(split: str, images: Sequence[CaptionedImage], config: ConversionConfig) -> list[ShardPlan]:
+def _plan_split(
+    split: str, images: Sequence[CaptionedImage], config: ConversionConfig, codec: JpegCodec | None
+) -> list[ShardPlan]:
     return plan_shards(
         split,
         images,
@@ -142,6 +147,7 @@ def _plan_split(split: str, images: Sequence[CaptionedImage], config: Conversion
         samples_per_shard=config.samples_per_shard,
         seed=config.seed,
         skip_bad=config.on_bad == "skip",
+        codec=codec,
     )
 
 
@@ -188,9 +194,10 @@ def convert(
     return manifest
 
 
-def _refuse_another(folder: ShardFolder, shards: Sequence[ShardPlan], vocabulary: Vocabulary) -> None:
+def _refuse_another(
+    folder: ShardFolder, manifest: Manifest, shards: Sequence[ShardPlan], vocabulary: Vocabulary
+) -> None:
     """Refuse to overwrite a finished shard set that was made from something else."""
-    manifest = load_manifest(folder)
     present = {record.name: record.plan_digest for record in manifest.shards}
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:

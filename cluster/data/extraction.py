@@ -140,7 +140,12 @@ def plan_extraction(
         finished=tuple(finished_records(plans, folder)),
         manifest=manifest,
         work=ExtractionWork(
-            source=shard_set.folder, folder=folder, model=model, settings=settings, batch_size=batch_size
+            source=shard_set.folder,
+            folder=folder,
+            model=model,
+            settings=settings,
+            batch_size=batch_size,
+            by_pillow=not shard_set.manifest.is_turbo,
         ),
     )
 

@@ -33,6 +33,8 @@ class ExtractionWork:
     settings: FeatureSettings
     batch_size: int
     """Number of images to encode at once."""
+    by_pillow: bool = False
+    """Whether Pillow decodes JPEGs, as when an earlier release made the shard set."""
 
 
 class _Viewed(NamedTuple):
@@ -106,6 +108,7 @@ class Extractor:
                 num_views=settings.views,
                 augmentation=Augmentation(settings.seed, settings.crop_area, settings.flip),
                 number=shard.first + number,
+                by_pillow=self._work.by_pillow,
             )
         except ValueError as error:
             reason = error.reason if isinstance(error, DamagedSampleError) else str(error)

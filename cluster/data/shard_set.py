@@ -83,7 +83,8 @@ class ShardSet:
         """Return the source of a split's batches: its features if there is a feature set, else its images."""
         if self.features:
             return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
-        return ImageSource(self.reader(split), self.vocabulary, model=model, config=config)
+        by_pillow = not self.manifest.is_turbo
+        return ImageSource(self.reader(split), self.vocabulary, model=model, config=config, by_pillow=by_pillow)
 
 
 def _vocabulary_of(folder: ShardFolder) -> Vocabulary:

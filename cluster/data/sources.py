@@ -10,17 +10,17 @@ from captioning.config import ModelConfig, TrainingConfig
 from captioning.data.batches import (
     BadSample,
     CaptionBatch,
-    CaptionedJpeg,
+    EncodedJpeg,
     EncodedSample,
     collate,
+    decode_batch,
     encode_captions,
-    make_batch,
 )
 from captioning.data.pixels import Augmentation
 from captioning.data.views import draw_views
 from captioning.data.vocabulary import Vocabulary
-from shards.features.reader import FeatureReader
-from shards.reader import DamagedSampleError, ShardReader
+from shards.features.reader import DescribedSample, FeatureReader
+from shards.reader import DamagedSampleError, Sample, ShardReader
 
 # Samples that keep their tokenized captions in memory, at half a kilobyte each.
 _MAX_REMEMBERED = 200_000
@@ -49,6 +49,37 @@ class Source(Protocol):
         ...
 
 
+class _Remembered(NamedTuple):
+    key: str
+    shard: str
+    words: np.ndarray
+
+
+class _CaptionMemory:
+    """The captions of samples as word ids, each tokenized once in this process.
+
+    Args:
+        vocabulary: vocabulary of the captions.
+        max_words: number of words after which a caption is cut.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, max_words: int) -> None:
+        self._vocabulary, self._max_words = vocabulary, max_words
+        self._remembered: dict[int, _Remembered] = {}
+
+    def find(self, number: int) -> _Remembered | None:
+        """Return a sample's captions if they were added before."""
+        return self._remembered.get(number)
+
+    def add(self, number: int, sample: Sample | DescribedSample) -> _Remembered:
+        """Tokenize a sample's captions, and remember them while there is room."""
+        words = encode_captions(sample.captions, self._vocabulary, max_words=self._max_words)
+        made = _Remembered(sample.key, sample.shard, words)
+        if len(self._remembered) < _MAX_REMEMBERED:
+            self._remembered[number] = made
+        return made
+
+
 class ImageSource:
     """Batches of decoded images.
 
@@ -57,12 +88,20 @@ class ImageSource:
         vocabulary: vocabulary of the captions.
         model: model configuration, for the image size.
         config: training configuration, for augmentation and caption length.
+        by_pillow: whether Pillow decodes JPEGs, as when an earlier release made the shard set.
     """
 
     def __init__(
-        self, reader: ShardReader, vocabulary: Vocabulary, *, model: ModelConfig, config: TrainingConfig
+        self,
+        reader: ShardReader,
+        vocabulary: Vocabulary,
+        *,
+        model: ModelConfig,
+        config: TrainingConfig,
+        by_pillow: bool = False,
     ) -> None:
-        self._reader, self._vocabulary, self._model, self._config = reader, vocabulary, model, config
+        self._reader, self._model, self._config, self._by_pillow = reader, model, config, by_pillow
+        self._captions = _CaptionMemory(vocabulary, config.max_caption_words)
         self.shard_sizes = reader.shard_sizes
 
     def prefetch(self, shards: Sequence[int]) -> None:
@@ -71,26 +110,24 @@ class ImageSource:
 
     def batch(self, numbers: Sequence[int], positions: Sequence[int], *, is_training: bool) -> CaptionBatch:
         """Read and decode samples."""
-        return make_batch(
+        return decode_batch(
             [self._sample(number, position) for number, position in zip(numbers, positions, strict=True)],
-            self._vocabulary,
-            model=self._model,
-            max_caption_words=self._config.max_caption_words,
+            self._model.image_size_px,
             augmentation=Augmentation.of(self._config) if is_training else None,
+            by_pillow=self._by_pillow,
         )
 
-    def _sample(self, number: int, position: int) -> CaptionedJpeg | BadSample:
+    def _sample(self, number: int, position: int) -> EncodedJpeg | BadSample:
         try:
-            sample = self._reader.read(number)
+            known = self._captions.find(number)
+            if known:
+                content = self._reader.read_image(number)
+            else:
+                sample = self._reader.read(number)
+                known, content = self._captions.add(number, sample), sample.jpeg
         except DamagedSampleError as error:
             return BadSample(error.key, error.shard, position, error.reason)
-        return CaptionedJpeg(sample.key, position, sample.jpeg, sample.captions, sample.shard)
-
-
-class _Remembered(NamedTuple):
-    key: str
-    shard: str
-    words: np.ndarray
+        return EncodedJpeg(EncodedSample(known.key, position, known.shard, known.words), content)
 
 
 class FeatureSource:
@@ -103,9 +140,9 @@ class FeatureSource:
     """
 
     def __init__(self, reader: FeatureReader, vocabulary: Vocabulary, *, config: TrainingConfig) -> None:
-        self._reader, self._vocabulary, self._config = reader, vocabulary, config
+        self._reader, self._config = reader, config
+        self._captions = _CaptionMemory(vocabulary, config.max_caption_words)
         self.shard_sizes = reader.shard_sizes
-        self._remembered: dict[int, _Remembered] = {}
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Fetch remote shards into the node's cache in the background."""
@@ -123,19 +160,11 @@ class FeatureSource:
         for number, position, view in zip(numbers, positions, views, strict=True):
             try:
                 self._reader.copy_view(number, view, features[len(good)])
-                key, shard, words = self._captions(number)
+                key, shard, words = self._captions.find(number) or self._captions.add(
+                    number, self._reader.describe(number)
+                )
             except DamagedSampleError as error:
                 bad.append(BadSample(error.key, error.shard, position, error.reason))
             else:
                 good.append(EncodedSample(key, position, shard, words))
         return collate(torch.from_numpy(features[: len(good)]), good, tuple(bad))
-
-    def _captions(self, number: int) -> _Remembered:
-        known = self._remembered.get(number)
-        if known is None:
-            sample = self._reader.describe(number)
-            words = encode_captions(sample.captions, self._vocabulary, max_words=self._config.max_caption_words)
-            known = _Remembered(sample.key, sample.shard, words)
-            if len(self._remembered) < _MAX_REMEMBERED:
-                self._remembered[number] = known
-        return known

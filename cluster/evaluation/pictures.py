@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from captioning.evaluation.captioner import Captioner
 from captioning.pages.gallery import GalleryItem
 from captioning.pages.notebook import captions_html
+from cluster.codec import TurboCodec
 from shards.images import ImageSpec, store_image, to_rgb
 
 _SPEC = ImageSpec(shorter_side_px=512)  # more than any encoder reads, and small enough for a page
@@ -76,12 +77,12 @@ def read_picture(image: ImageInput, name: str = "image") -> Picture:
         ValueError: the image does not decode.
     """
     if isinstance(image, str | Path):
-        return Picture(str(image), store_image(Path(image).read_bytes(), _SPEC).jpeg)
+        return Picture(str(image), store_image(Path(image).read_bytes(), _SPEC, TurboCodec()).jpeg)
     if isinstance(image, Image.Image):
         buffer = io.BytesIO()
         to_rgb(ImageOps.exif_transpose(image)).save(buffer, "PNG")
         image = buffer.getvalue()
-    return Picture(name, store_image(image, _SPEC).jpeg)
+    return Picture(name, store_image(image, _SPEC, TurboCodec()).jpeg)
 
 
 def read_pictures(images: Sequence[ImageInput]) -> list[Picture]:

@@ -20,7 +20,17 @@ from cluster.registry.models import ResolvedModel
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-SERVED_PACKAGES = ("mlflow", "torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+SERVED_PACKAGES = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "simplejpeg",
+)
 """Packages that a served model needs, in the versions that it was registered with."""
 
 

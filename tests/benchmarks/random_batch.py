@@ -1,6 +1,7 @@
 """Random images and captions, which need no data set: a batch of them, and what a loader makes of them."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from captioning.config import ModelConfig
-from captioning.data.batches import CaptionBatch, CaptionedJpeg, make_batch
+from captioning.data.batches import CaptionBatch, EncodedJpeg, EncodedSample, decode_batch, encode_captions
 from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
@@ -21,6 +22,35 @@ _WORDS_PER_CAPTION, _CAPTIONS_PER_IMAGE = 10, 5
 def random_vocabulary() -> Vocabulary:
     """Return a vocabulary of 10,000 words."""
     return Vocabulary([*SPECIAL_WORDS, *(f"w{number}" for number in range(_NUM_WORDS))])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedJpeg:
+    """A sample as it is stored."""
+
+    key: str
+    position: int
+    jpeg: bytes
+    captions: tuple[str, ...]
+    shard: str
+
+
+def make_batch(
+    samples: Sequence[CaptionedJpeg],
+    vocabulary: Vocabulary,
+    *,
+    model: ModelConfig,
+    augmentation: Augmentation | None = None,
+) -> CaptionBatch:
+    """Encode the captions of samples, and decode their images into a batch."""
+    encoded = [
+        EncodedJpeg(
+            EncodedSample(one.key, one.position, one.shard, encode_captions(one.captions, vocabulary, max_words=30)),
+            one.jpeg,
+        )
+        for one in samples
+    ]
+    return decode_batch(encoded, model.image_size_px, augmentation=augmentation)
 
 
 def random_samples(*, num_images: int, size_px: int) -> list[CaptionedJpeg]:
@@ -44,7 +74,7 @@ def random_samples(*, num_images: int, size_px: int) -> list[CaptionedJpeg]:
 def random_batch(vocabulary: Vocabulary, model: ModelConfig, *, num_images: int) -> CaptionBatch:
     """Return a batch of ``random_samples``."""
     samples = random_samples(num_images=num_images, size_px=model.image_size_px)
-    return make_batch(samples, vocabulary, model=model, max_caption_words=30, augmentation=None)
+    return make_batch(samples, vocabulary, model=model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +109,9 @@ class LoadedBatches(Dataset[list[CaptionBatch]]):
     def __getitem__(self, step: int) -> list[CaptionBatch]:
         if not self._samples:
             return [self._batch._replace(images=self._batch.images.roll(step, 0))]
-        moved = [sample._replace(position=sample.position + step * len(self._samples)) for sample in self._samples]
+        moved = [replace(sample, position=sample.position + step * len(self._samples)) for sample in self._samples]
         augmentation = Augmentation(seed=0, crop_area=0.7, flip=True)
-        return [
-            make_batch(moved, self._vocabulary, model=self._config, max_caption_words=30, augmentation=augmentation)
-        ]
+        return [make_batch(moved, self._vocabulary, model=self._config, augmentation=augmentation)]
 
 
 def cases(tuned: ModelConfig, *, batch_size: int, num_steps: int) -> list[Case]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from captioning.data.vocabulary import build_vocabulary
 from cluster.checks.data import check_data
 from cluster.config import TrainRun
-from shards.images import ImageSpec, codec_versions
+from shards.images import ImageSpec
+from shards.imaging.codec import codec_versions
 from shards.manifest import VOCABULARY_NAME, Manifest, ShardRecord
 from shards.writer import ShardPlan, write_samples
 from tests.benchmarks.measuring import Benchmark, Row

@@ -3,8 +3,8 @@
 import pytest
 
 from captioning import image_limits
-from captioning.image_limits import count_scans, require_few_scans
-from tests.support.pictures import encoded, picture, with_scans
+from captioning.image_limits import count_scans, read_head, require_few_scans, without_metadata, without_text
+from tests.support.pictures import decoded, encoded, picture, png, with_scans
 
 BASELINE, PROGRESSIVE = encoded(picture(40, 30)), encoded(picture(40, 30), progressive=True)
 EXIF = b"\xff\xe1\0\x12Exif\0\0" + b"x" * 10
@@ -50,3 +50,37 @@ def test_a_larger_image_may_have_fewer_scans():
     for num_scans, num_pixels in ((101, 1), (11, largest // 10)):
         with pytest.raises(ValueError, match=f"its {num_scans} scans of {num_pixels} pixels take too long; save it as"):
             require_few_scans(num_scans, num_pixels)
+
+
+@pytest.mark.parametrize(
+    ("content", "head"),
+    [
+        (BASELINE, (True, False)),
+        (encoded(picture(9, 9, "L")), (True, False)),
+        (PROGRESSIVE, (False, False)),
+        (BASELINE[:2] + EXIF + BASELINE[2:], (True, True)),
+        (BASELINE[:2] + b"stray bytes" + EXIF + BASELINE[2:], (False, True)),
+        (BASELINE[:200], (False, False)),
+        (BASELINE[:2], (False, False)),
+    ],
+)
+def test_what_stands_before_the_image_is_read(content, head):
+    assert read_head(content) == head
+
+
+def test_metadata_are_removed_but_not_what_says_how_colours_are_stored():
+    plain = encoded(picture(9, 9, "CMYK"))
+    content = plain[:2] + b"\0\0" + EXIF + b"\xff\xfe\0\x04ab" + plain[2:] + b"trailing"
+    assert without_metadata(content) == plain + b"trailing"
+    assert decoded(without_metadata(BASELINE)).tobytes() == decoded(BASELINE).tobytes()
+
+
+@pytest.mark.parametrize("length", range(0, 700, 13))
+def test_metadata_of_a_cut_file_are_removed(length):
+    assert without_metadata(BASELINE[:length]).startswith(b"\xff\xd8")
+
+
+def test_texts_of_a_png_are_removed():
+    plain = png(1, 1, 8, 2, bytes(4))
+    assert without_text(png(1, 1, 8, 2, bytes(4), (b"tEXt", b"a\0b"), (b"iCCP", b"c"))) == plain
+    assert [without_text(content) for content in (plain[:-9], BASELINE, b"")] == [plain[:-9], BASELINE, b""]

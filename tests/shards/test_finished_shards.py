@@ -36,11 +36,11 @@ def test_an_unwritten_shard_has_no_record(images, shard_set):
 def stopped_at_the_second_image(monkeypatch):
     calls = []
 
-    def store_or_stop(content, spec):
-        calls.append(content)
+    def store_or_stop(*arguments):
+        calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt("in the middle")
-        return store_image(content, spec)
+        return store_image(*arguments)
 
     monkeypatch.setattr(shards.writer, "store_image", store_or_stop)
 
@@ -101,11 +101,11 @@ KILLED_WRITER = """
 import os, pathlib, pickle, signal, sys
 import shards.writer
 store_image, calls = shards.writer.store_image, []
-def store_or_die(content, spec):
-    calls.append(content)
+def store_or_die(*arguments):
+    calls.append(arguments)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return store_image(content, spec)
+    return store_image(*arguments)
 shards.writer.store_image = store_or_die
 for plan in pickle.load(sys.stdin.buffer):
     shards.writer.write_shard(plan, pathlib.Path(sys.argv[1]))
@@ -217,7 +217,7 @@ def test_a_shard_of_an_earlier_release_counts_by_names_and_sizes(bitmaps, shard_
 def test_a_shard_of_another_codec_does_not_count(images, shard_set, monkeypatch):
     plan = deal(images)[0]
     write_shard(plan, shard_set)
-    monkeypatch.setattr(shards.writer, "codec_versions", lambda: {"pillow": "0.1", "libjpeg": "0.2"})
+    monkeypatch.setattr(shards.writer, "codec_versions", lambda codec: {"pillow": "0.1", "libjpeg": "0.2"})
     assert finished_records([plan], shard_set) == []
 
 
@@ -225,9 +225,9 @@ def test_a_plan_is_of_the_files_as_they_were_before_the_first_was_read(images, s
     plan = deal(images)[0]
     before = plan.digest()
 
-    def store_and_replace(content, spec):
+    def store_and_replace(*arguments):
         plan.images[0].path.write_bytes(b"longer than it was" * 999)
-        return store_image(content, spec)
+        return store_image(*arguments)
 
     with monkeypatch.context() as broken:
         broken.setattr(shards.writer, "store_image", store_and_replace)

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from captioning.data.batches import CaptionedJpeg, make_batch
+from captioning.data.batches import BadSample, EncodedJpeg, EncodedSample, decode_batch, encode_captions
 from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
@@ -47,6 +48,30 @@ def jpeg(number, width=80, height=72):
     return encoded(Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC))
 
 
+class CaptionedJpeg(NamedTuple):
+    """One sample of the training stream, as it is stored."""
+
+    key: str
+    position: int
+    jpeg: bytes
+    captions: tuple[str, ...]
+    shard: str
+
+
+def make_batch(samples, *, max_caption_words=8, **options):
+    """Encode the captions of samples, and make a batch of them."""
+
+    def prepared(sample):
+        if isinstance(sample, BadSample):
+            return sample
+        if not sample.captions:
+            return BadSample(sample.key, sample.shard, sample.position, "it has no caption")
+        words = encode_captions(sample.captions, VOCABULARY, max_words=max_caption_words)
+        return EncodedJpeg(EncodedSample(sample.key, sample.position, sample.shard, words), sample.jpeg)
+
+    return decode_batch([prepared(sample) for sample in samples], MODEL.image_size_px, **options)
+
+
 def sample(position):
     """Return the image at a position of an endless stream over 12 samples, with one to three captions."""
     number = position % NUM_SAMPLES
@@ -58,8 +83,6 @@ def sample(position):
 def batch(positions=range(4), *, config=TRAINING, is_augmented=False, sample_at=sample):
     return make_batch(
         [sample_at(position) for position in positions],
-        VOCABULARY,
-        model=MODEL,
         max_caption_words=config.max_caption_words,
         augmentation=Augmentation.of(config) if is_augmented else None,
     )

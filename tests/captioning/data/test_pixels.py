@@ -150,13 +150,46 @@ def turned_with_damaged_tag(number):
     return bytes(content)
 
 
-UNDECODABLE = [jpeg(0)[:400], b"", b"GIF89a", jpeg(0)[:3], turned_with_damaged_tag(11)]
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("number", [11, 255])
+def test_damaged_exif_hides_no_picture(number):
+    assert decode_image(turned_with_damaged_tag(number), 32).any()
+
+
+HALF = jpeg(0)[: len(jpeg(0)) // 2]
+UNDECODABLE = [jpeg(0)[:400], b"", b"GIF89a", jpeg(0)[:3], HALF, HALF + b"\xff\xd9", HALF + bytes(900), jpeg(0)[:-2]]
 
 
 @pytest.mark.parametrize("content", UNDECODABLE)
 def test_an_image_that_does_not_decode_is_named(content):
     with pytest.raises(ValueError, match=r"^the image does not decode"):
         decode_image(content, 32)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 64), (40, 30), (1040, 784)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("by_pillow", [False, True])
+def test_the_centre_is_what_pillow_decodes_and_resizes(size, mode, by_pillow):
+    content = encoded(noise(*(length // 8 for length in size)).resize(size, Image.Resampling.BICUBIC).convert(mode))
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft("RGB", (64, 64))
+        side, (width, height) = min(image.size), image.size
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        exact = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR, box=box))
+    found = decode_image(content, 64, by_pillow=by_pillow).permute(1, 2, 0).numpy()
+    assert np.abs(found.astype(float) - exact).mean() <= (0 if by_pillow else 2)
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_a_picture_is_cropped_alike_in_every_format(position):
+    image = noise(20, 16).resize((200, 161), Image.Resampling.BICUBIC)
+    augmentation = Augmentation(seed=3, crop_area=0.3, flip=True)
+    shown = [
+        decode_image(content, 120, augmentation=augmentation, position=position).float()
+        for content in (encoded(image, "PNG"), encoded(image, quality=100, subsampling=0))
+    ]
+    assert (shown[0] - shown[1]).abs().mean() < 1
 
 
 def test_a_form_whose_reader_starts_a_program_is_not_opened():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.data import conversion
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
 from shards.images import ImageSpec
@@ -135,6 +136,20 @@ def test_a_split_none_of_whose_images_decodes_is_never_finished(scenes, tmp_path
     with pytest.raises(ValueError, match=r"split train has no image that can be stored: 90 were set aside \(first: "):
         convert(planned, num_workers=0)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_finished_shard_set_of_an_earlier_codec_stays_as_it_is(scenes, converted, tmp_path, monkeypatch):
+    folder = tmp_path / "shards"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(conversion, "TurboCodec", lambda: None)
+        convert(plan(scenes, folder), num_workers=0)
+    before = content(folder)
+    assert plan(scenes, folder).missing == ()
+    victim = min(folder.glob("*.tar"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    convert(plan(scenes, folder), num_workers=0)
+    assert content(folder) == before
+    assert (load_manifest(folder).is_turbo, load_manifest(converted).is_turbo) == (False, True)
 
 
 def test_an_image_that_does_not_decode_stops_the_conversion(scenes, tmp_path):

@@ -1,0 +1,59 @@
+"""JPEGs: decoding at a fraction of the size, resizing, and encoding."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning.data import jpeg
+from captioning.data.jpeg import decode_jpeg, encode_jpeg, read_header, resize_pixels
+from tests.support.pictures import decoded, encoded, noise, picture
+
+CONTENT = encoded(picture(640, 480))
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [((1, 1), (80, 60)), ((160, 120), (160, 120)), ((161, 120), (320, 240)), ((320, 241), (640, 480))],
+)
+def test_an_image_is_decoded_at_the_smallest_fraction_that_is_enough(at_least, size):
+    pixels = decode_jpeg(CONTENT, at_least=at_least)
+    assert pixels is not None
+    assert (pixels.shape, pixels.dtype) == ((*size[::-1], 3), np.uint8)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": "4:1:1"}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pixels_are_those_of_pillow(mode, options):
+    content = encoded(noise(75, 50, mode), **options)
+    assert np.array_equal(decode_jpeg(content, at_least=(75, 50)), np.asarray(decoded(content).convert("RGB")))
+
+
+@pytest.mark.parametrize("content", [encoded(picture(9, 9), "PNG"), encoded(picture(9, 9, "CMYK")), b"\xff\xd8", b""])
+def test_other_files_are_left_to_pillow(content):
+    assert decode_jpeg(content, at_least=(9, 9)) is None
+
+
+def test_all_files_are_left_to_pillow_where_the_library_is_missing(monkeypatch):
+    monkeypatch.setattr(jpeg, "_IS_INSTALLED", False)
+    assert (read_header(CONTENT), decode_jpeg(CONTENT, at_least=(1, 1))) == (None, None)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (64, 48), (90, 70)])
+def test_resizing_is_that_of_pillow(size):
+    pixels = np.asarray(noise(64, 48)).copy()
+    expected = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), int)
+    # Outside 0 to 255, Pillow clips between its two passes and torch at the end, or the reverse.
+    assert np.abs(resize_pixels(pixels, *size) - expected).mean() < 0.5
+
+
+@pytest.mark.parametrize("length", range(33, 130))
+def test_a_part_of_an_image_has_the_size_that_was_asked_for(length):
+    pixels = np.zeros((length, length, 3), np.uint8)
+    assert resize_pixels(pixels, 16, 15, extent=(length, length - 7 / 8)).shape == (15, 16, 3)
+
+
+def test_an_encoded_image_is_decoded_again():
+    pixels = np.asarray(picture(64, 48))
+    found = decode_jpeg(encode_jpeg(pixels, 95), at_least=(64, 48))
+    assert found is not None
+    assert np.abs(found.astype(int) - pixels).mean() < 3

@@ -1,0 +1,124 @@
+"""The codec of conversion stores what Pillow does, and refuses what is damaged."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.codec import TurboCodec
+from shards.images import ImageSpec, store_image
+from tests.support.pictures import decoded, encoded, noise, picture
+
+CODEC, SPEC, LARGEST = TurboCodec(), ImageSpec(), ImageSpec(shorter_side_px=5_000)
+SMALL_SPEC = ImageSpec(shorter_side_px=48, quality=95)
+LARGEST_DIFFERENCE = 2  # of 255, most of it from the encoders, which round differently
+
+
+def photograph(width, height, mode="RGB"):
+    """Return a picture of noise that is as smooth as a photograph."""
+    coarse = noise(max(1, width // 16), max(1, height // 16))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def difference(content, spec):
+    """Return the mean absolute difference between what the codec and what Pillow stores."""
+    ours, theirs = store_image(content, spec, CODEC), store_image(content, spec)
+    assert ours[1:] == theirs[1:]
+    return np.abs(np.subtract(*(np.asarray(decoded(one.jpeg).convert("RGB"), float) for one in (ours, theirs)))).mean()
+
+
+@pytest.mark.parametrize("size", [(60, 40), (150, 100), (300, 200), (40, 301), (1031, 771), (48, 48), (1, 900)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"exif": 6}, {"exif": 2}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_is_stored_as_pillow_stores_it(size, options, mode):
+    if "exif" in options:
+        exif = Image.Exif()
+        exif[0x0112] = options["exif"]
+        options = {"exif": exif}
+    assert difference(encoded(photograph(*size, mode), quality=95, **options), SMALL_SPEC) < LARGEST_DIFFERENCE
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
+def test_other_formats_are_stored_as_pillow_stores_them(form):
+    assert difference(encoded(photograph(150, 100), form), SMALL_SPEC) < LARGEST_DIFFERENCE
+
+
+def test_a_fine_pattern_is_averaged_rather_than_aliased():
+    stripes = Image.fromarray((np.indices((480, 640))[1] % 2 * 255).astype(np.uint8))
+    stored = decoded(store_image(encoded(stripes, quality=95), SPEC, CODEC).jpeg)
+    assert np.asarray(stored, float)[8:-8, 8:-8].std() < 4
+
+
+def test_shrinking_shifts_nothing():
+    # 1,031 px decode to 516 px at half size, of which the last is half empty.
+    edge = Image.new("RGB", (1031, 1031), "white")
+    edge.paste("black", (0, 0, 515, 1031))
+    row = np.asarray(decoded(store_image(encoded(edge, quality=95), SPEC, CODEC).jpeg).convert("L"))[128].astype(float)
+    assert (255 - row).sum() / 255 == pytest.approx(256 * 515 / 1031, abs=0.1)
+
+
+def test_a_fitting_jpeg_is_stored_byte_for_byte():
+    content = encoded(picture(90, 60))
+    assert store_image(content, SPEC, CODEC) == (content, 90, 60)
+
+
+GENERATOR = random.Random(0)
+FORMS = {
+    "baseline": encoded(noise(320, 240)),
+    "progressive": encoded(noise(320, 240), progressive=True),
+    "restarts": encoded(noise(320, 240), restart_marker_rows=1),
+    "grey": encoded(noise(320, 240, "L")),
+    "cmyk": encoded(noise(320, 240, "CMYK")),
+}
+DAMAGE = {
+    "half": lambda content: content[: len(content) // 2],
+    "half and an end": lambda content: content[: len(content) // 2] + b"\xff\xd9",
+    "half of zeros": lambda content: content[: len(content) // 2] + bytes(len(content) // 2),
+    "half of zeros and an end": lambda content: content[: len(content) // 2] + bytes(len(content) // 2) + b"\xff\xd9",
+    "a hole": lambda content: content[:9000] + bytes(4096) + content[9000 + 4096 :],
+    "a gap": lambda content: content[:9000] + content[9000 + 4096 :],
+    "nonsense": lambda content: content[:9000] + GENERATOR.randbytes(4096) + content[9000 + 4096 :],
+    "no end": lambda content: content[:-2],
+    "no last bytes": lambda content: content[:-60] + b"\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("spec", [SMALL_SPEC, LARGEST], ids=["shrunk", "kept"])
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_is_noticed_in_any_form(form, damage, spec):
+    with pytest.raises(ValueError, match=r"^it does not decode \(.*\); fetch it again$"):
+        store_image(DAMAGE[damage](FORMS[form]), spec, CODEC)
+
+
+def with_segment(kind, data, length=None):
+    """Return a JPEG with one more segment of metadata, whose length may be wrong."""
+    content = FORMS["baseline"]
+    return content[:2] + b"\xff" + bytes([kind]) + (length or len(data) + 2).to_bytes(2, "big") + data + content[2:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FORMS["baseline"] + b"\xff\xd8 and what a camera adds",
+        FORMS["baseline"] + bytes(5_000),
+        FORMS["baseline"][:-2] + b"\0\xff\xd9",
+        FORMS["baseline"][:-2] + b"\xff\xff\xff\xd9",
+        with_segment(0xE1, b"Exif\0\0\xff\xff\xff\xff"),
+        with_segment(0xE1, b"Exif\0\0II*\0" + bytes(40), length=20),
+        with_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta"),
+        with_segment(0xE2, b"ICC_PROFILE\0\7\3 no profile"),
+        with_segment(0xFE, b"\xff\xda a comment"),
+    ],
+    ids=["trailing bytes", "trailing zeros", "padding", "filling", "exif", "exif length", "xmp", "icc", "comment"],
+)
+def test_what_every_viewer_shows_is_stored(content):
+    expected = store_image(FORMS["baseline"], SMALL_SPEC, CODEC)
+    assert store_image(content, SMALL_SPEC, CODEC) == expected
+    assert store_image(content, LARGEST, CODEC).jpeg == content
+
+
+def test_real_photographs_are_stored_as_pillow_stores_them(shared_data):
+    paths = sorted((shared_data / "coco-mini" / "images").iterdir())[:4]
+    assert max(difference(path.read_bytes(), ImageSpec(quality=95)) for path in paths) < LARGEST_DIFFERENCE
