@@ -21,7 +21,7 @@ from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecor
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
-from shards.sources.duplicates import Duplicate, find_duplicates
+from shards.sources.duplicates import Duplicate, find_duplicates, refuse_leaks
 from shards.sources.recognition import Source, SourceOptions, read_source
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
@@ -88,7 +88,9 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     tokenizer = tokenizer_of(captions, config.tokenizer, folder)
     annotations = without_wordless(found.annotations, tokenizer, skip_bad=config.on_bad == "skip")
     vocabulary = vocabulary_of(captions, config, tokenizer)
-    duplicates = _duplicates(annotations, config)
+    duplicates = tuple(find_duplicates(annotations.splits))
+    if config.on_leak == "stop":
+        refuse_leaks(duplicates)
     finished = load_manifest(folder) if has_file(folder, MANIFEST_NAME) else None
     # A finished shard set of an earlier release keeps its codec, so that it stays as it is.
     codec = TurboCodec() if finished is None or finished.is_turbo else None
@@ -121,20 +123,6 @@ def _read(source: Path, config: ConversionConfig) -> Source:
         split_by=config.split_by,
     )
     return read_source(source, options, config.splits, skip_bad=config.on_bad == "skip")
-
-
-def _duplicates(annotations: Annotations, config: ConversionConfig) -> tuple[Duplicate, ...]:
-    """Return the equal images; refuse those of different splits, unless they are to be kept."""
-    duplicates = find_duplicates(annotations.splits)
-    leaks = [one for one in duplicates if one.is_across_splits]
-    if leaks and config.on_leak == "stop":
-        more = f" (and {len(leaks) - 3} more)" if len(leaks) > 3 else ""
-        shown = "; ".join(map(str, leaks[:3]))
-        raise ValueError(
-            f"equal images are in different splits, which makes scores too good: {shown}{more}; "
-            "remove them from one, or keep them with --on-leak keep"
-        )
-    return tuple(duplicates)
 
 
 def _plan_split(

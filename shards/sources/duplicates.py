@@ -71,3 +71,19 @@ def _middle(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(path.stat().st_size // 2)
         return hashlib.sha256(file.read(_PROBE_BYTES)).digest()
+
+
+def refuse_leaks(duplicates: Sequence[Duplicate]) -> None:
+    """Refuse equal images in different splits.
+
+    Raises:
+        ValueError: there are some; the message names the first.
+    """
+    leaks = [one for one in duplicates if one.is_across_splits]
+    if leaks:
+        more = f" (and {len(leaks) - 3} more)" if len(leaks) > 3 else ""
+        shown = "; ".join(map(str, leaks[:3]))
+        raise ValueError(
+            f"equal images are in different splits, which makes scores too good: {shown}{more}; "
+            "remove them from one, or keep them with --on-leak keep"
+        )
