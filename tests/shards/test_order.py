@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import SampleOrder, rank_share, splitmix64
+from shards.order import SampleOrder, _ranked, rank_share, splitmix64
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
 property_test = settings(max_examples=60, deadline=None, derandomize=True)
@@ -140,3 +140,11 @@ def test_the_shards_ahead_are_those_of_a_window_and_the_next(start, inside, stop
     order = make_order([2] * 5)  # windows of four, four and two samples
     ahead, read = order.upcoming_shards(inside), {number // 2 for number in order.at(start, stop).tolist()}
     assert (set(ahead), {number // 2 for number in order.at(inside, inside + 1)} <= set(ahead[:2])) == (read, True)
+
+
+@pytest.mark.parametrize("num_keys", [0, 1, 2, 5, 3000])
+@pytest.mark.parametrize("num_bits", [64, 20, 14])  # with few bits, keys differ only in those that hold the numbers
+def test_keys_are_ranked_as_numpy_sorts_them(num_keys, num_bits):
+    generator = np.random.default_rng(num_keys + num_bits)
+    keys = generator.permutation(np.unique(generator.integers(0, 2**num_bits, num_keys, dtype=np.uint64)))
+    assert np.array_equal(_ranked(keys), np.argsort(keys))
