@@ -178,7 +178,7 @@ def test_only_registered_models_are_served(home, capsys):
 
 def test_no_processes_serve_nothing(home, capsys):
     assert run_in_process(["serve", "models:/a/1", "--num-workers", "0", "--home", str(home)]) == 2
-    assert "error: num_workers 0 is too small; use 1 or more" in capsys.readouterr().err
+    assert "error: num_workers 0 is out of range; use 1 to 1000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
