@@ -6,4 +6,4 @@ reads the images of a request, ``pages`` renders HTML. Nothing here imports Ray,
 in any PyTorch process.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

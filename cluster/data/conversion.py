@@ -22,7 +22,7 @@ from shards.records import RECORDS_FOLDER, finished_records, other_sources, remo
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
 from shards.sources.duplicates import Duplicate, find_duplicates, refuse_leaks
-from shards.sources.recognition import Source, SourceOptions, read_source
+from shards.sources.recognition import PUBLISHED, Source, SourceOptions, read_source
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
 from shards.writer import ShardPlan, plan_shards, write_shard
@@ -89,7 +89,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     annotations = without_wordless(found.annotations, tokenizer, skip_bad=config.on_bad == "skip")
     vocabulary = vocabulary_of(captions, config, tokenizer)
     duplicates = tuple(find_duplicates(annotations.splits))
-    if config.on_leak == "stop":
+    if (config.on_leak or ("keep" if found.form in PUBLISHED else "stop")) == "stop":
         refuse_leaks(duplicates)
     finished = load_manifest(folder) if has_file(folder, MANIFEST_NAME) else None
     # A finished shard set of an earlier release keeps its codec, so that it stays as it is.

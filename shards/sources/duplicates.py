@@ -10,6 +10,7 @@ from typing import NamedTuple
 from shards.samples import CaptionedImage
 from shards.storage.files import sha256_of
 
+_NUM_NAMED = 3
 _PROBE_BYTES = 4096
 _NUM_READERS = 16  # threads that mostly wait for a disk
 
@@ -26,7 +27,14 @@ class Duplicate(NamedTuple):
 
     def __str__(self) -> str:
         """Return the files' names with their splits."""
-        return " = ".join(f"{image.path.name} ({split})" for split, image in self.images)
+        more = f" and {len(self.images) - _NUM_NAMED} more" if len(self.images) > _NUM_NAMED else ""
+        return " = ".join(f"{image.path.name} ({split})" for split, image in self._named()) + more
+
+    def _named(self) -> Sequence[tuple[str, CaptionedImage]]:
+        """Return the first images, of several splits if there are."""
+        other = next((one for one in self.images if one[0] != self.images[0][0]), self.images[1])
+        rest = [one for one in self.images if one not in (self.images[0], other)]
+        return (self.images[0], other, *rest)[:_NUM_NAMED]
 
 
 def find_duplicates(splits: Mapping[str, Sequence[CaptionedImage]]) -> list[Duplicate]:

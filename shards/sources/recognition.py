@@ -17,6 +17,8 @@ from shards.sources.tables import TableFile, find_tables, read_tables
 Form = Literal["coco", "karpathy", "flickr", "table", "sidecars"]
 T = TypeVar("T")
 FORMS: tuple[Form, ...] = get_args(Form)
+PUBLISHED: tuple[Form, ...] = ("coco", "karpathy", "flickr")
+"""Forms of published datasets, whose splits are those of everybody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

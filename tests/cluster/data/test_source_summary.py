@@ -1,5 +1,7 @@
 """What is said of a source before it is converted."""
 
+import json
+
 import pytest
 
 from cluster.data.conversion import plan_conversion
@@ -26,6 +28,28 @@ def plan(source, **options):
 def test_equal_images_of_different_splits_are_refused(source):
     with pytest.raises(ValueError, match=r"equal images .*: 0\.jpg \(train\) = 2\.jpg \(val\); .* --on-leak keep"):
         plan(source)
+
+
+def test_those_of_published_splits_are_kept_and_named(source):
+    lines = {
+        split: json.dumps(
+            {
+                "images": [{"id": number, "file_name": f"{number}.jpg"} for number in numbers],
+                "annotations": [{"image_id": number, "caption": "A dog."} for number in numbers],
+            }
+        )
+        for split, numbers in (("train", (0, 1)), ("val", (2,)))
+    }
+    (source / "captions.csv").unlink()
+    (source / "annotations").mkdir()
+    for split, content in lines.items():
+        (source / "annotations" / f"captions_{split}.json").write_text(content)
+    for number in range(3):
+        (source / "images").mkdir(exist_ok=True)
+        (source / f"{number}.jpg").rename(source / "images" / f"{number}.jpg")
+    assert "of different splits" in duplicate_lines(plan(source))[0]
+    with pytest.raises(ValueError, match="equal images"):
+        plan(source, on_leak="stop")
 
 
 def test_captions_files_and_sizes_are_told(source):

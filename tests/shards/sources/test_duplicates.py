@@ -26,3 +26,8 @@ def test_an_image_that_vanished_is_named(tmp_path):
     gone = CaptionedImage(image_id=7, path=tmp_path / "gone.jpg", captions=("A.",))
     with pytest.raises(ValueError, match=r"gone\.jpg \(image 7\) cannot be read"):
         find_duplicates({"train": [gone]})
+
+
+def test_many_equal_images_are_named_by_the_first_of_each_split(tmp_path):
+    splits = {"train": [image(tmp_path, f"t{n}", b"x") for n in range(9)], "val": [image(tmp_path, "v", b"x")]}
+    assert [str(one) for one in find_duplicates(splits)] == ["t0 (train) = v (val) = t1 (train) and 7 more"]
