@@ -32,9 +32,9 @@ class ConversionConfig:
     """Ratio of train, val and test, such as 90:5:5, by which images of a source without splits are dealt, each by a
     hash of its id; all are train if not given."""
     on_leak: Literal["stop", "keep"] | None = None
-    """What to do with equal images in different splits: stop, because scores would be too good, or keep and name them. If
-    not given, keep those of published splits, whose scores are compared with others' (coco, karpathy, flickr); otherwise
-    stop."""
+    """What to do with equal images in different splits: stop, because scores would be too good, or keep and name
+    them. If not given, keep those of published splits, whose scores are compared with others' (coco, karpathy,
+    flickr); otherwise stop."""
     image: Annotated[ImageSpec, tyro.conf.arg(name="")] = field(default_factory=ImageSpec)
     samples_per_shard: int = 1000
     """Number of images per shard."""
