@@ -65,11 +65,20 @@ class Timeline:
             arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         self._lines: list[tuple[float, str]] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
-        for line in self.process.stderr or ():
-            self._lines.append((time.time(), line))
+        assert self.process.stderr
+        with self.process.stderr as lines:
+            for line in lines:
+                self._lines.append((time.time(), line))
+
+    def end(self) -> None:
+        """End the command, and wait for its last line."""
+        self.process.terminate()
+        self.process.wait(60)
+        self._reader.join(60)
 
     def time_of(self, text: str, *, after: float = 0.0) -> float | None:
         """Return when a line with this text was first written after a given time; None if it was not."""
@@ -98,8 +107,7 @@ def training(folder: Path, shards: Path, *, num_epochs: int) -> Iterator[Timelin
     try:
         yield timeline
     finally:
-        timeline.process.terminate()
-        timeline.process.wait(60)
+        timeline.end()
 
 
 def first_step(run: Path, *, after: float) -> float | None:
