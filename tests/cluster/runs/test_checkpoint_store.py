@@ -46,6 +46,7 @@ def test_what_is_written_is_fetched(store, tmp_path):
 
 def test_a_local_checkpoint_is_fetched_without_a_copy(tmp_path):
     store = CheckpointStore(str(tmp_path))
+    store.write("c", fill)
     assert store.is_local
     assert store.fetch("c", tmp_path / "into") == tmp_path / "c"
 
