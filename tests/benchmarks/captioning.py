@@ -94,7 +94,8 @@ def measure(
                 "the encoder alone": partial(_alone, encoder, images, precision),
             }
             seconds = interleaved(calls, rounds=rounds if count == 1 else max(1, rounds // 3))
-            what = f"a picture of {count}, {backbone}, beam 3, {MOST_WORDS} words, {precision}, one thread"
+            of_many = f" of a batch of {count}" if count > 1 else ""
+            what = f"a picture{of_many}, {backbone}, beam 3, {MOST_WORDS} words, {precision}, one thread"
             yield Row.of_seconds(what, seconds, count=count)
     bare = Encoder(ModelConfig(backbone=extracted, weights="none", image_size_px=image_size))
     images = torch.randint(0, 256, (min(16, batch_size), 3, image_size, image_size), dtype=torch.uint8)
