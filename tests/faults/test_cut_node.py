@@ -60,6 +60,8 @@ def test_a_conversion_goes_on_without_a_host_that_is_cut_off(hosts, tmp_path):
             lambda: "some shards are written",
             seconds=60,
         )
+        (actor,) = hosts["worker-2"].processes("ray::_Worker")
+        actor.suspend()  # so that it has not written all its shards before the cut
         hosts.cut("worker-2")
         try:
             told = process.communicate(timeout=90)[1]

@@ -4,6 +4,7 @@ Each host has its own address, host name, home folder and processes. Hosts reach
 link to it can be cut. They cannot reach any other network, and closing them removes everything that they made.
 """
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from tests.support.local_cluster import wait_until
 
@@ -106,6 +109,16 @@ class Host:
         look = f"import socket; socket.create_connection(('{self.address}', {port}), 1).close()"
         command, environment = self.command(sys.executable, "-S", "-c", look)
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+    def processes(self, text: str) -> list[psutil.Process]:
+        """Return the processes on the host whose command line contains a text."""
+        own = Path(f"/proc/{self.pid}/ns/pid").readlink()
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):  # it has ended meanwhile
+                if Path(f"/proc/{process.pid}/ns/pid").readlink() == own and text in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def end(self) -> None:
         """Kill all processes of the host, as a power failure would."""
