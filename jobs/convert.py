@@ -115,10 +115,17 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
 
 def _log_source(plan: "ConversionPlan", job: ConvertJob, *, is_dry: bool) -> None:
     from cluster.data.source_summary import counts_text, duplicate_lines, summary_lines
+    from shards.sources.splits import DEALT
 
     logger.info("%s is read as %s: images %s", job.source, plan.form, counts_text(plan.annotations.splits))
     if not plan.annotations.has_splits and job.split_by is None:
         logger.info("it has no splits, so all images are train; --split-by 90:5:5 deals them to train, val and test")
+    ratio = job.split_by.split(":") if job.split_by and not job.splits else ()
+    if none := [split for split, _ in zip(DEALT, ratio, strict=False) if split not in plan.annotations.splits]:
+        lacking = " and ".join(none)
+        logger.warning(
+            "--split-by %s deals no image to %s; with so few, give a ratio such as 2:1", job.split_by, lacking
+        )
     for line in summary_lines(plan) if is_dry else duplicate_lines(plan):
         logger.info("%s", line)
 

@@ -5,6 +5,7 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.data.conversion import default_workers
+from tests.support.pictures import encoded, noise
 
 
 def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
@@ -16,6 +17,15 @@ def test_a_conversion_says_what_it_made(captioning, drawn_shards, tmp_path):
     _, printed, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--json")
     assert json.loads(printed)["splits"] == {"train": 120, "val": 30}
     assert "starting Ray" not in told  # which would take longer than these images
+
+
+def test_a_split_to_which_no_image_is_dealt_is_told(captioning, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(encoded(noise(24, 16, seed=number)))
+        (tmp_path / f"{number}.txt").write_text("A dog runs.")
+    flags = ("--split-by", "98:1:1", "--minimum-word-count", 1, "--dry-run")
+    code, _, told = captioning("convert", tmp_path, tmp_path / "out", *flags)
+    assert (code, "--split-by 98:1:1 deals no image to val and test; with so few, give a ratio" in told) == (0, True)
 
 
 @pytest.mark.parametrize(
