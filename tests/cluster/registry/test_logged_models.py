@@ -149,12 +149,12 @@ def test_a_tracker_older_than_logged_models_is_refused_with_the_version_it_needs
 
 
 @pytest.mark.parametrize("before", [None, "http://elsewhere:1"])
-def test_the_default_tracker_is_the_one_of_before_again(client, monkeypatch, before):
+def test_the_default_tracker_is_the_one_of_before_again(client, monkeypatch, before, tmp_path):
     if before:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", before)
     else:
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with default_tracker(SimpleNamespace(tracking_uri="sqlite:///x.db")):
-        assert MlflowClient().tracking_uri == "sqlite:///x.db"
+    with default_tracker(SimpleNamespace(tracking_uri=f"sqlite:///{tmp_path}/x.db")):
+        assert MlflowClient().tracking_uri == f"sqlite:///{tmp_path}/x.db"
 
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
