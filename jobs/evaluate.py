@@ -60,7 +60,6 @@ class EvaluateJob:
 def main(invocation: Invocation[EvaluateJob]) -> None:
     """Caption the split, and store the scores with the model."""
     job = invocation.settings
-    from captioning.evaluation.bootstrap import CONFIDENCE
     from cluster.data.shard_set import ShardSet
     from cluster.promotion.pages import write_pages
     from cluster.registry.models import resolve_model, resolve_to_read
@@ -97,11 +96,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         logger.info("page: %s", page)
     if job.html:
         _write_page(job.html, evaluation, shard_set, str(model))
-    rows = [
-        (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
-        for name, score in evaluation.scores.items()
-    ]
-    show_table(evaluation.title, ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
+    _show_scores(evaluation)
     if job.model.startswith("models:/"):
         name = job.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
         log_next(f"promote {name} --shards {job.shards}")
@@ -109,6 +104,16 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
         log_next(f"register {job.model} NAME")
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
+
+
+def _show_scores(evaluation: "Evaluation") -> None:
+    from captioning.evaluation.bootstrap import CONFIDENCE
+
+    rows = [
+        (name, f"{score:.4f}", "{:.4f} to {:.4f}".format(*evaluation.intervals[name]))
+        for name, score in evaluation.scores.items()
+    ]
+    show_table(evaluation.title, ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
 
 
 def _write_page(path: Path, evaluation: "Evaluation", shard_set: "ShardSet", model: str) -> None:

@@ -104,16 +104,20 @@ def cached_evaluation(
         ),
     )
     progress(len(evaluation.captions))
+    _warn_of_left_out(evaluation)
+    return replace(evaluation, step=step)  # not part of the key: two steps may have the same weights
+
+
+def _warn_of_left_out(evaluation: Evaluation) -> None:
     if evaluation.left_out:
         logger.warning(
             "split %s: %d of %d images are left out of the scores, because no human caption of theirs has a word "
             "(first: image %s)",
-            split,
+            evaluation.split,
             len(evaluation.left_out),
             len(evaluation.captions),
             evaluation.left_out[0],
         )
-    return replace(evaluation, step=step)  # not part of the key: two steps may have the same weights
 
 
 def find_evaluation(

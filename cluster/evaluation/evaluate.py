@@ -115,24 +115,9 @@ def evaluate_split(
     tokenizer = shard_set.vocabulary.tokenizer
     check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
-    samples: list[Sample] = []
-    bad: dict[int, str] = {}
-    written: list[str] = []
-    for found in captioner.caption(_read_jpegs(reader, samples), on_bad=bad.__setitem__ if skip_bad else None):
-        written.append(found.captions[0])
-        progress(len(written))
-    good = [sample for number, sample in enumerate(samples) if number not in bad]
-    if bad:
-        first, reason = next(iter(bad.items()))
-        logger.warning(
-            "%d of %d images are left out, because they do not decode (first: %s: %s)",
-            len(bad),
-            len(samples),
-            samples[first].key,
-            reason,
-        )
-    captions = {sample.image_id: caption for sample, caption in zip(good, written, strict=True)}
-    references = {sample.image_id: sample.captions for sample in good}
+    captioned = _caption_all(captioner, reader, skip_bad=skip_bad, progress=progress)
+    captions = {sample.image_id: caption for sample, caption in captioned}
+    references = {sample.image_id: sample.captions for sample, _ in captioned}
     scored = score_captions(captions, references, tokenizer=tokenizer)
     return Evaluation(
         split=split,
@@ -147,6 +132,29 @@ def evaluate_split(
         left_out=scored.left_out,
         intervals=score_intervals(scored.images),
     )
+
+
+def _caption_all(
+    captioner: Captioner, reader: ShardReader, *, skip_bad: bool, progress: Callable[[int], None]
+) -> list[tuple[Sample, str]]:
+    """Return the samples of a split, without their JPEGs, each with its caption; images left out are logged."""
+    samples: list[Sample] = []
+    bad: dict[int, str] = {}
+    written: list[str] = []
+    for found in captioner.caption(_read_jpegs(reader, samples), on_bad=bad.__setitem__ if skip_bad else None):
+        written.append(found.captions[0])
+        progress(len(written))
+    if bad:
+        first, reason = next(iter(bad.items()))
+        logger.warning(
+            "%d of %d images are left out, because they do not decode (first: %s: %s)",
+            len(bad),
+            len(samples),
+            samples[first].key,
+            reason,
+        )
+    good = [sample for number, sample in enumerate(samples) if number not in bad]
+    return list(zip(good, written, strict=True))
 
 
 def _read_jpegs(reader: ShardReader, samples: list[Sample]) -> Iterator[bytes]:
@@ -193,7 +201,6 @@ def caption_variants(
     reader: ShardReader = shard_set.reader(split)
     chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
-    # The captioner reads ahead by a batch, so captions are matched to their cases by number.
     cases: list[tuple[Variant, ImageId]] = []
 
     def varied() -> Iterator[bytes]:
@@ -205,7 +212,7 @@ def caption_variants(
 
     captions: dict[Variant, dict[ImageId, str]] = {variant: {} for variant in Variant}
     for number, written in enumerate(captioner.caption(varied())):
-        variant, image_id = cases[number]
+        variant, image_id = cases[number]  # by number, because the captioner reads ahead by a batch
         captions[variant][image_id] = written.captions[0]
         progress(number + 1)
     return captions
