@@ -119,19 +119,13 @@ def rollback(
             f"version {version} was never champion of {name}; "
             f"captioning promote {name} --version {version} promotes it if the gate passes it"
         )
-    found = find_version(f"models:/{name}/{version}", client)
-    record_of(found, client)  # refuses a version that nothing could load
-    if _is_another(found, state.changes):
-        raise ValueError(
-            f"version {version} of {name} is not the one that was champion: the model was deleted and created again; "
-            f"captioning promote {name} --version {version} promotes it if the gate passes it"
-        )
+    source = _source_of_earlier(name, version, state, client)
     change = Change(
         version=version,
         over=state.champion,
         kind="rolled back",
         reason=reason or "no reason given",
-        source=found.source or "",
+        source=source,
     )
     if is_dry_run:
         return change
@@ -144,6 +138,18 @@ def rollback(
         f"version {now.champion} became the champion of {name} in the meantime, by {now.changes[-1].by}; "
         f"look at captioning history {name}, then run the command again if it is still needed"
     )
+
+
+def _source_of_earlier(name: str, version: str, state: ChampionState, client: MlflowClient) -> str:
+    """Return the source of a version that was champion; refuse one that nothing could load, or that is another now."""
+    found = find_version(f"models:/{name}/{version}", client)
+    record_of(found, client)
+    if _is_another(found, state.changes):
+        raise ValueError(
+            f"version {version} of {name} is not the one that was champion: the model was deleted and created again; "
+            f"captioning promote {name} --version {version} promotes it if the gate passes it"
+        )
+    return found.source or ""
 
 
 def _champion(state: ChampionState, client: MlflowClient, *, is_forced: bool) -> ResolvedModel | None:

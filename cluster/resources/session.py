@@ -30,9 +30,6 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     import ray
     from ray.exceptions import RayError
 
-    from cluster.resources.head import lean_head
-    from cluster.resources.search_path import driver_code_first
-
     if ray.is_initialized():
         yield
         return
@@ -45,14 +42,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     else:
         logger.info("connecting to the Ray cluster at %s", address)
     try:
-        with lean_head() if address == "local" else nullcontext():
-            ray.init(
-                address=address,
-                job_config=driver_code_first(),
-                include_dashboard=False if address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        _connect(address)
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise Unreachable(
             f"cannot connect to a Ray cluster at {address} ({one_line(error, with_kind=False)})",
@@ -69,6 +59,22 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    from cluster.resources.head import lean_head
+    from cluster.resources.search_path import driver_code_first
+
+    with lean_head() if address == "local" else nullcontext():
+        ray.init(
+            address=address,
+            job_config=driver_code_first(),
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
 
 
 def named_address(config: ClusterConfig) -> str | None:
