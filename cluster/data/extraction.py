@@ -135,19 +135,16 @@ def plan_extraction(
             shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in chosen
         )
     ]
-    return ExtractionPlan(
-        shards=tuple(plan for plan in plans if plan.split in chosen),
-        finished=tuple(finished_records(plans, folder)),
-        manifest=manifest,
-        work=ExtractionWork(
-            source=shard_set.folder,
-            folder=folder,
-            model=model,
-            settings=settings,
-            batch_size=batch_size,
-            by_pillow=not shard_set.manifest.is_turbo,
-        ),
+    work = ExtractionWork(
+        source=shard_set.folder,
+        folder=folder,
+        model=model,
+        settings=settings,
+        batch_size=batch_size,
+        by_pillow=not shard_set.manifest.is_turbo,
     )
+    wanted = tuple(plan for plan in plans if plan.split in chosen)
+    return ExtractionPlan(shards=wanted, finished=tuple(finished_records(plans, folder)), manifest=manifest, work=work)
 
 
 def _manifest_of(

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
+from cluster.checks.data import fetch_weights_here
 from cluster.config import TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
@@ -16,7 +17,7 @@ from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, iden
 from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.tracking.access import restore_remedy, tracker_line
-from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
 from cluster.tracking.datasets import dataset_input, split_inputs
 from cluster.tracking.markdown import escaped
 from cluster.tracking.shipping import ship
@@ -57,6 +58,20 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
             + ", or choose another --name",
         )
     return record
+
+
+def prepare_start(run: TrainRun, record: RunRecord | None) -> MlflowClient | None:
+    """Fetch the weights and connect to the tracker, before Ray starts; return the client if the run is new to it.
+
+    Raises:
+        ConnectionError: the tracker does not answer, or the weights cannot be downloaded.
+        Refusal, MlflowException: as by ``connect_before_start``.
+    """
+    if record is None or record.latest is None:
+        fetch_weights_here(run.model.backbone, run.model.weights, run.cluster)
+    if record and record.mlflow_run_id:
+        return None
+    return connect_before_start(run.tracking, run.storage)
 
 
 def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None = None) -> RunRecord:

@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from captioning.model.caption_model import count_parameters
 from captioning.training.loop import num_training_steps
-from cluster.checks.data import check_data, check_home, fetch_weights_here
+from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
 from cluster.config import TrainRun
@@ -32,12 +32,12 @@ from cluster.runs.record import (
     local_checkpoint,
     recover_record,
 )
-from cluster.tracking.client import connect_before_start, tracking_uri
+from cluster.tracking.client import tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
 from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig
 from cluster.training.progress import StepProgress
-from cluster.training.start import known_record, lineage_of, mark_killed, ship_the_rest, start_record
+from cluster.training.start import known_record, lineage_of, mark_killed, prepare_start, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
 from cluster.worker.worker import train_worker
 
@@ -127,9 +127,7 @@ def fit(
         if record and record.is_finished:
             logger.info("run %s is finished already", run.name)
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
-        if record is None or record.latest is None:
-            fetch_weights_here(run.model.backbone, run.model.weights, run.cluster)
-        client = None if record and record.mlflow_run_id else connect_before_start(run.tracking, run.storage)
+        client = prepare_start(run, record)
         with cluster_session(run.cluster):
             logger.info("checking nodes")
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))

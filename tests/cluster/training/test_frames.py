@@ -86,7 +86,7 @@ def of_driver(drawn_shards, tmp_path_factory):
         patch.setattr(trainer, "build_trainer", lambda config, start: Trainer())
         patch.setattr(trainer, "cluster_session", lambda cluster: nullcontext())
         patch.setattr(trainer, "start_record", lambda *_: RunRecord(name="r", identity={}))
-        for name in ("connect_before_start", "start_coordinator", "require", "check_job", "mark_killed"):
+        for name in ("prepare_start", "start_coordinator", "require", "check_job", "mark_killed"):
             patch.setattr(trainer, name, lambda *_, **__: None)
         patch.setattr(driver.leftovers, "remove_leftovers", lambda: None)
         for name in ("_finish", "_end_train", "_end_coordinator"):
