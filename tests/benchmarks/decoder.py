@@ -1,6 +1,5 @@
 """Training of the decoder, on features and with a frozen encoder, beside the loop of a typical tutorial."""
 
-import resource
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -14,7 +13,7 @@ from captioning.data.batches import CaptionBatch
 from captioning.model.caption_model import CaptionModel
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
-from tests.benchmarks.measuring import Benchmark, Row, interleaved
+from tests.benchmarks.measuring import Benchmark, Row, interleaved, peak_mib
 from tests.benchmarks.random_batch import random_batch, random_vocabulary
 from tests.benchmarks.tutorial_peer import Peer, PlainEncoder, train_step
 
@@ -79,7 +78,7 @@ def _peak_mib(arithmetic: int, batch_size: int) -> float:
     trainer = Trainer(config, batch, precision="bf16", arithmetic=arithmetic)
     for _ in range(2):
         trainer.step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 def _on_features(batch_size: int) -> tuple[ModelConfig, CaptionBatch]:

@@ -146,3 +146,12 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts = (f"{os.cpu_count()} cores of {processor}", *gpus, f"{memory:.0f} GiB")
     return ", ".join((*parts, f"Python {platform.python_version()}", f"torch {torch.__version__}"))
+
+
+def peak_mib() -> float:
+    """Return the peak memory of this process, in MiB.
+
+    Not ``ru_maxrss``: a process begins with that of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024

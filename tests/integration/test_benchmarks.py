@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -147,6 +148,13 @@ def test_a_ratio_above_one_is_the_better_for_speeds_and_times_alike(unit, figure
 def test_a_row_needs_no_peer():
     row = Row.of_seconds("x", {"ours": 2.0})
     assert (row.ours, row.peer, row.ratio) == (2000.0, None, None)
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    held = b"\1" * (400 * 2**20)
+    print_it = "from tests.benchmarks.measuring import peak_mib; print(peak_mib())"
+    done = subprocess.run([sys.executable, "-c", print_it], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (len(held) > 0, 1 < float(done.stdout) < 400) == (True, True)
 
 
 def test_the_machine_is_named():
