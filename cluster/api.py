@@ -1,4 +1,4 @@
-"""The Python API: one typed function for each step, from a COCO folder to the captions of a promoted model.
+"""The Python API: one typed function for each step, from photographs with captions to a promoted model.
 
 The functions take the configurations of the command line, return values, raise exceptions, and print nothing. Relative
 paths are those of the current folder. Ray and MLflow are imported when a function needs them, not before.
@@ -51,10 +51,10 @@ def convert(
     num_workers: int | None = None,
     cluster: ClusterConfig | None = None,
 ) -> "Manifest":
-    """Convert a COCO folder to a shard set; shards that an earlier call wrote are kept.
+    """Convert photographs with captions to a shard set; shards that an earlier call wrote are kept.
 
     Args:
-        source: folder in COCO layout.
+        source: folder of the images and captions, in one of the forms of captioning convert.
         shards: shard set to write: a folder, or any URL that fsspec supports.
         config: settings of the conversion; None for the defaults.
         num_workers: number of shards written at once, each by a Ray actor; 0 writes without Ray; None for the

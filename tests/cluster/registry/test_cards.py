@@ -6,27 +6,15 @@ import warnings
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
 from cluster.registry.cards import refresh_cards
 from cluster.registry.logged_models import default_tracker
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
-from cluster.tracking.client import connect
 from shards.synthetic.scenes import draw_scene, render
 from tests.support.pictures import encoded
 from tests.support.registered_versions import add_version, make_champion
-
-
-@pytest.fixture(scope="module")
-def client(tiny_run):
-    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
-
-
-@pytest.fixture
-def name(request):
-    return request.node.name
 
 
 @pytest.fixture

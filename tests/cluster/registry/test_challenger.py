@@ -4,29 +4,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from captioning.serving.image_input import ImageInputConfig
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.registry import registration
 from cluster.registry.logged_models import UNFINISHED_TAG, logged_model_id, record_of
-from cluster.registry.models import find_version, resolve_model
+from cluster.registry.models import find_version
 from cluster.registry.registration import register
 from cluster.registry.versions import list_versions, version_of
-from cluster.tracking.client import connect, versions_of
+from cluster.tracking.client import versions_of
 from tests.support.dying_client import DyingClient, Killed
-
-
-@pytest.fixture(scope="module")
-def client(tiny_run):
-    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run, client):
-    return resolve_model(str(tiny_run), client)
-
-
-@pytest.fixture
-def name(request):
-    return request.node.name
 
 
 def begun(name, model, client):

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.errors import Refusal
 from cluster.evaluation.evaluate import Evaluation
 from cluster.registry.logged_models import default_tracker, logged_model_id, record_of, require_logged_models
@@ -18,25 +17,9 @@ from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
 from cluster.registry.versions import list_versions
-from cluster.tracking.client import connect
 from tests.support.registered_versions import add_version
 
 DATASET = ("shards-val", "d" * 36)
-
-
-@pytest.fixture(scope="module")
-def client(tiny_run):
-    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run, client):
-    return resolve_model(str(tiny_run), client)
-
-
-@pytest.fixture
-def name(request):
-    return request.node.name
 
 
 def evaluation(score):

@@ -32,17 +32,6 @@ def client(home):
     return connect(TrackingConfig(), StorageConfig(home=home))
 
 
-@pytest.fixture
-def name(request):
-    """Return a model's name that only this test uses."""
-    return request.node.name
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run, client):
-    return resolve_model(str(tiny_run), client)
-
-
 def versions(name, client):
     return list(client.search_model_versions(f"name = '{name}'"))
 

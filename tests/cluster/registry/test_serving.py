@@ -15,21 +15,14 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from captioning.serving.image_input import ImageInputConfig
-from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.registry.safe_loading import stored_at
-from cluster.tracking.client import connect
 from shards.synthetic.scenes import draw_scene, render
 from tests.support.pictures import encoded, noise
 
 SCENES = [encoded(render(draw_scene(0, number, size_px=64))) for number in range(3)]
-
-
-@pytest.fixture(scope="module")
-def client(tiny_run):
-    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cluster.config import StorageConfig, TrackingConfig
+from cluster.config import TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
 from cluster.registry.logged_models import record_of
 from cluster.registry.models import resolve_model
@@ -18,19 +18,8 @@ from tests.support.registered_versions import add_version, make_champion
 
 
 @pytest.fixture(scope="module")
-def client(tiny_run):
-    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
-
-
-@pytest.fixture(scope="module")
 def run_folder(tiny_run):
     return tiny_run
-
-
-@pytest.fixture
-def name(request):
-    """Return a model's name that only this test uses."""
-    return request.node.name
 
 
 def evaluation(score, *, split="val"):

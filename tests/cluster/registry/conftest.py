@@ -1,0 +1,25 @@
+"""A tracker with a run that never trained, its best checkpoint, and names for the models of each test."""
+
+import pytest
+
+from cluster.config import StorageConfig, TrackingConfig
+from cluster.registry.models import resolve_model
+from cluster.tracking.client import connect
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    """Return a client of the tracker of ``tiny_run``."""
+    return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run, client):
+    """Return the best checkpoint of ``tiny_run``."""
+    return resolve_model(str(tiny_run), client)
+
+
+@pytest.fixture
+def name(request):
+    """Return a model's name that only this test uses."""
+    return request.node.name
