@@ -5,9 +5,13 @@ import random
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from captioning import image_limits as captioned
+from captioning.data.pixels import upright_rgb
 from cluster.codec import TurboCodec
-from shards.images import ImageSpec, store_image
+from shards.images import ImageSpec, store_image, to_rgb
+from shards.imaging import limits as stored
 from tests.support.pictures import decoded, encoded, noise, picture
 
 CODEC, SPEC, LARGEST = TurboCodec(), ImageSpec(), ImageSpec(shorter_side_px=5_000)
@@ -122,3 +126,48 @@ def test_what_every_viewer_shows_is_stored(content):
 def test_real_photographs_are_stored_as_pillow_stores_them(shared_data):
     paths = sorted((shared_data / "coco-mini" / "images").iterdir())[:4]
     assert max(difference(path.read_bytes(), ImageSpec(quality=95)) for path in paths) < LARGEST_DIFFERENCE
+
+
+def of_mode(mode):
+    """Return an image of a mode, with values over the mode's whole range."""
+    rng = np.random.default_rng(3)
+    if mode.startswith("I;16"):
+        return Image.fromarray(rng.integers(0, 2**16, (12, 17), dtype=np.uint16))
+    if mode == "I":
+        return Image.fromarray(rng.integers(-5, 2**17, (12, 17)).astype(np.int32))
+    return Image.fromarray(rng.integers(0, 256, (12, 17, 4), dtype=np.uint8), "RGBA").convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I"])
+def test_a_stored_picture_and_one_that_is_captioned_have_the_same_colours(mode):
+    image = of_mode(mode)
+    assert np.array_equal(to_rgb(image), upright_rgb(image))
+
+
+def test_numbers_of_an_unknown_range_are_refused_by_both():
+    image = Image.fromarray(np.zeros((4, 4), np.float32))
+    for convert in (to_rgb, upright_rgb):
+        with pytest.raises(ValueError, match="floating-point numbers of an unknown range"):
+            convert(image)
+
+
+def test_texts_of_a_png_are_left_out_by_both():
+    info = PngInfo()
+    info.add_text("comment", "a" * 500, zip=True)
+    content = encoded(picture(16, 16), "PNG", pnginfo=info)
+    for damaged in (content, content[:-30], content[:50]):
+        assert stored.without_text(damaged) == captioned.without_text(damaged)
+    assert len(stored.without_text(content)) < len(content)
+
+
+@pytest.mark.parametrize("num_scans", [1, 100, 101, 10_000])
+@pytest.mark.parametrize("num_pixels", [1, 10**6, 10**8])
+def test_scans_are_limited_alike(num_scans, num_pixels):
+    def is_refused(require):
+        try:
+            require(num_scans, num_pixels)
+        except ValueError:
+            return True
+        return False
+
+    assert is_refused(stored.require_few_scans) == is_refused(captioned.require_few_scans)
