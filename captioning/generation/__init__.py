@@ -1,4 +1,4 @@
-"""Caption generation: ``beam_search``, whose beam of size 1 is greedy search, and ``sampling``; ``constraints`` of both.
+"""Caption generation: ``beam_search``, whose beam of size 1 is greedy search, ``sampling``, and their ``constraints``.
 
 Nothing here depends on checkpoints or metrics: the inputs are a decoder and image features.
 """
