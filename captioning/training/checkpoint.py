@@ -1,7 +1,11 @@
 """Checkpoint folders: all that resuming and captioning need, with digests that detect damage."""
 
+import errno
 import os
 import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,8 @@ from captioning.training.checkpoint_description import (
 from captioning.training.loop import TrainingState
 
 _UNFINISHED_SUFFIX = ".unfinished"
+_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
+_PROBE_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +92,21 @@ def save_checkpoint(
         vocabulary: vocabulary of the model.
         description: description of the checkpoint, without the digests of its files.
         config: resolved configuration of the run, as YAML.
+
+    Raises:
+        OSError: the folder cannot be written; of a full disk, the error names the folder.
     """
     taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
     folder.mkdir(parents=True)
+    with _full_disk_names(folder):
+        _write(folder, taken, vocabulary, description=description, config=config)
+    for changed in (folder, folder.parent):
+        _sync_folder(changed)
+
+
+def _write(
+    folder: Path, taken: TrainingSnapshot, vocabulary: Vocabulary, *, description: CheckpointDescription, config: str
+) -> None:
     save_file({name: tensor.cpu().contiguous() for name, tensor in taken.weights.items()}, folder / WEIGHTS)
     torch.save(taken.optimizer, folder / OPTIMIZER)
     (folder / VOCABULARY).write_bytes(vocabulary.content())
@@ -98,8 +116,32 @@ def save_checkpoint(
     unfinished.write_bytes(seal(asdict(description) | {"files": files}))
     file_digest(unfinished, sync=True)
     unfinished.rename(folder / DESCRIPTION_NAME)
-    for changed in (folder, folder.parent):
-        _sync_folder(changed)
+
+
+@contextmanager
+def _full_disk_names(folder: Path) -> Iterator[None]:
+    """Raise an error that names the folder if its disk is full, whatever the writing library made of that.
+
+    The system does not tell of which file a write failed. safetensors raises an error without the system's code, and
+    torch one that does not mention the disk, so the folder is asked.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        code = next((code for code in (getattr(error, "errno", None), _write_code(folder)) if code in _FULL_CODES), 0)
+        if code:
+            raise OSError(code, os.strerror(code), str(folder)) from error
+        raise
+
+
+def _write_code(folder: Path) -> int | None:
+    """Return the system's code of the error that a write into a folder ends with, if it does."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def load_model(

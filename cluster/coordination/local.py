@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from captioning.training.collectives import Flags
+from cluster.coordination.hang_timer import HangTimer
 from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.runs.claim import Claim
 from cluster.runs.journal import Row
@@ -30,6 +31,7 @@ class LocalCoordinator:
         patience_seconds: time, in seconds, to wait for a process that still holds the run's lock, such as one on a
             lost node.
         claim: claim on the run's checkpoints; None if they are in its folder.
+        hang_seconds: time without progress, in seconds, after which this process ends itself; None for never.
         sleep: function that waits for a number of seconds.
 
     Raises:
@@ -45,11 +47,14 @@ class LocalCoordinator:
         keep_last: int,
         patience_seconds: float = 60.0,
         claim: Claim | None = None,
+        hang_seconds: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder, self.rank = folder, 0
         self.step = 0
         """Number of steps done."""
+        self._hang_seconds = hang_seconds
+        self._hang_timer: HangTimer | None = None
         lock = _wait_for_lock(folder, patience_seconds, sleep)
         self._writer = RunWriter(folder, lock, keep_best=keep_best, keep_last=keep_last, claim=claim)
 
@@ -60,6 +65,9 @@ class LocalCoordinator:
     def begin_attempt(self, workers: Sequence[WorkerInfo]) -> Attempt:
         """Begin an attempt from the latest committed checkpoint."""
         record = self._writer.begin_attempt()
+        before = _stacks_file(self._folder, record.attempt - 1)
+        if before.is_file() and before.stat().st_size:
+            self.log_event(f"attempt {record.attempt - 1} made no progress and was ended; {before} says where it hung")
         if record.latest:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}")
         return Attempt(record.attempt, record.latest, record.arithmetic)
@@ -71,12 +79,21 @@ class LocalCoordinator:
         return Attempt(attempt, self._writer.record.latest, self._writer.record.arithmetic)
 
     def join_attempt(self, attempt: Attempt) -> None:
-        """Set the step that the attempt begins at."""
+        """Set the step that the attempt begins at, and expect progress from now on."""
         self.step = attempt.checkpoint.step if attempt.checkpoint else 0
+        if self._hang_seconds is not None:
+            self._hang_timer = HangTimer(self._hang_seconds, _stacks_file(self._folder, attempt.number))
 
     def heartbeat(self, step: int) -> None:
-        """Record the number of steps done, which every log line names."""
+        """Record progress and the number of steps done, which every log line names."""
         self.step = step
+        if self._hang_timer:
+            self._hang_timer.progress()
+
+    def pause(self) -> None:
+        """Expect no progress until the next heartbeat."""
+        if self._hang_timer:
+            self._hang_timer.pause()
 
     def requests(self) -> Flags:
         """Return no request: nothing asks this process to stop; its owner ends it directly."""
@@ -116,8 +133,14 @@ class LocalCoordinator:
 
     def close(self) -> None:
         """Write the last rows, and release the run's lock."""
+        if self._hang_timer:
+            self._hang_timer.close()
         self._writer.journal.flush()
         self._writer.close()
+
+
+def _stacks_file(folder: Path, attempt: int) -> Path:
+    return folder / f"hang-attempt-{attempt}.txt"
 
 
 def _wait_for_lock(folder: Path, patience_seconds: float, sleep: Callable[[float], None]) -> TextIO:

@@ -113,7 +113,11 @@ class TrialProcess(tune.Trainable):
 def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 0) -> Generator[Validation]:
     """Train with one worker in this process; yield each validation later than a step, journalled ones first."""
     coordinator = LocalCoordinator(
-        run.folder, keep_best=run.training.keep_best, keep_last=run.training.keep_last, claim=context.claim
+        run.folder,
+        keep_best=run.training.keep_best,
+        keep_last=run.training.keep_last,
+        claim=context.claim,
+        hang_seconds=run.cluster.hang_seconds,
     )
     try:
         record = load_record(run.folder)
@@ -131,7 +135,9 @@ def train_in_process(run: TrainRun, context: TrialContext, *, after_step: int = 
             rank = start_rank(config, coordinator, RankContext(device=device, keeps_captions=False))
             for validation in rank.train():
                 rank.saver.writer.wait()  # report a validation only after its checkpoint is on disk
+                coordinator.pause()  # the trial may wait for Tune as long as it likes
                 yield validation
+                coordinator.heartbeat(validation.step)
     finally:
         coordinator.close()
 

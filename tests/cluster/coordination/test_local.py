@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import threading
 from dataclasses import replace
 
 import pytest
@@ -124,3 +126,32 @@ def test_a_process_that_ends_soon_is_waited_for(folder):
 def test_a_folder_without_a_record_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run.json; run the same command again to write it"):
         LocalCoordinator(tmp_path, keep_best=1, keep_last=1)
+
+
+def hang(folder):
+    coordinator = LocalCoordinator(folder, keep_best=1, keep_last=1, hang_seconds=0.2)
+    coordinator.join_attempt(coordinator.begin_attempt([]))
+    coordinator.heartbeat(1)
+    threading.Event().wait()
+
+
+def test_an_attempt_that_hangs_ends_its_process_and_the_next_says_where_it_hung(folder, log_lines, caplog):
+    caplog.set_level("INFO")
+    process = multiprocessing.get_context("fork").Process(target=hang, args=(folder,))
+    process.start()
+    process.join()
+    again = LocalCoordinator(folder, keep_best=1, keep_last=1)
+    again.begin_attempt([])
+    again.close()
+    stacks = folder / "hang-attempt-1.txt"
+    said = f"attempt 1 made no progress and was ended; {stacks} says where it hung"
+    assert (process.exitcode, said in log_lines(), "in hang" in stacks.read_text()) == (1, True, True)
+
+
+def test_an_attempt_that_ends_leaves_no_file_of_where_it_hung(folder):
+    coordinator = LocalCoordinator(folder, keep_best=1, keep_last=1, hang_seconds=600.0)
+    coordinator.join_attempt(coordinator.begin_attempt([]))
+    coordinator.pause()
+    coordinator.heartbeat(1)
+    coordinator.close()
+    assert [path.name for path in folder.glob("hang*")] == []
