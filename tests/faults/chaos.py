@@ -21,9 +21,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.faults.disturbing import Disturbance, disturb
+from tests.faults.scene import Scene
 from tests.faults.strikes import KINDS, plan_events
 from tests.faults.verdict import assert_nothing_is_left, assert_unharmed
 from tests.support.local_cluster import local_cluster
+from tests.support.s3 import Bucket
 from tests.support.tracker_process import Tracker
 from tests.support.training_process import TrainingRun
 
@@ -110,8 +112,10 @@ def run_chaos(
         AssertionError: the disturbed run did not end as the undisturbed one.
     """
     tracker = Tracker(folder / "tracker") if "tracker" in kinds else None
+    bucket = Bucket() if {"bucket", "second-owner"} & set(kinds) else None
     uri = tracker.uri if tracker else None
     flags = [*flags_for(num_kills, shards, further), *(["--tracking.uri", uri] if uri else [])]
+    flags += ["--checkpoints", bucket.url] if bucket else []
     runs: list[TrainingRun] = []
     try:
         with local_cluster(NUM_NODES) as cluster:
@@ -124,7 +128,7 @@ def run_chaos(
             num_steps = undisturbed.record.latest_step
             events = plan_events(kinds=kinds, num_events=num_kills, num_steps=num_steps, seed=seed)
             every = undisturbed.settings["training"]["checkpoint_every_steps"]
-            disturbance = disturb(cluster, runs[0], tracker, events, checkpoint_every=every)
+            disturbance = disturb(Scene(cluster, runs[0], tracker, bucket), events, checkpoint_every=every)
             claims = assert_unharmed(runs[0], undisturbed, tracking_uri=uri).claims
             claims.append(assert_nothing_is_left(cluster, runs))
             return Report(rows=_rows(disturbance), claims=claims, notes=_notes(disturbance))
@@ -133,6 +137,8 @@ def run_chaos(
             run.stop()
         if tracker:
             tracker.stop()
+        if bucket:
+            bucket.close()
 
 
 def _rows(disturbance: Disturbance) -> list[list[str]]:

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cluster.runs.sample_ledger import read_sample_ledger
-from tests.faults.strikes import KINDS, Event, Scene, Strike
-from tests.support.local_cluster import LocalCluster
-from tests.support.tracker_process import Tracker
+from tests.faults.scene import LOOK_EVERY_SECONDS, Event, Scene, Strike
+from tests.faults.strikes import KINDS
 from tests.support.training_process import TrainingRun
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_SECONDS = 0.1
 _STALLED_SECONDS = 240.0
-_NEEDS_NO_ATTEMPT = {"tracker"}  # training goes on without a new attempt
+_FAILED = 1
+_NEEDS_NO_ATTEMPT = {"tracker", "bucket", "first-start", "second-owner"}  # training goes on without a new attempt
 
 
 class Outcome(NamedTuple):
@@ -40,9 +39,7 @@ class Disturbance:
 
 
 def disturb(
-    cluster: LocalCluster,
-    run: TrainingRun,
-    tracker: Tracker | None,
+    scene: Scene,
     events: list[Event],
     *,
     checkpoint_every: int,
@@ -50,21 +47,23 @@ def disturb(
     """Start a run, disturb it, and wait until it has ended well; a driver that was ended is started again.
 
     Args:
-        cluster: to train on.
-        run: not yet started.
-        tracker: of the run, if it is to be disturbed.
+        scene: with a run that has not yet started.
         events: to come, in order.
         checkpoint_every: steps between checkpoints.
 
     Raises:
         AssertionError: the command failed, or stopped to get on.
     """
-    scene = Scene(cluster, run, tracker)
+    run = scene.run
     strikes: list[Strike] = []
     waiting = list(events)
     due: float | None = None
     run.start()
     while (code := run.code()) is None or waiting:
+        if code == _FAILED and scene.was_cut_off_at > run.started_at:  # as its message says
+            logger.info("the same command again, for it could not reach the bucket")
+            run.start()
+            continue
         assert code in (None, 0), f"the command ended with {code}:\n{run.log_tail()}"
         if code == 0:
             logger.warning("the run ended before %d of its events: %s", len(waiting), waiting)
@@ -81,7 +80,7 @@ def disturb(
             ):
                 strikes.append(done)
                 waiting, due = waiting[1:], None
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(LOOK_EVERY_SECONDS)
     assert run.code() == 0, f"the command ended with {run.code()}:\n{run.log_tail()}"
     scene.do_what_is_due(all_of_it=True)
     return Disturbance(_outcomes(run, strikes))

@@ -5,82 +5,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
-from tests.support.local_cluster import LocalCluster, strike
-from tests.support.tracker_process import Tracker
-from tests.support.training_process import TrainingRun, interrupt, tracked_runs
+from tests.faults.rivals import kill_first_start, start_second_owner
+from tests.faults.scene import Event, Scene
+from tests.support.local_cluster import strike
+from tests.support.training_process import interrupt, tracked_runs
 
 NOTICE_SECONDS = 30
 _FOLLOW_SHARE = 0.2
-
-
-class Event(NamedTuple):
-    """A misfortune to come.
-
-    Attributes:
-        kind: one of ``KINDS``.
-        step: that the run has reached when it comes; None: it follows the one before, whatever the run does.
-        delay: seconds after that.
-        choice: in [0, 1): which of several victims.
-    """
-
-    kind: str
-    step: int | None
-    delay: float
-    choice: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strike:
-    """A misfortune that has come.
-
-    Attributes:
-        kind: one of ``KINDS``.
-        at: when, seconds since 1970.
-        phase: of the run.
-        step: latest step that was done.
-        attempt: that was the current one.
-        note: what else is known of it.
-    """
-
-    kind: str
-    at: float
-    phase: str
-    step: int
-    attempt: int
-    note: str = ""
-
-
-@dataclass
-class Scene:
-    """What misfortune can befall: a run with its cluster and tracker.
-
-    Attributes:
-        cluster: that it trains on.
-        run: to disturb.
-        tracker: of the run.
-        later: what is due at a time, such as a node that comes back.
-    """
-
-    cluster: LocalCluster
-    run: TrainingRun
-    tracker: Tracker | None
-    later: list[tuple[float, Callable[[], Any]]] = field(default_factory=list)
-
-    def do_what_is_due(self, *, all_of_it: bool = False) -> None:
-        """Do what is due by now."""
-        due = [one for one in self.later if all_of_it or one[0] <= time.time()]
-        self.later = [one for one in self.later if one not in due]
-        for _, act in due:
-            act()
-
-    def after(self, seconds: float, act: Callable[[], Any]) -> None:
-        """Do something later."""
-        self.later.append((time.time() + seconds, act))
 
 
 def _kill(kind: str) -> Callable[[Scene, float], str | None]:
@@ -157,6 +92,16 @@ def _stop_tracker(scene: Scene, choice: float) -> str | None:
     return ""
 
 
+def _cut_bucket_off(scene: Scene, choice: float) -> str | None:
+    if scene.bucket is None or not scene.bucket.is_up:
+        return None
+    silently = choice < 0.5
+    scene.was_cut_off_at = time.time()
+    scene.bucket.cut_off(silently=silently)
+    scene.after(5 + 15 * choice, scene.bucket.start)
+    return f"{'silent' if silently else 'connections refused'} for {5 + 15 * choice:.0f} s"
+
+
 KINDS: dict[str, tuple[str, int, Callable[[Scene, float], str | None]]] = {
     "worker": ("training worker, SIGKILL", 4, _kill("worker")),
     "loader": ("loader process, SIGKILL", 3, _kill("loader")),
@@ -168,6 +113,9 @@ KINDS: dict[str, tuple[str, int, Callable[[Scene, float], str | None]]] = {
     "stop": ("training worker, SIGSTOP", 2, _stop_worker),
     "drain": ("node, taken away with notice", 2, _drain_node),
     "tracker": ("tracker, down for 5-20 s", 2, _stop_tracker),
+    "bucket": ("bucket of the checkpoints, cut off for 5-20 s", 2, _cut_bucket_off),
+    "first-start": ("first start in another home, SIGKILL", 1, kill_first_start),
+    "second-owner": ("second owner of the checkpoints, refused", 1, start_second_owner),
 }
 """By name: what people read, how often among the others, and what it does: a note, or None if there is no victim."""
 

@@ -6,8 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.registry.champion import read_champion_state, reconcile_alias
-from tests.faults.cutting import cutting
-from tests.faults.promoting import STARTING, change_often, promote_version
+from tests.support.cutting_proxy import cutting
+from tests.support.promoting_processes import STARTING, change_often, promote_version
 from tests.support.registered_versions import alias_of, make_champion, servable
 from tests.support.tracker_process import Tracker
 

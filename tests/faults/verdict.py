@@ -12,7 +12,7 @@ from captioning.config import ModelConfig, TrainingConfig
 from captioning.training.loop import num_training_steps
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
-from cluster.runs.record import local_checkpoint
+from cluster.runs.record import local_checkpoint, store_of
 from cluster.runs.sample_ledger import audit_samples, read_sample_ledger
 from shards.manifest import load_manifest
 from tests.support.local_cluster import NAMESPACE, LocalCluster, wait_until
@@ -117,10 +117,12 @@ def _check_folder(run: TrainingRun) -> str:
     return "no temporary file and no checkpoint that does not count"
 
 
-def _litter(run: TrainingRun) -> list[Path]:
+def _litter(run: TrainingRun) -> list[str | Path]:
     counted = {checkpoint.name for checkpoint in run.record.checkpoints}
-    uncounted = [path for path in (run.folder / "checkpoints").iterdir() if path.name not in counted]
-    return [*uncounted, *run.folder.rglob("*.tmp"), *run.folder.rglob("*.unfinished")]
+    store = store_of(run.folder, run.record.checkpoints_at)
+    uncounted = [name for name in store.names() if name not in counted]
+    claims = [name for name in store.file_names() if name.startswith("owner-")]
+    return [*uncounted, *claims, *run.folder.rglob("*.tmp"), *run.folder.rglob("*.unfinished")]
 
 
 def assert_nothing_is_left(cluster: LocalCluster, runs: list[TrainingRun]) -> str:

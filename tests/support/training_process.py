@@ -64,6 +64,7 @@ class TrainingRun:
 
     def __init__(self, cluster: LocalCluster | None, home: Path, name: str, flags: Sequence[str]) -> None:
         address = ["--cluster.address", cluster.address] if cluster else []
+        self.flags = list(flags)
         self._arguments = [*flags, *address, "--home", str(home), "--name", name, "--json"]
         self.name, self.home, self.folder = name, home, home / "training" / name
         self._log = home / f"{name}.log"
