@@ -157,7 +157,7 @@ def raise_mistakes(mistakes: Iterable[str]) -> None:
         raise ValueError("\n".join(lines))
 
 
-def outside(config: object, **ranges: tuple[int, int]) -> Iterator[str]:
+def outside(config: object, **ranges: tuple[float, float]) -> Iterator[str]:
     """Yield a line for each given setting out of its range, of which both ends belong to it: ``beam_size=(1, 20)``."""
     for name, (least, most) in ranges.items():
         value = getattr(config, name)

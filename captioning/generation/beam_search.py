@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioning.data.vocabulary import BOS, EOS, PAD, UNK
+from captioning.data.vocabulary import BOS, EOS, PAD
+from captioning.generation.constraints import Constraints
 from captioning.model.decoder import Decoder
 
 
@@ -30,12 +31,17 @@ class Captions(NamedTuple):
 
 @torch.no_grad()
 def beam_search(
-    decoder: Decoder, features: Tensor, *, beam_size: int, max_words: int, length_power: float = 1.0
+    decoder: Decoder,
+    features: Tensor,
+    *,
+    beam_size: int,
+    max_words: int,
+    length_power: float = 1.0,
+    constraints: Constraints | None = None,
 ) -> Captions:
     """Search the most likely captions, keeping the K best partial captions of each image at every step.
 
-    A caption's score is its log-probability divided by L ** ``length_power``, where L counts its words and <eos>. The
-    search never generates <unk>.
+    A caption's score is its log-probability divided by L ** ``length_power``, where L counts its words and <eos>.
 
     Args:
         decoder: decoder of the model, in eval mode.
@@ -43,6 +49,7 @@ def beam_search(
         beam_size: K, the number of partial captions; 1 is greedy search.
         max_words: T, the number of words at which an unfinished caption is cut.
         length_power: exponent of the length; 0 ranks by log-probability, 1 by its mean over words.
+        constraints: constraints on every caption; None for <pad>, <bos> and <unk> alone, which are never generated.
 
     Returns:
         K captions of each image.
@@ -52,34 +59,38 @@ def beam_search(
     """
     if beam_size < 1 or max_words < 1:
         raise ValueError(f"beam_size {beam_size} with max_words {max_words} allows no caption; use at least 1 for each")
-    beams, state = _Beams(features.shape[0], beam_size, max_words, features.device), decoder.start(features)
+    beams, state = Beams(features.shape[0], beam_size, max_words, features.device), decoder.start(features)
+    constraints = constraints or Constraints()
     for length in range(max_words):
         logits, state = decoder.step(state, beams.last_tokens())
-        parents = beams.extend(*_best_words(logits, beam_size), length)
+        scores = torch.log_softmax(logits.float(), dim=-1)
+        constraints.apply(scores, beams.words(length))
+        # No more than K words of a row can be among the K best of its image.
+        best = scores.topk(min(beam_size, scores.shape[1]), dim=1)
+        parents = beams.extend(best.values, best.indices, length)
         if not len(parents):
             break
         state = tuple(part.index_select(0, parents) for part in state)
-    return beams.ranked(length_power)
+    return rank(beams.tokens, beams.log_probability, beams.num_scored, length_power)
 
 
-def _best_words(logits: Tensor, beam_size: int) -> tuple[Tensor, Tensor]:
-    """Return log-probability and id of the likeliest words of each row, without those that are never generated.
+def rank(tokens: Tensor, log_probability: Tensor, num_scored: Tensor, length_power: float) -> Captions:
+    """Return the captions of each image, best first.
 
     Args:
-        logits: (A, V) scores of the next word.
-        beam_size: K, the largest number of words of a row that can be among the K best of its image.
-
-    Returns:
-        (A, W) float32 log-probabilities and (A, W) int64 ids, where W is the smaller one of K and V.
+        tokens: (B, K, T) int64 words of the captions.
+        log_probability: (B, K) log-probabilities; minus infinity for no caption.
+        num_scored: (B, K) int64 numbers of words, <eos> among them.
+        length_power: exponent of the length.
     """
-    scores = torch.log_softmax(logits.float(), dim=-1)
-    for word in (PAD, BOS, UNK):
-        scores[:, word] = -torch.inf
-    best = scores.topk(min(beam_size, scores.shape[1]), dim=1)
-    return best.values, best.indices
+    tokens = tokens.masked_fill(log_probability.isneginf()[..., None], PAD)
+    score = log_probability / num_scored.clamp(min=1) ** length_power
+    score, order = score.sort(dim=1, descending=True, stable=True)
+    tokens = tokens.gather(1, order[..., None].expand_as(tokens))
+    return Captions(tokens, log_probability.gather(1, order), score)
 
 
-class _Beams:
+class Beams:
     """The partial captions of a search, K for each image.
 
     The decoder reads only the A partial captions that may go on, so that complete captions cost nothing, nor do images
@@ -102,25 +113,33 @@ class _Beams:
         """Return the last word of the partial captions that the decoder reads, (A,) int64."""
         return self._last
 
-    def extend(self, scores: Tensor, words: Tensor, length: int) -> Tensor:
+    def words(self, length: int) -> Tensor:
+        """Return the first ``length`` words of the partial captions that the decoder reads, (A, L) int64."""
+        return self.tokens.flatten(0, 1)[self._rows, :length]
+
+    def images(self) -> Tensor:
+        """Return the image of each partial caption that the decoder reads, (A,) int64."""
+        return self._rows // self.log_probability.shape[1]
+
+    def extend(self, scores: Tensor, words: Tensor, length: int, penalties: Tensor | None = None) -> Tensor:
         """Extend the beams by the best words.
 
         Args:
             scores: (A, W) log-probabilities of the best next words.
             words: (A, W) int64 ids of these words.
             length: number of words of each partial caption so far.
+            penalties: (A, W) log-probability that each word loses in the choice, and only there; None for nothing.
 
         Returns:
             (A',) int64 row of the state that each partial caption that goes on extends.
         """
         (num_images, beam_size), num_words = self.log_probability.shape, scores.shape[1]
-        totals = torch.full((num_images * beam_size, num_words), -torch.inf, device=scores.device)
-        totals[self._rows] = self.log_probability.flatten()[self._rows, None] + scores
-        # A complete caption is extended by <pad> alone, which leaves its log-probability as it is.
-        totals[:, 0] = torch.where(self.is_done.flatten(), self.log_probability.flatten(), totals[:, 0])
+        totals = self._totals(scores)
         candidates = torch.full_like(totals, PAD, dtype=torch.int64)
         candidates[self._rows] = words
-        self.log_probability, choice = totals.view(num_images, -1).topk(beam_size, dim=1)
+        ranks = totals if penalties is None else self._totals(scores - penalties)
+        choice = ranks.view(num_images, -1).topk(beam_size, dim=1).indices
+        self.log_probability = totals.view(num_images, -1).gather(1, choice)
         beam, token = choice // num_words, candidates.view(num_images, -1).gather(1, choice)
         self.tokens = self.tokens.gather(1, beam[..., None].expand_as(self.tokens))
         self.tokens[..., length] = token
@@ -133,10 +152,11 @@ class _Beams:
         self._rows, self._last = goes_on, token.flatten()[goes_on]
         return parents
 
-    def ranked(self, length_power: float) -> Captions:
-        """Return the captions of each image, best first."""
-        self.tokens[self.log_probability.isneginf()] = PAD
-        score = self.log_probability / self.num_scored.clamp(min=1) ** length_power
-        score, order = score.sort(dim=1, descending=True)
-        tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens))
-        return Captions(tokens, self.log_probability.gather(1, order), score)
+    def _totals(self, scores: Tensor) -> Tensor:
+        """Return the log-probability of each beam with each next word, (B * K, W), from the words' own, (A, W)."""
+        before = self.log_probability.flatten()
+        totals = torch.full((len(before), scores.shape[1]), -torch.inf, device=scores.device)
+        totals[self._rows] = before[self._rows, None] + scores
+        # A complete caption is extended by <pad> alone, which leaves its log-probability as it is.
+        totals[:, 0] = torch.where(self.is_done.flatten(), before, totals[:, 0])
+        return totals

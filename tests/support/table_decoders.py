@@ -4,7 +4,7 @@ from itertools import product
 
 import torch
 
-from captioning.data.vocabulary import BOS, EOS
+from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.model.decoder import Decoder
 
 NUM_WORDS = 3  # in addition to the four special words
@@ -64,3 +64,8 @@ def all_captions(max_words):
     words = range(4, VOCABULARY_SIZE)
     ended = [(*caption, EOS) for length in range(max_words) for caption in product(words, repeat=length)]
     return ended + list(product(words, repeat=max_words))
+
+
+def written(captions, row=0):
+    """Return the captions of an image as tuples of ids, without padding."""
+    return [tuple(token for token in ids if token != PAD) for ids in captions.tokens[row].tolist()]

@@ -5,20 +5,18 @@ import torch
 
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.generation.beam_search import beam_search
+from captioning.generation.constraints import Constraints
 from tests.support import tiny_models
 from tests.support.table_decoders import (
+    NUM_WORDS,
     VOCABULARY_SIZE,
     CountingDecoder,
     TableDecoder,
     all_captions,
     log_probability,
     random_tables,
+    written,
 )
-
-
-def written(captions, row=0):
-    """Return the captions of an image as tuples of ids, without padding."""
-    return [tuple(token for token in ids if token != PAD) for ids in captions.tokens[row].tolist()]
 
 
 @pytest.mark.parametrize("length_power", [0.0, 0.5, 1.0, 2.0])
@@ -30,6 +28,24 @@ def test_a_wide_beam_ranks_all_captions_as_exhaustive_search_does(length_power, 
     ranked = sorted(everything, key=lambda caption: -likelihood[caption] / len(caption) ** length_power)
     assert written(found) == ranked
     torch.testing.assert_close(found.log_probability[0], torch.tensor([likelihood[caption] for caption in ranked]))
+
+
+@pytest.mark.parametrize(("min_words", "no_repeat_ngram"), [(2, 0), (0, 1), (0, 2), (3, 3), (4, 1)])
+def test_a_wide_beam_finds_every_caption_that_the_constraints_allow(min_words, no_repeat_ngram):
+    features, constraints = random_tables(1), Constraints(min_words, no_repeat_ngram)
+    everything = [one for one in all_captions(4) if is_allowed(one, constraints)]
+    found = beam_search(TableDecoder(), features, beam_size=len(everything), max_words=4, constraints=constraints)
+    likelihood = {caption: log_probability(features[0], caption) for caption in everything}
+    assert written(found) == sorted(everything, key=lambda caption: -likelihood[caption] / len(caption))
+    torch.testing.assert_close(found.log_probability[0], torch.tensor([likelihood[one] for one in written(found)]))
+
+
+def is_allowed(caption, constraints):
+    words, length = [word for word in caption if word != EOS], constraints.no_repeat_ngram
+    ngrams = [tuple(words[at : at + length]) for at in range(len(words) - length + 1)] if length else []
+    # Three words cannot all differ in more than three places, where a caption may then end.
+    least = min(constraints.min_words, NUM_WORDS if length == 1 else 4)
+    return len(words) >= least and len(set(ngrams)) == len(ngrams)
 
 
 def test_a_narrow_beam_finds_a_caption_that_greedy_search_misses():
