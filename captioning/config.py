@@ -1,9 +1,20 @@
 """Settings of the model and of its training. Imports neither torch nor Ray, so that ``--help`` starts quickly."""
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from captioning.bounds import negative, not_positive, raise_mistakes, too_large
+from captioning.bounds import outside as outside
+from captioning.decoder_config import (
+    DECODERS,
+    SETTINGS_OF_DECODERS,
+    DecoderConfig,
+    DecoderName,
+    ImageInput,
+    Pooling,
+    foreign_settings,
+)
 
 # A closed list, because some of Pillow's other readers start programs, such as Ghostscript for EPS.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -33,31 +44,60 @@ class ModelConfig:
     """First encoder stage to train (a parameter prefix such as layer4), or all; the encoder is frozen if not given."""
     image_size_px: int = 224
     """Side of the encoder's square input, in pixels."""
-    decoder: Literal["lstm"] = "lstm"
-    """Architecture of the decoder; lstm is Show and Tell (arXiv 1411.4555)."""
-    pooling: Literal["mean", "none"] = "mean"
-    """Image features that the LSTM reads: mean averages the regions; none concatenates them, which keeps the positions
-    of objects and suits small images."""
-    image_input: Literal["first", "every"] = "first"
-    """Words at which the LSTM reads the image: first, once before the first word, as in Show and Tell; every, also with
-    each word, which learns faster and overfits sooner."""
-    embedding_size: int = 512
-    """Size of the word embeddings."""
-    hidden_size: int = 512
-    """Size of the LSTM's hidden state."""
-    dropout: float = 0.5
-    """Fraction of units dropped before and after the LSTM in training."""
+    decoder: DecoderName = "lstm"
+    """Architecture of the decoder: lstm, Show and Tell (arXiv 1411.4555); attend, an LSTM that attends over the regions
+    of the image, as Bottom-Up and Top-Down (arXiv 1707.07998) does; transformer (arXiv 1706.03762)."""
+    pooling: Pooling | None = None
+    """Of lstm: image features that it reads; mean if not given. mean averages the regions; none concatenates them,
+    which keeps the positions of objects and suits small images."""
+    image_input: ImageInput | None = None
+    """Of lstm: words at which it reads the image; first if not given. first: once before the first word, as in Show and
+    Tell; every: also with each word, which learns faster and overfits sooner."""
+    embedding_size: int | None = None
+    """Of lstm and attend: size of the word embeddings; 512 if not given."""
+    hidden_size: int | None = None
+    """Size of the decoder's hidden state, in a transformer also of its embeddings; 512 if not given."""
+    num_heads: int | None = None
+    """Of attend and transformer: number of attention heads, which share the hidden state; 8 if not given."""
+    num_layers: int | None = None
+    """Of transformer: number of layers; 3 if not given."""
+    dropout: float | None = None
+    """Fraction of the decoder's units dropped in training; if not given, 0.5, and 0.1 in a transformer."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
-        yield from _not_positive(self, "image_size_px", "embedding_size", "hidden_size")
+        yield from not_positive(self, "image_size_px")
         # Far above any sensible value: a registered version's sizes are read from a file that anyone may have written.
-        yield from too_large(self, image_size_px=1_024, embedding_size=16_384, hidden_size=16_384)
-        if not 0 <= self.dropout < 1:
-            yield f"dropout {self.dropout} is not a fraction of the units; use a value from 0 to below 1"
+        yield from too_large(self, image_size_px=1_024)
+        yield from foreign_settings(self.decoder, self._given())
+        try:
+            _ = self.decoder_config
+        except ValueError as error:
+            yield from str(error).splitlines()
+
+    def _given(self) -> dict[str, Any]:
+        """Return the decoder's settings that were given, by name."""
+        return {name: value for name in SETTINGS_OF_DECODERS if (value := getattr(self, name)) is not None}
+
+    @property
+    def decoder_config(self) -> DecoderConfig:
+        """Return the decoder's own settings, with its defaults for those that were not given."""
+        kind = DECODERS[self.decoder]
+        own = {field.name for field in fields(kind)}
+        return kind(**{name: value for name, value in self._given().items() if name in own})
+
+    @property
+    def reads_regions(self) -> bool:
+        """Return whether the decoder reads every region of the image, and not only the mean over them."""
+        return getattr(self.decoder_config, "pooling", "none") == "none"
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all settings that the model has, with its decoder's defaults and without other decoders' settings."""
+        shared = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in SETTINGS_OF_DECODERS}
+        return shared | asdict(self.decoder_config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,10 +125,8 @@ class OptimizerConfig:
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
-        yield from _not_positive(self, "learning_rate", "max_gradient_norm")
-        yield from _negative(
-            self, "encoder_learning_rate_factor", "encoder_delay_steps", "warmup_steps", "weight_decay"
-        )
+        yield from not_positive(self, "learning_rate", "max_gradient_norm")
+        yield from negative(self, "encoder_learning_rate_factor", "encoder_delay_steps", "warmup_steps", "weight_decay")
         if not 0 <= self.final_factor <= 1:
             yield f"final_factor {self.final_factor} is not a fraction of the learning rate; use 0 to 1"
 
@@ -132,56 +170,13 @@ class TrainingConfig:
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
-        yield from _not_positive(
+        yield from not_positive(
             self, "num_epochs", "batch_size", "accumulation", "max_caption_words", "shuffle_window_shards", "keep_last"
         )
         if not 0 < self.crop_area <= 1:
             yield f"crop_area {self.crop_area} is not a fraction of an image; use a value above 0, up to 1"
         if not 0 <= self.label_smoothing < 1:
             yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
-        yield from _negative(self, "checkpoint_every_steps", "keep_best")
+        yield from negative(self, "checkpoint_every_steps", "keep_best")
         yield from too_large(self, max_caption_words=LONGEST_CAPTION_WORDS, num_epochs=_MOST, batch_size=BATCH_SIZES[1])
         yield from too_large(self, accumulation=_MOST, shuffle_window_shards=_MOST, keep_best=_MOST, keep_last=_MOST)
-
-
-def raise_mistakes(mistakes: Iterable[str]) -> None:
-    """Raise one error that names all mistakes in a section of the settings, if there are any.
-
-    Args:
-        mistakes: one line for each mistake; it begins with the name of the setting.
-
-    Raises:
-        ValueError: there is a mistake; the message has one line for each.
-    """
-    if lines := list(mistakes):
-        raise ValueError("\n".join(lines))
-
-
-def outside(config: object, **ranges: tuple[float, float]) -> Iterator[str]:
-    """Yield a line for each given setting out of its range, of which both ends belong to it: ``beam_size=(1, 20)``."""
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if value is not None and not least <= value <= most:
-            yield f"{name} {value} is out of range; use {least} to {most}"
-
-
-def _not_positive(config: object, *names: str) -> Iterator[str]:
-    for name in names:
-        value = getattr(config, name)
-        if not 0 < value < math.inf:
-            yield f"{name} {value} is not positive and finite; use a number above 0"
-
-
-def too_large(config: object, **limits: int) -> Iterator[str]:
-    """Yield a line for each setting above its limit."""
-    for name, limit in limits.items():
-        value = getattr(config, name)
-        if limit < value < math.inf:
-            yield f"{name} {value} is too large; use at most {limit}"
-
-
-def _negative(config: object, *names: str) -> Iterator[str]:
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value < math.inf:
-            yield f"{name} {value} is negative or not finite; use 0 or more"

@@ -73,6 +73,10 @@ class DropoutKeys(NamedTuple):
         """
         return cls(fold(seed, position, caption))
 
+    def of_words(self, caption: Tensor, word: Tensor) -> "DropoutKeys":
+        """Return the keys of P words, by the row of each one's caption and its number in it, (P,) int64 each."""
+        return DropoutKeys(splitmix64(splitmix64(self.rows)[caption] ^ word))
+
 
 def dropout(values: Tensor, rate: float, keys: DropoutKeys | None, *, site: int) -> Tensor:
     """Drop units by a hash of (caption, site, unit), and scale up the others, as torch's dropout does.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from captioning.config import ModelConfig
 from shards.storage.location import credentials_mistake, with_home
 
 T = TypeVar("T")
@@ -21,6 +22,8 @@ _LARGEST_NUMBER = 2**53  # exact as a float, which JSON, YAML and MLflow may mak
 
 def as_plain(value: Any) -> Any:  # noqa: ANN401  any tree of settings or results
     """Return nested dataclasses, mappings, sequences and paths as types that JSON and YAML can hold."""
+    if isinstance(value, ModelConfig):
+        return value.resolved()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -34,7 +34,9 @@ FLOORS = {
         {"api"},
     ),
     "captioning": (
-        {"config", "hashing", "image_limits", "pages"},
+        {"bounds", "hashing", "image_limits", "pages"},
+        {"decoder_config"},
+        {"config"},
         {"data", "serving"},
         {"model"},
         {"generation", "training"},
@@ -74,6 +76,8 @@ MOST_FILES = 15
 AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
 # Product modules that are tested through those who use them, and in which files.
 TESTED_ELSEWHERE = {
+    "captioning/bounds.py": ("captioning/test_config",),
+    "captioning/model/decoders/factory.py": ("captioning/model/decoders/test_interface",),
     "captioning/training/collectives.py": ("captioning/training/test_loop", "integration/test_training_in_groups"),
     "captioning/training/ddp.py": ("integration/test_training_in_groups",),
     "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),

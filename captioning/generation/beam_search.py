@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.generation.constraints import Constraints
-from captioning.model.decoder import Decoder
+from captioning.model.decoders.interface import Decoder
 
 
 class Captions(NamedTuple):

@@ -13,7 +13,7 @@ from captioning.data.vocabulary import BOS
 from captioning.generation.beam_search import Beams, Captions, rank
 from captioning.generation.constraints import Constraints
 from captioning.hashing import splitmix64
-from captioning.model.decoder import Decoder
+from captioning.model.decoders.interface import Decoder
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from captioning.generation.constraints import Constraints
 from captioning.generation.diverse_beam import diverse_beam_search
 from captioning.generation.sampling import sample
 from captioning.hashing import fold
-from captioning.model.decoder import Decoder
+from captioning.model.decoders.interface import Decoder
 
 
 def generate(decoder: Decoder, features: Tensor, keys: Tensor, *, config: GenerationConfig, max_words: int) -> Captions:

@@ -15,7 +15,7 @@ from torch import Tensor
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.generation.constraints import Constraints
 from captioning.hashing import splitmix64, uniform
-from captioning.model.decoder import Decoder
+from captioning.model.decoders.interface import Decoder
 
 _MOST_NUCLEUS_WORDS = 256
 

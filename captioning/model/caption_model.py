@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from captioning.config import ModelConfig
 from captioning.data.batches import CaptionBatch
 from captioning.hashing import DropoutKeys
-from captioning.model.decoder import build_decoder
+from captioning.model.decoders.factory import build_decoder
 from captioning.model.encoder import Encoder
 from captioning.model.packing import Packing
 from captioning.model.word_loss import word_loss_sum

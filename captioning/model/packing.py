@@ -37,6 +37,23 @@ class Packing(NamedTuple):
         return self._replace(rows=self.rows.to(device, non_blocking=True))
 
 
+def word_rows(tokens: Tensor, packing: Packing | None) -> Tensor:
+    """Return where the words are that are no padding.
+
+    Args:
+        tokens: (N, T) int64 word ids without the last word of each caption.
+        packing: packing of the captions; None takes padding for words.
+
+    Returns:
+        (P,) int64 index of each word in the flattened tokens.
+    """
+    if packing is None:
+        return torch.arange(tokens.numel(), device=tokens.device)
+    length = tokens.shape[1] + 1  # with the image, which is the first input of each caption
+    rows = packing.rows[packing.batch_sizes[0] :]
+    return rows // length * tokens.shape[1] + rows % length - 1
+
+
 def run_packed(lstm: nn.LSTM, inputs: Tensor, packing: Packing) -> Tensor:
     """Run an LSTM over the inputs of a packing.
 

@@ -113,7 +113,7 @@ def _write(
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: file_digest(path, sync=True) for path in sorted(folder.iterdir())}
     unfinished = folder / (DESCRIPTION_NAME + _UNFINISHED_SUFFIX)
-    unfinished.write_bytes(seal(asdict(description) | {"files": files}))
+    unfinished.write_bytes(seal(asdict(description) | {"model": description.model.resolved(), "files": files}))
     file_digest(unfinished, sync=True)
     unfinished.rename(folder / DESCRIPTION_NAME)
 

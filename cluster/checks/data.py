@@ -117,9 +117,10 @@ def _check_features(run: TrainRun, features: FeatureSet) -> None:
             f"{features.folder} was made with another encoder than the run's ({differences})",
             "run captioning extract with the run's encoder, or change the run's model",
         )
-    if run.model.pooling == "none" and manifest.settings.regions == "pooled":
+    if run.model.reads_regions and manifest.settings.regions == "pooled":
+        reader = "--model.pooling none" if run.model.decoder == "lstm" else f"--model.decoder {run.model.decoder}"
         raise Refusal(
-            f"{features.folder} has only the mean over the regions, but --model.pooling none reads every region",
+            f"{features.folder} has only the mean over the regions, but {reader} reads every region",
             "run captioning extract with --regions grid",
         )
     for split in (run.train_split, run.validation_split):

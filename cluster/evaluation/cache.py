@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -56,7 +56,7 @@ def model_digest(description: CheckpointDescription) -> str:
     """Return the sha256 of everything that determines a checkpoint's captions, the same for its copy in a registry."""
     content = {
         "files": {name: description.files[name] for name in (VOCABULARY, WEIGHTS)},
-        "model": asdict(description.model),
+        "model": description.model.resolved(),
         "max_caption_words": description.max_caption_words,
     }
     return _sha256(_encode(content))

@@ -18,7 +18,7 @@ CONFIG_NAME = "config.yaml"
 
 def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None = None) -> dict[str, Any]:
     """Return what determines the trained weights, flat: model, optimizer, training, and the digests of the data."""
-    model = asdict(run.model) | {"weights": weights_identity(run.model.weights)}
+    model = run.model.resolved() | {"weights": weights_identity(run.model.weights)}
     nested = {"model": model, "optimizer": asdict(run.optimizer), "training": asdict(run.training)}
     # How many checkpoints are kept does not change the weights. A run that stopped at a bad sample may resume with
     # on_bad_sample set to skip.
@@ -49,6 +49,6 @@ def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
 
 def config_text(run: TrainRun) -> str:
     """Return the resolved configuration as YAML without credentials; it is a valid ``--config`` file."""
-    settings = as_plain(asdict(run))
+    settings = as_plain(run)
     del settings["storage"]["take_over"]  # meant for one start: a later one from this file would take over as well
     return yaml.safe_dump(settings, sort_keys=False)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.data.extraction import digest_of_features, extract, plan_extraction
@@ -9,7 +10,7 @@ from cluster.data.output import writing_to
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import total_capacity
 from cluster.search.space.config import TuneRun
-from cluster.search.space.space import SearchSpace
+from cluster.search.space.space import SearchSpace, decoders_of
 from shards.features.manifest import FeatureSettings
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,10 @@ def extract_features(
 
 
 def _feature_settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:
-    # Pooled features are much smaller, but a trial that attends over all regions cannot use them.
-    is_pooled = run.model.pooling == "mean" and not any(one.key == "model.pooling" for one in space.parameters)
+    # Pooled features are much smaller, but a trial that reads all regions cannot use them.
+    values = {one.key: one.arguments for one in space.parameters}
+    reads_regions = any(replace(run.model, decoder=one).reads_regions for one in decoders_of(space, run))
+    is_pooled = "model.pooling" not in values and not reads_regions
     return FeatureSettings(
         regions="pooled" if is_pooled else "grid",
         views=run.search.views,

@@ -5,7 +5,7 @@ from itertools import product
 import torch
 
 from captioning.data.vocabulary import BOS, EOS, PAD
-from captioning.model.decoder import Decoder
+from captioning.model.decoders.interface import Decoder
 
 NUM_WORDS = 3  # in addition to the four special words
 VOCABULARY_SIZE = 4 + NUM_WORDS

@@ -27,6 +27,12 @@ VOCABULARY = Vocabulary([*SPECIAL_WORDS, *WORDS])
 MODEL = ModelConfig(
     backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=24, dropout=0.5
 )
+DECODERS = {
+    "lstm": {},
+    "attend": {"decoder": "attend", "num_heads": 5},  # which 24 units do not divide into
+    "transformer": {"decoder": "transformer", "embedding_size": None, "num_heads": 5, "num_layers": 2},
+}
+"""Changes of ``MODEL`` that give it each decoder."""
 OPTIMIZER = OptimizerConfig(learning_rate=0.01, warmup_steps=3, max_gradient_norm=1.0)
 TRAINING = TrainingConfig(batch_size=5, crop_area=0.5, max_caption_words=8, seed=7)
 CPU = torch.device("cpu")

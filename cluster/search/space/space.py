@@ -5,13 +5,15 @@ Imports no torch, Ray or MLflow.
 
 import difflib
 import functools
+import itertools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from captioning.decoder_config import DecoderName
 from cluster.config import TrainRun
 from cluster.errors import shorten
 from cluster.search.space.distributions import Parameter, parse_distribution
@@ -23,6 +25,7 @@ DEFAULT_SEARCH: Mapping[str, str] = {
     "model.hidden_size": "choice([256, 512, 1024])",
 }
 
+_DECODER = "model.decoder"
 _SECTIONS = ("model", "optimizer", "training", "validation")
 _SET_ELSEWHERE = {
     "training.num_epochs": "--max-epochs limits the length of a trial; leave the key out",
@@ -83,13 +86,21 @@ def parse_space(content: Mapping[str, object], base: TrainRun) -> SearchSpace:
         base = apply_point(base, fixed)
     except ValueError as error:
         raise ValueError(f"fixed search keys {', '.join(fixed)}: {error}") from None
+    space = SearchSpace(parameters=parameters)
     for parameter in parameters:
-        for value in parameter.arguments:
+        for decoder, value in itertools.product(decoders_of(space, base), parameter.arguments):
             try:
-                apply_point(base, {parameter.key: value})
+                # A value must suit every decoder, because points combine all values.
+                apply_point(base, {_DECODER: decoder, parameter.key: value})
             except ValueError as error:
                 raise ValueError(f"search key {parameter.key}, {parameter}: {error}") from None
-    return SearchSpace(parameters=parameters)
+    return space
+
+
+def decoders_of(space: SearchSpace, base: TrainRun) -> Sequence[DecoderName]:
+    """Return the decoders that trials have: those that the search tries, or else the base configuration's."""
+    searched = [parameter.arguments for parameter in space.parameters if parameter.key == _DECODER]
+    return searched[0] if searched else (base.model.decoder,)
 
 
 def apply_point(run: TrainRun, point: Mapping[str, Any]) -> TrainRun:
@@ -135,7 +146,11 @@ def _typed(key: str, value: Any) -> Any:  # noqa: ANN401  any field's value
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         name, what = key.rpartition(".")[2], error.errors()[0]["msg"]
-        advice = "use whole numbers: int, logint, or choices" if kind is int else "use values of its type"
+        advice = (
+            "use whole numbers: int, logint, or choices"
+            if int in (kind, *typing.get_args(kind))
+            else "use values of its type"
+        )
         raise ValueError(f"{name} cannot be {shown(value)} ({what}); {advice}") from None
 
 

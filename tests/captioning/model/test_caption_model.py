@@ -12,9 +12,9 @@ from tests.support import tiny_models
 SEED = 5
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny_models.model().double()
+@pytest.fixture(scope="module", params=tiny_models.DECODERS.values(), ids=tiny_models.DECODERS)
+def model(request):
+    return tiny_models.model(**request.param).double()
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def test_padding_changes_no_loss(model, batch, seed):
     torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
 
 
-def test_padding_changes_no_gradient(batch):
+def test_padding_changes_no_gradient(model, batch):
     gradients = []
     for one in (batch, padded(batch)):
-        model = tiny_models.model().double()
+        model.zero_grad()
         cross_entropy_sum(model(one, SEED), one.targets()).backward()
-        gradients.append([each.grad for each in model.decoder.parameters()])
+        gradients.append([each.grad.clone() for each in model.decoder.parameters()])
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
@@ -126,9 +126,13 @@ def test_parameters_are_counted_as_a_built_model_has_them():
     assert counted == sum(parameter.numel() for parameter in built.parameters())
 
 
-@pytest.mark.parametrize("backbone", ["squeezenet1_1", "regnet_y_400mf"])  # the latter computes its sizes with tensors
-def test_a_model_without_memory_has_the_shapes_of_one_with(backbone):
-    config = replace(tiny_models.MODEL, backbone=backbone)
+@pytest.mark.parametrize(
+    "changes",
+    [*tiny_models.DECODERS.values(), {"backbone": "regnet_y_400mf"}],  # the last computes its sizes with tensors
+    ids=str,
+)
+def test_a_model_without_memory_has_the_shapes_of_one_with(changes):
+    config = replace(tiny_models.MODEL, **changes)
     real = CaptionModel(config, vocabulary_size=9, load_weights=False)
     meta = meta_model(config, vocabulary_size=9)
     shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (real, meta)]

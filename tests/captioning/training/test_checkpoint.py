@@ -49,9 +49,9 @@ def test_it_holds_all_that_resuming_and_captioning_need(original):
 
 def test_its_description_comes_back(original):
     found = describe_checkpoint(original)
-    assert (found.step, found.model, found.lineage, found.metrics) == (
+    assert (found.step, found.model.resolved(), found.lineage, found.metrics) == (
         2,
-        MODEL,
+        MODEL.resolved(),
         {"run": "r"},
         {"validation_loss_nats": 2.5},
     )

@@ -36,10 +36,17 @@ def test_given_features_that_do_not_suit_all_trials_are_refused(tmp_path):
         check_features(run, space)
 
 
-def test_a_search_of_pooling_needs_features_of_all_regions(drawn_shards):
+def test_a_search_with_a_model_that_reads_all_regions_needs_features_of_them(drawn_shards):
     run, shard_set = replace(RUN, shards=drawn_shards), ShardSet(drawn_shards)
-    digests = {
-        planned_features_digest(run, parse_space(content, run), shard_set)
-        for content in ({"model.pooling": "choice(['mean', 'none'])"}, {"model.hidden_size": 8})
+
+    def digest(content, model=run.model):
+        return planned_features_digest(replace(run, model=model), parse_space(content, run), shard_set)
+
+    of_regions = {
+        digest({"model.pooling": "choice(['mean', 'none'])"}),
+        digest({"model.decoder": "choice(['lstm', 'attend'])"}),
+        digest({"model.decoder": "transformer"}),
+        digest({"model.hidden_size": 8}, replace(run.model, decoder="attend")),
     }
-    assert len(digests) == 2
+    pooled = {digest({"model.hidden_size": 8}), digest({"model.decoder": "lstm"})}
+    assert (len(of_regions), len(pooled), len(of_regions & pooled)) == (1, 1, 0)

@@ -55,7 +55,10 @@ def test_mistakes_of_the_file_and_of_flags_are_named_together(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--model.decoder", "gru"), "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm',)"),
+        (
+            ("--model.decoder", "gru"),
+            "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm', 'attend', 'transformer')",
+        ),
         (("--model.decode", "gru"), "Unrecognized options: --model.decode, gru"),
     ],
 )
@@ -69,7 +72,7 @@ def test_a_flag_that_tyro_rejects_is_one_line_beside_the_mistakes_of_the_file(tm
     file.write_text("optimizer: {warmup: 3}\n")
     assert mistakes_of("--config", f"{file}", "--model.decoder", "gru") == [
         f"--config {file}: unknown key optimizer.warmup",
-        "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm',)",
+        "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm', 'attend', 'transformer')",
     ]
 
 

@@ -68,6 +68,11 @@ def test_the_default_search_suits_every_preset(preset):
         ({"validation.best_by": "validation_cider_d"}, "cannot be searched: one score .* --metric"),
         ({DROPOUT: "uniform(0, 1.5)"}, r"model.dropout, uniform\(0.0, 1.5\): dropout 1.5 is not a fraction"),
         ({UNITS: "choice([8, 0, 16])"}, r"model.hidden_size, choice\(\[8, 0, 16\]\): hidden_size 0 is not positive"),
+        (
+            {"model.decoder": "choice(['lstm', 'transformer'])", "model.pooling": "choice(['mean', 'none'])"},
+            r"key model.pooling, .*: pooling mean is a setting of decoder lstm, not of transformer; leave it out",
+        ),
+        ({"model.num_heads": "int(1, 4)"}, "num_heads 1 is a setting of decoder attend and transformer, not of lstm"),
         ({"training.batch_size": 1}, "fixed search keys training.batch_size: a batch of 1 images leaves"),
         ({"training.batch_size": "int(1, 4)"}, r"batch_size, int\(1, 4\): a batch of 1 images leaves"),
     ],

@@ -1,89 +1,25 @@
-"""Decoders: scores of the next word, from an image's region features and the words so far.
+"""Show and Tell: an LSTM that reads the image as if it were a word before <bos>.
 
 Shapes: B images, R regions, C channels, N captions, T words, H hidden units, E embedding units, V vocabulary words.
 Source: Vinyals, Toshev, Bengio and Erhan, 2015, Show and Tell (https://arxiv.org/abs/1411.4555), section 3.1.
 """
 
-from abc import ABC, abstractmethod
-from typing import TypeAlias
-
 import torch
 from torch import Tensor, nn
 
-from captioning.config import ModelConfig
+from captioning.decoder_config import ShowAndTellConfig
 from captioning.hashing import DropoutKeys, dropout
+from captioning.model.decoders.interface import Decoder, DecoderState, score_rows
 from captioning.model.packing import Packing, run_packed
 
-DecoderState: TypeAlias = tuple[Tensor, ...]
-
 _INPUT_SITE, _OUTPUT_SITE = 1, 2
-_FEW_ROWS = 16
-
-
-class Decoder(nn.Module, ABC):
-    """Interface of a decoder: ``forward`` and ``score`` for training, ``start`` and ``step`` for search.
-
-    A state is a tuple of tensors with rows as their first dimension, so that a search can repeat, drop and reorder
-    rows.
-
-    Attributes:
-        output: projection of hidden states to the vocabulary.
-    """
-
-    output: nn.Linear
-
-    @abstractmethod
-    def forward(
-        self,
-        features: Tensor,
-        tokens: Tensor,
-        image_of_caption: Tensor,
-        dropout_keys: DropoutKeys | None,
-        packing: Packing | None = None,
-    ) -> Tensor:
-        """Compute the hidden states of captions (teacher forcing).
-
-        Args:
-            features: (B, R, C) region features.
-            tokens: (N, T) int64 word ids, <bos> first.
-            image_of_caption: (N,) int64 row of ``features`` for each caption.
-            dropout_keys: keys of the N captions; None drops nothing.
-            packing: packing of the captions with the word that follows each of ``tokens``; None computes padding too.
-
-        Returns:
-            (N, T, H) hidden states; ``score`` of position t scores the word at t + 1.
-        """
-
-    @abstractmethod
-    def score(self, hidden: Tensor) -> Tensor:
-        """Score every word of the vocabulary: (..., H) -> (..., V) logits."""
-
-    @abstractmethod
-    def calibrate(self, features: Tensor) -> None:
-        """Adapt to the statistics of some training images' features, (K, R, C); called once, before training."""
-
-    @abstractmethod
-    def start(self, features: Tensor) -> DecoderState:
-        """Return the state before <bos>, with a row for each image of ``features``, (B, R, C)."""
-
-    @abstractmethod
-    def step(self, state: DecoderState, tokens: Tensor) -> tuple[Tensor, DecoderState]:
-        """Read one word in each row.
-
-        Args:
-            state: state before the word.
-            tokens: (B,) int64 id of the word in each row.
-
-        Returns:
-            (B, V) logits of the next word, and the state after reading the word.
-        """
 
 
 class ShowAndTellDecoder(Decoder):
     """An LSTM that reads the image as if it were a word before <bos>.
 
     Args:
-        config: settings of the model.
+        config: settings of the decoder.
         num_regions: R, the number of the encoder's regions.
         num_channels: C, the number of the encoder's channels.
         vocabulary_size: V, the number of words in the vocabulary.
@@ -92,7 +28,7 @@ class ShowAndTellDecoder(Decoder):
     feature_mean: Tensor
     feature_deviation: Tensor
 
-    def __init__(self, config: ModelConfig, *, num_regions: int, num_channels: int, vocabulary_size: int) -> None:
+    def __init__(self, config: ShowAndTellConfig, *, num_regions: int, num_channels: int, vocabulary_size: int) -> None:
         super().__init__()
         self._dropout, self._is_pooled = config.dropout, config.pooling == "mean"
         self._reads_image_at_every_word = config.image_input == "every"
@@ -144,10 +80,6 @@ class ShowAndTellDecoder(Decoder):
         self.feature_mean.copy_(pooled.mean(0))
         self.feature_deviation.copy_((pooled - pooled.mean(0)).square().mean().sqrt().clamp(min=1e-6))
 
-    def score(self, hidden: Tensor) -> Tensor:
-        """Score every word of the vocabulary: (..., H) -> (..., V) logits."""
-        return self.output(hidden)
-
     def start(self, features: Tensor) -> DecoderState:
         """Read the images, (B, R, C).
 
@@ -166,24 +98,9 @@ class ShowAndTellDecoder(Decoder):
         if self._reads_image_at_every_word:
             words = words + images
         hidden, cell = self._read(words, hidden, cell)
-        return self._score_rows(hidden), (hidden, cell, images)
+        return score_rows(self.output, hidden), (hidden, cell, images)
 
     def _read(self, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of the LSTM in each row: (B, E), (B, H) and (B, H) -> new hidden and cell state."""
         # ``nn.LSTM`` rearranges its weights at every call on a CPU, which takes longer than a step of few rows.
         return torch.lstm_cell(inputs, (hidden, cell), *self.lstm.parameters())
-
-    def _score_rows(self, hidden: Tensor) -> Tensor:
-        """Score every word of the vocabulary: (B, H) -> (B, V) logits; fast for few rows."""
-        if len(hidden) > _FEW_ROWS:
-            return self.output(hidden)
-        # On a CPU, a product with few columns takes a third of the time of one with few rows.
-        return torch.addmm(self.output.bias[:, None], self.output.weight, hidden.t()).t()
-
-
-def build_decoder(config: ModelConfig, *, num_regions: int, num_channels: int, vocabulary_size: int) -> Decoder:
-    """Return the decoder that ``config.decoder`` names."""
-    decoders = {"lstm": ShowAndTellDecoder}
-    return decoders[config.decoder](
-        config, num_regions=num_regions, num_channels=num_channels, vocabulary_size=vocabulary_size
-    )

@@ -1,45 +1,37 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
-from captioning.data.vocabulary import BOS
+from captioning.data.vocabulary import EOS, PAD
 from captioning.hashing import DropoutKeys
-from captioning.model.decoder import build_decoder
-from tests.support.tiny_models import MODEL, VOCABULARY
+from captioning.model.packing import Packing
+from tests.support.tiny_decoders import forced, random_features, random_tokens, tiny_decoder
+from tests.support.tiny_models import DECODERS, VOCABULARY
 
-NUM_REGIONS, NUM_CHANNELS = 4, 6
+KEYS = DropoutKeys.of(0, torch.arange(3), torch.zeros(3, dtype=torch.int64))
 
 
 @pytest.fixture(
-    params=[{}, {"pooling": "none"}, {"image_input": "every"}],
-    ids=["as in the paper", "all regions", "the image at every word"],
+    params=[
+        DECODERS["lstm"],
+        {"pooling": "none"},
+        {"image_input": "every"},
+        DECODERS["attend"],
+        DECODERS["transformer"],
+    ],
+    ids=["lstm", "lstm, all regions", "lstm, the image at every word", "attend", "transformer"],
 )
 def decoder(request):
-    torch.manual_seed(0)
-    return build_decoder(
-        replace(MODEL, **request.param),
-        num_regions=NUM_REGIONS,
-        num_channels=NUM_CHANNELS,
-        vocabulary_size=len(VOCABULARY),
-    )
+    return tiny_decoder(**request.param)
 
 
 @pytest.fixture
 def features():
-    return torch.randn(3, NUM_REGIONS, NUM_CHANNELS, generator=torch.Generator().manual_seed(1))
+    return random_features()
 
 
 @pytest.fixture
 def tokens():
-    words = torch.randint(4, len(VOCABULARY), (3, 7), generator=torch.Generator().manual_seed(2))
-    words[:, 0] = BOS
-    return words
-
-
-def forced(decoder, features, tokens, keys=None):
-    """Return the logits of teacher forcing: (N, T, V)."""
-    return decoder.score(decoder(features, tokens, torch.arange(len(tokens)), keys))
+    return random_tokens()
 
 
 @torch.no_grad()
@@ -98,19 +90,6 @@ def test_every_image_changes_the_scores(decoder, features, tokens):
     assert len({tuple(row) for row in scores[:, 0].tolist()}) == 3
 
 
-@pytest.mark.parametrize("decoder", [{"pooling": "mean"}], indirect=True)
-@torch.no_grad()
-def test_a_mean_of_regions_does_not_see_where_they_are(decoder, features, tokens):
-    torch.testing.assert_close(forced(decoder, features.flip(1), tokens), forced(decoder, features, tokens))
-
-
-@pytest.mark.parametrize("decoder", [{"pooling": "none"}], indirect=True)
-@torch.no_grad()
-def test_without_pooling_it_sees_where_regions_are(decoder, features, tokens):
-    moved, original = (forced(decoder, one, tokens) for one in (features.flip(1), features))
-    assert (moved != original)[:, 0].any(-1).all()
-
-
 @torch.no_grad()
 def test_calibration_takes_the_scale_of_features_away(decoder, features, tokens):
     decoder.calibrate(features)
@@ -120,9 +99,8 @@ def test_calibration_takes_the_scale_of_features_away(decoder, features, tokens)
 
 
 def test_dropout_keys_drop_units(decoder, features, tokens):
-    keys = DropoutKeys.of(0, torch.arange(3), torch.zeros(3, dtype=torch.int64))
-    hidden = decoder(features, tokens, torch.arange(3), keys)
-    assert 0.3 < (hidden == 0).float().mean() < 0.7
+    dropped, whole = (decoder(features, tokens, torch.arange(3), one) for one in (KEYS, None))
+    assert (dropped != whole).float().mean() > 0.7
 
 
 def test_every_parameter_learns(decoder, features, tokens):
@@ -134,3 +112,25 @@ def test_it_reads_bfloat16_features(decoder, features, tokens):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         scores = forced(decoder, features.bfloat16(), tokens)
     torch.testing.assert_close(scores.float(), forced(decoder, features, tokens), atol=0.02, rtol=0.1)
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["nothing dropped", "units dropped"])
+def test_packing_changes_no_hidden_state_of_a_word(decoder, features, tokens, keys):
+    captions = torch.nn.functional.pad(tokens, (0, 1), value=EOS)
+    captions[1, 4:], captions[2, 6:] = PAD, PAD
+    is_input = captions[:, 1:] != PAD
+    packed, padded = (
+        decoder(features, captions[:, :-1], torch.arange(3), keys, packing) for packing in (Packing.of(captions), None)
+    )
+    torch.testing.assert_close(packed[is_input], padded[is_input])
+    assert not packed[~is_input].any()
+
+
+@torch.no_grad()
+def test_the_width_of_the_padding_changes_no_unit_that_is_dropped(decoder, features, tokens):
+    wide = torch.nn.functional.pad(tokens, (0, 5), value=PAD)
+    narrow, cut = (
+        decoder(features, tokens, torch.arange(3), KEYS),
+        decoder(features, wide, torch.arange(3), KEYS)[:, :7],
+    )
+    torch.testing.assert_close(narrow, cut)
