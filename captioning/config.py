@@ -159,6 +159,17 @@ class TrainingConfig:
     """Number of best checkpoints to keep, by the score that --validation.best-by names (validation loss by default)."""
     keep_last: int = 2
     """Number of latest checkpoints to keep."""
+    self_critical_epochs: float = 0.0
+    """Further passes over the training split, after those of num_epochs, in self-critical training (arXiv 1612.00563):
+    from the best checkpoint so far, the model learns from the CIDEr-D of captions that it samples. Needs
+    --validation.best-by validation_cider_d."""
+    self_critical_samples: int = 5
+    """Captions sampled for each image in self-critical training; each is compared with the mean of the others (arXiv
+    2003.09971)."""
+    self_critical_learning_rate: float = 1e-4
+    """Learning rate of self-critical training, the same at every step."""
+    self_critical_bleu_weight: float = 0.0
+    """Factor on BLEU-4 (0 to 1) in the reward of self-critical training, where it is added to CIDEr-D (0 to 10)."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """Response to a sample that does not decode, has no caption, or has a loss that is not finite: stop ends the
     training with an error that names it; skip leaves it out of its batch, which is then smaller by one."""
@@ -177,6 +188,11 @@ class TrainingConfig:
             yield f"crop_area {self.crop_area} is not a fraction of an image; use a value above 0, up to 1"
         if not 0 <= self.label_smoothing < 1:
             yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
-        yield from negative(self, "checkpoint_every_steps", "keep_best")
+        yield from not_positive(self, "self_critical_learning_rate")
+        yield from negative(
+            self, "checkpoint_every_steps", "keep_best", "self_critical_epochs", "self_critical_bleu_weight"
+        )
+        yield from outside(self, self_critical_samples=(2, 1_000))
         yield from too_large(self, max_caption_words=LONGEST_CAPTION_WORDS, num_epochs=_MOST, batch_size=BATCH_SIZES[1])
+        yield from too_large(self, self_critical_epochs=_MOST, self_critical_bleu_weight=_MOST)
         yield from too_large(self, accumulation=_MOST, shuffle_window_shards=_MOST, keep_best=_MOST, keep_last=_MOST)

@@ -39,7 +39,8 @@ FLOORS = {
         {"config"},
         {"data", "serving"},
         {"model"},
-        {"generation", "training"},
+        {"generation"},
+        {"training"},
         {"evaluation"},
     ),
     "shards": (

@@ -63,6 +63,20 @@ class EncodedJpeg(NamedTuple):
         return self.captions.position
 
 
+class SampledCaptions(NamedTuple):
+    """What is known of captions that the model itself has sampled.
+
+    Attributes:
+        weight: (N,) float64 factor on each caption's loss.
+        reward: (N,) float64 reward of each caption.
+        log_probability: (N,) float32 log-probability of each caption, in nats.
+    """
+
+    weight: Tensor
+    reward: Tensor
+    log_probability: Tensor
+
+
 class CaptionBatch(NamedTuple):
     """Images with all of their captions.
 
@@ -80,6 +94,7 @@ class CaptionBatch(NamedTuple):
         keys: key of each of the B images; empty for a blank batch.
         shards: name of the shard of each of the B images; empty for a blank batch.
         bad: samples of this batch that were left out.
+        sampled: what is known of sampled captions; None for captions by people.
     """
 
     images: Tensor
@@ -91,6 +106,7 @@ class CaptionBatch(NamedTuple):
     keys: tuple[str, ...]
     shards: tuple[str, ...]
     bad: tuple[BadSample, ...] = ()
+    sampled: SampledCaptions | None = None
 
     @property
     def num_images(self) -> int:
@@ -108,7 +124,14 @@ class CaptionBatch(NamedTuple):
 
     def image_of_target(self) -> Tensor:
         """Return the row of ``images`` for each target, in the order of ``targets``: (M,) int64."""
-        return self.image_of_caption.index_select(0, self.target // (self.tokens.shape[1] - 1))
+        return self.image_of_caption.index_select(0, self._caption_of_target())
+
+    def weights(self) -> Tensor | None:
+        """Return the factor on the loss of each target, (M,) float64; None for captions by people."""
+        return self.sampled and self.sampled.weight.index_select(0, self._caption_of_target())
+
+    def _caption_of_target(self) -> Tensor:
+        return self.target // (self.tokens.shape[1] - 1)
 
     def positions(self) -> list[int]:
         """Return the position of each image in the training stream; empty for a blank batch."""
@@ -134,12 +157,15 @@ class CaptionBatch(NamedTuple):
             caption=self.caption[captions],
             keys=tuple(self.keys[row] for row in rows),
             shards=tuple(self.shards[row] for row in rows),
+            sampled=self.sampled and SampledCaptions(*(values[captions] for values in self.sampled)),
         )
 
     def to(self, device: torch.device) -> "CaptionBatch":
         """Return the batch on a device; copies from pinned memory are asynchronous."""
         names = ("images", "tokens", "image_of_caption", "position", "caption", "target")
-        return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        moved = self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        sampled = self.sampled and SampledCaptions(*(one.to(device, non_blocking=True) for one in self.sampled))
+        return moved._replace(sampled=sampled)
 
 
 def blank_batch(size_px: int, *, device: torch.device | None = None) -> CaptionBatch:

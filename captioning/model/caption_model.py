@@ -49,11 +49,17 @@ class CaptionModel(nn.Module):
 
         Returns:
             (M, V) logits for the M targets of ``batch.targets()``, in its order; with ``packing``, () loss in nats,
-            summed over the targets and computed in less time and memory.
+            summed over the targets, times ``batch.weights()``, and computed in less time and memory.
         """
         if packing is not None:
             hidden = self.hidden(batch, dropout_seed, packing)
-            return word_loss_sum(hidden, self.decoder.output, batch.targets(), label_smoothing=label_smoothing)
+            return word_loss_sum(
+                hidden,
+                self.decoder.output,
+                batch.targets(),
+                label_smoothing=label_smoothing,
+                weights=batch.weights(),
+            )
         return self.decoder.score(self.hidden(batch, dropout_seed))
 
     def hidden(self, batch: CaptionBatch, dropout_seed: int | None = None, packing: Packing | None = None) -> Tensor:

@@ -13,7 +13,14 @@ from torch.autograd.function import once_differentiable
 _ROWS = 512  # targets at once: enough for fast products, and few enough to stay in a CPU's cache
 
 
-def word_loss_sum(hidden: Tensor, output: nn.Linear, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def word_loss_sum(
+    hidden: Tensor,
+    output: nn.Linear,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Sum the negative log-likelihood over words.
 
     Gradients are computed together with the loss, piece by piece, so that the memory does not grow with M x V. In
@@ -24,12 +31,13 @@ def word_loss_sum(hidden: Tensor, output: nn.Linear, targets: Tensor, *, label_s
         output: projection to the vocabulary.
         targets: (M,) int64 ids of the correct words.
         label_smoothing: as in ``losses.cross_entropy_sum``.
+        weights: (M,) float factor on the loss of each word; None for 1.
 
     Returns:
         () loss in nats, float32 or wider.
     """
     dtype = _product_dtype(hidden, output)
-    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, dtype)
+    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, weights, dtype)
 
 
 @torch.no_grad()
@@ -75,6 +83,7 @@ class _WordLoss(torch.autograd.Function):
         bias: Tensor,
         targets: Tensor,
         label_smoothing: float,
+        weights: Tensor | None,
         dtype: torch.dtype,
     ) -> Tensor:
         narrow, narrow_weight, narrow_bias = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
@@ -83,8 +92,12 @@ class _WordLoss(torch.autograd.Function):
         for start in range(0, len(hidden), _ROWS):
             piece = slice(start, start + _ROWS)
             likelihoods = _log_likelihoods(F.linear(narrow[piece], narrow_weight, narrow_bias))
-            total += _losses(likelihoods, targets[piece], label_smoothing).sum()
+            losses = _losses(likelihoods, targets[piece], label_smoothing)
             gradient = _gradient_(likelihoods, targets[piece], label_smoothing)
+            if weights is not None:
+                factors = weights[piece].to(losses.dtype)
+                losses, gradient = losses * factors, gradient.mul_(factors[:, None])
+            total += losses.sum()
             of_bias += gradient.sum(0)
             gradient = gradient.to(dtype)
             of_hidden[piece] = gradient @ narrow_weight
@@ -95,4 +108,4 @@ class _WordLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *(gradient * of_loss for gradient in ctx.saved_tensors), None, None, None
+        return *(gradient * of_loss for gradient in ctx.saved_tensors), None, None, None, None

@@ -40,6 +40,7 @@ class StepShare(NamedTuple):
         data_wait_seconds: time that the process waited for its data, in seconds.
         flags: requests of the process.
         gradient_norm: global norm of the gradient, () tensor; the same on all processes, and not summed.
+        reward: sum over images of the mean reward of their sampled captions.
     """
 
     loss_nats: Tensor | float
@@ -49,6 +50,7 @@ class StepShare(NamedTuple):
     data_wait_seconds: float = 0.0
     flags: Flags = Flags()
     gradient_norm: Tensor | float = math.nan
+    reward: float = 0.0
 
 
 class StepTotals(NamedTuple):
@@ -63,6 +65,7 @@ class StepTotals(NamedTuple):
         data_wait_seconds: time that a process waited for its data, in seconds, mean over processes.
         flags: requests of any process.
         gradient_norm: norm of this process's share; nan if it has none.
+        reward: mean reward over images; nan without images.
     """
 
     loss_nats: float
@@ -72,6 +75,7 @@ class StepTotals(NamedTuple):
     data_wait_seconds: float
     flags: Flags
     gradient_norm: float = math.nan
+    reward: float = math.nan
 
 
 def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
@@ -82,18 +86,19 @@ def reduce_step(share: StepShare, device: torch.device) -> StepTotals:
     loss = torch.as_tensor(share.loss_nats, dtype=torch.float64, device=device)
     is_addable = loss.abs() * world_size() < _LARGEST_LOSS_NATS  # also false for nan
     fixed = torch.where(is_addable, (loss * _FIXED_POINT).round(), 0).long()
-    waited = round(share.data_wait_seconds * 1e6)
-    counts = torch.tensor([share.num_words, share.num_images, share.num_bad, waited, *share.flags])
+    waited, rewarded = round(share.data_wait_seconds * 1e6), round(share.reward * _FIXED_POINT)
+    counts = torch.tensor([share.num_words, share.num_images, share.num_bad, waited, rewarded, *share.flags])
     message = torch.cat([torch.stack([fixed, (~is_addable).long()]), counts.to(device, non_blocking=True)])
     if dist.is_initialized():
         dist.all_reduce(message)
     norm = torch.as_tensor(share.gradient_norm, dtype=torch.float64, device=device)
     read = torch.cat([message, norm.view(1).view(torch.int64)]).cpu()
-    fixed, num_infinite, num_words, num_images, num_bad, waited, *flags = read[:-1].tolist()
+    fixed, num_infinite, num_words, num_images, num_bad, waited, rewarded, *flags = read[:-1].tolist()
     mean = math.nan if num_infinite or not num_words else fixed / _FIXED_POINT / num_words
     seconds = waited / 1e6 / world_size()
     norm = read[-1:].view(torch.float64).item()
-    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, flags)), norm)
+    reward = rewarded / _FIXED_POINT / num_images if num_images else math.nan
+    return StepTotals(mean, num_words, num_images, num_bad, seconds, Flags(*map(bool, flags)), norm, reward)
 
 
 def can_be_added(loss_nats: float) -> bool:

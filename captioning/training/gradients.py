@@ -27,7 +27,7 @@ from captioning.training.bad_samples import (
     nonfinite_images,
 )
 from captioning.training.collectives import Flags, StepShare, StepTotals, gather, reduce_step, world_size
-from captioning.training.losses import cross_entropy_sum
+from captioning.training.losses import cross_entropy_sum, reward_sum
 from captioning.training.transfer import LoadedPart, load_part
 
 _DROPOUT_SEED_OFFSET = 1
@@ -109,14 +109,15 @@ class GradientComputer:
             with contextlib.nullcontext() if is_last else no_sync():
                 loss = self._loss(part)
                 loss.backward()
-            total += loss.detach()
+            total += loss.detach() if part.batch.sampled is None else -part.batch.sampled.log_probability.sum()
         # Counted in CPU memory: on a GPU, each count would make the host wait for the device.
         batches = [part.host for part in parts]
         num_words, num_images = sum(one.num_targets for one in batches), sum(one.num_images for one in batches)
         num_bad = sum(len(one.bad) for one in batches)
         norm = nn.utils.get_total_norm(self._gradients())
         meanwhile()
-        share = StepShare(total, num_words, num_images, num_bad, data_wait_seconds, flags, norm)
+        reward = sum(reward_sum(one) for one in batches)
+        share = StepShare(total, num_words, num_images, num_bad, data_wait_seconds, flags, norm, reward)
         totals = reduce_step(share, self._device)
         # If the whole batch has no words, all gradients are zero, and any scale will do.
         return Gradient(totals, self._scale_and_clip(totals.gradient_norm, world_size() / max(1, totals.num_words)))

@@ -16,7 +16,7 @@ from captioning.model.caption_model import CaptionModel
 from captioning.training.collectives import Flags
 from captioning.training.gradients import Gradient, GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
-from captioning.training.transfer import BatchStream
+from captioning.training.transfer import BatchStream, LoadedPart
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class StepResult(NamedTuple):
         data_wait_seconds: time that a process waited for its share of the batch, in seconds, mean over processes.
         seconds: time from requesting the batch to the end of the optimizer's step, in seconds, on this process.
         bad: samples that were left out, by position.
+        reward: mean reward of the captions that the model sampled; nan for captions by people. With sampled captions,
+            ``loss_nats`` and ``num_words`` are theirs.
     """
 
     step: int
@@ -48,6 +50,7 @@ class StepResult(NamedTuple):
     data_wait_seconds: float
     seconds: float
     bad: tuple[BadSample, ...] = ()
+    reward: float = math.nan
 
 
 @dataclass(slots=True)
@@ -56,18 +59,31 @@ class TrainingState:
 
     Attributes:
         arithmetic: version of the order of computation; a run that resumes needs the one it began with.
+        resample: function that replaces the captions of a part of a batch by samples of the model, for self-critical
+            training; None for training by captions of people.
     """
 
     model: CaptionModel
     optimizer: torch.optim.Optimizer
     step: int = 0
     arithmetic: int = NEWEST_ARITHMETIC
+    resample: Callable[[LoadedPart], LoadedPart] | None = None
 
 
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
-    """Return the number of steps in ``num_epochs`` passes over the samples, rounded up."""
+    """Return the number of steps of the whole training, self-critical training included."""
+    further = _num_steps(config.self_critical_epochs, config, num_samples)
+    return num_cross_entropy_steps(config, num_samples) + further
+
+
+def num_cross_entropy_steps(config: TrainingConfig, num_samples: int) -> int:
+    """Return the number of steps in ``num_epochs`` passes over the samples, rounded up, at least one."""
+    return max(1, _num_steps(config.num_epochs, config, num_samples))
+
+
+def _num_steps(num_epochs: float, config: TrainingConfig, num_samples: int) -> int:
     # 1e-9 absorbs rounding: 0.1 passes over 30 samples in batches of 3 are 1.0000000000000002 steps.
-    return max(1, math.ceil(config.num_epochs * num_samples / config.batch_size - 1e-9))
+    return math.ceil(num_epochs * num_samples / config.batch_size - 1e-9)
 
 
 def train(
@@ -115,6 +131,7 @@ def train(
         waited, stream.wait_seconds = stream.wait_seconds, 0.0
         rate = _set_learning_rates(state, optimizer_config, num_steps=num_steps)
         try:
+            parts = list(map(state.resample, parts)) if state.resample else parts
             gradient = computer.compute(parts, flags=flags(), data_wait_seconds=waited, meanwhile=stream.prefetch)
             if not gradient.is_sound:
                 gradient = computer.exclude_bad_samples(gradient, parts, step=state.step + 1)
@@ -123,7 +140,8 @@ def train(
         finally:  # also after an error, so that no gradient is left for a later step
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        yield _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
+        result = _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
+        yield result._replace(reward=gradient.totals.reward) if state.resample else result
         is_stopped = gradient.totals.flags.stop
 
 

@@ -39,6 +39,14 @@ def sum_per_image(losses: Tensor, batch: CaptionBatch) -> Tensor:
     return sums.index_add_(0, batch.image_of_target(), losses.double())
 
 
+def reward_sum(batch: CaptionBatch) -> float:
+    """Return the sum over images of the mean reward of their sampled captions; 0 for captions by people."""
+    if batch.sampled is None:
+        return 0.0
+    num_captions = len(batch.sampled.reward) // batch.num_images  # as many for every image
+    return float(batch.sampled.reward.sum()) / num_captions
+
+
 def _wide(logits: Tensor) -> Tensor:
     """Return logits in float32 if they are narrower, such as bfloat16 from autocast."""
     return logits.float() if logits.element_size() < 4 else logits
