@@ -260,6 +260,26 @@ class TrainRun:
                 f"the encoder trains from {self.model.trainable_from} on, so its features change with every step; "
                 "leave out --features or --model.trainable-from"
             )
+        if self.training.self_critical_epochs:
+            yield from self._self_critical_mistakes()
+
+    def _self_critical_mistakes(self) -> Iterator[str]:
+        if self.validation.best_by != "validation_cider_d":
+            yield (
+                f"checkpoints are compared by {self.validation.best_by}, which gets worse while self-critical training "
+                "raises CIDEr-D; use --validation.best-by validation_cider_d, or leave out "
+                "--training.self-critical-epochs"
+            )
+        if self.validation.where != "workers":
+            yield (
+                "self-critical training starts from the best checkpoint, whose score may not be known yet when tasks "
+                "validate beside training; use --validation.where workers"
+            )
+        if self.training.keep_best < 1:
+            yield (
+                "self-critical training starts from the best checkpoint, but --training.keep-best 0 keeps none; "
+                "use 1 or more"
+            )
 
     @property
     def folder(self) -> Path:

@@ -137,6 +137,14 @@ class ShardReader:
         except ValueError as error:
             raise DamagedSampleError(key, location, str(error)) from error
 
+    def captions(self, number: int) -> tuple[str, ...]:
+        """Return a sample's captions without reading its image; raises as ``read``."""
+        key, location, shard = self.find(number)
+        try:
+            return parse_description(shard.part(key, "json"))[1]
+        except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
+            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
+
     def describe(self, number: int) -> tuple[str, bytes]:
         """Return a sample's key and its JSON as stored, which is empty if there is none; raises as ``find``."""
         key, _, shard = self.find(number)

@@ -192,11 +192,20 @@ def restore(
         raise ValueError(
             f"{folder / OPTIMIZER} is unsafe: it holds more than tensors and numbers; use another checkpoint"
         ) from None
-    _require_shapes(folder / WEIGHTS, state.model)
-    state.model.load_state_dict(load_file(folder / WEIGHTS))
+    restore_weights(state.model, folder)
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description
+
+
+def restore_weights(model: CaptionModel, folder: Path) -> None:
+    """Load the weights of a verified checkpoint into a model of the same shape, in place.
+
+    Raises:
+        ValueError: the weights do not fit the model.
+    """
+    _require_shapes(folder / WEIGHTS, model)
+    model.load_state_dict(load_file(folder / WEIGHTS))
 
 
 def _require_shapes(path: Path, model: CaptionModel) -> None:

@@ -12,6 +12,7 @@ from captioning.model.backbone import fetch_weights
 from captioning.model.encoder import check_backbone
 from captioning.model.weights import weights_identity
 from cluster.config import ClusterConfig, TrainRun
+from cluster.data.document_frequencies import check_references
 from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
 from cluster.errors import Refusal
@@ -49,6 +50,8 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
             verify_shards(shard_set.folder, shards)
     if shard_set.features:
         _check_features(run, shard_set.features)
+    if run.training.self_critical_epochs:
+        check_references(shard_set, run.train_split, max_words=run.training.max_caption_words)
     return shard_set
 
 

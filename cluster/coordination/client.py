@@ -99,6 +99,10 @@ class CoordinatorClient:
         """Attach scores to the checkpoint of an earlier step."""
         _answer(self._actor.add_score.remote(step, metrics))
 
+    def begin_self_critical(self) -> CommittedCheckpoint:
+        """Record that self-critical training starts from the best checkpoint, and return that."""
+        return _answer(self._send("begin_self_critical"))
+
     def end_training(self) -> None:
         """Report that the ranks have stopped and their last checkpoint is committed."""
         _answer(self._actor.end_training.remote(self._attempt))

@@ -166,6 +166,18 @@ class Coordinator:
             self._current.set_ending("preemption")
             self.log_event(f"attempt {attempt} ends: a node is about to be preempted")
 
+    def begin_self_critical(self, attempt: int, rows: Sequence[Row] = ()) -> CommittedCheckpoint:
+        """Record that self-critical training starts from the best checkpoint, and return that.
+
+        Raises:
+            PermissionError: the attempt is no longer the current one.
+        """
+        self._require_current(attempt)
+        self._add_rows(rows)
+        best = self._writer.begin_self_critical()
+        self.log_event(f"self-critical training starts from the checkpoint at step {best.step}")
+        return best
+
     def end_training(self, attempt: int) -> None:
         """Record that the ranks have stopped and their last checkpoint is committed; stop watching them for hangs."""
         if self._is_current(attempt):

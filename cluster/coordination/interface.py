@@ -63,6 +63,10 @@ class CoordinatorInterface(Protocol):
         """Attach scores to the checkpoint of an earlier step."""
         ...
 
+    def begin_self_critical(self) -> CommittedCheckpoint:
+        """Record that self-critical training starts from the best checkpoint, and return that; call on rank 0 only."""
+        ...
+
     def end_training(self) -> None:
         """Report that the ranks have stopped, at the last step or on request, and the last checkpoint is committed."""
         ...

@@ -123,6 +123,12 @@ class LocalCoordinator:
         """Attach scores to the checkpoint of an earlier step."""
         self._writer.add_score(step, metrics)
 
+    def begin_self_critical(self) -> CommittedCheckpoint:
+        """Record that self-critical training starts from the best checkpoint, and return that."""
+        best = self._writer.begin_self_critical()
+        self.log_event(f"self-critical training starts from the checkpoint at step {best.step}")
+        return best
+
     def end_training(self) -> None:
         """Record that the run is finished; without requests to stop, training ends only at the last step."""
         self._writer.finish()

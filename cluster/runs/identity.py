@@ -24,6 +24,8 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
     # on_bad_sample set to skip.
     for name in ("keep_best", "keep_last", "on_bad_sample"):
         del nested["training"][name]
+    if not run.training.self_critical_epochs:  # then nothing of it matters, and earlier releases did not have it
+        nested["training"] = {key: one for key, one in nested["training"].items() if "self_critical" not in key}
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
     return flat | {
         "data.shards": manifest.digest,

@@ -62,6 +62,8 @@ class RunRecord:
     checkpoints_at: str | None = None
     """URL of the checkpoints; None if they are in the run's folder."""
     checkpoints: tuple[CommittedCheckpoint, ...] = ()
+    self_critical_from: int | None = None
+    """Step of the checkpoint that self-critical training started from; None before it starts."""
     rejected: tuple[str, ...] = ()
     """Names of damaged checkpoints; their folders are kept."""
 

@@ -135,6 +135,18 @@ class RunWriter:
         self._unscored.discard(step)
         self._pinned.discard(step)
 
+    def begin_self_critical(self) -> CommittedCheckpoint:
+        """Record that self-critical training starts from the best checkpoint, and return that.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+        """
+        best = self.record.best
+        if best is None:
+            raise FileNotFoundError(f"{self._folder} has no checkpoint to start self-critical training from")
+        self._change(replace(self.record, self_critical_from=best.step))
+        return best
+
     def finish(self) -> None:
         """Mark the run as finished."""
         self.journal.flush()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from captioning.config import TrainingConfig
 from cluster.config import TrackingConfig, TrainRun
 from cluster.formats import read_record
 from cluster.search.space.config import TuneRun
@@ -175,7 +176,7 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
     checkpoints = run.storage.checkpoints
     base = run.base(
         name=trial.name,
-        training=replace(run.training, num_epochs=float(run.search.max_epochs), keep_best=1, keep_last=1),
+        training=replace(trial_training(run), keep_best=1, keep_last=1),
         validation=replace(run.validation, best_by=run.search.metric),  # type: ignore[arg-type]  one of the metrics
         storage=replace(
             run.storage,
@@ -185,6 +186,11 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
         tracking=TrackingConfig(uri=tracking_uri, experiment=run.tracking.experiment),
     )
     return apply_point(base, trial.point)
+
+
+def trial_training(run: TuneRun) -> TrainingConfig:
+    """Return the training settings of a trial that is not stopped early; its last epochs may be self-critical."""
+    return replace(run.training, num_epochs=run.search.max_epochs - run.training.self_critical_epochs)
 
 
 def observations(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[Observation]:

@@ -14,10 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from captioning.config import OptimizerConfig, TrainingConfig
 from captioning.training.bad_samples import BadSampleError
 from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult, TrainingState, train
+from captioning.training.self_critical import phase_optimizer, phase_training
 from cluster.config import TrainRun
 from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import Attempt, WorkerConfig, metrics_text
@@ -27,6 +29,7 @@ from cluster.runs.record import VALIDATION_LOSS
 from cluster.runs.sample_ledger import SampleLedger, record_samples
 from cluster.worker.checkpointing import CheckpointSaver
 from cluster.worker.reporting import StepReporter
+from cluster.worker.self_critical import critic_of, start_from_best
 from cluster.worker.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -73,6 +76,8 @@ class Rank:
     shard_set: ShardSet
     num_steps: int
     """Number of steps of the whole training."""
+    switch_step: int
+    """Number of steps by captions of people; those that follow are self-critical."""
     checkpoint_every: int
     """Number of steps between two validations and checkpoints."""
     state: TrainingState
@@ -116,17 +121,19 @@ class Rank:
                 # The flags are all-reduced with the step, so every rank takes the same branches below.
                 is_preempted = result.flags.check_preemption and self.context.is_preempted()
                 is_due, is_urgent = self._is_due(result.step), result.flags.checkpoint or is_preempted
-                # An urgent checkpoint leaves no time for a validation; the next attempt makes up for it.
+                # An urgent checkpoint does not wait for a validation; it follows, at the latest in the next attempt.
                 is_validated = is_due and not is_urgent and not self.is_scored_async
                 metrics = self.validator.score(self.state.model, step=result.step) if is_validated else {}
                 self.reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
                 if is_due or is_urgent:
                     self._save(metrics, awaits_score=is_due and self.is_scored_async)
-                if metrics:
-                    yield Validation(result.step, metrics)
                 if is_preempted:
                     self.saver.writer.wait()
                     raise Preempted
+                if is_due and is_urgent and not result.flags.stop and not self.is_scored_async:
+                    metrics = self._validate_committed(result.step)
+                if metrics:
+                    yield Validation(result.step, metrics)
             self._end()
         except (BadSampleError, FloatingPointError):
             self.saver.writer.wait()
@@ -141,7 +148,7 @@ class Rank:
             self.coordinator.end_training()
 
     def _is_due(self, step: int) -> bool:
-        return step % self.checkpoint_every == 0 or step == self.num_steps
+        return step % self.checkpoint_every == 0 or step in (self.switch_step, self.num_steps)
 
     def _validate_resumed(self) -> Validation | None:
         """Validate the checkpoint that this attempt resumes from, if its own validation was skipped."""
@@ -151,10 +158,15 @@ class Rank:
         if self.is_scored_async:
             self._score_committed(checkpoint.step)
             return None
-        metrics = self.validator.score(self.state.model, step=checkpoint.step)
+        return Validation(checkpoint.step, self._validate_committed(checkpoint.step))
+
+    def _validate_committed(self, step: int) -> dict[str, float]:
+        """Validate the model after its checkpoint of this step was written in haste."""
+        self.saver.writer.wait()
+        metrics = self.validator.score(self.state.model, step=step)
         if self.is_first:
-            self.coordinator.add_score(checkpoint.step, metrics)
-        return Validation(checkpoint.step, metrics)
+            self.coordinator.add_score(step, metrics)
+        return metrics
 
     def _score_committed(self, step: int) -> None:
         """Start a validation task for a checkpoint that is committed already."""
@@ -166,14 +178,37 @@ class Rank:
         self.context.score_async(step, committed)
 
     def _steps(self) -> Iterator[StepResult]:
-        """Return a generator that takes one step per result."""
+        """Take one step per result: those by captions of people, then those of self-critical training."""
+        run = self.run
+        if self.state.step < self.switch_step:
+            for result in self._train(run.optimizer, run.training, last_step=self.switch_step):
+                yield result
+                if result.flags.stop:
+                    return
+        if self.state.step < self.num_steps:
+            self._begin_self_critical()
+            yield from self._train(
+                phase_optimizer(run.optimizer, run.training), phase_training(run.training), last_step=self.num_steps
+            )
+
+    def _begin_self_critical(self) -> None:
+        """Prepare self-critical training; at its first step, load the weights of the best checkpoint so far."""
+        if self.state.step == self.switch_step:
+            self.saver.writer.wait()
+            start_from_best(self.state, self.coordinator, self.attempt, self.saver.store, run=self.run)
+        heartbeat, device = self.validator.heartbeat, self.context.device
+        critic = critic_of(self.state, self.shard_set, self.run, device=device, heartbeat=heartbeat)
+        self.state.resample = critic.resample
+
+    def _train(self, optimizer: OptimizerConfig, config: TrainingConfig, *, last_step: int) -> Iterator[StepResult]:
+        """Return a generator that takes one step per result, up to a last step."""
         batches = training_batches(
             self.shard_set,
             self.run.train_split,
             model=self.run.model,
             config=self.run.training,
             ranks=(self.coordinator.rank, self.context.world_size),
-            steps=range(self.state.step, self.num_steps),
+            steps=range(self.state.step, last_step),
             num_loader_processes=self.run.cluster.num_loader_processes,
         )
         if self.run.storage.ledger:
@@ -182,9 +217,9 @@ class Rank:
             self.state,
             self.replica,
             batches,
-            optimizer_config=self.run.optimizer,
-            config=self.run.training,
-            num_steps=self.num_steps,
+            optimizer_config=optimizer,
+            config=config,
+            num_steps=last_step,
             device=self.context.device,
             flags=self._flags,
         )

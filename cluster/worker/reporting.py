@@ -1,5 +1,7 @@
 """Reporter of a rank's steps: metrics for the journal and Prometheus, and skipped bad samples."""
 
+import math
+
 from captioning.training.bad_samples import describe
 from captioning.training.loop import StepResult
 from cluster.config import TrainRun
@@ -47,7 +49,8 @@ class StepReporter:
             self._coordinator.log_event(f"step {result.step} skips {describe(result.bad)}; see {path}")
 
     def _metrics(self, result: StepResult, stall_seconds: float) -> dict[str, float]:
-        return {
+        reward = {} if math.isnan(result.reward) else {"train_reward": result.reward}
+        return reward | {
             "train_loss_nats": result.loss_nats,
             "gradient_norm": result.gradient_norm,
             "learning_rate": result.learning_rate,

@@ -1,6 +1,7 @@
 """Start of an attempt: choose the checkpoint that all ranks resume from, and restore the training state."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from cluster.coordination.messages import Attempt, WorkerInfo
 from cluster.data.loading import calibration_images
 from cluster.data.shard_set import ShardSet
 from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.record import CommittedCheckpoint
 
 
 class FetchedCheckpoint(NamedTuple):
@@ -69,17 +71,41 @@ def _from_whole_checkpoint(
     coordinator: CoordinatorInterface, attempt: Attempt, store: CheckpointStore, scratch: Path
 ) -> tuple[Attempt, FetchedCheckpoint | None]:
     """Fetch and verify the attempt's checkpoint; reject damaged ones until an intact one or none is left."""
-    while attempt.checkpoint:
-        name = attempt.checkpoint.name
+
+    def reject(checkpoint: CommittedCheckpoint, reason: str) -> CommittedCheckpoint | None:
+        nonlocal attempt
+        attempt = coordinator.reject(attempt.number, checkpoint, reason)
+        return attempt.checkpoint
+
+    fetched = fetch_whole(attempt.checkpoint, store, scratch, reject=reject)
+    return attempt, fetched
+
+
+def fetch_whole(
+    checkpoint: CommittedCheckpoint | None,
+    store: CheckpointStore,
+    scratch: Path,
+    *,
+    reject: Callable[[CommittedCheckpoint, str], CommittedCheckpoint | None],
+) -> FetchedCheckpoint | None:
+    """Fetch and verify a checkpoint, or the next one if it is damaged; return None if there is none.
+
+    Args:
+        checkpoint: checkpoint to fetch; None for none.
+        store: store of the run's checkpoints.
+        scratch: temporary folder of this process, for a checkpoint from a remote store.
+        reject: function that is given a damaged checkpoint and the reason, and returns the next one.
+    """
+    while checkpoint:
         try:
-            folder = store.fetch(name, scratch)
-            return attempt, FetchedCheckpoint(folder, describe_checkpoint(folder, for_training=True))
+            folder = store.fetch(checkpoint.name, scratch)
+            return FetchedCheckpoint(folder, describe_checkpoint(folder, for_training=True))
         except NewerFormatError:
             raise  # intact, but written by a newer release: not a reason to train from an older one
         except (ValueError, FileNotFoundError) as error:
-            attempt = coordinator.reject(attempt.number, attempt.checkpoint, str(error))
-            shutil.rmtree(scratch / name, ignore_errors=True)
-    return attempt, None
+            damaged, checkpoint = checkpoint, reject(checkpoint, str(error))
+            shutil.rmtree(scratch / damaged.name, ignore_errors=True)
+    return None
 
 
 def build_state(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from captioning.data.vocabulary import Vocabulary
-from captioning.training.loop import num_training_steps
+from captioning.training.loop import num_cross_entropy_steps, num_training_steps
 from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import WorkerConfig
 from cluster.data.shard_set import ShardSet
@@ -54,6 +54,7 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
         attempt=attempt,
         shard_set=shard_set,
         num_steps=num_training_steps(run.training, num_samples),
+        switch_step=num_cross_entropy_steps(run.training, num_samples),
         checkpoint_every=run.training.checkpoint_every_steps or max(1, round(num_samples / run.training.batch_size)),
         state=state,
         replica=replica,

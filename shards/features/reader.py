@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.features.manifest import FeatureManifest
-from shards.reader import DamagedSampleError, OpenShard, ShardReader, parse_description
+from shards.reader import DamagedSampleError, OpenShard, ShardReader
 from shards.storage.folders import ShardFolder
 
 _MAGIC_LENGTH = 8  # bytes of an .npy file's magic string and version; the header's length follows in two bytes
@@ -53,12 +53,12 @@ class FeatureReader:
             DamagedSampleError: the shard can be read, but this sample cannot.
             ValueError: the shard cannot be read, or differs from its record.
         """
-        key, location, shard = self._reader.find(number)
-        try:
-            _, captions = parse_description(shard.part(key, "json"))
-        except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
-            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
-        return DescribedSample(key, location.rpartition("/")[2], captions)
+        key, location, _ = self._reader.find(number)
+        return DescribedSample(key, location.rpartition("/")[2], self.captions(number))
+
+    def captions(self, number: int) -> tuple[str, ...]:
+        """Return a sample's captions; raises as ``describe``."""
+        return self._reader.captions(number)
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Fetch shards in the background, as ``ShardReader.prefetch`` does."""

@@ -29,6 +29,7 @@ _DECODER = "model.decoder"
 _SECTIONS = ("model", "optimizer", "training", "validation")
 _SET_ELSEWHERE = {
     "training.num_epochs": "--max-epochs limits the length of a trial; leave the key out",
+    "training.self_critical_epochs": "--training.self-critical-epochs sets it for all trials; leave the key out",
     "validation.where": "a trial's own workers compute its score; leave the key out",
     "validation.best_by": "one score compares all trials; give it as --metric",
 }
