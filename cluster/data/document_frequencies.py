@@ -105,7 +105,7 @@ def _encoded(
 def _load(path: Path) -> DocumentFrequencies | None:
     """Return stored document frequencies; None if there are none, or they are damaged."""
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return DocumentFrequencies(stored["keys"], stored["counts"], int(stored["num_images"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
