@@ -6,6 +6,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import HTTPServer
 
 
 class S3Server:
@@ -33,7 +34,8 @@ class S3Server:
             return
         if self._is_closed:
             self._listen(self._server.server_port)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # werkzeug's own method would close the socket at the end, and so refuse connections instead of being silent.
+        self._thread = threading.Thread(target=HTTPServer.serve_forever, args=(self._server,), daemon=True)
         self._thread.start()
         self.is_up = True
 
