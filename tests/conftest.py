@@ -49,6 +49,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()
+    gc.set_threshold(100_000, 20, 100)  # with Python's own 700, an eighth of the time of an MLflow request
     gc.enable()
 
 
@@ -140,6 +141,7 @@ def quick_disk():
 
     def set_up(connection, _):
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=MEMORY")
 
     event.listen(Engine, "connect", set_up)
     with pytest.MonkeyPatch.context() as patch:

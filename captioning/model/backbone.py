@@ -6,6 +6,7 @@ Shapes: B images, R regions, C channels, H x W cells of a feature map.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from captioning.config import ModelConfig
 logger = logging.getLogger(__name__)
 
 _HEADS = ("classifier", "fc", "head", "heads")
+_cuts: dict[tuple[str, int], tuple[Graph, int, int]] = {}
 
 
 def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
@@ -78,9 +80,20 @@ def _no_download(backbone: str, error: OSError) -> ConnectionError:
 def cut_classifier(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:
     """Cut a classifier after the last layer with a spatial output, before its pooling and head.
 
+    Where to cut is found once per process, backbone and image size, because that takes as long as building it.
+
     Returns:
         The backbone, its number of regions R, and its number of channels C.
     """
+    key = (config.backbone, config.image_size_px)
+    if key not in _cuts:
+        backbone, num_regions, num_channels = _find_cut(classifier, config)
+        _cuts[key] = (deepcopy(backbone.graph), num_regions, num_channels)  # without the module, and so the weights
+    graph, num_regions, num_channels = _cuts[key]
+    return GraphModule(classifier, deepcopy(graph)), num_regions, num_channels
+
+
+def _find_cut(classifier: nn.Module, config: ModelConfig) -> tuple[GraphModule, int, int]:
     tracer = NodePathTracer()
     # Otherwise values computed from buffers are stored in the traced module's state.
     tracer.proxy_buffer_attributes = True

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.cases import faults_of, main
+from tests.support.cases import faults_of, main
 
 FINE = "## convert\nerror: no word\n-> exit 2 after 1 s\n## again\n-> exit 0 after 2 s\n"
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from mlflow.exceptions import MlflowException
 
 from captioning.training.checkpoint_description import inference_files
-from cluster.registry.champion import read_champion_state, reconcile_alias
+from cluster.registry.champion import read_champion_state
 from cluster.registry.history import Change, claim
 
 
@@ -38,11 +38,11 @@ def claim_after(state, change, client):
 
 def make_champion(name, client, version=None, **fields):
     """Make a version the champion without a gate; add the version if none is given."""
+    source = client.get_model_version(name, version).source if version else "nowhere"
     version = version or add_version(name, client)
     state = read_champion_state(name, client)
-    source = client.get_model_version(name, version).source
     counted = claim_after(state, change_to(version, over=state.champion, source=source, **fields), client)
-    reconcile_alias(name, client, is_quiet=True)
+    client.set_registered_model_alias(name, "champion", version)
     return counted
 
 

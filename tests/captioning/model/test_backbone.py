@@ -20,6 +20,15 @@ def test_a_classifier_is_cut_where_its_output_has_regions(name, regions, channel
     assert (num_regions, num_channels, shape) == (regions[0] * regions[1], channels, (1, channels, *regions))
 
 
+def test_each_of_two_that_are_cut_alike_keeps_its_own_weights():
+    classifiers = [build_classifier(MODEL, load_weights=True) for _ in range(2)]
+    cut = [cut_classifier(classifier, MODEL) for classifier in classifiers]
+    assert cut[0][1:] == cut[1][1:]
+    for classifier, (backbone, *_) in zip(classifiers, cut, strict=True):
+        whole = classifier.state_dict()
+        assert all(tensor.data_ptr() == whole[name].data_ptr() for name, tensor in backbone.state_dict().items())
+
+
 def test_what_is_computed_of_buffers_adds_none_to_the_state():
     encoder = Encoder(replace(MODEL, backbone="maxvit_t", image_size_px=224), load_weights=False)
     assert [name for name in encoder.state_dict() if "constant" in name] == []

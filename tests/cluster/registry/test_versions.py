@@ -77,10 +77,16 @@ def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_fol
     assert (metric.step, metric.value) == (5, 0.25)
 
 
-def test_a_name_without_versions_hides_no_other(client, run_folder, name):
-    client.create_registered_model(f"{name}-empty")
-    register_scored(name, client, run_folder, 0.5)
-    assert name in {one.name for one in list_versions(client)}
+@pytest.fixture
+def own_client(empty_home):
+    """Return a client of a tracker without the models of other tests, which a list of all would read, too."""
+    return connect(TrackingConfig(), empty_home)
+
+
+def test_a_name_without_versions_hides_no_other(own_client, name):
+    own_client.create_registered_model(f"{name}-empty")
+    add_version(name, own_client)
+    assert [one.name for one in list_versions(own_client)] == [name]
 
 
 def test_a_name_that_cannot_be_is_named(client):
@@ -118,13 +124,13 @@ def test_a_list_sets_the_alias_right_unless_it_is_a_dry_run(client, name):
     assert aliases == [("challenger",), ("challenger", "champion")]
 
 
-def test_more_models_than_a_page_are_listed(empty_home, monkeypatch):
-    client = connect(TrackingConfig(), empty_home)
-    monkeypatch.setattr(client, "search_registered_models", partial(client.search_registered_models, max_results=3))
+def test_more_models_than_a_page_are_listed(own_client, monkeypatch):
+    search = own_client.search_registered_models
+    monkeypatch.setattr(own_client, "search_registered_models", partial(search, max_results=3))
     for number in range(6):
-        client.create_registered_model(f"m{number}")
-    add_version("n", client)
-    assert [one.name for one in list_versions(client)] == ["n"]
+        own_client.create_registered_model(f"m{number}")
+    add_version("n", own_client)
+    assert [one.name for one in list_versions(own_client)] == ["n"]
 
 
 @pytest.mark.parametrize(
@@ -185,29 +191,28 @@ def test_scores_that_cannot_be_read_are_a_warning(client, caplog, value):
     assert "tag evaluation.val was altered and holds no scores (" in caplog.text
 
 
-def test_a_model_that_cannot_be_read_is_left_out_with_a_warning(client, name, monkeypatch, caplog):
-    make_champion(name, client)
-    add_version("broken", client)
-    read = client.get_registered_model
+def test_a_model_that_cannot_be_read_is_left_out_with_a_warning(own_client, name, monkeypatch, caplog):
+    make_champion(name, own_client)
+    add_version("broken", own_client)
+    read = own_client.get_registered_model
 
     def fail(wanted):
         if wanted == "broken":
             raise MlflowException("no such row")
         return read(wanted)
 
-    monkeypatch.setattr(client, "get_registered_model", fail)
-    assert {"broken", name} & {one.name for one in list_versions(client)} == {name}
+    monkeypatch.setattr(own_client, "get_registered_model", fail)
+    assert [one.name for one in list_versions(own_client)] == [name]
     assert "model broken is left out: MLflow answers INTERNAL_ERROR: no such row" in caplog.text
 
 
-# Last, for every list of all models would read these, too.
-def test_names_of_any_characters_harm_no_other_and_are_listed(client, name):
+def test_names_of_any_characters_harm_no_other_and_are_listed(own_client, name):
     others = ("o'neil", '"', "'\"both\"'", "back\\", "a = '1' OR name")
-    make_champion(name, client)
+    make_champion(name, own_client)
     for other in others:
-        make_champion(other, client)
-        make_champion(other, client)
-    listed = [(one.name, one.version, one.changes) for one in list_versions(client)]
+        make_champion(other, own_client)
+        make_champion(other, own_client)
+    listed = [(one.name, one.version, one.changes) for one in list_versions(own_client)]
     for other in others:
         assert (other, listed.count((other, "2", (2,))), listed.count((other, "1", (1,)))) == (other, 1, 1)
     assert name in {one[0] for one in listed}

@@ -1,13 +1,13 @@
 """Run a folder of cases, each an input that people have met, and compare what can be compared with what is right.
 
-A case is a folder with ``run.sh``, which takes ``captioning`` from PATH and prints ``-> exit CODE after S s`` after each
-command, and ``expected.txt``, the right result in words. Whatever is right, a command neither hangs nor ends with a
+A case is a folder with ``run.sh``, which takes ``captioning`` from PATH and prints ``-> exit CODE after S s`` after a
+command; and ``expected.txt``, the right result in words. Whatever is right, a command neither hangs nor ends with a
 traceback, a fault of the program or a code of no meaning, and prints what stands in `backticks` in ``expected.txt``.
 The rest is printed side by side, for a person to read.
 
 Examples:
-    python tests/integration/cases.py ../shared/cases
-    python tests/integration/cases.py ../shared/cases 01-string-ids 06-hindi
+    python tests/support/cases.py ../shared/cases
+    python tests/support/cases.py ../shared/cases 01-string-ids 06-hindi
 """
 
 import argparse
