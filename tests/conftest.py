@@ -72,9 +72,15 @@ def ray_folder():
 
 @pytest.fixture(scope="session", autouse=True)
 def node_cache(tmp_path_factory):
-    """Keep what tests remember on this node out of the user's own cache."""
+    """Keep what tests remember on this node out of the user's own cache, but for METEOR's index: it takes seconds."""
+    from captioning.evaluation.meteor.index import default_folder
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CAPTIONING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("cache")
+        patch.delenv("CAPTIONING_CACHE", raising=False)
+        default_folder().mkdir(parents=True, exist_ok=True)
+        (folder / "meteor").symlink_to(default_folder())
+        patch.setenv("CAPTIONING_CACHE", str(folder))
         yield
 
 
