@@ -182,10 +182,13 @@ class ValidationConfig:
     """Score that selects the best checkpoints; CIDEr-D captions the whole split at every validation."""
     beam_size: int = 3
     """Beam size when captions are generated."""
+    stop_after: int = 0
+    """Validations in a row without a better score (--validation.best-by) after which training stops early; 0 trains to
+    the last step. With a larger number, the same command trains on."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        raise_mistakes(outside(self, beam_size=BEAM_SIZES))
+        raise_mistakes(outside(self, beam_size=BEAM_SIZES, stop_after=(0, 1_000)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

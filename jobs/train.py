@@ -36,9 +36,11 @@ def main(invocation: Invocation[TrainRun]) -> None:
     with training_bar() as show_step:
         outcome = fit(run, show_step=show_step)
     logger.info(
-        "run %s finished at step %d; best validation loss %.3f nats/word, in checkpoint %s",
+        "run %s %s at step %d%s; best validation loss %.3f nats/word, in checkpoint %s",
         outcome.name,
+        "stopped early" if outcome.stopped_early else "finished",
         outcome.step,
+        f" ({outcome.stopped_early})" if outcome.stopped_early else "",
         outcome.validation_loss_nats,
         outcome.best_checkpoint,
     )

@@ -28,7 +28,7 @@ class TrialSummary:
     seconds: float
     """Training time of the trial, in seconds."""
     reason: str = ""
-    """The error of a failed trial."""
+    """The error of a failed trial, or why a finished one stopped early."""
     link: str = ""
     """Address of the trial's page in the tracker; empty for none."""
     reported: Sequence[float] = ()

@@ -103,9 +103,9 @@ class CoordinatorClient:
         """Record that self-critical training starts from the best checkpoint, and return that."""
         return _answer(self._send("begin_self_critical"))
 
-    def end_training(self) -> None:
+    def end_training(self, stopped_early: str = "") -> None:
         """Report that the ranks have stopped and their last checkpoint is committed."""
-        _answer(self._actor.end_training.remote(self._attempt))
+        _answer(self._actor.end_training.remote(self._attempt, stopped_early))
 
     def report_preemption(self) -> None:
         """Report that this attempt ends because a node is about to be preempted."""

@@ -33,7 +33,7 @@ from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
-from cluster.tracking.shipping import Shipper
+from cluster.tracking.shipping import Shipper, end_tags
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Coordinator:
         self._validated: CommittedCheckpoint | None = None
         self._num_steps_redone = 0
         self._reply = HeartbeatReply("none", 0)
-        self._is_stopped = self._is_over = False
+        self._stop_after, self._is_stopped, self._is_over = settings.stop_after, False, False
         end_with(settings.driver_pid, before=self._writer.journal.flush)
 
     def begin_attempt(self, workers: Sequence[WorkerInfo] = ()) -> Attempt:
@@ -100,7 +100,7 @@ class Coordinator:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}{group}")
         elif workers:
             self.log_event(f"{workers_text(len(workers))} started; loading weights")
-        return Attempt(record.attempt, record.latest, record.arithmetic)
+        return Attempt.of(record)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it.
@@ -113,7 +113,7 @@ class Coordinator:
         self._writer.reject(checkpoint)
         self._current.step = step = self._writer.record.latest_step
         self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint at step {step}")
-        return Attempt(attempt, self._writer.record.latest, self._writer.record.arithmetic)
+        return Attempt.of(self._writer.record)
 
     def heartbeat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> HeartbeatReply:
         """Record a rank's heartbeat and the rows of its steps since its last call; reply with a request.
@@ -178,9 +178,16 @@ class Coordinator:
         self.log_event(f"self-critical training starts from the checkpoint at step {best.step}")
         return best
 
-    def end_training(self, attempt: int) -> None:
-        """Record that the ranks have stopped and their last checkpoint is committed; stop watching them for hangs."""
+    def end_training(self, attempt: int, stopped_early: str = "") -> None:
+        """Record that the ranks have stopped and their last checkpoint is committed; stop watching them for hangs.
+
+        Args:
+            attempt: number of the attempt that ends.
+            stopped_early: why the ranks stop before the last step; empty if they do not, or were requested to stop.
+        """
         if self._is_current(attempt):
+            if stopped_early:
+                self._stop_early(stopped_early)
             self._is_stopped = True
             self._log_unlogged()
             self._current.note_stopped()
@@ -220,6 +227,10 @@ class Coordinator:
         self._writer.add_score(step, metrics)
         self._note_scores(step, metrics)
         self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(metrics)}")
+        reason = self._writer.record.history.stop_reason(self._stop_after)
+        if reason and not self._is_stopped:
+            self._stop_early(reason)
+            self.request("stop")
 
     def give_up_score(self, step: int, reason: str) -> None:
         """Record that a checkpoint cannot be scored."""
@@ -252,6 +263,7 @@ class Coordinator:
             best=self._writer.record.best,
             phase=self._current.phase,
             validated=self._validated,
+            stopped_early=self._writer.record.stopped_early,
         )
 
     def finish(self, status: str) -> bool:
@@ -263,7 +275,11 @@ class Coordinator:
         with closing(self._writer):
             if status == "FAILED" and self._writer.is_disowned():
                 return False  # the status in MLflow is the new owner's
-            return self._shipper.finish(status)
+            return self._shipper.finish(status, end_tags(self._writer.record))
+
+    def _stop_early(self, reason: str) -> None:
+        self._writer.stop_early(reason)
+        self.log_event(f"stopping early: {reason}")
 
     def _note_scores(self, step: int, metrics: Mapping[str, float]) -> None:
         if metrics:

@@ -67,8 +67,12 @@ class CoordinatorInterface(Protocol):
         """Record that self-critical training starts from the best checkpoint, and return that; call on rank 0 only."""
         ...
 
-    def end_training(self) -> None:
-        """Report that the ranks have stopped, at the last step or on request, and the last checkpoint is committed."""
+    def end_training(self, stopped_early: str = "") -> None:
+        """Report that the ranks have stopped, and the last checkpoint is committed.
+
+        Args:
+            stopped_early: why the ranks stop before the last step, without a request; empty if they do not.
+        """
         ...
 
     def log_event(self, event: str) -> None:

@@ -70,13 +70,13 @@ class LocalCoordinator:
             self.log_event(f"attempt {record.attempt - 1} made no progress and was ended; {before} says where it hung")
         if record.latest:
             self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}")
-        return Attempt(record.attempt, record.latest, record.arithmetic)
+        return Attempt.of(record)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
         """Remove a damaged checkpoint from the record; return the attempt with the checkpoint before it."""
         self._writer.reject(checkpoint)
         self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint before it")
-        return Attempt(attempt, self._writer.record.latest, self._writer.record.arithmetic)
+        return Attempt.of(self._writer.record)
 
     def join_attempt(self, attempt: Attempt) -> None:
         """Set the step that the attempt begins at, and expect progress from now on."""
@@ -129,8 +129,11 @@ class LocalCoordinator:
         self.log_event(f"self-critical training starts from the checkpoint at step {best.step}")
         return best
 
-    def end_training(self) -> None:
-        """Record that the run is finished; without requests to stop, training ends only at the last step."""
+    def end_training(self, stopped_early: str = "") -> None:
+        """Record that the run is finished; without requests, training ends at the last step or early."""
+        if stopped_early:
+            self._writer.stop_early(stopped_early)
+            self.log_event(f"stopping early: {stopped_early}")
         self._writer.finish()
 
     def log_event(self, event: str) -> None:

@@ -9,7 +9,8 @@ from cluster.config import TrainRun
 from cluster.coordination.restart_policy import FinalFailure
 from cluster.runs.claim import Claim
 from cluster.runs.journal import Row
-from cluster.runs.record import CommittedCheckpoint
+from cluster.runs.record import CommittedCheckpoint, RunRecord
+from cluster.runs.score_history import VALIDATION_LOSS, ScoreHistory
 
 Request = Literal["none", "checkpoint", "stop", "exit"]
 Phase = Literal["waiting", "starting", "training", "ended"]
@@ -60,6 +61,13 @@ class Attempt(NamedTuple):
     """Checkpoint to resume from; None to train from the beginning."""
     arithmetic: int = NEWEST_ARITHMETIC
     """Version of the order of computation with which the run began."""
+    history: ScoreHistory = ScoreHistory(VALIDATION_LOSS)
+    """Validations of the run from its best one on."""
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "Attempt":
+        """Return the current attempt of a run, from its latest checkpoint."""
+        return cls(record.attempt, record.latest, record.arithmetic, record.history)
 
 
 class HeartbeatReply(NamedTuple):
@@ -145,6 +153,7 @@ class RunProgress(NamedTuple):
         best: checkpoint with the best score, or the latest if none has a score; None if there is none.
         phase: what the worker group does.
         validated: latest checkpoint that was scored, with its scores; None before the first score.
+        stopped_early: why the run ends before its last step; empty if it does not.
     """
 
     attempt: int
@@ -160,6 +169,7 @@ class RunProgress(NamedTuple):
     best: CommittedCheckpoint | None = None
     phase: Phase = "waiting"
     validated: CommittedCheckpoint | None = None
+    stopped_early: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +182,9 @@ class CoordinatorSettings:
     """Number of checkpoints with the best scores to keep."""
     keep_last: int = 2
     """Number of latest checkpoints to keep."""
+    stop_after: int = 0
+    """Number of validations without a better score after which the coordinator stops training; 0 leaves that to the
+    ranks, which know the scores if they validate."""
     batch_size: int = 1
     """Number of images in the batch of one step, over all ranks."""
     max_restarts: int = 3

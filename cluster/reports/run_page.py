@@ -89,6 +89,8 @@ def _page(
 ) -> ModelPage:
     evaluation = evaluated.evaluation if evaluated else None
     state = "Finished" if record.is_finished else f"Not finished{f': {status}' if status else ''}"
+    if record.stopped_early:
+        state = f"Stopped early, at step {record.latest_step:,}: {record.stopped_early}"
     return ModelPage(
         title=record.name,
         kicker="Training run",

@@ -17,6 +17,7 @@ from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
 from cluster.formats import read_record
 from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.score_history import VALIDATION_LOSS, ScoreHistory, as_cost
 from shards.storage.files import replace_file
 from shards.storage.lock import lock_file, sole_writer
 
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
 FORMAT_VERSION = 2
-VALIDATION_LOSS = "validation_loss_nats"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +66,20 @@ class RunRecord:
     """Step of the checkpoint that self-critical training started from; None before it starts."""
     rejected: tuple[str, ...] = ()
     """Names of damaged checkpoints; their folders are kept."""
+    scores: tuple[tuple[int, float], ...] = ()
+    """Step and score of each validation from the best one on, as in ``ScoreHistory``."""
+    stopped_early: str = ""
+    """Why the run ended before its last step, as a phrase; empty if it did not."""
 
     @property
     def arithmetic(self) -> int:
         """Return the version of the order in which the run computes; a run in format version 1 keeps its bits."""
         return min(self.format_version, NEWEST_ARITHMETIC)
+
+    @property
+    def history(self) -> ScoreHistory:
+        """Return the validations from the best one on."""
+        return ScoreHistory(self.best_by, self.scores)
 
     @property
     def latest(self) -> CommittedCheckpoint | None:
@@ -115,8 +124,7 @@ class RunRecord:
 
     def _rank(self, checkpoint: CommittedCheckpoint) -> tuple[float, int]:
         # The smaller, the better; of two equal scores, the earlier step wins.
-        score = checkpoint.metrics[self.best_by]
-        return (score if self.best_by == VALIDATION_LOSS else -score), checkpoint.step
+        return as_cost(checkpoint.metrics[self.best_by], self.best_by), checkpoint.step
 
     def save(self, folder: Path) -> None:
         """Write the record into the run's folder, atomically."""

@@ -96,7 +96,10 @@ class RunWriter:
         """
         # Before the record: a run that resumes from this checkpoint never computes the rows up to it again.
         self.journal.flush()
-        self._keep(CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=dict(metrics)))
+        self._keep(
+            CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=dict(metrics)),
+            self._scores_with(step, metrics),
+        )
         if awaits_score:
             self._unscored.add(step)
 
@@ -106,9 +109,11 @@ class RunWriter:
         self._pinned.discard(step)
         self.journal.append_late(Row(step, int(time.time() * 1000), dict(metrics)))
         self.journal.flush()  # before the record: a score in the record is not computed again
-        known = self._checkpoint_of(step)
+        known, scores = self._checkpoint_of(step), self._scores_with(step, metrics)
         if known:
-            self._keep(replace(known, metrics={**known.metrics, **metrics}))
+            self._keep(replace(known, metrics={**known.metrics, **metrics}), scores)
+        elif scores != self.record.scores:
+            self._change(replace(self.record, scores=scores))
 
     def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
         """Return the checkpoint of a step and pin it until it is scored.
@@ -144,8 +149,14 @@ class RunWriter:
         best = self.record.best
         if best is None:
             raise FileNotFoundError(f"{self._folder} has no checkpoint to start self-critical training from")
-        self._change(replace(self.record, self_critical_from=best.step))
+        scores = self.record.history.from_best().scores
+        self._change(replace(self.record, self_critical_from=best.step, scores=scores))
         return best
+
+    def stop_early(self, reason: str) -> None:
+        """Record why the run ends before its last step; the first reason stays."""
+        if not self.record.stopped_early:
+            self._change(replace(self.record, stopped_early=reason))
 
     def finish(self) -> None:
         """Mark the run as finished."""
@@ -169,8 +180,15 @@ class RunWriter:
     def _checkpoint_of(self, step: int) -> CommittedCheckpoint | None:
         return next((one for one in self.record.checkpoints if one.step == step), None)
 
-    def _keep(self, checkpoint: CommittedCheckpoint) -> None:
-        grown = self.record.with_checkpoint(
+    def _scores_with(self, step: int, metrics: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+        """Return the scores of the record with those of a validation; once the run ends early, they stay."""
+        score = metrics.get(self.record.best_by)
+        if score is None or self.record.stopped_early:
+            return self.record.scores
+        return self.record.history.add(step, score).scores
+
+    def _keep(self, checkpoint: CommittedCheckpoint, scores: tuple[tuple[int, float], ...]) -> None:
+        grown = replace(self.record, scores=scores).with_checkpoint(
             checkpoint, keep_best=self._keep_best, keep_last=self._keep_last, pinned=self._pinned
         )
         self._change(grown)

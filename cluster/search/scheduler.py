@@ -145,7 +145,7 @@ class SearchScheduler:
             self._save(replace(trial, reports=(*trial.reports, report)))
 
     def end_trial(self, number: int, state: TrialState, reason: str = "") -> None:
-        """Record a trial's final state, and the error if it failed."""
+        """Record a trial's final state, and why it failed or stopped early."""
         with self._lock:
             self._save(replace(self._trials[number], state=state, reason=reason))
 

@@ -86,7 +86,8 @@ class TrialProcess(tune.Trainable):
             self._stop_training()
             return {"done": True, "failure": _failure_reason(error, self._run)}
         if found is None:
-            return {"done": True, "is_complete": True}
+            record = load_record(self._run.folder)
+            return {"done": True, "is_complete": True, "stopped_early": record.stopped_early if record else ""}
         step, metrics = found
         epoch = round(step * self._run.training.batch_size / self._context.num_samples)
         is_at_rung = self._until <= epoch and self._until < self._context.run.search.max_epochs

@@ -51,7 +51,7 @@ class Trial:
     """Epoch of its current rung: the trial stops there, and continues only if it is promoted."""
     state: TrialState = "running"
     reason: str = ""
-    """The error of a failed trial, on one line."""
+    """The error of a failed trial, or why a finished one stopped early, on one line."""
     reports: tuple[TrialReport, ...] = ()
     mlflow_run_id: str = ""
 

@@ -80,8 +80,11 @@ class SchedulerCallback(Callback):
         result: Mapping[str, Any] = trial.last_result or {}
         if "failure" in result:
             self._scheduler.end_trial(trial.config["number"], "failed", result["failure"])
+        elif result.get("is_complete"):
+            reason = result.get("stopped_early")
+            self._scheduler.end_trial(trial.config["number"], "finished", f"stopped early: {reason}" if reason else "")
         else:
-            self._scheduler.end_trial(trial.config["number"], "finished" if result.get("is_complete") else "stopped")
+            self._scheduler.end_trial(trial.config["number"], "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ANN401
         """Record that the trial failed, because Tune has used up its restarts; resume it later if memory ran out."""

@@ -251,7 +251,7 @@ def _outcome(plan: SearchPlan, scheduler: SearchScheduler, record: SearchRecord,
     best = progress.best
     score = best.best(plan.run.search.mode) if best else None
     if best is None or score is None:
-        reasons = [f"{trial.name}: {trial.reason}" for trial in progress.trials if trial.reason]
+        reasons = [f"{trial.name}: {trial.reason}" for trial in progress.trials if trial.state == "failed"]
         raise RuntimeError(
             f"no trial of search {plan.run.name} has a score"
             + (f"; the first failed trial is {reasons[0]}" if reasons else "")

@@ -14,7 +14,7 @@ from cluster.errors import Refusal, one_line
 from cluster.runs.journal import DamagedSegmentError, Row, list_segments, read_segment
 from cluster.runs.record import RECORD_NAME, RunRecord, load_record, lock_run
 from cluster.tracking.access import is_about_the_request, restore_remedy, tracker_line
-from cluster.tracking.shipping import log_metrics, metrics_of
+from cluster.tracking.shipping import end_tags, log_metrics, metrics_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,8 @@ def replay(folder: Path, client: MlflowClient) -> Replay:
         try:
             missing = _missing(client, record.mlflow_run_id, metrics_of(rows))
             num_lacking = log_metrics(client, record.mlflow_run_id, missing)
+            for name, value in end_tags(record).items():
+                client.set_tag(record.mlflow_run_id, name, value)
             status = _end(client, tracked, rows.last) if record.is_finished else tracked.info.status
         except MlflowException as error:
             reason = one_line(error, with_kind=False)

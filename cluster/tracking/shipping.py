@@ -6,7 +6,7 @@ Nor does the start of a run wait for MLflow, which takes a second to import: the
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ _SHIP_EVERY_SECONDS = 5.0
 _SYSTEM_METRICS_EVERY_SECONDS = 10
 # Time, in seconds, to ship the last rows; then the run ends without them, and a replay can send them later.
 _LAST_SECONDS = {"FINISHED": 30.0, "FAILED": 10.0, "KILLED": 1.0}
+_NO_TAGS: Mapping[str, str] = {}
+STOPPED_EARLY_TAG = "stopped_early"
 
 
 class Shipper:
@@ -49,11 +51,12 @@ class Shipper:
         )
         self._thread.start()
 
-    def finish(self, status: str) -> bool:
+    def finish(self, status: str, tags: Mapping[str, str] | None = None) -> bool:
         """Ship the remaining rows and end the MLflow run.
 
         Args:
             status: status of the MLflow run: FINISHED, FAILED or KILLED.
+            tags: tags to set on the MLflow run.
 
         Returns:
             Whether the tracker has all rows and the status.
@@ -63,17 +66,20 @@ class Shipper:
         self._is_ending.set()
         is_tracked = threading.Event()
         last = threading.Thread(
-            target=self._ship_the_rest, args=(status, seconds, is_tracked), daemon=True, name="captioning-shipper-last"
+            target=self._ship_the_rest,
+            args=(status, seconds, is_tracked, tags or {}),
+            daemon=True,
+            name="captioning-shipper-last",
         )
         last.start()
         last.join(seconds)
         return is_tracked.is_set()
 
-    def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event) -> None:
+    def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event, tags: Mapping[str, str]) -> None:
         deadline = time.monotonic() + seconds
         if status == "KILLED":
             self._end_run(status)  # first, because this process may be killed before the rows are shipped
-        while not self._ship(status):
+        while not self._ship(status, tags):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.2)
@@ -97,10 +103,10 @@ class Shipper:
             else:
                 self._ship()
 
-    def _ship(self, status: str = "RUNNING") -> bool:
+    def _ship(self, status: str = "RUNNING", tags: Mapping[str, str] = _NO_TAGS) -> bool:
         with self._shipping:
             try:
-                ship(_client(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status)
+                ship(_client(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status, tags=tags)
             except Exception as error:  # a broken tracker raises any error of its database or server
                 logger.warning("the tracker does not accept metrics; training continues: %s", tracker_line(error))
                 return False
@@ -130,6 +136,11 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> "SystemMetricsMonito
     return monitor
 
 
+def end_tags(record: RunRecord) -> dict[str, str]:
+    """Return the tags that say how a run ended: why it ended before its last step, if it did."""
+    return {STOPPED_EARLY_TAG: record.stopped_early} if record.stopped_early else {}
+
+
 def metrics_of(rows: Iterable[Row]) -> "Iterator[Metric]":
     """Yield the metrics of rows, in their order, with the rows' timestamps."""
     from mlflow.entities import Metric
@@ -147,7 +158,12 @@ def log_metrics(client: "MlflowClient", run_id: str, metrics: "Iterable[Metric]"
 
 
 def ship(
-    client: "MlflowClient", run_id: str, segments: Iterable[tuple[Path, list[Row]]], *, status: str = "RUNNING"
+    client: "MlflowClient",
+    run_id: str,
+    segments: Iterable[tuple[Path, list[Row]]],
+    *,
+    status: str = "RUNNING",
+    tags: Mapping[str, str] = _NO_TAGS,
 ) -> int:
     """Send a journal's unshipped segments, and mark them as shipped.
 
@@ -158,6 +174,7 @@ def ship(
         run_id: id of the MLflow run.
         segments: file and rows of each segment, in order.
         status: status to give the MLflow run after all rows are sent.
+        tags: tags to set on the MLflow run before that.
 
     Returns:
         The number of rows sent.
@@ -167,6 +184,8 @@ def ship(
         log_metrics(client, run_id, metrics_of(rows))
         mark_shipped(segment)
         count += len(rows)
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
     if status != "RUNNING":
         client.set_terminated(run_id, status=status)
     return count

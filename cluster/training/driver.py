@@ -168,8 +168,10 @@ class Driver:
         return seconds > _STOP_SECONDS and not (self._signal == signal.SIGINT and self._progress.may_save)
 
     def _is_done(self) -> bool:
-        """Return whether the last step's checkpoint is committed and scored, so that nothing is left to train."""
+        """Return whether nothing is left to train: the last step is committed and scored, or the run stops early."""
         latest = self._progress.latest
+        if self._progress.stopped_early:
+            return True
         return latest is not None and latest.step >= self._num_steps and VALIDATION_LOSS in latest.metrics
 
     def _poll(self) -> RunProgress:

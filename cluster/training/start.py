@@ -20,7 +20,7 @@ from cluster.tracking.access import restore_remedy, tracker_line
 from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
 from cluster.tracking.datasets import dataset_input, split_inputs
 from cluster.tracking.markdown import escaped
-from cluster.tracking.shipping import ship
+from cluster.tracking.shipping import STOPPED_EARLY_TAG, end_tags, ship
 from shards.features.manifest import FEATURES_NAME
 from shards.storage.files import replace_file
 
@@ -35,7 +35,8 @@ def ship_the_rest(run: TrainRun, record: RunRecord) -> bool:
     try:
         with lock_run(run.folder):
             client = connect(run.tracking, run.storage)
-            ship(client, record.mlflow_run_id, unshipped(run.folder / "journal"), status="FINISHED")
+            segments = unshipped(run.folder / "journal")
+            ship(client, record.mlflow_run_id, segments, status="FINISHED", tags=end_tags(record))
     except _OF_THE_TRACKER as error:
         logger.warning("the tracker may lack metrics of this run: %s", tracker_line(error))
         return False
@@ -90,7 +91,10 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
     try:
         identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
         record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
-        record = replace(record, best_by=run.validation.best_by, checkpoints_at=run.storage.checkpoints)
+        scores = record.scores if record.best_by == run.validation.best_by else ()
+        record = replace(record, best_by=run.validation.best_by, scores=scores, checkpoints_at=run.storage.checkpoints)
+        was_stopped = bool(record.stopped_early)
+        record = replace(record, is_finished=False, stopped_early="")
         # Before MLflow: if this process is killed after it created the MLflow run, the next start finds it by the key.
         record.save(run.folder)
         client = client or _connect(run, is_needed=not record.mlflow_run_id)
@@ -102,7 +106,7 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
         lock.close()
     replace_file(run.folder / CONFIG_NAME, config_text(run).encode())
     if client:
-        _log_start(client, run, record)
+        _log_start(client, run, record, was_stopped=was_stopped)
     return record
 
 
@@ -169,7 +173,7 @@ def _note(run: TrainRun, shard_set: ShardSet) -> str:
     )
 
 
-def _log_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
+def _log_start(client: MlflowClient, run: TrainRun, record: RunRecord, *, was_stopped: bool) -> None:
     """Log where this start runs, as a file; only at the first start is an unreachable tracker an error."""
     placement = {
         "cluster": f"{run.cluster.num_workers} workers of {run.cluster.cpus_per_worker} CPUs"
@@ -180,6 +184,8 @@ def _log_start(client: MlflowClient, run: TrainRun, record: RunRecord) -> None:
     }
     try:
         client.update_run(record.mlflow_run_id, status="RUNNING")
+        if was_stopped:
+            client.set_tag(record.mlflow_run_id, STOPPED_EARLY_TAG, "")
         client.log_dict(record.mlflow_run_id, placement, f"starts/start-{record.num_starts}.json")
         client.log_text(record.mlflow_run_id, config_text(run), "config.yaml")
     except Exception as error:

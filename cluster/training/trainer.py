@@ -57,6 +57,8 @@ class TrainOutcome:
     """Validation loss of the best checkpoint, in nats per word; nan if it has none."""
     is_tracked: bool
     """Whether the tracker has every row of the run's journal."""
+    stopped_early: str = ""
+    """Why the run ended before its last step; empty if it did not."""
 
 
 def build_trainer(config: WorkerConfig, *, start: str) -> GroupTrainer:
@@ -124,8 +126,8 @@ def fit(
     with driving(run.folder), nullcontext(claim) if claim else claimed(run.folder, run.storage) as held:
         recover_record(run)
         record = known_record(run, shard_set)
-        if record and record.is_finished:
-            logger.info("run %s is finished already", run.name)
+        if record and record.is_finished and not trains_on(run, record):
+            logger.info("run %s", ended_already(record))
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
         client = prepare_start(run, record)
         with cluster_session(run.cluster):
@@ -143,6 +145,21 @@ def fit(
                 raise
         publish_run_page(run, record.mlflow_run_id, shard_set, config.lineage)
         return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
+
+
+def trains_on(run: TrainRun, record: RunRecord) -> bool:
+    """Return whether a run that stopped early has steps left under the settings of now."""
+    return bool(record.stopped_early) and not record.history.stop_reason(run.validation.stop_after)
+
+
+def ended_already(record: RunRecord) -> str:
+    """Return the name of a finished run and how it ended, as a phrase."""
+    if not record.stopped_early:
+        return f"{record.name} is finished already"
+    return (
+        f"{record.name} has stopped early at step {record.latest_step:,} ({record.stopped_early}); "
+        "to train on, use a larger --validation.stop-after, or 0"
+    )
 
 
 def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
@@ -215,6 +232,7 @@ def _coordinator_settings(run: TrainRun, claim: Claim | None) -> CoordinatorSett
         tracking_uri=tracking_uri(run.tracking, run.storage),
         keep_best=run.training.keep_best,
         keep_last=run.training.keep_last,
+        stop_after=run.validation.stop_after if run.validation.where == "beside" else 0,
         batch_size=run.training.batch_size,
         max_restarts=run.cluster.max_restarts,
         max_preemptions=run.cluster.max_preemptions,
@@ -240,4 +258,5 @@ def _outcome(run: TrainRun, record: RunRecord, *, is_tracked: bool) -> TrainOutc
         best_checkpoint=local_checkpoint(run.folder, record, best),
         validation_loss_nats=best.metrics.get(VALIDATION_LOSS, float("nan")),
         is_tracked=is_tracked,
+        stopped_early=record.stopped_early,
     )

@@ -27,6 +27,7 @@ from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS
 from cluster.runs.sample_ledger import SampleLedger, record_samples
+from cluster.runs.score_history import ScoreHistory
 from cluster.worker.checkpointing import CheckpointSaver
 from cluster.worker.reporting import StepReporter
 from cluster.worker.self_critical import critic_of, start_from_best
@@ -86,6 +87,8 @@ class Rank:
     saver: CheckpointSaver
     reporter: StepReporter
     validator: Validator
+    history: ScoreHistory
+    """Validations of the run from its best one on."""
     _preemption_checked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -104,7 +107,7 @@ class Rank:
         return self.run.validation.where == "beside"
 
     def train(self) -> Iterator[Validation]:
-        """Train to the last step, or until a stop is requested; yield after every validation by the ranks.
+        """Train to the last step, or until a stop is requested or the score no longer improves; yield each validation.
 
         The checkpoint of a yielded step may still be being written; ``saver.writer.wait`` waits until it is committed.
 
@@ -115,7 +118,7 @@ class Rank:
         try:
             if validation := self._validate_resumed():
                 yield validation
-            for result in self._steps():
+            for result in () if self._stop_reason() else self._steps():
                 self.coordinator.heartbeat(result.step)
                 self.saver.writer.check()
                 # The flags are all-reduced with the step, so every rank takes the same branches below.
@@ -133,7 +136,9 @@ class Rank:
                 if is_due and is_urgent and not result.flags.stop and not self.is_scored_async:
                     metrics = self._validate_committed(result.step)
                 if metrics:
-                    yield Validation(result.step, metrics)
+                    yield self._validated(result.step, metrics)
+                if self._stop_reason():
+                    break
             self._end()
         except (BadSampleError, FloatingPointError):
             self.saver.writer.wait()
@@ -145,7 +150,20 @@ class Rank:
         self.reporter.end(stall_seconds=self.saver.writer.stall_seconds)
         logger.info("training ended")
         if self.is_first:
-            self.coordinator.end_training()
+            self.coordinator.end_training(self._stop_reason())
+
+    def _validated(self, step: int, metrics: dict[str, float]) -> Validation:
+        self.history = self.history.add(step, metrics[self.run.validation.best_by])
+        return Validation(step, metrics)
+
+    def _stop_reason(self) -> str:
+        """Return why training stops before the last step; the same on every rank.
+
+        It never stops in the steps before self-critical training, in which scores rise again.
+        """
+        step, last = self.state.step, self.num_steps
+        is_early = step < last and not step <= self.switch_step < last
+        return self.history.stop_reason(self.run.validation.stop_after) if is_early else ""
 
     def _is_due(self, step: int) -> bool:
         return step % self.checkpoint_every == 0 or step in (self.switch_step, self.num_steps)
@@ -158,7 +176,7 @@ class Rank:
         if self.is_scored_async:
             self._score_committed(checkpoint.step)
             return None
-        return Validation(checkpoint.step, self._validate_committed(checkpoint.step))
+        return self._validated(checkpoint.step, self._validate_committed(checkpoint.step))
 
     def _validate_committed(self, step: int) -> dict[str, float]:
         """Validate the model after its checkpoint of this step was written in haste."""
@@ -195,6 +213,7 @@ class Rank:
         """Prepare self-critical training; at its first step, load the weights of the best checkpoint so far."""
         if self.state.step == self.switch_step:
             self.saver.writer.wait()
+            self.history = self.history.from_best()
             start_from_best(self.state, self.coordinator, self.attempt, self.saver.store, run=self.run)
         heartbeat, device = self.validator.heartbeat, self.context.device
         critic = critic_of(self.state, self.shard_set, self.run, device=device, heartbeat=heartbeat)

@@ -59,6 +59,7 @@ def start_rank(config: WorkerConfig, coordinator: CoordinatorInterface, context:
         state=state,
         replica=replica,
         saver=_saver(config, coordinator, store, attempt.number, shard_set.vocabulary),
+        history=attempt.history,
         reporter=StepReporter(run, coordinator, num_samples=num_samples),
         validator=Validator(
             run=run,

@@ -213,10 +213,17 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module")
-def stopped(run, session, spoiled_shards):
+def spoiled(run, spoiled_shards):
+    """Return a run over a bad sample, whose score never improves, because its weights hardly change."""
+    optimizer = replace(run.optimizer, learning_rate=1e-30)
+    return replace(run, name="spoiled", shards=spoiled_shards[0], optimizer=optimizer)
+
+
+@pytest.fixture(scope="module")
+def stopped(spoiled, session):
     """Return the message by which a run over a bad sample ends."""
     with pytest.raises(RuntimeError, match="training failed") as failure:
-        fit(replace(run, name="spoiled", shards=spoiled_shards[0]))
+        fit(spoiled)
     return str(failure.value)
 
 
@@ -250,10 +257,39 @@ def test_a_run_that_failed_is_marked_so(stopped, run):
     assert (client.get_run(record.mlflow_run_id).info.status, record.attempt) == ("FAILED", 1)
 
 
-def test_the_same_run_goes_on_without_the_bad_sample(stopped, run, spoiled_shards):
-    training = replace(run.training, on_bad_sample="skip")
-    outcome = fit(replace(run, name="spoiled", shards=spoiled_shards[0], training=training))
-    assert outcome.step == NUM_STEPS
+@pytest.fixture(scope="module")
+def skipping(spoiled):
+    """Return the same run, which leaves bad samples out, and stops early."""
+    training = replace(spoiled.training, on_bad_sample="skip")
+    return replace(spoiled, training=training, validation=ValidationConfig(stop_after=1))
+
+
+@pytest.fixture(scope="module")
+def early(stopped, skipping):
+    return fit(skipping)
+
+
+def test_the_same_run_goes_on_without_the_bad_sample_until_its_score_no_longer_improves(early, skipping, client):
+    tracked, reason = client.get_run(early.mlflow_run_id), early.stopped_early
+    page = (skipping.folder / "run.html").read_text()
+    assert re.fullmatch(r"validation loss not better than \d\.\d+ of step 5 in 1 validation", reason)
+    assert (early.step, tracked.data.tags["stopped_early"], tracked.info.status) == (10, reason, "FINISHED")
+    assert f"Stopped early, at step 10: {reason}" in page
+
+
+def test_the_same_command_says_why_the_run_stopped(early, skipping, caplog):
+    caplog.set_level("INFO")
+    assert fit(skipping) == early
+    assert (
+        f"run spoiled has stopped early at step 10 ({early.stopped_early}); to train on, use a larger --valid"
+        in caplog.text
+    )
+
+
+def test_a_run_that_stopped_early_trains_on_where_it_may(early, skipping, client):
+    outcome = fit(replace(skipping, validation=replace(skipping.validation, stop_after=0)))
+    tags = client.get_run(early.mlflow_run_id).data.tags
+    assert (outcome.step, outcome.stopped_early, tags["stopped_early"]) == (NUM_STEPS, "", "")
 
 
 def test_a_crash_that_comes_back_ends_the_run_soon(run, session):

@@ -245,6 +245,24 @@ def test_a_score_is_attached_to_its_step_and_tracked_once(folder, storage, clien
     assert (load_record(folder).best.step, [metric.step for metric in history]) == (4, [4])
 
 
+def test_a_run_scored_beside_training_stops_once_the_score_no_longer_improves(folder, storage, client):
+    coordinator = Coordinator(folder, settings(storage, keep_last=3, stop_after=1))
+    attempt = coordinator.begin_attempt().number
+    for step in (4, 8, 12):
+        coordinator.commit(attempt, step, {}, awaits_score=True)
+    coordinator.add_score(4, metrics(0.5))
+    before = coordinator.heartbeat(attempt, 0, 1).request
+    coordinator.add_score(8, metrics(0.5))
+    coordinator.add_score(12, metrics(0.4))  # of a checkpoint that was written before the ranks heard of it
+    after, progress = coordinator.heartbeat(attempt, 0, 2).request, coordinator.progress()
+    coordinator.finish("FINISHED")
+    reason = "validation loss not better than 0.500 of step 4 in 1 validation"
+    assert (before, after, progress.stopped_early, progress.best.step) == ("none", "stop", reason, 12)
+    assert f"stopping early: {reason}" in progress.events
+    assert client.get_run(load_record(folder).mlflow_run_id).data.tags["stopped_early"] == reason
+    assert load_record(folder).history.scores == ((4, 0.5), (8, 0.5))
+
+
 def test_a_rank_that_hangs_is_told_and_its_group_killed(folder, storage):
     killed = []
     coordinator = Coordinator(folder, settings(storage, hang_seconds=0.1), kill=killed.extend)

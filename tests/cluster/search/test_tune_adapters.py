@@ -46,6 +46,7 @@ def test_tune_is_told_to_wait_for_trials_that_run_and_then_that_all_is_done(sche
     [
         ({**RESULT, "done": True}, "stopped", ""),
         ({"done": True, "is_complete": True}, "finished", ""),
+        ({"done": True, "is_complete": True, "stopped_early": "no better"}, "finished", "stopped early: no better"),
         ({"done": True, "failure": "ValueError: too small"}, "failed", "ValueError: too small"),
         (None, "stopped", ""),
     ],

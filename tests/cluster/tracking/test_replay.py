@@ -107,6 +107,12 @@ def test_a_finished_run_ends_when_its_last_row_was_journalled(client, run):
     assert (info.status, info.end_time) == ("FINISHED", 1_000_060)
 
 
+def test_the_tracker_learns_why_a_run_stopped_early(client, run):
+    alter(run, stopped_early="no better")
+    replay(run, client)
+    assert client.get_run(run_id_of(run)).data.tags["stopped_early"] == "no better"
+
+
 def test_the_end_that_the_tracker_knows_is_kept(client, run):
     client.set_terminated(run_id_of(run), "FINISHED", end_time=5)
     replay(run, client)

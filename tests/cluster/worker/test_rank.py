@@ -1,5 +1,6 @@
 """A rank that trains alone: where it resumes, how often it fetches and hashes a checkpoint for that, and its end."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from captioning.training import checkpoint_description
-from cluster.config import ClusterConfig, StorageConfig
+from cluster.config import ClusterConfig, StorageConfig, ValidationConfig
 from cluster.coordination.local import LocalCoordinator
 from cluster.coordination.messages import WorkerConfig
 from cluster.runs.checkpoint_store import CheckpointStore
@@ -93,6 +94,40 @@ def test_training_goes_on_from_it_to_the_end(run):
     steps = [validation.step for validation in rank.train()]
     rank.coordinator.close()
     assert (steps, load_record(run.folder).is_finished) == ([4], True)
+
+
+def stale(run, stop_after=1):
+    """Return a run whose score stays as it is, because its weights do, and which validates every step."""
+    return replace(
+        run,
+        optimizer=replace(run.optimizer, learning_rate=1e-30),
+        training=replace(run.training, checkpoint_every_steps=1),
+        validation=ValidationConfig(stop_after=stop_after),
+    )
+
+
+@pytest.mark.parametrize("trained", STORES[:1], indirect=True)
+def test_training_stops_when_the_score_no_longer_improves_and_says_why(run):
+    rank = rank_of(stale(run))
+    steps = [validation.step for validation in rank.train()]
+    rank.coordinator.close()
+    record = load_record(run.folder)
+    assert (steps, record.latest_step, record.is_finished) == ([3], 3, True)
+    assert re.fullmatch("validation loss not better than .* of step 2 in 1 validation", record.stopped_early)
+
+
+@pytest.mark.parametrize("trained", STORES[:1], indirect=True)
+def test_a_run_killed_before_it_could_say_so_takes_no_further_step(run):
+    rank = rank_of(stale(run))
+    next(rank.train())
+    rank.saver.writer.wait()  # the checkpoint is committed; the process ends here
+    rank.coordinator.close()
+    again = rank_of(stale(run))
+    steps = [validation.step for validation in again.train()]
+    again.coordinator.close()
+    record = load_record(run.folder)
+    assert (steps, record.latest_step, record.is_finished) == ([], 3, True)
+    assert record.stopped_early
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "checkpoint.json"])
