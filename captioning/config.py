@@ -145,6 +145,10 @@ class TrainingConfig:
     """Precision of the forward and backward pass; bf16 uses bfloat16 where it is safe, with weights in fp32."""
     label_smoothing: float = 0.0
     """Fraction of a target word's probability that is spread over the whole vocabulary."""
+    ema_decay: float = 0.0
+    """Moving average of the weights: the share of the old average that a step keeps, such as 0.999; 0 keeps none.
+    Checkpoints, scores, versions and captions are then of the averaged weights, and only training goes on from the last
+    ones, whose validation loss is reported beside."""
     max_caption_words: int = 30
     """Largest number of words in a caption; longer captions are cut."""
     crop_area: float = 0.7
@@ -186,8 +190,9 @@ class TrainingConfig:
         )
         if not 0 < self.crop_area <= 1:
             yield f"crop_area {self.crop_area} is not a fraction of an image; use a value above 0, up to 1"
-        if not 0 <= self.label_smoothing < 1:
-            yield f"label_smoothing {self.label_smoothing} is not a fraction; use a value from 0 to below 1"
+        for name in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                yield f"{name} {getattr(self, name)} is not a fraction; use a value from 0 to below 1"
         yield from not_positive(self, "self_critical_learning_rate")
         yield from negative(
             self, "checkpoint_every_steps", "keep_best", "self_critical_epochs", "self_critical_bleu_weight"

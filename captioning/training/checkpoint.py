@@ -21,12 +21,14 @@ from captioning.model.caption_model import CaptionModel, meta_model
 from captioning.training.checkpoint_description import (
     CONFIG,
     DESCRIPTION_NAME,
+    LAST_WEIGHTS,
     OPTIMIZER,
     VOCABULARY,
     WEIGHTS,
     CheckpointDescription,
     describe_checkpoint,
     file_digest,
+    format_version_for,
     seal,
 )
 from captioning.training.loop import TrainingState
@@ -42,7 +44,9 @@ class TrainingSnapshot:
 
     step: int
     weights: dict[str, Tensor]
-    """Tensors of the bare model, by name; frozen ones share memory with the model."""
+    """Tensors of the bare model, by name, averaged if the training averages them; frozen ones share memory with it."""
+    last_weights: dict[str, Tensor]
+    """Trained weights of the last step, by name, if ``weights`` has their average; else empty."""
     optimizer: dict[str, Any]
     """``state_dict`` of the optimizer."""
 
@@ -55,23 +59,30 @@ def snapshot(state: TrainingState) -> TrainingSnapshot:
     """
     frozen = {name for name, parameter in state.model.named_parameters() if not parameter.requires_grad}
     tensors = state.model.state_dict()
-    weights = {name: tensor if name in frozen else _copy(tensor) for name, tensor in tensors.items()}
-    taken = TrainingSnapshot(step=state.step, weights=weights, optimizer=_copy(state.optimizer.state_dict()))
+    average = state.average.weights if state.average else {}
+    weights = {name: tensor if name in frozen else _copy(average.get(name, tensor)) for name, tensor in tensors.items()}
+    taken = TrainingSnapshot(
+        step=state.step,
+        weights=weights,
+        last_weights={name: _copy(tensors[name]) for name in average},
+        optimizer=_copy(state.optimizer.state_dict()),
+    )
     for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
         torch.cuda.synchronize(device)  # the copies are asynchronous; the next step would overwrite their source
     return taken
 
 
-def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int) -> int:
+def checkpoint_bytes(config: ModelConfig, *, vocabulary_size: int, is_averaged: bool = False) -> int:
     """Estimate the size of a checkpoint in bytes, weights and AdamW's two moments, without allocating the model.
 
     Args:
         config: settings of the model.
         vocabulary_size: number of words in the vocabulary.
+        is_averaged: whether the training keeps a moving average of the weights.
     """
     model = meta_model(config, vocabulary_size=vocabulary_size)
     trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
-    return sum(tensor.nbytes for tensor in model.state_dict().values()) + 2 * trained
+    return sum(tensor.nbytes for tensor in model.state_dict().values()) + (2 + is_averaged) * trained
 
 
 def save_checkpoint(
@@ -108,12 +119,16 @@ def _write(
     folder: Path, taken: TrainingSnapshot, vocabulary: Vocabulary, *, description: CheckpointDescription, config: str
 ) -> None:
     save_file({name: tensor.cpu().contiguous() for name, tensor in taken.weights.items()}, folder / WEIGHTS)
+    if taken.last_weights:
+        save_file({name: tensor.contiguous() for name, tensor in taken.last_weights.items()}, folder / LAST_WEIGHTS)
     torch.save(taken.optimizer, folder / OPTIMIZER)
     (folder / VOCABULARY).write_bytes(vocabulary.content())
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: file_digest(path, sync=True) for path in sorted(folder.iterdir())}
     unfinished = folder / (DESCRIPTION_NAME + _UNFINISHED_SUFFIX)
-    unfinished.write_bytes(seal(asdict(description) | {"model": description.model.resolved(), "files": files}))
+    changed = {"model": description.model.resolved(), "files": files, "format_version": format_version_for(files)}
+    content = asdict(description) | changed
+    unfinished.write_bytes(seal(content))
     file_digest(unfinished, sync=True)
     unfinished.rename(folder / DESCRIPTION_NAME)
 
@@ -174,7 +189,8 @@ def restore(
 
     Raises:
         FileNotFoundError: the folder is not a checkpoint.
-        ValueError: the checkpoint is damaged, has another vocabulary, or is a copy without the optimizer's state.
+        ValueError: the checkpoint is damaged, has another vocabulary, is a copy without the files of training, or only
+            one of checkpoint and state has a moving average.
     """
     description = description or describe_checkpoint(folder)
     if description.vocabulary_digest != vocabulary.digest:
@@ -182,9 +198,16 @@ def restore(
             f"{folder} has another vocabulary ({description.vocabulary_digest[:12]}) than the shard set "
             f"({vocabulary.digest[:12]}); train under another --name"
         )
-    if not (folder / OPTIMIZER).is_file():
+    is_averaged = LAST_WEIGHTS in description.files
+    for name in (OPTIMIZER, LAST_WEIGHTS) if is_averaged else (OPTIMIZER,):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} has no {name}, so it is a copy for captioning; resume from the run's own checkpoint"
+            )
+    if is_averaged != (state.average is not None):
         raise ValueError(
-            f"{folder} has no {OPTIMIZER}, so it is a copy for captioning; resume from the run's own checkpoint"
+            f"{folder} {'has a' if is_averaged else 'has no'} moving average of the weights; resume with the "
+            "--training.ema-decay that the run began with"
         )
     try:
         optimizer = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
@@ -193,6 +216,8 @@ def restore(
             f"{folder / OPTIMIZER} is unsafe: it holds more than tensors and numbers; use another checkpoint"
         ) from None
     restore_weights(state.model, folder)
+    if state.average:
+        state.average.restore(load_file(folder / LAST_WEIGHTS))
     state.optimizer.load_state_dict(optimizer)
     state.step = description.step
     return description

@@ -12,10 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from captioning.config import LONGEST_CAPTION_WORDS, ModelConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_WITHOUT_AVERAGE = 2
 DESCRIPTION_NAME = "checkpoint.json"
 _LARGEST_MIB = 16
 WEIGHTS, OPTIMIZER, VOCABULARY, CONFIG = "model.safetensors", "optimizer.pt", "vocabulary.txt", "config.yaml"
+LAST_WEIGHTS = "last.safetensors"
+"""Trained weights of the last step, of a run whose model has their moving average; only training reads them."""
+_FOR_TRAINING = (OPTIMIZER, LAST_WEIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +52,7 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
 
     Args:
         folder: folder of the checkpoint.
-        for_training: whether the optimizer's file is required; a copy for captioning has none.
+        for_training: whether the files of training are required; a copy for captioning has none.
 
     Raises:
         FileNotFoundError: the folder is not a checkpoint.
@@ -69,7 +73,7 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
         raise _damage(path, f"it does not list {min(unlisted)}")
     for name, digest in description.files.items():
         file = folder / name
-        if name == OPTIMIZER and not file.exists() and not for_training:
+        if name in _FOR_TRAINING and not file.exists() and not for_training:
             continue
         if not file.is_file() or file_digest(file) != digest:
             raise ValueError(f"{file} is missing or altered; use another checkpoint")
@@ -81,8 +85,16 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
 
 
 def inference_files(folder: Path) -> Mapping[str, Path]:
-    """Return the files of a checkpoint that captioning needs, by name: all except the optimizer's."""
-    return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name != OPTIMIZER}
+    """Return the files of a checkpoint that captioning needs, by name: all except those of training."""
+    return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.name not in _FOR_TRAINING}
+
+
+def format_version_for(files: Mapping[str, str]) -> int:
+    """Return the oldest format version that says all of a checkpoint with these files.
+
+    A release that knows no average would take it for the weights of the last step, so it is to refuse the checkpoint.
+    """
+    return FORMAT_VERSION if LAST_WEIGHTS in files else _WITHOUT_AVERAGE
 
 
 class NewerFormatError(ValueError):
@@ -131,7 +143,12 @@ def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"format_version": 2}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _upgrade_from_1}
+def _upgrade_from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrade a description of version 2, whose model always has the weights of the last step."""
+    return content | {"format_version": 3}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _upgrade_from_1, 2: _upgrade_from_2}
 
 
 def _damage(path: Path, reason: str) -> ValueError:

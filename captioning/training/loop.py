@@ -13,6 +13,7 @@ from torch import nn
 from captioning.config import NEWEST_ARITHMETIC, OptimizerConfig, TrainingConfig
 from captioning.data.batches import BadSample, CaptionBatch
 from captioning.model.caption_model import CaptionModel
+from captioning.training.averaging import WeightAverage
 from captioning.training.collectives import Flags
 from captioning.training.gradients import Gradient, GradientComputer
 from captioning.training.optimizer import encoder_ramp_at, learning_rate_at
@@ -61,6 +62,7 @@ class TrainingState:
         arithmetic: version of the order of computation; a run that resumes needs the one it began with.
         resample: function that replaces the captions of a part of a batch by samples of the model, for self-critical
             training; None for training by captions of people.
+        average: moving average of the weights; None for none.
     """
 
     model: CaptionModel
@@ -68,6 +70,13 @@ class TrainingState:
     step: int = 0
     arithmetic: int = NEWEST_ARITHMETIC
     resample: Callable[[LoadedPart], LoadedPart] | None = None
+    average: WeightAverage | None = None
+
+    def apply_gradient(self) -> None:
+        """Change the weights by the gradient of the next step, and average them."""
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.step + 1)
 
 
 def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
@@ -115,14 +124,8 @@ def train(
         BadSampleError: bad samples, and ``config.on_bad_sample`` is stop; on all processes, before the weights change.
         FloatingPointError: the loss or the gradient is not finite, and no sample is to blame; likewise.
     """
-    computer = GradientComputer(
-        state.model,
-        replica,
-        config=config,
-        max_gradient_norm=optimizer_config.max_gradient_norm,
-        device=device,
-        arithmetic=state.arithmetic,
-    )
+    limit = optimizer_config.max_gradient_norm
+    computer = _gradient_computer(state, replica, config=config, max_gradient_norm=limit, device=device)
     stream, is_stopped = BatchStream(batches, device, clock), False
     while state.step < num_steps and not is_stopped:
         started = clock()
@@ -136,13 +139,26 @@ def train(
             if not gradient.is_sound:
                 gradient = computer.exclude_bad_samples(gradient, parts, step=state.step + 1)
             if gradient.totals.num_words:
-                state.optimizer.step()
+                state.apply_gradient()
         finally:  # also after an error, so that no gradient is left for a later step
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         result = _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
         yield result._replace(reward=gradient.totals.reward) if state.resample else result
         is_stopped = gradient.totals.flags.stop
+
+
+def _gradient_computer(
+    state: TrainingState, replica: nn.Module, *, config: TrainingConfig, max_gradient_norm: float, device: torch.device
+) -> GradientComputer:
+    return GradientComputer(
+        state.model,
+        replica,
+        config=config,
+        max_gradient_norm=max_gradient_norm,
+        device=device,
+        arithmetic=state.arithmetic,
+    )
 
 
 def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: float) -> StepResult:

@@ -201,7 +201,8 @@ def _disk(run: TrainRun, shard_set: ShardSet | None, *, num_runs: int) -> CheckR
         return CheckResult(name="disk", verdict="not asked", found=f"{_gib(free)} free; {why}")
     from captioning.training.checkpoint import checkpoint_bytes
 
-    size = checkpoint_bytes(run.model, vocabulary_size=len(shard_set.vocabulary))
+    is_averaged = run.training.ema_decay > 0
+    size = checkpoint_bytes(run.model, vocabulary_size=len(shard_set.vocabulary), is_averaged=is_averaged)
     there = sum(path.is_dir() for path in run.folder.glob("**/checkpoints/*"))
     count = run.training.keep_best + run.training.keep_last + _SPARE_CHECKPOINTS
     # Checkpoints that exist already take no further space.

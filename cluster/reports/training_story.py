@@ -12,6 +12,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.runs.journal import DamagedSegmentError, list_segments, read_segment
 from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.score_history import LAST_VALIDATION_LOSS
 from cluster.runs.validation_captions import NUM_IMAGES, ValidationCaptions, load_captions
 from shards.reader import DamagedSampleError
 
@@ -104,7 +105,15 @@ def _charts(metrics: Metrics, captions: Sequence[ValidationCaptions], steps_per_
         return [Curve(name=name, points=points, intervals=intervals)]
 
     parts = [
-        ("Loss", "nats per word", [*curve("training", "train_loss_nats"), *curve("validation", VALIDATION_LOSS)]),
+        (
+            "Loss",
+            "nats per word",
+            [
+                *curve("training", "train_loss_nats"),
+                *curve("validation", VALIDATION_LOSS),
+                *curve("validation, unaveraged", LAST_VALIDATION_LOSS),
+            ],
+        ),
         ("Scores", "validation split", [one for name, key in _SCORES.items() for one in curve(name, key)]),
         *((title, unit, curve("", metric, factor)) for title, unit, metric, factor in _SINGLE),
     ]

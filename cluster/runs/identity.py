@@ -24,8 +24,11 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
     # on_bad_sample set to skip.
     for name in ("keep_best", "keep_last", "on_bad_sample"):
         del nested["training"][name]
-    if not run.training.self_critical_epochs:  # then nothing of it matters, and earlier releases did not have it
+    # Runs of earlier releases have no such settings: where they change nothing, they are no part of the identity.
+    if not run.training.self_critical_epochs:
         nested["training"] = {key: one for key, one in nested["training"].items() if "self_critical" not in key}
+    if not run.training.ema_decay:
+        del nested["training"]["ema_decay"]
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}
     return flat | {
         "data.shards": manifest.digest,

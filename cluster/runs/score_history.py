@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 VALIDATION_LOSS = "validation_loss_nats"
+LAST_VALIDATION_LOSS = "validation_loss_unaveraged_nats"
+"""Validation loss of the last step's weights, of a run whose checkpoints have their moving average."""
 MOST_VALIDATIONS = 1_000
 """Largest number of validations without a better score that are kept."""
 

@@ -27,7 +27,7 @@ from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
 from cluster.runs.record import VALIDATION_LOSS
 from cluster.runs.sample_ledger import SampleLedger, record_samples
-from cluster.runs.score_history import ScoreHistory
+from cluster.runs.score_history import LAST_VALIDATION_LOSS, ScoreHistory
 from cluster.worker.checkpointing import CheckpointSaver
 from cluster.worker.reporting import StepReporter
 from cluster.worker.self_critical import critic_of, start_from_best
@@ -126,7 +126,7 @@ class Rank:
                 is_due, is_urgent = self._is_due(result.step), result.flags.checkpoint or is_preempted
                 # An urgent checkpoint does not wait for a validation; it follows, at the latest in the next attempt.
                 is_validated = is_due and not is_urgent and not self.is_scored_async
-                metrics = self.validator.score(self.state.model, step=result.step) if is_validated else {}
+                metrics = self._score(result.step) if is_validated else {}
                 self.reporter.report(result, metrics, stall_seconds=self.saver.writer.stall_seconds)
                 if is_due or is_urgent:
                     self._save(metrics, awaits_score=is_due and self.is_scored_async)
@@ -151,6 +151,15 @@ class Rank:
         logger.info("training ended")
         if self.is_first:
             self.coordinator.end_training(self._stop_reason())
+
+    def _score(self, step: int) -> dict[str, float]:
+        """Score the weights of a checkpoint; if they are averaged, return the loss of those of the last step beside."""
+        model, average = self.state.model, self.state.average
+        if average is None:
+            return self.validator.score(model, step=step)
+        last = self.validator.loss(model)
+        with average.applied():
+            return self.validator.score(model, step=step) | {LAST_VALIDATION_LOSS: last}
 
     def _validated(self, step: int, metrics: dict[str, float]) -> Validation:
         self.history = self.history.add(step, metrics[self.run.validation.best_by])
@@ -181,7 +190,7 @@ class Rank:
     def _validate_committed(self, step: int) -> dict[str, float]:
         """Validate the model after its checkpoint of this step was written in haste."""
         self.saver.writer.wait()
-        metrics = self.validator.score(self.state.model, step=step)
+        metrics = self._score(step)
         if self.is_first:
             self.coordinator.add_score(step, metrics)
         return metrics

@@ -12,6 +12,7 @@ from torch import nn
 from captioning.config import NEWEST_ARITHMETIC
 from captioning.model.calibration import calibrate
 from captioning.model.caption_model import CaptionModel
+from captioning.training.averaging import WeightAverage
 from captioning.training.checkpoint import CheckpointDescription, describe_checkpoint, restore
 from captioning.training.checkpoint_description import NewerFormatError
 from captioning.training.ddp import replicate
@@ -136,7 +137,8 @@ def build_state(
         images = calibration_images(shard_set, run.train_split, model=run.model, config=run.training)
         calibrate(model, images.to(device), run.model)
     replica = replicate(model, device, arithmetic=arithmetic)
-    state = TrainingState(model, build_optimizer(model, run.optimizer), arithmetic=arithmetic)
+    average = WeightAverage(model, run.training.ema_decay) if run.training.ema_decay else None
+    state = TrainingState(model, build_optimizer(model, run.optimizer), arithmetic=arithmetic, average=average)
     if fetched:
         restore(state, fetched.folder, vocabulary, description=fetched.description)
     if arithmetic > 1 and not run.features:

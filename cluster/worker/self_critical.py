@@ -70,4 +70,6 @@ def start_from_best(
         if dist.is_initialized():
             dist.broadcast_object_list(name, device=next(state.model.parameters()).device)
         restore_weights(state.model, fetched.folder if fetched else store.fetch(name[0], Path(scratch)))
+    if state.average:
+        state.average.restart()
     state.optimizer = build_optimizer(state.model, phase_optimizer(run.optimizer, run.training))

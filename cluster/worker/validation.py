@@ -52,7 +52,7 @@ class Validator:
         Raises:
             BadSampleError, FloatingPointError: raised on every rank, as by ``validation_loss``.
         """
-        loss = validation_loss(model, self._batches(), config=self.run.training, device=self.device)
+        loss = self.loss(model)
         if self.run.validation.best_by == VALIDATION_LOSS:
             if self.keeps_captions:
                 self._keep(step, self._captions(model, most=NUM_IMAGES), {})
@@ -74,6 +74,10 @@ class Validator:
             self._keep(step, captions, score_intervals(found.images) if self.ranks[0] == 0 else {})
         scores = found.as_dict()
         return {VALIDATION_LOSS: loss} | {name: scores[key] for key, name in SCORE_NAMES.items()}
+
+    def loss(self, model: CaptionModel) -> float:
+        """Return the validation loss, in nats per word; every rank must call it."""
+        return validation_loss(model, self._batches(), config=self.run.training, device=self.device)
 
     def _captions(self, model: CaptionModel, *, most: int | None = None) -> dict[int, str]:
         """Return the captions of all images, or of the first ones, by number in the split; the same on every rank."""

@@ -46,6 +46,7 @@ FLAGS = {
     "optimizer.warmup-steps": "5",
     "training.batch-size": str(_BATCH_SIZE),
     "training.accumulation": "2",
+    "training.ema-decay": "0.9",
     "training.checkpoint-every-steps": "10",
     "training.keep-last": "3",
     "cluster.num-workers": str(NUM_WORKERS),

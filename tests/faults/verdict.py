@@ -98,7 +98,9 @@ def _compare_weights(disturbed: TrainingRun, undisturbed: TrainingRun) -> str:
 def _final_weights(run: TrainingRun) -> dict[str, torch.Tensor]:
     latest = run.record.latest
     assert latest is not None, f"run {run.name} has no checkpoint"
-    return load_file(local_checkpoint(run.folder, run.record, latest) / "model.safetensors")
+    folder = local_checkpoint(run.folder, run.record, latest)
+    found = [(path.stem, load_file(path)) for path in sorted(folder.glob("*.safetensors"))]  # averaged, and the last
+    return {f"{name} of {file}": tensor for file, tensors in found for name, tensor in tensors.items()}
 
 
 def _check_tracker(run: TrainingRun, num_steps: int, uri: str | None) -> str:

@@ -22,8 +22,8 @@ def go_on(state, num_steps):
     list(train(state, state.model, parts, **options))
 
 
-def trained(num_steps=2):
-    state = training_state(trainable_from="features.12")
+def trained(num_steps=2, **options):
+    state = training_state(trainable_from="features.12", **options)
     go_on(state, num_steps)
     return state
 

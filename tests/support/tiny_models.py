@@ -17,6 +17,7 @@ from captioning.data.batches import BadSample, EncodedJpeg, EncodedSample, decod
 from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
+from captioning.training.averaging import WeightAverage
 from captioning.training.checkpoint import CheckpointDescription, restore, save_checkpoint
 from captioning.training.ddp import replicate
 from captioning.training.loop import Flags, TrainingState, train
@@ -40,6 +41,7 @@ NUM_SAMPLES = 12
 NUM_STEPS = 6  # of five images over a dozen: the stream runs past an epoch's end in the third step
 WORLD_SIZES = (1, 2, 3)  # two and three processes have uneven shares of five images
 STAGE = "features.12"
+EMA_DECAY = 0.9
 
 
 def encoded(image, form="JPEG", **options):
@@ -115,10 +117,11 @@ def model(seed=0, **changes):
     return CaptionModel(replace(MODEL, **changes), vocabulary_size=len(VOCABULARY))
 
 
-def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, **changes):
+def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, ema_decay=None, **changes):
     built = model(seed, **changes)
     built = built.double() if is_double else built
-    return TrainingState(built, build_optimizer(built, optimizer))
+    average = WeightAverage(built, ema_decay) if ema_decay else None
+    return TrainingState(built, build_optimizer(built, optimizer), average=average)
 
 
 def classifier_of(name, **options):
@@ -146,18 +149,21 @@ def steps_of(state, batches, *, replica=None, num_steps=NUM_STEPS, config=TRAINI
 
 
 def summary(results, state):
+    """Return the steps' results, and the final weights with their averages, if they are averaged."""
+    average = state.average.weights if state.average else {}
+    tensors = state.model.state_dict() | {f"average of {name}": tensor for name, tensor in average.items()}
     return {
         "losses": [result.loss_nats for result in results],
         "norms": [result.gradient_norm for result in results],
         "counts": [(result.num_words, result.num_images) for result in results],
         "bad": [[tuple(sample) for sample in result.bad] for result in results],
-        "weights": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
+        "weights": {name: tensor.clone() for name, tensor in tensors.items()},
     }
 
 
 def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
     """Train to the end; return the steps' results and the final weights."""
-    state = training_state(is_double=is_double, trainable_from=STAGE)
+    state = training_state(is_double=is_double, trainable_from=STAGE, ema_decay=EMA_DECAY)
     parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
     results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
     return summary(results, state)
@@ -165,7 +171,7 @@ def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
 
 def resumed(folder, rank=0, world_size=1):
     """Train half of the steps, then the rest in another model that is restored from a checkpoint."""
-    first = training_state(trainable_from=STAGE)
+    first = training_state(trainable_from=STAGE, ema_decay=EMA_DECAY)
     parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
     results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
     if rank == 0:
@@ -175,7 +181,7 @@ def resumed(folder, rank=0, world_size=1):
         save_checkpoint(folder, first, VOCABULARY, description=description, config="")
     if dist.is_initialized():
         dist.barrier()
-    second = training_state(seed=9, trainable_from=STAGE)
+    second = training_state(seed=9, trainable_from=STAGE, ema_decay=EMA_DECAY)
     replica = replicate(second.model, CPU)
     restore(second, folder, VOCABULARY)
     parts = batches(range(second.step, NUM_STEPS), rank=rank, world_size=world_size)

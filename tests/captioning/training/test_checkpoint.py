@@ -14,7 +14,7 @@ from captioning.training.checkpoint import describe_checkpoint, load_model, rest
 from captioning.training.checkpoint_description import inference_files
 from tests.support.checkpoints import DESCRIPTION, go_on, save, trained
 from tests.support.small_disk import small_disk
-from tests.support.tiny_models import MODEL, VOCABULARY, batch, training_state
+from tests.support.tiny_models import EMA_DECAY, MODEL, VOCABULARY, batch, training_state
 
 
 def contents(folder):
@@ -117,6 +117,52 @@ def test_a_snapshot_shares_frozen_weights_with_the_model_and_nothing_else(stage,
     assert (shared, bool(shared)) == (frozen, some_are_shared)
     for number, values in taken.optimizer["state"].items():
         assert not any(value.data_ptr() == moments[number][name].data_ptr() for name, value in values.items())
+
+
+@pytest.fixture(scope="module")
+def averaged():
+    return trained(ema_decay=EMA_DECAY)
+
+
+@pytest.fixture
+def averaged_folder(averaged, tmp_path):
+    return save(tmp_path / "averaged", averaged)
+
+
+def test_the_model_of_a_checkpoint_has_the_averaged_weights_and_earlier_releases_refuse_it(averaged, averaged_folder):
+    found = dict(load_model(averaged_folder)[0].named_parameters())
+    assert all(torch.equal(found[name], weight) for name, weight in averaged.average.weights.items())
+    assert json.loads((averaged_folder / "checkpoint.json").read_text())["format_version"] == 3
+
+
+def test_earlier_releases_read_a_checkpoint_without_an_average(original):
+    assert json.loads((original / "checkpoint.json").read_text())["format_version"] == 2
+
+
+def test_training_goes_on_from_the_last_weights_and_their_average(averaged, averaged_folder):
+    other = training_state(seed=1, trainable_from="features.12", ema_decay=EMA_DECAY)
+    restore(other, averaged_folder, VOCABULARY)
+    go_on(other, 1)
+    again = trained(3, ema_decay=EMA_DECAY)
+    torch.testing.assert_close(other.model.state_dict(), again.model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(other.average.weights, again.average.weights, rtol=0, atol=0)
+
+
+def test_a_copy_for_captioning_has_the_average_alone(averaged_folder, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name, path in inference_files(averaged_folder).items():
+        shutil.copyfile(path, copy / name)
+    assert load_model(copy)[2] == describe_checkpoint(averaged_folder)
+    with pytest.raises(ValueError, match=r"last\.safetensors is missing or altered"):
+        describe_checkpoint(copy, for_training=True)
+
+
+@pytest.mark.parametrize("is_averaged", [False, True])
+def test_an_average_is_not_begun_or_dropped_on_the_way(original, averaged_folder, is_averaged):
+    state = training_state(trainable_from="features.12", ema_decay=None if is_averaged else EMA_DECAY)
+    with pytest.raises(ValueError, match=r"moving average of the weights; resume with the --training\.ema-decay that"):
+        restore(state, averaged_folder if is_averaged else original, VOCABULARY)
 
 
 def test_an_existing_folder_is_not_written_over(original, state):

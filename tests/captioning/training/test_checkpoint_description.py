@@ -173,9 +173,9 @@ def test_a_description_that_says_nonsense_is_refused(folder, changes, reason):
 
 
 def test_a_newer_formats_checkpoint_is_refused(folder):
-    edit_description(folder, format_version=3)
+    edit_description(folder, format_version=4)
     with pytest.raises(
-        ValueError, match="has format version 3, but this release reads only up to 2; use a newer release, such as"
+        ValueError, match="has format version 4, but this release reads only up to 3; use a newer release, such as"
     ):
         describe_checkpoint(folder)
 

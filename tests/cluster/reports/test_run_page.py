@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cluster.config import StorageConfig, TrainRun
@@ -5,7 +7,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.evaluation.evaluate import Evaluation
 from cluster.reports.run_page import Evaluated, publish_run_page, write_run_page
 from cluster.runs.journal import Journal, Row
-from cluster.runs.record import CommittedCheckpoint, RunRecord
+from cluster.runs.record import CommittedCheckpoint, RunRecord, load_record
 from cluster.runs.validation_captions import ValidationCaptions, save_captions
 from tests.support.html import HOSTILE, Page
 
@@ -41,6 +43,10 @@ def test_the_page_tells_what_became_of_the_run(folder, shard_set):
         "time", "1 min 00 s", "restarts", "1",
     ]  # fmt: skip
     assert "Finished. Encoder squeezenet1_1." in page.texts
+    averaged = replace(load_record(folder), identity={"training.ema_decay": 0.9}, stopped_early="no better")
+    averaged.save(folder)
+    expected = "Stopped early, at step 2: no better. Encoder unknown. Weights of checkpoints: moving average with decay"
+    assert any(text.startswith(expected) for text in Page(write_run_page(folder, shard_set=None, lineage={})).texts)
     assert {"Loss", "Learning to caption", "Not evaluated yet.", "git commit", "abc"} <= set(page.texts)
     page.assert_only_own_script()
     assert HOSTILE in page.texts

@@ -216,6 +216,12 @@ def test_a_run_that_a_bad_sample_stopped_may_go_on_without_it():
     assert identity_of(RUN, manifest()) == identity_of(skipping, manifest())
 
 
+def test_a_setting_that_earlier_releases_did_not_have_is_part_of_the_identity_where_it_changes_the_run():
+    averaged = replace(RUN, training=replace(RUN.training, ema_decay=0.9))
+    found = [identity_of(run, manifest()).get("training.ema_decay") for run in (RUN, averaged)]
+    assert found == [None, 0.9]
+
+
 def test_the_identity_survives_json():
     identity = identity_of(RUN, manifest())
     assert json.loads(json.dumps(identity)) == identity

@@ -14,14 +14,15 @@ from cluster.coordination.local import LocalCoordinator
 from cluster.coordination.messages import WorkerConfig
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim, ClaimLostError
-from cluster.runs.record import RunRecord, load_record, store_of
+from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, store_of
+from cluster.runs.score_history import LAST_VALIDATION_LOSS
 from cluster.worker.rank import RankContext, Validation
 from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run
 
 STORES = ["folder", "memory://resume"]
 MEMORY = fsspec.filesystem("memory")
-FILES = ["config.yaml", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
+FILES = ["config.yaml", "last.safetensors", "model.safetensors", "optimizer.pt", "vocabulary.txt"]
 
 
 def rank_of(run, claim=None):
@@ -40,7 +41,7 @@ def trained(request, drawn_shards, tmp_path_factory):
     location = None if request.param == "folder" else request.param
     home = tmp_path_factory.mktemp("home")
     run = short_run(drawn_shards, home, name="resumed", cluster=ClusterConfig(num_workers=1))
-    training = replace(run.training, num_epochs=0.5, checkpoint_every_steps=2)
+    training = replace(run.training, num_epochs=0.5, checkpoint_every_steps=2, ema_decay=0.9)
     run = replace(run, training=training, storage=StorageConfig(home=home, checkpoints=location))
     run.folder.mkdir(parents=True)
     RunRecord(name=run.name, identity={}, checkpoints_at=location).save(run.folder)
@@ -97,10 +98,10 @@ def test_training_goes_on_from_it_to_the_end(run):
 
 
 def stale(run, stop_after=1):
-    """Return a run whose score stays as it is, because its weights do, and which validates every step."""
+    """Return a run whose score gets worse, because its steps are far too large, and which validates every step."""
     return replace(
         run,
-        optimizer=replace(run.optimizer, learning_rate=1e-30),
+        optimizer=replace(run.optimizer, learning_rate=1.0),
         training=replace(run.training, checkpoint_every_steps=1),
         validation=ValidationConfig(stop_after=stop_after),
     )
@@ -155,6 +156,13 @@ def test_a_checkpoint_written_in_haste_is_validated_at_the_start(run):
     rank.coordinator.close()
     assert isinstance(validation, Validation)
     assert (validation.step, load_record(run.folder).latest.metrics) == (2, validation.metrics)
+    assert validation.metrics == record.latest.metrics
+
+
+def test_averaged_weights_and_the_last_ones_have_scores_of_their_own(run):
+    scores = load_record(run.folder).latest.metrics
+    assert scores.keys() == {VALIDATION_LOSS, LAST_VALIDATION_LOSS}
+    assert scores[VALIDATION_LOSS] != scores[LAST_VALIDATION_LOSS]
 
 
 @pytest.mark.parametrize("trained", STORES[1:], indirect=True)
