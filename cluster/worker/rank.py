@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -90,6 +91,7 @@ class Rank:
     history: ScoreHistory
     """Validations of the run from its best one on."""
     _preemption_checked_at: float = field(default_factory=time.monotonic)
+    _is_stopped: bool = False
 
     @property
     def run(self) -> TrainRun:
@@ -120,6 +122,7 @@ class Rank:
                 yield validation
             for result in () if self._stop_reason() else self._steps():
                 self.coordinator.heartbeat(result.step)
+                self._is_stopped = result.flags.stop
                 self.saver.writer.check()
                 # The flags are all-reduced with the step, so every rank takes the same branches below.
                 is_preempted = result.flags.check_preemption and self.context.is_preempted()
@@ -205,16 +208,17 @@ class Rank:
         self.context.score_async(step, committed)
 
     def _steps(self) -> Iterator[StepResult]:
-        """Take one step per result: those by captions of people, then those of self-critical training."""
+        """Return an iterator that takes one step per result, through all phases of the training."""
+        return chain.from_iterable(self._phases())
+
+    def _phases(self) -> Iterator[Iterator[StepResult]]:
+        """Yield the steps by captions of people, and then those of self-critical training."""
         run = self.run
         if self.state.step < self.switch_step:
-            for result in self._train(run.optimizer, run.training, last_step=self.switch_step):
-                yield result
-                if result.flags.stop:
-                    return
-        if self.state.step < self.num_steps:
+            yield self._train(run.optimizer, run.training, last_step=self.switch_step)
+        if self.switch_step <= self.state.step < self.num_steps and not self._is_stopped:
             self._begin_self_critical()
-            yield from self._train(
+            yield self._train(
                 phase_optimizer(run.optimizer, run.training), phase_training(run.training), last_step=self.num_steps
             )
 
