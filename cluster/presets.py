@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
-from cluster.config import ClusterConfig, StorageConfig, TrainRun
+from cluster.config import ClusterConfig, StorageConfig, TrainRun, ValidationConfig
 
 _SMALL = ModelConfig(
     backbone="alexnet",
@@ -16,6 +16,10 @@ _SMALL = ModelConfig(
     hidden_size=256,
     dropout=0.0,
 )
+_AT_THE_END = 1_000_000_000
+"""Steps between checkpoints of a training that is validated only at its end."""
+_LONGER = TrainingConfig(num_epochs=15, batch_size=32, label_smoothing=0.1)
+_BY_CIDER_D = ValidationConfig(best_by="validation_cider_d")
 TRAIN_PRESETS = {
     "default": ("ResNet-152 and an LSTM of 512 units", TrainRun()),
     "smoke": (
@@ -29,9 +33,30 @@ TRAIN_PRESETS = {
             training=TrainingConfig(num_epochs=4, batch_size=32, flip=False, crop_area=1.0, checkpoint_every_steps=250),
         ),
     ),
+    "classic": (
+        "a tutorial's recipe, to compare with: LSTM, no dropout, five epochs, the last checkpoint, greedy search",
+        TrainRun(
+            name="classic",
+            # The features' standardization takes the place of batch normalization, which would learn from a batch.
+            model=ModelConfig(backbone="resnet152", embedding_size=256, hidden_size=512, dropout=0.0),
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=0, final_factor=1.0, weight_decay=0.0),
+            training=TrainingConfig(num_epochs=5, batch_size=128, checkpoint_every_steps=_AT_THE_END),
+            validation=ValidationConfig(beam_size=1),
+        ),
+    ),
     "show-and-tell": (
         "the classic: frozen ResNet-152, LSTM of 512 units",
         TrainRun(name="show-and-tell", model=ModelConfig(backbone="resnet152")),
+    ),
+    "attend": (
+        "frozen ResNet-152, two LSTMs with attention over the regions of the image between them",
+        TrainRun(name="attend", model=ModelConfig(decoder="attend"), training=_LONGER, validation=_BY_CIDER_D),
+    ),
+    "transformer": (
+        "frozen ResNet-152, transformer of 3 layers",
+        TrainRun(
+            name="transformer", model=ModelConfig(decoder="transformer"), training=_LONGER, validation=_BY_CIDER_D
+        ),
     ),
     "coco": (
         "COCO 2017 on one GPU per worker, bf16, ResNet-152 trained from layer4 on",

@@ -20,8 +20,8 @@ from captioning.model.precision import autocast
 from captioning.training.checkpoint_description import CheckpointDescription
 from cluster.data.extractor import encode_views
 from tests.benchmarks.measuring import Benchmark, Row, interleaved
-from tests.benchmarks.random_batch import random_vocabulary
-from tests.benchmarks.tutorial_peer import MOST_WORDS, Peer, PlainEncoder
+from tests.support.random_batch import random_vocabulary
+from tests.support.tutorial_peer import MOST_WORDS, Peer, PlainEncoder
 
 _CPU = torch.device("cpu")
 _CENTRE = Augmentation(seed=0, crop_area=1.0, flip=False)

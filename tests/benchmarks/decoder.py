@@ -14,8 +14,8 @@ from captioning.model.caption_model import CaptionModel
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
 from tests.benchmarks.measuring import Benchmark, Row, interleaved, peak_mib
-from tests.benchmarks.random_batch import random_batch, random_vocabulary
-from tests.benchmarks.tutorial_peer import Peer, PlainEncoder, train_step
+from tests.support.random_batch import random_batch, random_vocabulary
+from tests.support.tutorial_peer import Peer, PlainEncoder, train_step
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 

@@ -39,8 +39,8 @@ from captioning.model.precision import autocast
 from captioning.training.ddp import replicate
 from captioning.training.loop import StepResult, TrainingState, train
 from captioning.training.optimizer import build_optimizer
-from tests.benchmarks.random_batch import Case, cases, random_vocabulary
-from tests.benchmarks.tutorial_peer import MOST_WORDS, Peer, train_step
+from tests.support.random_batch import Case, cases, random_vocabulary
+from tests.support.tutorial_peer import MOST_WORDS, Peer, train_step
 
 CPU = torch.device("cpu")
 _WARMUP_STEPS = 3

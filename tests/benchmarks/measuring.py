@@ -27,6 +27,8 @@ class Row:
         limit_name: that part.
         less_is_better: whether a smaller figure is the better one, as for times.
         note: what else to know of it.
+        cells: the row's cells by the heading of their column, of a table that has columns of its own; ``ours`` is then
+            shown nowhere else.
     """
 
     what: str
@@ -38,6 +40,7 @@ class Row:
     limit_name: str = ""
     less_is_better: bool = False
     note: str = ""
+    cells: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_seconds(

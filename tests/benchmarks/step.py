@@ -12,7 +12,7 @@ from captioning.training.loop import TrainingState, train
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.optimizer import build_optimizer
 from tests.benchmarks.measuring import Benchmark, Row, interleaved
-from tests.benchmarks.random_batch import random_batch, random_vocabulary
+from tests.support.random_batch import random_batch, random_vocabulary
 
 _CPU = torch.device("cpu")
 _OPTIMIZER = OptimizerConfig(warmup_steps=10)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmarks.__main__ import benchmark, main, measured, names, parse
 from tests.benchmarks.measuring import Benchmark, Row, UnavailableError, interleaved, machine
-from tests.support.benchmark_results import FOLDER, best_known, load, page, with_best_known
+from tests.support.benchmark_results import FOLDER, Result, best_known, load, page, save, with_best_known
 from tests.support.repository import README, ROOT, commands
 
 COMMANDS = sorted(command.partition(" ")[2] for command in commands("python"))
@@ -128,6 +128,11 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are():
         benchmark("nothing")
 
 
+def test_an_unknown_recipe_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(ValueError, match="there is no recipe 'nothing'; use one of 'show-and-tell', 'classic'"):
+        next(iter(benchmark("quality").measure(recipes=("nothing",), shards=tmp_path, folder=tmp_path)))
+
+
 def test_calls_take_turns_in_both_directions():
     order, ticks = [], iter(range(100))
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
@@ -148,6 +153,14 @@ def test_a_ratio_above_one_is_the_better_for_speeds_and_times_alike(unit, figure
 def test_a_row_needs_no_peer():
     row = Row.of_seconds("x", {"ours": 2.0})
     assert (row.ours, row.peer, row.ratio) == (2000.0, None, None)
+
+
+def test_a_table_with_columns_of_its_own_shows_them_alone(tmp_path):
+    rows = (Row(what="one", unit="x", ours=1.0, cells={"words": "7"}), Row(what="two", unit="x", ours=2.0))
+    found = Result(command="here", machine="this one", seconds=1, rows=rows)
+    save({"sums": found}, tmp_path)
+    assert load(tmp_path) == {"sums": found}
+    assert page(load(tmp_path)).count("| what | words |\n| --- | --- |\n| one | 7 |\n| two | - |\n") == 1
 
 
 def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():

@@ -172,7 +172,11 @@ def test_a_server_that_does_not_answer_is_a_failure(arguments, message, home, mo
     [
         (["trian"], "captioning: there is no job trian; did you mean train?\n"),
         (["zzz"], "captioning: there is no job zzz; use one of demo, "),
-        (["train", "nopreset"], "error: there is no preset nopreset; use one of default, smoke, show-and-tell, coco\n"),
+        (
+            ["train", "nopreset"],
+            "error: there is no preset nopreset; use one of default, smoke, classic, show-and-tell, attend, "
+            "transformer, coco\n",
+        ),
     ],
 )
 def test_the_console_script_refuses_what_it_does_not_know(arguments, message):

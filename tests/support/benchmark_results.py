@@ -70,9 +70,10 @@ def save(results: Mapping[str, Result], folder: Path = FOLDER) -> None:
 
 def as_table(name: str, result: Result) -> Table:
     """Return a result as a table for a terminal."""
-    table = Table(*_COLUMNS, title=f"{name}: {_where(result)}", title_justify="left")
-    for row in result.rows:
-        table.add_row(*_cells(row))
+    columns, *lines = _lines(result)
+    table = Table(*columns, title=f"{name}: {_where(result)}", title_justify="left")
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
@@ -81,7 +82,8 @@ def page(results: Mapping[str, Result]) -> str:
     parts = [_HEADER]
     for name in sorted(results):
         result = results[name]
-        lines = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_cells, result.rows)]
+        columns, *rows = _lines(result)
+        lines = [columns, ("---",) * len(columns), *rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"## {name}\n\n`{result.command}`, {_where(result)}:\n\n{table}\n")
     return "\n".join([*parts, (FOLDER / _BY_HAND).read_text()])
@@ -110,6 +112,15 @@ def with_best_known(readme: str, results: Mapping[str, Result]) -> str:
 
 def _where(result: Result) -> str:
     return result.machine if result.seconds is None else f"{result.seconds:.0f} s on {result.machine}"
+
+
+def _lines(result: Result) -> list[tuple[str, ...]]:
+    """Return the headings of a result's columns, then the cells of each row."""
+    headings = list(dict.fromkeys(heading for row in result.rows for heading in row.cells))
+    if not headings:
+        return [_COLUMNS, *map(_cells, result.rows)]
+    own = [(row.what, *(row.cells.get(heading, "-") for heading in headings)) for row in result.rows]
+    return [("what", *headings), *own]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,175 @@
+"""Quality of the captions of each recipe: trained from features, then scored, by the commands that a user runs.
+
+A recipe is a preset and the flags beside it; all of them get the same encoder and the same features. With --folder, the
+same command resumes after an interruption, and keeps what is finished. Differences are paired, with those of the first
+recipe. Needs photographs to mean anything: without --shards it trains on synthetic scenes.
+"""
+
+import contextlib
+import io
+import json
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from captioning.evaluation.metrics import METRICS
+from cluster.job_progress import duration
+from cluster.presets import preset
+from jobs.cli import call
+from jobs.console.output import results_apart
+from shards.storage.files import replace_file
+from tests.benchmarks.measuring import Benchmark, Row
+from tests.support.drawn_shards import draw_shards
+
+RECIPES: Mapping[str, str] = {
+    "show-and-tell": "show-and-tell",
+    "classic": "classic",
+    "attend": "attend",
+    "transformer": "transformer",
+    "attend, self-critical": "attend --training.self-critical-epochs 5",
+}
+"""Preset and flags of each recipe, as they follow ``captioning train``."""
+_SHOWN = [metric for metric in METRICS if metric not in ("BLEU-1", "BLEU-2", "BLEU-3")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all recipes share.
+
+    Attributes:
+        shards: folder of the shard set.
+        folder: folder of features, runs and scores.
+        encoder: flags of the encoder, for extraction and training.
+        flags: further flags of every training.
+        beam_size: beam size of the scored captions; 1 for the recipe classic.
+        views: views of each image in the features.
+    """
+
+    shards: Path
+    folder: Path
+    encoder: Sequence[str]
+    flags: Sequence[str]
+    beam_size: int
+    views: int
+
+    def features(self, regions: str) -> Path:
+        """Return the folder of the features, extracted unless they are finished."""
+        folder = self.folder / f"{regions}-features"
+        views = ("--views", self.views, "--precision", "bf16", "--num-workers", 0)
+        run_command("extract", self.shards, folder, "--regions", regions, *views, *self.encoder)
+        return folder
+
+    def train(self, name: str, recipe: str, *, seed: int) -> float:
+        """Train a recipe, from where it was interrupted; return the time that it took so far, in seconds."""
+        record = self.folder / f"{name}.seconds.json"
+        before = json.loads(record.read_text()) if record.exists() else 0.0
+        chosen, *own = shlex.split(recipe)
+        regions = "grid" if preset(chosen).model.reads_regions else "pooled"
+        data = ("--shards", self.shards, "--features", self.features(regions), "--home", self.folder / "runs")
+        shared = ("--model.trainable-from", "None", "--cluster.no-use-gpu", *self.encoder, *self.flags)
+        started = time.monotonic()
+        try:
+            run_command("train", chosen, *data, "--name", name, *shared, *own, "--training.seed", seed)
+        finally:
+            seconds = before + time.monotonic() - started
+            replace_file(record, json.dumps(seconds).encode())
+        return seconds
+
+    def score(self, name: str, *, beam_size: int, against: str) -> Mapping[str, Any]:
+        """Caption and score the split val by the best checkpoint of a run; return what ``captioning score`` tells."""
+        results = self.folder / f"{name}.captions.json"
+        run, data = self.folder / "runs" / "training" / name, ("--shards", self.shards, "--home", self.folder / "runs")
+        run_command("evaluate", run, *data, "--beam-size", beam_size, "--out", results)
+        other = ("--against", self.folder / f"{against}.captions.json") if against else ()
+        return json.loads(run_command("score", results, self.shards, "--json", *other))
+
+
+def run_command(job: str, *arguments: object) -> str:
+    """Run a command of this project in this process; return what it writes to standard output."""
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written), results_apart():
+        call(job, [str(argument) for argument in arguments])
+    return written.getvalue()
+
+
+def measure(
+    *,
+    shards: Path | None = None,
+    backbone: str = "mobilenet_v2",
+    weights: str = "none",
+    image_size: int = 224,
+    recipes: tuple[str, ...] = tuple(RECIPES),
+    seeds: tuple[int, ...] = (0,),
+    folder: Path | None = None,
+    beam_size: int = 5,
+    views: int = 8,
+    flags: str = "",
+) -> Iterator[Row]:
+    """Train and score each recipe with each seed.
+
+    Args:
+        shards: shard set with the splits train and val; synthetic scenes if not given.
+        backbone: torchvision model of the frozen encoder.
+        weights: weights of the encoder: DEFAULT, none, or a file.
+        image_size: side of an image, in pixels.
+        recipes: names of recipes; differences are with the first one.
+        seeds: seeds of the trainings.
+        folder: folder of features, runs and scores, to resume them; temporary if not given.
+        beam_size: beam size of the scored captions; the recipe classic always has 1.
+        views: views of each image in the features.
+        flags: further flags of captioning train for all recipes, in one text.
+    """
+    encoder = ("--model.backbone", backbone, "--model.weights", weights, "--model.image-size-px", str(image_size))
+    with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
+        place = folder or Path(scratch)
+        place.mkdir(parents=True, exist_ok=True)
+        setting = Setting(
+            shards=shards or draw_shards(place, num_train=100, num_val=20),
+            folder=place,
+            encoder=encoder,
+            flags=shlex.split(flags),
+            beam_size=beam_size,
+            views=views,
+        )
+        for recipe in recipes:
+            if recipe not in RECIPES:
+                raise ValueError(f"there is no recipe {recipe!r}; use one of {', '.join(map(repr, RECIPES))}")
+            for seed in seeds:
+                yield _row(setting, recipe, seed, against=recipes[0])
+
+
+def _row(setting: Setting, recipe: str, seed: int, *, against: str) -> Row:
+    name, first = (f"{one.replace(', ', '-')}-{seed}" for one in (recipe, against))
+    seconds = setting.train(name, RECIPES[recipe], seed=seed)
+    other = first if recipe != against else ""
+    scored = setting.score(name, beam_size=1 if recipe == "classic" else setting.beam_size, against=other)
+    intervals = {name: "{:.3f} to {:.3f}".format(*scored["intervals"][name]) for name in _SHOWN}
+    difference = scored["differences"].get("CIDEr-D")
+    cells = {name: f"{scored['scores'][name]:.3f} ({intervals[name]})" for name in _SHOWN}
+    cells |= {
+        f"CIDEr-D above {against}": "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**difference)
+        if difference
+        else "-",
+        "training": duration(seconds),
+    }
+    # Not zero even where a model has learned nothing, so that ratios exist.
+    cider_d = max(scored["scores"]["CIDEr-D"], 1e-9)
+    return Row(what=f"{recipe}, seed {seed}", unit="CIDEr-D", ours=cider_d, cells=cells)
+
+
+BENCHMARK = Benchmark(
+    measure,
+    small={
+        "backbone": "squeezenet1_1",
+        "image_size": 64,
+        "recipes": ("attend",),
+        "beam_size": 2,
+        "views": 1,
+        "flags": "--model.hidden-size 16 --training.num-epochs 0.2 --training.batch-size 16 --cluster.num-workers 1",
+    },
+    takes_minutes=True,
+)
