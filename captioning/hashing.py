@@ -5,6 +5,7 @@ is splitmix64 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660
 wraps around like unsigned arithmetic.
 """
 
+import hashlib
 import math
 from typing import NamedTuple
 
@@ -46,6 +47,13 @@ def fold(seed: int, *coordinates: Tensor | int) -> Tensor:
         # A key without dimensions stays in CPU memory: a device takes it as a scalar, and need not be waited for.
         key = splitmix64(key ^ coordinate)
     return key
+
+
+def content_keys(values: Tensor) -> Tensor:
+    """Hash the content of each row of a tensor of any type, (B, ...), to an int64 key, (B,); the same on any device."""
+    rows = values.detach().cpu().flatten(1).contiguous().view(torch.uint8).numpy()
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return torch.tensor([int.from_bytes(one, "little", signed=True) for one in digests], dtype=torch.int64)
 
 
 def uniform(key: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
+from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 from cluster.data.conversion_config import ConversionConfig
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from shards.manifest import Manifest
 
 __all__ = [
-    "TRAIN_PRESETS", "ClusterConfig", "ConversionConfig", "GateConfig", "ImageInputConfig", "ModelConfig",
-    "OptimizerConfig", "StorageConfig", "TrackingConfig", "TrainRun", "TrainingConfig", "ValidationConfig",
+    "TRAIN_PRESETS", "ClusterConfig", "ConversionConfig", "GateConfig", "GenerationConfig", "ImageInputConfig",
+    "ModelConfig", "OptimizerConfig", "StorageConfig", "TrackingConfig", "TrainRun", "TrainingConfig",
+    "ValidationConfig",
     "convert", "evaluate", "load", "mlflow_evaluation", "preset", "promote", "register", "submit", "train",
 ]  # fmt: skip
 
@@ -98,6 +100,7 @@ def evaluate(
     *,
     split: str = "val",
     beam_size: int = 3,
+    generation: GenerationConfig | None = None,
     batch_size: int = 32,
     storage: StorageConfig | None = None,
     tracking: TrackingConfig | None = None,
@@ -109,6 +112,7 @@ def evaluate(
         shards: shard set: a folder, or any URL that fsspec supports.
         split: split of the shard set.
         beam_size: beam size of the search for captions; 1 is greedy search.
+        generation: all settings of the search, instead of the beam size alone.
         batch_size: number of images per batch.
         storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
         tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
@@ -125,7 +129,13 @@ def evaluate(
 
     shard_set = ShardSet(_location(shards), cache_gib=storage.cache_gib)
     evaluation = evaluate_and_log(
-        found, shard_set, split, client, storage=storage, beam_size=beam_size, batch_size=batch_size
+        found,
+        shard_set,
+        split,
+        client,
+        storage=storage,
+        generation=_generation(beam_size, generation),
+        batch_size=batch_size,
     )
     write_pages(found, evaluation, shard_set, client, storage)
     return evaluation
@@ -159,6 +169,7 @@ def load(
     model: Path | str,
     *,
     beam_size: int = 3,
+    generation: GenerationConfig | None = None,
     batch_size: int = 32,
     storage: StorageConfig | None = None,
     tracking: TrackingConfig | None = None,
@@ -168,6 +179,7 @@ def load(
     Args:
         model: ``models:/NAME@alias``, ``models:/NAME/VERSION``, ``runs:/ID``, or the folder of a checkpoint or run.
         beam_size: beam size of the search for captions; 1 is greedy search.
+        generation: all settings of the search, instead of the beam size alone.
         batch_size: number of images per batch.
         storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
         tracking: tracker and registry; None for MLFLOW_TRACKING_URI, or the database in the home folder.
@@ -182,8 +194,9 @@ def load(
     from cluster.evaluation.pictures import LoadedModel
     from cluster.registry.models import resolve_to_read
 
+    search = _generation(beam_size, generation)
     found = resolve_to_read(str(model), lambda: _connect(storage, tracking, only_reads=True))
-    captioner = load_captioner(found.folder, beam_size=beam_size, batch_size=batch_size, precision=found.precision)
+    captioner = load_captioner(found.folder, generation=search, batch_size=batch_size, precision=found.precision)
     return LoadedModel(str(found), captioner)
 
 
@@ -192,6 +205,7 @@ def register(
     name: str,
     *,
     beam_size: int = 3,
+    generation: GenerationConfig | None = None,
     precision: Precision = "fp32",
     intake: ImageInputConfig | None = None,
     storage: StorageConfig | None = None,
@@ -203,6 +217,7 @@ def register(
         model: ``runs:/ID``, the folder of a checkpoint or run, or another registered version.
         name: name of the model in the registry.
         beam_size: beam size for requests to a server that give none.
+        generation: all settings of the search for such requests, instead of the beam size alone.
         precision: precision in which the version serves, and in which ``promote`` judges it.
         intake: images that the served version accepts; None for the content of image files only.
         storage: storage with the home folder; None for CAPTIONING_HOME, or ``runs``.
@@ -215,7 +230,8 @@ def register(
     client, found = _resolve(model, _storage(storage), tracking)
     from cluster.registry import registration
 
-    return registration.register(found, name, client, beam_size=beam_size, precision=precision, intake=intake)
+    search = _generation(beam_size, generation)
+    return registration.register(found, name, client, generation=search, precision=precision, intake=intake)
 
 
 def promote(
@@ -313,6 +329,19 @@ def _with_locations(run: TrainRun) -> TrainRun:
 
 def _storage(storage: StorageConfig | None) -> StorageConfig:
     return with_absolute_paths(storage or StorageConfig())
+
+
+def _generation(beam_size: int, generation: GenerationConfig | None) -> GenerationConfig:
+    """Return the settings of the search.
+
+    Raises:
+        ValueError: a beam size is given beside them.
+    """
+    if generation is not None and beam_size not in (generation.beam_size, GenerationConfig().beam_size):
+        raise ValueError(
+            f"beam_size {beam_size} is given beside generation, whose beam size is {generation.beam_size}; give one"
+        )
+    return generation or GenerationConfig(beam_size=beam_size)
 
 
 def _connect(storage: StorageConfig, tracking: TrackingConfig | None, *, only_reads: bool = False) -> "MlflowClient":

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision, outside, raise_mistakes
+from captioning.config import BATCH_SIZES, Precision, outside, raise_mistakes
+from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
@@ -41,8 +42,7 @@ class CaptionJob:
     """Model that writes the captions, in one of the forms above."""
     html: Path | None = None
     """HTML file for a page of the images with their captions; not written if not given."""
-    beam_size: int = 3
-    """Beam size of the search for captions; 1 is greedy search."""
+    generation: Annotated[GenerationConfig, tyro.conf.arg(name="")] = field(default_factory=GenerationConfig)
     batch_size: int = 32
     """Images per batch."""
     precision: Precision | None = None
@@ -59,7 +59,7 @@ class CaptionJob:
     def _mistakes(self) -> Iterator[str]:
         if self.inputs == ():
             yield "no inputs were given; give image files, folders of images or shard sets"
-        yield from outside(self, beam_size=BEAM_SIZES, batch_size=BATCH_SIZES)
+        yield from outside(self, batch_size=BATCH_SIZES)
 
 
 def main(invocation: Invocation[CaptionJob]) -> None:
@@ -84,7 +84,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
         _name_faults(faults, len(names))
         return
     precision = job.precision or model.precision
-    captioner = load_captioner(model.folder, beam_size=job.beam_size, batch_size=job.batch_size, precision=precision)
+    captioner = load_captioner(model.folder, generation=job.generation, batch_size=job.batch_size, precision=precision)
     done = []
     for picture, written in _captioned(captioner, _pictures(job, faults)):
         # Only the page needs the JPEG data again, of as many images as it shows; more would fill the memory.
@@ -95,7 +95,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     if invocation.json:
         write_json([{"name": picture.name, **written._asdict()} for picture, written in done])
     if job.html:
-        _write_page(job.html, done, str(model), faults, job.beam_size)
+        _write_page(job.html, done, str(model), faults, job.generation.describe())
     _name_faults(faults, len(done))
     if not job.model.startswith("models:/"):
         log_next(f"register {job.model} NAME")
@@ -158,7 +158,7 @@ def _captioned(captioner: "Captioner", pictures: "Iterator[Picture]") -> "Iterat
 
 
 def _write_page(
-    path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", model: str, faults: Sequence[str], beam_size: int
+    path: Path, done: "Sequence[tuple[Picture, ImageCaptions]]", model: str, faults: Sequence[str], search: str
 ) -> None:
     from captioning.pages.gallery import GalleryItem, GalleryPage, write_gallery
 
@@ -173,7 +173,7 @@ def _write_page(
         for picture, written in done
         if picture.jpeg
     ]
-    summary = [("images", f"{len(done):,}"), ("without a caption", f"{len(faults):,}"), ("beam size", f"{beam_size}")]
+    summary = [("images", f"{len(done):,}"), ("without a caption", f"{len(faults):,}"), ("search", search)]
     page = GalleryPage(
         title="Captions", kicker="Captions", lead=f"By {model}.", summary=summary, num_pictures=len(done), faults=faults
     )

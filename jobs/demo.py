@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from captioning.config import outside, raise_mistakes
+from captioning.generation.config import GenerationConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS
 from cluster.promotion.gate_config import GateConfig
@@ -180,7 +181,7 @@ def _promote(job: DemoJob, client: "MlflowClient") -> "tuple[Evaluation, str]":
         "val",
         client,
         storage=job.storage,
-        beam_size=config.beam_size,
+        generation=GenerationConfig(),
         batch_size=config.batch_size,
     )
     write_pages(model, evaluation, shard_set, client, job.storage)
@@ -204,7 +205,7 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> "tuple[list[Gallery
     champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
     images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]
     jpegs = [image.path.read_bytes() for image in images]
-    written = load_captioner(champion.folder, beam_size=3, batch_size=50).caption(jpegs)
+    written = load_captioner(champion.folder, generation=GenerationConfig(), batch_size=50).caption(jpegs)
     size_px = job.run().model.image_size_px
     items = [
         GalleryItem(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision, outside, raise_mistakes
+from captioning.config import BATCH_SIZES, Precision, outside, raise_mistakes
+from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
@@ -43,8 +44,7 @@ class EvaluateJob:
     """JSON file for the captions, in COCO's results format; not written if not given."""
     html: Path | None = None
     """HTML file for a page of the images with captions, scores and references; not written if not given."""
-    beam_size: int = 3
-    """Beam size of the search for captions; 1 is greedy search."""
+    generation: Annotated[GenerationConfig, tyro.conf.arg(name="")] = field(default_factory=GenerationConfig)
     batch_size: int = 32
     """Images per batch."""
     precision: Precision | None = None
@@ -54,7 +54,7 @@ class EvaluateJob:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        raise_mistakes(outside(self, beam_size=BEAM_SIZES, batch_size=BATCH_SIZES))
+        raise_mistakes(outside(self, batch_size=BATCH_SIZES))
 
 
 def main(invocation: Invocation[EvaluateJob]) -> None:
@@ -71,7 +71,8 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     if invocation.dry_run:
         model = resolve_to_read(job.model, lambda: connect(job.tracking, job.storage, only_reads=True))
         logger.info("model %s: %s", job.model, model)
-        logger.info("would caption %d images of split %s with beam size %d", num_images, job.split, job.beam_size)
+        search = job.generation.describe()
+        logger.info("would caption %d images of split %s with %s", num_images, job.split, search)
         if invocation.json:
             write_json({"num_images": num_images, "split": job.split, "checkpoint": model.folder})
         return
@@ -86,7 +87,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
             job.split,
             client,
             storage=job.storage,
-            beam_size=job.beam_size,
+            generation=job.generation,
             batch_size=job.batch_size,
             progress=lambda done: show("images", done, num_images),
         )
@@ -124,7 +125,7 @@ def _write_page(path: Path, evaluation: "Evaluation", shard_set: "ShardSet", mod
     page = GalleryPage(
         title=f"Evaluation on {evaluation.split}",
         kicker="Evaluation",
-        lead=f"{model}, on {evaluation.title}, with beam size {evaluation.beam_size}.",
+        lead=f"{model}, on {evaluation.title}, with {evaluation.generation.describe()}.",
         num_pictures=len(evaluation.captions),
         order="best first",
         scores=score_rows(evaluation.scores, evaluation.intervals),

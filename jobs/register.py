@@ -21,6 +21,7 @@ from typing import Annotated
 import tyro
 
 from captioning.config import Precision
+from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import HomeConfig, TrackerConfig
 from cluster.settings import check_model_name
@@ -40,8 +41,7 @@ class RegisterJob:
     """Name of the model in the registry."""
     source: Annotated[str, tyro.conf.arg(name="from", metavar="models:/NAME/VERSION")] = ""
     """Registered version to register again, instead of MODEL and NAME."""
-    beam_size: int = 3
-    """Beam size for requests to a server that give none."""
+    generation: Annotated[GenerationConfig, tyro.conf.arg(name="")] = field(default_factory=GenerationConfig)
     precision: Precision = "fp32"
     """Precision in which the version serves, and in which promote judges it; recorded with the version."""
     intake: Annotated[ImageInputConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImageInputConfig)
@@ -66,7 +66,7 @@ def main(invocation: Invocation[RegisterJob]) -> None:
         if invocation.json:
             write_json({"name": name, "version": None, "checkpoint": model.folder})
         return
-    created = register(model, name, client, beam_size=job.beam_size, precision=job.precision, intake=job.intake)
+    created = register(model, name, client, generation=job.generation, precision=job.precision, intake=job.intake)
     logger.info("%s version %s is the challenger", created.name, created.version)
     log_next(f"promote {created.name}")
     if invocation.json:

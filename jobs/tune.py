@@ -14,6 +14,7 @@ A search file is YAML with one line per setting; the distributions are choice, u
 import logging
 from typing import TYPE_CHECKING
 
+from captioning.generation.config import GenerationConfig
 from cluster.config import TrainRun
 from cluster.job_progress import duration
 from cluster.search.space.config import TUNE_PRESETS, TuneRun
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BEAM_SIZE, _BATCH_SIZE = 3, 32  # the defaults of captioning evaluate
+_BATCH_SIZE = 32  # the default of captioning evaluate
 
 
 def main(invocation: Invocation[TuneRun]) -> None:
@@ -101,7 +102,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
         run.validation_split,
         client,
         storage=run.storage,
-        beam_size=_BEAM_SIZE,
+        generation=GenerationConfig(),
         batch_size=_BATCH_SIZE,
     )
     if page := write_pages(model, evaluation, shard_set, client, run.storage):

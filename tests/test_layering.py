@@ -37,11 +37,11 @@ FLOORS = {
         {"bounds", "hashing", "image_limits", "pages"},
         {"decoder_config"},
         {"config"},
-        {"data", "serving"},
+        {"data"},
         {"model"},
         {"generation"},
         {"training"},
-        {"evaluation"},
+        {"evaluation", "serving"},
     ),
     "shards": (
         {"imaging"},

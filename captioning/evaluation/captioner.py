@@ -1,4 +1,4 @@
-"""The captioner: image files to captions, with a trained model and beam search."""
+"""The captioner: image files to captions, with a trained model, by beam search or sampling."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioning.config import BATCH_SIZES, BEAM_SIZES, Precision
+from captioning.config import BATCH_SIZES, Precision
 from captioning.data.pixels import decode_image
 from captioning.data.vocabulary import Vocabulary
 from captioning.evaluation.metrics import ImageId
-from captioning.generation.beam_search import beam_search
+from captioning.generation.config import GenerationConfig
+from captioning.generation.generator import generate
+from captioning.hashing import content_keys
 from captioning.model.caption_model import CaptionModel
 from captioning.model.precision import autocast
 from captioning.training.checkpoint import CheckpointDescription
@@ -22,7 +24,7 @@ class ImageCaptions(NamedTuple):
     """The captions that a model generates for one image.
 
     Attributes:
-        captions: captions, best first; fewer than the beam size only if the vocabulary allows no more.
+        captions: captions, best first; fewer than the beam size only if the search finds no more that differ.
         log_probability: log-probability of the best caption, in nats.
     """
 
@@ -37,12 +39,12 @@ class Captioner:
         model: model in eval mode.
         vocabulary: vocabulary of the model.
         description: description of the model's checkpoint.
-        beam_size: number of partial captions kept at every step; 1 is greedy search.
+        generation: settings of the search for captions; None for the defaults.
         batch_size: number of images in a batch.
         precision: precision in which the model computes.
 
     Raises:
-        ValueError: the beam size or the batch size is out of range.
+        ValueError: the batch size is out of range, or the settings ask for more words than the model writes.
     """
 
     def __init__(
@@ -51,16 +53,17 @@ class Captioner:
         vocabulary: Vocabulary,
         description: CheckpointDescription,
         *,
-        beam_size: int = 3,
+        generation: GenerationConfig | None = None,
         batch_size: int = 32,
         precision: Precision = "fp32",
     ) -> None:
         self._model, self._vocabulary, self._description = model, vocabulary, description
-        self._beam_size, self._batch_size = beam_size, batch_size
+        self._generation, self._batch_size = generation or GenerationConfig(), batch_size
         self._precision: Precision = precision
-        for what, size, (least, most) in (("beam", beam_size, BEAM_SIZES), ("batch", batch_size, BATCH_SIZES)):
-            if not least <= size <= most:
-                raise ValueError(f"a {what} size of {size} is out of range; use {least} to {most}")
+        least, most = BATCH_SIZES
+        if not least <= batch_size <= most:
+            raise ValueError(f"a batch size of {batch_size} is out of range; use {least} to {most}")
+        self._generation.check_words(description.max_caption_words)
         model.encoder.fold(precision)
 
     def caption(
@@ -101,21 +104,28 @@ class Captioner:
 
     @torch.no_grad()
     def caption_batch(
-        self, images: Tensor, *, beam_size: int | None = None, max_words: int | None = None
+        self, images: Tensor, *, generation: GenerationConfig | None = None, max_words: int | None = None
     ) -> list[ImageCaptions]:
         """Caption a batch of decoded images.
 
         Args:
             images: (B, 3, S, S) uint8 pixels.
-            beam_size: number of partial captions kept at every step; None takes the captioner's.
+            generation: settings of the search for captions; None takes the captioner's.
             max_words: largest number of words in a caption; None takes the limit in training.
+
+        Raises:
+            ValueError: the settings ask for more words than ``max_words``.
         """
+        generation = generation or self._generation
+        # By content, so that an image's sample depends neither on its name nor on its place among others.
+        keys = content_keys(images) if generation.is_sampling else torch.zeros(len(images), dtype=torch.int64)
         device = self._model.encoder.mean.device
         with autocast(self._precision, device):
-            found = beam_search(
+            found = generate(
                 self._model.decoder,
                 self._model.encoder(images.to(device)),
-                beam_size=beam_size or self._beam_size,
+                keys.to(device),
+                config=generation,
                 max_words=max_words or self._description.max_caption_words,
             )
         rows = zip(found.tokens.tolist(), found.log_probability.tolist(), strict=True)

@@ -85,7 +85,7 @@ def rank(tokens: Tensor, log_probability: Tensor, num_scored: Tensor, length_pow
     """
     tokens = tokens.masked_fill(log_probability.isneginf()[..., None], PAD)
     score = log_probability / num_scored.clamp(min=1) ** length_power
-    score, order = score.sort(dim=1, descending=True, stable=True)
+    score, order = score.sort(dim=1, descending=True)
     tokens = tokens.gather(1, order[..., None].expand_as(tokens))
     return Captions(tokens, log_probability.gather(1, order), score)
 

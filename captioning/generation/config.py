@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from captioning.config import BEAM_SIZES, LONGEST_CAPTION_WORDS, outside, raise_mistakes
 
@@ -79,6 +80,24 @@ class GenerationConfig:
         """Return the settings that differ from the defaults."""
         given = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
         return {name: value for name, (value, default) in given.items() if value != default}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the settings as they are recorded with scores: the beam size, and what else is not the default."""
+        others = self.not_default()
+        others.pop("beam_size", None)
+        return {"beam_size": self.beam_size} | ({"generation": others} if others else {})
+
+    def check_words(self, max_words: int) -> None:
+        """Check that captions of at most ``max_words`` words can have as many as they must.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        if self.min_words > max_words:
+            raise ValueError(
+                f"min_words {self.min_words} is more than the {max_words} words at which captions are cut; use at "
+                f"most {max_words}"
+            )
 
     def changed(self, **values: float) -> "GenerationConfig":
         """Return these settings with other values.

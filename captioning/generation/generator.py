@@ -32,11 +32,7 @@ def generate(decoder: Decoder, features: Tensor, keys: Tensor, *, config: Genera
     Raises:
         ValueError: the settings ask for more words than ``max_words``.
     """
-    if config.min_words > max_words:
-        raise ValueError(
-            f"min_words {config.min_words} is more than the {max_words} words at which captions are cut; use at most "
-            f"{max_words}"
-        )
+    config.check_words(max_words)
     constraints = Constraints(config.min_words, config.no_repeat_ngram)
     if config.is_sampling:
         numbers = torch.arange(config.num_samples, device=keys.device)

@@ -16,8 +16,6 @@ from captioning.config import IMAGE_FORMATS
 from captioning.image_limits import count_scans, require_few_scans
 from captioning.serving.safe_fetch import fetch, is_public
 
-BEAM_SIZES, CAPTION_LENGTHS = range(1, 21), range(1, 101)
-"""Beam sizes and largest numbers of words per caption that a request may ask for."""
 _PILLOW_MEGAPIXELS = 89  # Pillow warns about larger images, and refuses those of more than twice as many pixels
 
 

@@ -18,6 +18,7 @@ from captioning.config import Precision
 from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import CROPPED_PERCENT, REENCODED_QUALITY, Variant
 from captioning.evaluation.metrics import ImageId
+from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint_description import VOCABULARY, WEIGHTS, CheckpointDescription
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
@@ -67,7 +68,7 @@ def cached_evaluation(
     shard_set: ShardSet,
     split: str,
     *,
-    beam_size: int,
+    generation: GenerationConfig,
     batch_size: int,
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
@@ -78,7 +79,7 @@ def cached_evaluation(
         model: checkpoint to evaluate.
         shard_set: shard set that has the split.
         split: name of the split.
-        beam_size: width of the beam search.
+        generation: settings of the search for captions.
         batch_size: number of images per batch; not part of the key.
         cache: folder of the cache.
         progress: callback, called with the number of images done.
@@ -90,14 +91,14 @@ def cached_evaluation(
     evaluation = _cached(
         cache,
         "scores",
-        _key(model, shard_set, split, beam_size),
+        _key(model, shard_set, split, generation),
         Evaluation,
         lambda: evaluate_split(
             model.folder,
             shard_set,
             split,
             step=step,
-            beam_size=beam_size,
+            generation=generation,
             batch_size=batch_size,
             precision=model.precision,
             progress=progress,
@@ -105,7 +106,7 @@ def cached_evaluation(
     )
     progress(len(evaluation.captions))
     _warn_of_left_out(evaluation)
-    return replace(evaluation, step=step)  # not part of the key: two steps may have the same weights
+    return _completed(evaluation, step, generation)
 
 
 def _warn_of_left_out(evaluation: Evaluation) -> None:
@@ -121,15 +122,22 @@ def _warn_of_left_out(evaluation: Evaluation) -> None:
 
 
 def find_evaluation(
-    model: EvaluatedModel, shard_set: ShardSet, split: str, *, beam_size: int, cache: Path
+    model: EvaluatedModel, shard_set: ShardSet, split: str, *, generation: GenerationConfig, cache: Path
 ) -> Evaluation | None:
     """Return the result of ``evaluate_split`` if it was computed before; arguments as in ``cached_evaluation``."""
-    key = _key(model, shard_set, split, beam_size)
+    key = _key(model, shard_set, split, generation)
     try:
         found = _read(_path(cache, "scores", key), key, TypeAdapter(Evaluation))
     except (ValueError, OSError):
         return None
-    return replace(found, step=model.description.step)
+    return _completed(found, model.description.step, generation)
+
+
+def _completed(found: Evaluation, step: int, generation: GenerationConfig) -> Evaluation:
+    """Return a cached evaluation with what its content does not say for sure."""
+    # The step is not part of the key: two steps may have the same weights. The settings are; an earlier release stored
+    # a beam size alone.
+    return replace(found, step=step, generation=generation)
 
 
 def cached_variants(
@@ -139,7 +147,7 @@ def cached_variants(
     *,
     num_images: int,
     seed: int,
-    beam_size: int,
+    generation: GenerationConfig,
     batch_size: int,
     cache: Path,
     progress: Callable[[int], None] = lambda count: None,
@@ -148,7 +156,7 @@ def cached_variants(
 
     Arguments are those of ``caption_variants`` and ``cached_evaluation``.
     """
-    key = _key(model, shard_set, split, beam_size) | {
+    key = _key(model, shard_set, split, generation) | {
         "num_images": num_images,
         "seed": seed,
         "reencoded_quality": REENCODED_QUALITY,
@@ -165,7 +173,7 @@ def cached_variants(
             split,
             num_images=num_images,
             seed=seed,
-            beam_size=beam_size,
+            generation=generation,
             batch_size=batch_size,
             precision=model.precision,
             progress=progress,
@@ -173,7 +181,7 @@ def cached_variants(
     )
 
 
-def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int) -> dict[str, Any]:
+def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, generation: GenerationConfig) -> dict[str, Any]:
     tokenizer = shard_set.vocabulary.tokenizer
     return {
         "version": _VERSION,
@@ -181,7 +189,8 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, beam_size: int)
         "model": model_digest(model.description),
         "shards": shard_set.manifest.digest,
         "split": split,
-        "beam_size": beam_size,
+        # Earlier releases had a beam size alone, as these settings have where the others are the defaults.
+        **generation.summary(),
         # Earlier releases had one tokenizer and one precision, and no names for them.
         **({} if tokenizer is PTB else {"tokenizer": tokenizer.name}),
         **({} if model.precision == "fp32" else {"precision": model.precision}),

@@ -12,6 +12,7 @@ from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.evaluation.metrics import ImageId, ImageScores, check_references, score_captions
+from captioning.generation.config import GenerationConfig
 from captioning.pages.notebook import scores_html
 from captioning.training.checkpoint import load_model
 from cluster.data.shard_set import ShardSet
@@ -29,7 +30,8 @@ class Evaluation:
 
     split: str
     shards_digest: str
-    beam_size: int
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """Settings of the search for the captions."""
     step: int
     tokenizer: str = PTB.name
     """Name of the tokenizer whose words are scored; scores by different tokenizers cannot be compared."""
@@ -54,7 +56,7 @@ class Evaluation:
         return {
             "split": self.split,
             "shards_digest": self.shards_digest,
-            "beam_size": self.beam_size,
+            **self.generation.summary(),
             "precision": self.precision,
             "step": self.step,
             "tokenizer": self.tokenizer,
@@ -74,10 +76,12 @@ class Evaluation:
         replace_file(path, json.dumps(coco_results(self.captions), indent=0).encode() + b"\n")
 
 
-def load_captioner(folder: Path, *, beam_size: int, batch_size: int, precision: Precision = "fp32") -> Captioner:
+def load_captioner(
+    folder: Path, *, generation: GenerationConfig | None = None, batch_size: int, precision: Precision = "fp32"
+) -> Captioner:
     """Load a checkpoint for captioning, on the device that ``inference_device`` returns."""
     loaded = load_model(folder, device=inference_device())
-    return Captioner(*loaded, beam_size=beam_size, batch_size=batch_size, precision=precision)
+    return Captioner(*loaded, generation=generation, batch_size=batch_size, precision=precision)
 
 
 def evaluate_split(
@@ -86,7 +90,7 @@ def evaluate_split(
     split: str,
     *,
     step: int,
-    beam_size: int,
+    generation: GenerationConfig | None = None,
     batch_size: int,
     precision: Precision = "fp32",
     skip_bad: bool = False,
@@ -99,7 +103,7 @@ def evaluate_split(
         shard_set: shard set that has the split.
         split: name of the split.
         step: step of the checkpoint.
-        beam_size: width of the beam search.
+        generation: settings of the search for captions; None for the defaults.
         batch_size: number of images per batch.
         precision: precision in which the model computes.
         skip_bad: whether images that do not decode are left out, and logged; otherwise they are errors.
@@ -114,7 +118,7 @@ def evaluate_split(
     reader: ShardReader = shard_set.reader(split)
     tokenizer = shard_set.vocabulary.tokenizer
     check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
-    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
+    captioner = load_captioner(checkpoint, generation=generation, batch_size=batch_size, precision=precision)
     captioned = _caption_all(captioner, reader, skip_bad=skip_bad, progress=progress)
     captions = {sample.image_id: caption for sample, caption in captioned}
     references = {sample.image_id: sample.captions for sample, _ in captioned}
@@ -122,7 +126,7 @@ def evaluate_split(
     return Evaluation(
         split=split,
         shards_digest=shard_set.manifest.digest,
-        beam_size=beam_size,
+        generation=generation or GenerationConfig(),
         step=step,
         tokenizer=tokenizer.name,
         precision=precision,
@@ -172,7 +176,7 @@ def caption_variants(
     *,
     num_images: int,
     seed: int,
-    beam_size: int,
+    generation: GenerationConfig | None = None,
     batch_size: int,
     precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda count: None,
@@ -185,7 +189,7 @@ def caption_variants(
         split: name of the split.
         num_images: number of images to draw at random; all if the split has no more.
         seed: seed of the draw.
-        beam_size: width of the beam search.
+        generation: settings of the search for captions; None for the defaults.
         batch_size: number of images per batch.
         precision: precision in which the model computes.
         progress: callback, called with the number of captions written.
@@ -200,7 +204,7 @@ def caption_variants(
     verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
     reader: ShardReader = shard_set.reader(split)
     chosen = draw_images(len(reader), num_images, seed=seed)
-    captioner = load_captioner(checkpoint, beam_size=beam_size, batch_size=batch_size, precision=precision)
+    captioner = load_captioner(checkpoint, generation=generation, batch_size=batch_size, precision=precision)
     cases: list[tuple[Variant, ImageId]] = []
 
     def varied() -> Iterator[bytes]:

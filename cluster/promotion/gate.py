@@ -9,6 +9,7 @@ from typing import Any
 from captioning.data.tokenizers import find_tokenizer
 from captioning.evaluation.behaviour import Variant, behaviour_of, same_captions
 from captioning.evaluation.bootstrap import Comparison
+from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
@@ -102,7 +103,7 @@ def judge(
     cache: Path,
     progress: Progress = lambda what, done, total: None,
 ) -> Judgement:
-    """Compare a challenger with the champion, on the same images with the same beam search.
+    """Compare a challenger with the champion, on the same images, each with the search that it serves with.
 
     Args:
         challenger: model that may become the champion.
@@ -152,12 +153,13 @@ def _evaluate(
     progress: Progress,
 ) -> ModelResults:
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(split))
+    generation = search_of(model, gate)
     num_varied = min(gate.num_behaviour_images, num_images)
     evaluation = cached_evaluation(
         model,
         shard_set,
         split,
-        beam_size=gate.beam_size,
+        generation=generation,
         batch_size=gate.batch_size,
         cache=cache,
         progress=lambda done: progress(f"{role}: captions", done, num_images),
@@ -168,7 +170,7 @@ def _evaluate(
         split,
         num_images=num_varied,
         seed=gate.seed,
-        beam_size=gate.beam_size,
+        generation=generation,
         batch_size=gate.batch_size,
         cache=cache,
         progress=lambda done: progress(f"{role}: changed images", done, num_varied * len(Variant)),
@@ -176,6 +178,15 @@ def _evaluate(
     behaviour = behaviour_of(evaluation.captions, variants, tokenizer=find_tokenizer(evaluation.tokenizer))
     same = {variant: same_captions(evaluation.captions, found) for variant, found in variants.items()}
     return ModelResults(evaluation, behaviour, same)
+
+
+def search_of(model: ResolvedModel, gate: GateConfig) -> GenerationConfig:
+    """Return the settings of the search with which the gate judges a model.
+
+    Raises:
+        ValueError: the gate's beam size does not fit them.
+    """
+    return model.generation if gate.beam_size is None else model.generation.changed(beam_size=gate.beam_size)
 
 
 def _trained_on(model: ResolvedModel) -> str:
@@ -192,6 +203,7 @@ def _describe(model: ResolvedModel, results: ModelResults) -> dict[str, Any]:
         "trained_on": _trained_on(model),
         "digest": model_digest(model.description),
         "precision": model.precision,
+        "search": results.evaluation.generation.summary(),
         "scores": results.evaluation.scores,
         "intervals": {metric: list(ends) for metric, ends in results.evaluation.intervals.items()},
         "behaviour": asdict(results.behaviour),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from captioning.config import BATCH_SIZES, BEAM_SIZES, raise_mistakes, too_large
+from captioning.config import BATCH_SIZES, BEAM_SIZES, outside, raise_mistakes, too_large
 from captioning.evaluation.metrics import METRICS
 
 
@@ -29,8 +29,9 @@ class GateConfig:
     """Number of images with variants (re-encoded, slightly cropped) to caption; all images if the split has fewer."""
     max_same_caption_drop_points: float = 5.0
     """Largest allowed drop, in percentage points, of the share of variants with an unchanged caption."""
-    beam_size: int = 3
-    """Number of hypotheses kept at every step of the beam search; 1 is greedy search."""
+    beam_size: int | None = None
+    """Number of hypotheses kept at every step of the beam search; 1 is greedy search. If not given, the search of each
+    version is the one that it was registered with."""
     batch_size: int = 32
     """Number of images per batch."""
 
@@ -39,7 +40,8 @@ class GateConfig:
         raise_mistakes(self._mistakes())
 
     def _mistakes(self) -> Iterator[str]:
-        yield from too_large(self, num_resamples=10_000_000, beam_size=BEAM_SIZES[1], batch_size=BATCH_SIZES[1])
+        yield from too_large(self, num_resamples=10_000_000, batch_size=BATCH_SIZES[1])
+        yield from outside(self, beam_size=BEAM_SIZES)
         if not 0.5 <= self.confidence < 1:
             yield f"confidence {self.confidence} is out of range; use 0.5 up to below 1, such as 0.95"
         if not 0 <= self.min_gain < math.inf:
@@ -51,7 +53,7 @@ class GateConfig:
         if faulty := [name for name, floor in self.floors.items() if not math.isfinite(floor)]:
             yield f"floor {self.floors[faulty[0]]} of {faulty[0]} is not finite; use a finite number"
         for name, least in (
-            ("num_resamples", 100), ("seed", 0), ("num_behaviour_images", 1), ("beam_size", 1), ("batch_size", 1),
+            ("num_resamples", 100), ("seed", 0), ("num_behaviour_images", 1), ("batch_size", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 yield f"{name} {getattr(self, name)} is too small; use {least} or more"

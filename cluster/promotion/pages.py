@@ -11,7 +11,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.evaluation.cache import CACHE_FOLDER, find_evaluation
 from cluster.evaluation.evaluate import Evaluation
-from cluster.promotion.gate import Gate
+from cluster.promotion.gate import Gate, search_of
 from cluster.promotion.promotion import Promotion
 from cluster.registry.champion import CHAMPION
 from cluster.registry.history import read_history
@@ -76,7 +76,7 @@ def write_promotion_page(outcome: Promotion, client: MlflowClient, gate: Gate) -
         logger.warning("the page of %s version %s could not be written: %s", outcome.name, version, one_line(error))
         return None
     cache = gate.storage.home / CACHE_FOLDER
-    evaluation = find_evaluation(model, shard_set, gate.split, beam_size=gate.config.beam_size, cache=cache)
+    evaluation = find_evaluation(model, shard_set, gate.split, generation=search_of(model, gate.config), cache=cache)
     if evaluation is None:
         return None
     return write_pages(model, evaluation, shard_set, client, gate.storage, over=outcome.change.over)
@@ -112,11 +112,9 @@ def _rival(
         logger.debug("no champion to compare with: %s", one_line(error))
         return None
     evaluation = evaluated.evaluation
-    found = find_evaluation(
-        champion,
-        evaluated.shard_set,
-        evaluation.split,
-        beam_size=evaluation.beam_size,
-        cache=storage.home / CACHE_FOLDER,
-    )
-    return Rival(f"version {champion.version}", found) if found else None
+    cache = storage.home / CACHE_FOLDER
+    for generation in (evaluation.generation, champion.generation):  # the gate judges each by its own
+        options = {"generation": generation, "cache": cache}
+        if found := find_evaluation(champion, evaluated.shard_set, evaluation.split, **options):
+            return Rival(f"version {champion.version}", found)
+    return None

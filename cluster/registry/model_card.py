@@ -78,7 +78,10 @@ def _table(split: str, found: Mapping[str, Any]) -> str:
             f"| {escaped(name[:_LONGEST_FACT])} | {value:.4f} | {f'{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |"
         )
     named, beam = escaped(split[:_LONGEST_FACT]), found.get("beam_size", "unknown")
-    about = f"{found.get('num_images', 'unknown')} images of split {named}, beam {beam}"
+    others = found.get("generation")
+    told = [f", {escaped(f'{name} {value}')}" for name, value in others.items()] if isinstance(others, dict) else []
+    search = f"beam {beam}{''.join(told)}"[:_LONGEST_FACT]
+    about = f"{found.get('num_images', 'unknown')} images of split {named}, {search}"
     return f"### Scores on {about}\n\n" + "\n".join(lines) + f"\n\nShard set `{_code(found.get('shards_digest', ''))}`."
 
 

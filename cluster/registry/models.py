@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter
 
 from captioning.config import Precision
+from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint_description import (
     CONFIG,
     CheckpointDescription,
@@ -27,7 +29,7 @@ from cluster.yaml_file import read_mapping
 
 logger = logging.getLogger(__name__)
 
-PRECISION_TAG = "precision"
+PRECISION_TAG, GENERATION_PREFIX = "precision", "generation."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,8 @@ class ResolvedModel:
     """Number of the version; None if not registered."""
     precision: Precision = "fp32"
     """Precision in which the model captions: the one in which its version serves, if it is registered."""
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """Settings of the search for captions with which its version serves, if it is registered, else the defaults."""
     logged_model_id: str | None = None
     """Id of the version's LoggedModel; None if it has none."""
 
@@ -78,6 +82,7 @@ def resolve_model(model: str, client: MlflowClient) -> ResolvedModel:
             name=found.name,
             version=str(found.version),
             precision=precision_of(record),
+            generation=_generation_of(record),
             logged_model_id=logged_model_id(found),
         )
     return _resolve_folder(model, _run_folder(model, client) if model.startswith("runs:/") else Path(model))
@@ -154,6 +159,19 @@ def _find_champion(name: str, client: MlflowClient) -> ModelVersion:
 def precision_of(tags: Mapping[str, str]) -> Precision:
     """Return the precision in which a version serves, by its tags; versions of earlier releases serve in fp32."""
     return "bf16" if tags.get(PRECISION_TAG) == "bf16" else "fp32"
+
+
+def _generation_of(record: Mapping[str, str]) -> GenerationConfig:
+    """Return the settings of the search that a version was registered with; earlier releases have the defaults."""
+    # A beam size alone was that of requests to the server, in which the gate did not judge.
+    given = {one.name: record.get(f"{GENERATION_PREFIX}{one.name}") for one in fields(GenerationConfig)}
+    try:
+        return TypeAdapter(GenerationConfig).validate_python({name: text for name, text in given.items() if text})
+    except ValueError as error:
+        logger.warning(
+            "the settings of the search are not those that a release records (%s); using the defaults", one_line(error)
+        )
+        return GenerationConfig()
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:

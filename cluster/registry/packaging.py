@@ -13,7 +13,9 @@ import pandas
 from PIL import Image
 
 import captioning
-from captioning.serving.image_input import CAPTION_LENGTHS, ImageInputConfig
+from captioning.generation.config import GenerationConfig
+from captioning.serving.image_input import ImageInputConfig
+from captioning.serving.parameters import default_parameters
 from captioning.training.checkpoint_description import inference_files
 from cluster.registry.models import ResolvedModel
 
@@ -34,13 +36,15 @@ SERVED_PACKAGES = (
 """Packages that a served model needs, in the versions that it was registered with."""
 
 
-def save_package(model: ResolvedModel, scratch: Path, *, beam_size: int, intake: ImageInputConfig) -> Path:
+def save_package(
+    model: ResolvedModel, scratch: Path, *, generation: GenerationConfig, intake: ImageInputConfig
+) -> Path:
     """Write a checkpoint as an MLflow pyfunc model that contains its code; return the model's folder.
 
     Args:
         model: checkpoint to package.
         scratch: empty folder for the model and its parts.
-        beam_size: beam size for requests that do not name one.
+        generation: settings of the search for captions where a request names none.
         intake: sources of images that the served model accepts.
     """
     import mlflow.pyfunc  # takes seconds to import, and only registration needs it
@@ -51,7 +55,7 @@ def save_package(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
         shutil.copyfile(path, checkpoint / file_name)
     shutil.copytree(captioning.__path__[0], code, ignore=shutil.ignore_patterns("__pycache__"))
     settings = asdict(intake) | {"allow_paths": str(intake.allow_paths.absolute()) if intake.allow_paths else None}
-    signature = _signature(model, beam_size, intake)
+    signature = _signature(model, generation, intake)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow recommends type hints, and calls a deprecated API of pandas
         mlflow.pyfunc.save_model(
@@ -59,7 +63,7 @@ def save_package(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={"checkpoint": str(checkpoint)},
             code_paths=[str(code)],
-            model_config={"intake": settings, "precision": model.precision},
+            model_config={"intake": settings, "precision": model.precision, "generation": asdict(generation)},
             signature=signature,
             input_example=_example(),
             pip_requirements=[f"{name}=={package_version(name).partition('+')[0]}" for name in SERVED_PACKAGES],
@@ -68,13 +72,12 @@ def save_package(model: ResolvedModel, scratch: Path, *, beam_size: int, intake:
     return scratch / "model"
 
 
-def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> "ModelSignature":
+def _signature(model: ResolvedModel, generation: GenerationConfig, intake: ImageInputConfig) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array
 
-    length = min(model.description.max_caption_words, CAPTION_LENGTHS.stop - 1)
-    defaults = {"beam": beam_size, "max_length": length, "num_captions": 1}
+    defaults = default_parameters(generation, model.description.max_caption_words)
     is_required = len(intake.columns) == 1
     inputs: list[ColSpec | TensorSpec] = [
         # Not MLflow's binary type, which MLflow decodes before the model runs: one bad row would fail the request.
@@ -87,7 +90,8 @@ def _signature(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -
         ColSpec(DataType.double, "log_probability", required=False),
         ColSpec(DataType.string, "error", required=False),
     ]
-    params = ParamSchema([ParamSpec(parameter, DataType.long, value) for parameter, value in defaults.items()])
+    kinds = {int: DataType.long, float: DataType.double}
+    params = ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in defaults.items()])
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 

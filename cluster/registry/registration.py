@@ -14,7 +14,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from captioning.config import Precision
-from captioning.serving.image_input import BEAM_SIZES, ImageInputConfig
+from captioning.generation.config import GenerationConfig
+from captioning.serving.image_input import ImageInputConfig
+from captioning.serving.parameters import check_served
 from captioning.training.checkpoint_description import VOCABULARY
 from cluster.errors import one_line
 from cluster.git import git_state
@@ -29,7 +31,7 @@ from cluster.registry.logged_models import (
     record_of,
     require_logged_models,
 )
-from cluster.registry.models import PRECISION_TAG, ResolvedModel, configuration_of
+from cluster.registry.models import GENERATION_PREFIX, PRECISION_TAG, ResolvedModel, configuration_of
 from cluster.registry.packaging import SERVED_PACKAGES, save_package
 from cluster.registry.safe_loading import FORMAT_TAG, FORMAT_VERSION
 from cluster.registry.scores import checkpoint_metrics, split_metrics
@@ -43,7 +45,7 @@ def register(
     name: str,
     client: MlflowClient,
     *,
-    beam_size: int = 3,
+    generation: GenerationConfig | None = None,
     precision: Precision = "fp32",
     intake: ImageInputConfig | None = None,
 ) -> ModelVersion:
@@ -57,27 +59,30 @@ def register(
         model: checkpoint to register.
         name: model's name in the registry.
         client: client of the tracker that holds the run.
-        beam_size: beam size for requests that do not name one.
+        generation: settings of the search for captions where a request names none, and with which the gate judges the
+            version; None for the defaults.
         precision: precision in which the version serves, and in which the gate judges it.
         intake: sources of images that the served version accepts; None for image bytes only.
 
     Raises:
-        ValueError: the run that trained it is not in this tracker, or the name or the beam size is not valid.
+        ValueError: the run that trained it is not in this tracker, the name is not valid, or the version
+            cannot serve with these settings.
         Refusal: the tracker has no LoggedModels.
     """
-    if beam_size not in BEAM_SIZES:
-        raise ValueError(f"beam size {beam_size} is out of range; use {BEAM_SIZES.start} to {BEAM_SIZES.stop - 1}")
+    generation = generation or GenerationConfig()
+    check_served(generation)
+    generation.check_words(model.description.max_caption_words)
     check_model_name(name)
     run = _run_of(model, client)
-    model = replace(model, precision=precision)
+    model = replace(model, precision=precision, generation=generation)
     require_logged_models(client, run.info.experiment_id)
     _create_name(name, client)
     intake = intake or ImageInputConfig()
-    params = _params_of(model, beam_size, intake)
+    params = _params_of(model, intake)
     for found in finish_registrations(name, client):
         if found.run_id == run.info.run_id and params.items() <= record_of(found, client).items():
             return client.get_model_version(name, f"{found.version}")  # the same command was killed at its end
-    logged = _log_model(model, name, run, client, params=params, beam_size=beam_size, intake=intake)
+    logged = _log_model(model, name, run, client, params=params, intake=intake)
     with default_tracker(client):
         created = client.create_model_version(
             name,
@@ -98,7 +103,6 @@ def _log_model(
     client: MlflowClient,
     *,
     params: dict[str, str],
-    beam_size: int,
     intake: ImageInputConfig,
 ) -> LoggedModel:
     """Store the model's files in a LoggedModel, and link it to its run, its metrics and their data."""
@@ -107,7 +111,7 @@ def _log_model(
     tags = {f"{EVALUATION_TAG}.{split}": json.dumps(summary) for split, summary in evaluations.items()}
     title = f"{model.description.lineage.get('run', 'model')}-step-{step}"
     with tempfile.TemporaryDirectory(prefix="captioning-") as scratch:
-        package = save_package(model, Path(scratch), beam_size=beam_size, intake=intake)
+        package = save_package(model, Path(scratch), generation=model.generation, intake=intake)
         logged = create_logged_model(name, run, title=title, params=params, tags=tags, client=client)
         try:
             client.log_model_artifacts(logged.model_id, f"{package}")
@@ -156,7 +160,7 @@ def _tags_of(model: ResolvedModel) -> dict[str, str]:
     return {STATUS_TAG: "pending"} | {name: f"{value}" for name, value in found.items() if value}
 
 
-def _params_of(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -> dict[str, str]:
+def _params_of(model: ResolvedModel, intake: ImageInputConfig) -> dict[str, str]:
     """Return the settings and the lineage of a model."""
     description, served = model.description, git_state()
     return {
@@ -168,7 +172,8 @@ def _params_of(model: ResolvedModel, beam_size: int, intake: ImageInputConfig) -
         "max_caption_words": f"{description.max_caption_words}",
         "vocabulary_words": f"{len((model.folder / VOCABULARY).read_text().splitlines())}",
         "vocabulary_digest": description.vocabulary_digest,
-        "beam_size": f"{beam_size}",
+        "beam_size": f"{model.generation.beam_size}",
+        **{f"{GENERATION_PREFIX}{setting}": f"{value}" for setting, value in asdict(model.generation).items()},
         PRECISION_TAG: model.precision,
         **{f"intake.{setting}": f"{value}" for setting, value in asdict(intake).items()},
         **description.lineage,

@@ -11,6 +11,7 @@ from mlflow.entities import DatasetInput, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from captioning.evaluation.bootstrap import CONFIDENCE
+from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig
 from cluster.registry.cards import refresh_cards
 from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, run_tag
@@ -35,7 +36,7 @@ def evaluate_and_log(
     client: MlflowClient,
     *,
     storage: CacheConfig,
-    beam_size: int,
+    generation: GenerationConfig,
     batch_size: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> "Evaluation":
@@ -47,7 +48,7 @@ def evaluate_and_log(
         split: name of the split.
         client: client of the tracker and registry.
         storage: storage with the home folder that caches evaluations.
-        beam_size: beam size of the caption search.
+        generation: settings of the search for captions.
         batch_size: number of images per batch.
         progress: function called with the number of images done.
 
@@ -61,7 +62,7 @@ def evaluate_and_log(
         model,
         shard_set,
         split,
-        beam_size=beam_size,
+        generation=generation,
         batch_size=batch_size,
         cache=storage.home / CACHE_FOLDER,
         progress=progress,
@@ -181,7 +182,9 @@ def keep_scores(evidence: Mapping[str, Any], client: MlflowClient) -> None:
             continue
         summary = {name: evidence[name] for name in ("split", "shards_digest", "num_images", "tokenizer")}
         summary |= {name: judged[name] for name in ("step", "precision", "scores", "intervals")}
-        summary |= {"beam_size": evidence["settings"]["beam_size"], "confidence": CONFIDENCE}
+        # An earlier release judged all versions with the gate's beam size.
+        summary |= judged.get("search") or {"beam_size": evidence["settings"]["beam_size"]}
+        summary |= {"confidence": CONFIDENCE}
         _link_scores(judged["name"], judged["version"], summary, client)
         _log_to_version(judged["name"], judged["version"], summary, client)
 

@@ -16,7 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import TypeAdapter
 
-from captioning.serving.image_input import BEAM_SIZES, CAPTION_LENGTHS, ImageInputConfig, read_image
+from captioning.generation.config import GenerationConfig
+from captioning.serving.image_input import ImageInputConfig, read_image
+from captioning.serving.parameters import requested_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +29,7 @@ _MAX_DECODERS = 2  # over all requests: the largest images take 0.3 GiB and a co
 
 
 class CaptionService(PythonModel):
-    """Captions images by beam search."""
+    """Captions images by beam search or sampling."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the registered checkpoint, and the sources of images that the version accepts."""
@@ -37,6 +39,7 @@ class CaptionService(PythonModel):
         from captioning.training.checkpoint import load_model
 
         self._intake = TypeAdapter(ImageInputConfig).validate_python(context.model_config["intake"])
+        self._generation = TypeAdapter(GenerationConfig).validate_python(context.model_config["generation"])
         self._decoders = threading.BoundedSemaphore(_MAX_DECODERS)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_model(Path(context.artifacts[CHECKPOINT_ARTIFACT]), device=device)
@@ -50,7 +53,7 @@ class CaptionService(PythonModel):
         Args:
             context: MLflow's context.
             model_input: one row per image, with the columns that ``read_image`` reads.
-            params: ``beam``, ``max_length`` in words, ``num_captions``; MLflow adds the signature's defaults.
+            params: those of ``captioning.serving.parameters``; MLflow adds the signature's defaults.
 
         Returns:
             One row per image, with ``caption``, ``log_probability`` in nats, and ``error``, which alone is set if there
@@ -68,15 +71,16 @@ class CaptionService(PythonModel):
             raise MlflowException.invalid_parameter_value(
                 f"the request has {len(model_input)} rows; send at most {self._intake.max_rows} at a time"
             )
-        _require("beam", params["beam"], BEAM_SIZES)
-        _require("max_length", params["max_length"], CAPTION_LENGTHS)
-        _require("num_captions", params["num_captions"], range(1, params["beam"] + 1))
+        try:
+            generation = requested_settings(params, self._generation)
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(f"{error}") from None
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict("records")
         answers: list[dict[str, Any]] = []
         with ThreadPoolExecutor(_BATCH_SIZE) as pool:  # fetches several URLs at once
             for start in range(0, len(rows), _BATCH_SIZE):
                 taken = pool.map(self._take, rows[start : start + _BATCH_SIZE])
-                answers += self._caption([self._decode(one) for one in taken], params)
+                answers += self._caption([self._decode(one) for one in taken], generation, params)
         return pandas.DataFrame(answers, dtype=object)  # objects keep None, which JSON has, from becoming NaN
 
     def _take(self, row: Mapping[str, object]) -> bytes | str:
@@ -95,15 +99,15 @@ class CaptionService(PythonModel):
         except ValueError as error:
             return str(error)
 
-    def _caption(self, opened: "Sequence[Tensor | str]", params: Mapping[str, int]) -> list[dict[str, Any]]:
+    def _caption(
+        self, opened: "Sequence[Tensor | str]", generation: GenerationConfig, params: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
         import torch
 
         written = iter(())
         if images := [one for one in opened if not isinstance(one, str)]:
             batch = torch.stack(images)
-            written = iter(
-                self._captioner.caption_batch(batch, beam_size=params["beam"], max_words=params["max_length"])
-            )
+            written = iter(self._captioner.caption_batch(batch, generation=generation, max_words=params["max_length"]))
         answers: list[dict[str, Any]] = []
         for one in opened:
             captions, log_probability = (None, None) if isinstance(one, str) else next(written)
@@ -117,14 +121,6 @@ class CaptionService(PythonModel):
                 }
             )
         return answers
-
-
-def _require(name: str, value: int, allowed: range) -> None:
-    if value not in allowed:
-        raise MlflowException.invalid_parameter_value(
-            f"{name} cannot be {value}; use {allowed.start} to {allowed.stop - 1}"
-            + (", at most the beam" if name == "num_captions" else "")
-        )
 
 
 mlflow.models.set_model(CaptionService())

@@ -100,7 +100,7 @@ def _page(
         lead=f"Step {description.step:,} of run {description.lineage.get('run', 'unknown')}{compared}.",
         summary=_summary(evaluation, rival),
         scores=score_rows(evaluation.scores, evaluation.intervals, rival.evaluation.scores if rival else None),
-        scores_note=f"On {evaluation.title}, with beam size {evaluation.beam_size}.",
+        scores_note=f"On {evaluation.title}, with {evaluation.generation.describe()}.",
         charts=story.charts,
         steps=story.steps,
         samples=story.samples,

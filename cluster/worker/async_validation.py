@@ -19,6 +19,7 @@ import ray
 import ray.train
 from ray.exceptions import RayError
 
+from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint import load_model
 from captioning.training.validation import validation_loss
 from cluster.config import TrainRun
@@ -166,7 +167,7 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             shard_set,
             run.validation_split,
             step=checkpoint.step,
-            beam_size=run.validation.beam_size,
+            generation=GenerationConfig(beam_size=run.validation.beam_size),
             batch_size=_BATCH_SIZE,
             skip_bad=run.training.on_bad_sample == "skip",
         )

@@ -79,6 +79,15 @@ def rejection(box: str) -> str:
     return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())
 
 
+def section_without_prefix(settings: Any, field: str) -> str | None:  # noqa: ANN401  any tree of settings
+    """Return the name of the section that has a field and whose flags have no prefix; None if there is none."""
+    for name, hint in typing.get_type_hints(type(settings), include_extras=True).items():
+        section = getattr(settings, name)
+        if dataclasses.is_dataclass(section) and _is_without_prefix(hint) and hasattr(section, field):
+            return name
+    return None
+
+
 def _is_without_prefix(hint: Any) -> bool:  # noqa: ANN401  any type
     """Return whether tyro is told to name the flags of a section without a prefix."""
     return any(getattr(annotation, "name", None) == "" for annotation in getattr(hint, "__metadata__", ()))

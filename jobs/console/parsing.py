@@ -23,7 +23,7 @@ from cluster.settings import as_plain, with_absolute_paths
 from cluster.yaml_file import read_mapping, shown
 from jobs.console.help import HelpStream, without_none_hints
 from jobs.console.job import Invocation, Job
-from jobs.console.mistakes import out_of_bounds, rejection, sections, unchecked
+from jobs.console.mistakes import out_of_bounds, rejection, section_without_prefix, sections, unchecked
 from jobs.console.output import result_stream, write_document
 from shards.storage.location import credentials_mistake, with_home
 
@@ -171,12 +171,18 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
     for name, value in content.items():
         if len(mistakes) >= _MOST_MISTAKES:
             break
+        if name not in hints and (section := section_without_prefix(base, str(name))):
+            # As the flag, which has no prefix; the section may also be written out.
+            changes[section] = _merge(
+                changes.get(section, getattr(base, section)), {name: value}, file, mistakes, prefix
+            )
+            continue
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(hints)}"
             mistakes.append(f"--config {file}: unknown key {prefix}{shorten(str(name), 100)}; {hint}")
             continue
-        current = getattr(base, name)
+        current = changes.get(name, getattr(base, name))
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
                 mistakes.append(

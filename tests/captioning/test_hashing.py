@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.hashing import DropoutKeys, dropout, fold, splitmix64, uniform
+from captioning.hashing import DropoutKeys, content_keys, dropout, fold, splitmix64, uniform
 
 GAMMA = 0x9E3779B97F4A7C15
 
@@ -136,3 +136,16 @@ def test_dropped_values_are_those_whose_gradient_is_zero():
 def test_without_rate_or_keys_nothing_is_dropped(rate, keys):
     values = torch.rand(1, 4, 8)
     assert dropout(values, rate, keys, site=1) is values
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float16])
+def test_a_key_of_content_depends_on_its_row_alone(kind):
+    values = torch.arange(24).view(4, 2, 3).to(kind)
+    values[3] = values[0]
+    keys = content_keys(values)
+    assert torch.equal(content_keys(values[[2, 0]]), keys[[2, 0]])
+    assert (keys[0] == keys[3], len(set(keys.tolist()))) == (True, 3)
+
+
+def test_the_keys_of_content_stay():
+    assert content_keys(torch.tensor([[1, 2, 3]], dtype=torch.uint8)).tolist() == [3881955430054305505]

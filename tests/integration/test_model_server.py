@@ -11,6 +11,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from captioning.evaluation.captioner import Captioner
+from captioning.generation.config import GenerationConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
@@ -164,7 +165,7 @@ def expected(server, home, as_user, beam_size):
     as_user(ADMIN, server.password)
     client = connect(TrackingConfig(), StorageConfig(home=home))
     folder = resolve_model("models:/captioner/1", client).folder
-    captioner: Captioner = load_captioner(folder, beam_size=beam_size, batch_size=1)
+    captioner: Captioner = load_captioner(folder, generation=GenerationConfig(beam_size=beam_size), batch_size=1)
     return next(captioner.caption([SCENE])).captions
 
 

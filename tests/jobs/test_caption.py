@@ -86,6 +86,40 @@ def test_a_batch_or_a_beam_of_nothing_writes_no_captions_and_is_refused(captioni
     assert "batch_size 0 is out of range; use 1 to 1000000" in told
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--beam-size 4 --groups 3", "groups 3 do not divide a beam_size of 4; use a divisor of the beam size"),
+        (
+            "--temperature 0.7 --beam-size 5",
+            "beam_size 5 has no effect in sampling; leave it out, or use a temperature of",
+        ),
+        (
+            "--top-p 0.9",
+            "top_p 0.9 has no effect in beam search; leave it out, or use a temperature above 0, such as 1",
+        ),
+        ("--no-repeat-ngram -1", "no_repeat_ngram -1 is out of range; use 0 to 1000"),
+    ],
+)
+@pytest.mark.parametrize("job", ["caption x.jpg --model m", "evaluate m --shards s", "register m n"])
+def test_a_search_that_cannot_be_is_refused_in_one_line(captioning, job, flags, message):
+    code, printed, told = captioning(*job.split(), *flags.split())
+    assert (code, printed, told.startswith(f"error: {message}"), len(told.splitlines())) == (2, "", True, 1)
+
+
+def test_captions_of_a_search_keep_its_constraints_and_samples_their_seed(captioning, tiny_run, pictures):
+    def captions(*flags):
+        code, printed, _ = captioning("caption", pictures, "--model", tiny_run, "--json", *flags)
+        assert code == 0
+        return [one["captions"] for one in json.loads(printed)]
+
+    assert all(
+        len(set(one.split())) == 8 for found in captions("--min-words", 8, "--no-repeat-ngram", 1) for one in found
+    )
+    draws = [captions("--temperature", 1, "--num-samples", 4, "--sampling-seed", seed) for seed in (1, 1, 2)]
+    assert (draws[0] == draws[1], draws[0] == draws[2], {len(one) for one in draws[0]}) == (True, False, {4})
+
+
 def test_hidden_files_are_no_images_and_a_name_with_a_line_break_is_one_line(captioning, tiny_run, tmp_path):
     for name in ("a\nb.jpg", "._a.jpg", ".trash/c.jpg", "folder.jpg/d.png"):
         path = tmp_path / "in" / name

@@ -27,6 +27,13 @@ def test_every_score_has_its_interval(captioning, tiny_run, drawn_shards):
     )  # fmt: skip
 
 
+def test_the_search_is_recorded_with_the_scores(captioning, tiny_run, drawn_shards, tmp_path):
+    flags = ("--beam-size", 4, "--groups", 2, "--no-repeat-ngram", 2, "--html", tmp_path / "page.html")
+    result = json.loads(captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json", *flags)[1])
+    assert (result["beam_size"], result["generation"]) == (4, {"groups": 2, "no_repeat_ngram": 2})
+    assert "with beam size 4 in 2 groups, no 2 words in a row twice." in " ".join(Page(tmp_path / "page.html").texts)
+
+
 def test_what_was_evaluated_before_is_not_computed_again(captioning, tiny_run, drawn_shards):
     first = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")[1]
     _, again, told = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")

@@ -7,8 +7,12 @@ from captioning.data.pixels import decode_image
 from captioning.data.vocabulary import EOS
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.generation.beam_search import beam_search
+from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint import CheckpointDescription
 from tests.support import tiny_models
+
+GREEDY = GenerationConfig(beam_size=1)
+
 
 JPEGS = [tiny_models.jpeg(number) for number in range(5)]
 DESCRIPTION = CheckpointDescription(
@@ -33,7 +37,7 @@ def test_a_caption_is_what_beam_search_finds(model):
     images = torch.stack([decode_image(jpeg, 64) for jpeg in JPEGS])
     found = beam_search(model.decoder, model.encoder(images), beam_size=3, max_words=6)
     captions = [tuple(tiny_models.VOCABULARY.decode(ids) for ids in rows) for rows in found.tokens.tolist()]
-    assert [one.captions for one in write(model, beam_size=3)] == captions
+    assert [one.captions for one in write(model)] == captions
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
@@ -45,13 +49,13 @@ def test_captions_do_not_depend_on_how_many_images_go_at_once(model, batch_size)
 def test_log_probability_is_that_of_the_best_caption(model):
     images = torch.stack([decode_image(jpeg, 64) for jpeg in JPEGS])
     found = beam_search(model.decoder, model.encoder(images), beam_size=3, max_words=6)
-    assert [one.log_probability for one in write(model, beam_size=3)] == pytest.approx(
+    assert [one.log_probability for one in write(model)] == pytest.approx(
         found.log_probability[:, 0].tolist(), abs=1e-5
     )
 
 
 def test_captions_in_bf16_are_those_in_fp32_up_to_rounding(model):
-    exact, coarse = write(model, beam_size=1), write(copy.deepcopy(model), beam_size=1, precision="bf16")
+    exact, coarse = write(model, generation=GREEDY), write(copy.deepcopy(model), generation=GREEDY, precision="bf16")
     differences = [abs(one.log_probability - two.log_probability) for one, two in zip(exact, coarse, strict=True)]
     assert 0 < max(differences) < 0.5
 
@@ -78,7 +82,7 @@ def test_captions_that_cannot_be_are_left_out():
     model = tiny_models.model().eval()
     torch.nn.init.constant_(model.decoder.output.bias, -torch.inf)
     model.decoder.output.bias.data[EOS] = 0.0  # only <eos> is possible, so the only caption is empty
-    assert [one.captions for one in write(model, beam_size=4)] == [("",)] * 5
+    assert [one.captions for one in write(model, generation=GenerationConfig(beam_size=4))] == [("",)] * 5
 
 
 def test_results_are_in_the_form_of_the_coco_evaluation():

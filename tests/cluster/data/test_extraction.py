@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from captioning.config import TrainingConfig
+from captioning.generation.config import GenerationConfig
 from cluster.config import ClusterConfig, StorageConfig, TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.evaluate import evaluate_split
@@ -69,7 +70,12 @@ def outcome(session, drawn_shards, folder, tmp_path_factory):
 
 def test_a_run_on_features_leaves_a_checkpoint_that_takes_images(outcome, drawn_shards):
     found = evaluate_split(
-        outcome.best_checkpoint, ShardSet(drawn_shards), "val", step=outcome.step, beam_size=1, batch_size=8
+        outcome.best_checkpoint,
+        ShardSet(drawn_shards),
+        "val",
+        step=outcome.step,
+        generation=GenerationConfig(beam_size=1),
+        batch_size=8,
     )
     assert (outcome.step, len(found.captions)) == (4, 30)
 

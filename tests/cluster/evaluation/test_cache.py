@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import shutil
@@ -6,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
+from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint import OPTIMIZER
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation import cache as evaluation_cache
@@ -40,13 +42,21 @@ def cache(filled, tmp_path):
     return shutil.copytree(filled, tmp_path / "evaluations")
 
 
-def evaluated(model, shard_set, cache, *, beam_size=3, **options):
-    return cached_evaluation(model, shard_set, "val", beam_size=beam_size, batch_size=30, cache=cache, **options)
+def evaluated(model, shard_set, cache, *, beam_size=3, search=None, **options):
+    options |= {"generation": search or GenerationConfig(beam_size=beam_size), "cache": cache}
+    return cached_evaluation(model, shard_set, "val", batch_size=30, **options)
 
 
 def varied(model, shard_set, cache, *, seed=0, num_images=4):
     return cached_variants(
-        model, shard_set, "val", num_images=num_images, seed=seed, beam_size=3, batch_size=30, cache=cache
+        model,
+        shard_set,
+        "val",
+        num_images=num_images,
+        seed=seed,
+        generation=GenerationConfig(),
+        batch_size=30,
+        cache=cache,
     )
 
 
@@ -81,7 +91,7 @@ def test_images_that_are_left_out_are_named_also_from_the_cache(
 
 def test_an_evaluation_from_the_cache_is_the_one_that_was_computed(model, shard_set, cache, tmp_path):
     found = evaluated(without_weights(model, tmp_path / "m"), shard_set, cache)
-    assert found == evaluate_split(model.folder, shard_set, "val", step=BETTER, beam_size=3, batch_size=30)
+    assert found == evaluate_split(model.folder, shard_set, "val", step=BETTER, batch_size=30)
 
 
 def test_an_evaluation_from_the_cache_leaves_it_as_it_is(model, shard_set, cache):
@@ -118,13 +128,33 @@ def test_the_same_weights_of_another_step_keep_their_step(tiny_run, shard_set, t
 
 
 def test_another_search_is_another_entry(model, shard_set, cache):
-    assert evaluated(model, shard_set, cache, beam_size=1).beam_size == 1
+    assert evaluated(model, shard_set, cache, beam_size=1).generation == GenerationConfig(beam_size=1)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_another_precision_is_another_entry(model, shard_set, cache):
     assert evaluated(replace(model, precision="bf16"), shard_set, cache).summary()["precision"] == "bf16"
     assert len(list(cache.iterdir())) == 2
+
+
+def test_every_setting_of_the_search_is_in_the_key(model, shard_set, cache):
+    search = GenerationConfig(no_repeat_ngram=1)
+    found = evaluated(model, shard_set, cache, search=search)
+    assert (found.generation, len(list(cache.iterdir()))) == (search, 2)
+    assert found.summary()["generation"] == {"no_repeat_ngram": 1}
+
+
+def test_an_entry_of_an_earlier_release_has_a_beam_size_and_the_other_settings_defaults(model, shard_set, cache):
+    wanted = evaluated(model, shard_set, cache)
+    stored = json.loads(entry(cache).read_text())
+    assert stored["key"]["beam_size"] == 3
+    assert "generation" not in stored["key"]
+    del stored["content"]["generation"]
+    stored["content"]["beam_size"] = 3
+    text = json.dumps([stored["key"], stored["content"]], sort_keys=True, separators=(",", ":"))
+    alter(entry(cache), content=stored["content"], digest=hashlib.sha256(text.encode() + b"\n").hexdigest())
+    before = entry(cache).read_bytes()
+    assert (evaluated(model, shard_set, cache), entry(cache).read_bytes()) == (wanted, before)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +185,7 @@ def test_an_entry_under_the_name_of_another_is_not_taken_for_it(model, shard_set
     evaluated(model, shard_set, cache, beam_size=1)
     one, other = cache.iterdir()
     shutil.copyfile(one, other)
-    assert [evaluated(model, shard_set, cache, beam_size=size).beam_size for size in (1, 3)] == [1, 3]
+    assert [evaluated(model, shard_set, cache, beam_size=size).generation.beam_size for size in (1, 3)] == [1, 3]
 
 
 def test_a_place_that_cannot_be_written_costs_no_evaluation(model, shard_set, tmp_path, caplog):
@@ -167,7 +197,7 @@ def test_a_place_that_cannot_be_written_costs_no_evaluation(model, shard_set, tm
 def test_variants_are_captioned_as_images_are(model, shard_set, tmp_path):
     reader = shard_set.reader("val")
     samples = [reader.read(number) for number in draw_images(len(reader), 4, seed=0)]
-    captioner = load_captioner(model.folder, beam_size=3, batch_size=30)
+    captioner = load_captioner(model.folder, batch_size=30)
     written = [one.captions[0] for one in captioner.caption(make_variant(one.jpeg, Variant.CROPPED) for one in samples)]
     wanted = dict(zip((one.image_id for one in samples), written, strict=True))
     assert varied(model, shard_set, tmp_path)[Variant.CROPPED] == wanted

@@ -21,9 +21,7 @@ def evaluation(shard_set, *scores):
         for sample, score in zip(samples, scores, strict=True)
     }
     captions = {sample.image_id: f"caption {number}" for number, sample in enumerate(samples)}
-    return Evaluation(
-        split="val", shards_digest="d", beam_size=3, step=8, scores={"CIDEr-D": 1.0}, captions=captions, images=images
-    )
+    return Evaluation(split="val", shards_digest="d", step=8, scores={"CIDEr-D": 1.0}, captions=captions, images=images)
 
 
 def test_images_are_best_first_with_scores_and_references(shard_set):

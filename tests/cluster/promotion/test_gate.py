@@ -6,11 +6,12 @@ import pytest
 
 from captioning.evaluation.bootstrap import compare
 from captioning.evaluation.metrics import score_captions, summands
+from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
 from cluster.evaluation.cache import cached_evaluation, model_digest
-from cluster.promotion.gate import COLUMNS, Gate, judge
+from cluster.promotion.gate import COLUMNS, Gate, judge, search_of
 from cluster.promotion.gate_config import GateConfig
 from tests.support.trained_models import BETTER, WORSE, resolved, trained
 
@@ -88,6 +89,24 @@ def test_the_set_that_a_model_was_trained_on_needs_no_name(trained_on, shard_set
     assert "judging on shard set" not in caplog.text
 
 
+def test_each_version_is_judged_with_the_search_that_it_was_registered_with(models, shard_set, cache):
+    challenger = replace(models[BETTER], generation=GenerationConfig(beam_size=1, no_repeat_ngram=2))
+    found = judge(challenger, models[WORSE], shard_set, "val", GATE, cache=cache).evidence
+    assert [found[role]["search"] for role in ("challenger", "champion")] == [
+        {"beam_size": 1, "generation": {"no_repeat_ngram": 2}},
+        {"beam_size": 3},
+    ]
+
+
+def test_a_beam_size_of_the_gate_is_that_of_both(models):
+    versions = [models[WORSE], replace(models[BETTER], generation=GenerationConfig(beam_size=5, min_words=2))]
+    gate = replace(GATE, beam_size=1)
+    assert [search_of(one, gate) for one in versions] == [
+        GenerationConfig(beam_size=1),
+        GenerationConfig(beam_size=1, min_words=2),
+    ]
+
+
 def test_a_worse_challenger_is_refused(refused):
     assert not refused.is_passed
 
@@ -143,7 +162,9 @@ def test_evidence_names_models_data_and_settings(promoted, models, shard_set):
 
 
 def test_evidence_holds_the_scores_with_their_intervals(promoted, models, shard_set, cache):
-    evaluation = cached_evaluation(models[BETTER], shard_set, "val", beam_size=3, batch_size=32, cache=cache)
+    evaluation = cached_evaluation(
+        models[BETTER], shard_set, "val", generation=GenerationConfig(), batch_size=32, cache=cache
+    )
     found = promoted.evidence["challenger"]
     assert (found["scores"], found["intervals"]["CIDEr-D"]) == (
         evaluation.scores, list(evaluation.intervals["CIDEr-D"]),
@@ -156,7 +177,9 @@ def test_the_gain_is_that_of_a_plain_computation(promoted, models, shard_set, ca
     cider_d = [
         summands(score_captions(evaluation.captions, references).images)[:, 11:]
         for evaluation in (
-            cached_evaluation(models[steps], shard_set, "val", beam_size=3, batch_size=32, cache=cache)
+            cached_evaluation(
+                models[steps], shard_set, "val", generation=GenerationConfig(), batch_size=32, cache=cache
+            )
             for steps in (BETTER, WORSE)
         )
     ]

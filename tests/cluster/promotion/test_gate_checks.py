@@ -22,7 +22,6 @@ def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
     evaluation = Evaluation(
         split="val",
         shards_digest="d" * 64,
-        beam_size=3,
         step=1,
         scores={name: float(s) for name, s in scores_of_sums(summands(images).sum(axis=0), len(images)).items()},
         captions=written,
@@ -187,7 +186,7 @@ def test_the_same_results_give_the_same_criteria():
         ({"num_resamples": 99}, "num_resamples 99 is too small; use 100 or more"),
         ({"seed": -1}, "seed -1 is too small; use 0 or more"),
         ({"num_behaviour_images": 0}, "num_behaviour_images 0 is too small; use 1 or more"),
-        ({"beam_size": 0}, "beam_size 0 is too small; use 1 or more"),
+        ({"beam_size": 0}, "beam_size 0 is out of range; use 1 to 1000"),
         ({"batch_size": 0}, "batch_size 0 is too small; use 1 or more"),
     ],
 )

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -24,10 +26,11 @@ def name(request, client, tiny_run):
     return name
 
 
-def judge(is_passed):
+def judge(is_passed, **changes):
     def judged(challenger, champion):
         found = judgement(is_passed)
         judged_model = {"name": challenger.name, "version": challenger.version, "step": 5, "precision": "fp32"}
+        judged_model |= changes
         scores = {"scores": {"CIDEr-D": 0.625}, "intervals": {"CIDEr-D": [0.5, 0.75]}}
         found.evidence |= {
             "split": "val", "shards_digest": "d" * 64, "num_images": 30, "tokenizer": "ptb",
@@ -51,6 +54,14 @@ def test_a_version_has_the_status_that_the_gate_gave_it_and_its_scores(client, n
     assert linked == {("val/CIDEr-D", 0.625, 5, "shards-val")}
     assert "| score | value | 95% interval |" in found.description
     assert "| CIDEr-D | 0.6250 | 0.5000 to 0.7500 |" in found.description
+
+
+def test_the_scores_are_stored_with_the_search_that_found_the_captions(client, name):
+    search = {"beam_size": 4, "generation": {"groups": 2}}
+    record_outcome(promote(name, client, judge(True, search=search)), client)
+    stored = json.loads(record_of(client.get_model_version(name, "1"), client)["evaluation.val"])
+    assert {key: stored[key] for key in search} == search
+    assert "split val, beam 4, groups 2" in client.get_model_version(name, "1").description
 
 
 def test_a_tracker_that_takes_no_status_is_a_warning(client, name, monkeypatch, caplog):

@@ -77,7 +77,7 @@ def test_the_chain_names_run_code_configuration_and_files(client, checkpoint, dr
 def test_the_chain_of_a_version_tells_who_promoted_it_over_what_and_its_scores(client, checkpoint, drawn_shards):
     model = resolve_model(str(checkpoint(trained_on(drawn_shards))), client)
     scores = {"scores": {"CIDEr-D": 0.5}, "captions": {1: "a"}, "shards_digest": "d" * 64}
-    log_evaluation(model, Evaluation(split="val", beam_size=3, step=7, **scores), client)
+    log_evaluation(model, Evaluation(split="val", step=7, **scores), client)
     register(model, "served", client)
     make_champion("served", client)
     made = make_champion("served", client, "1")

@@ -3,6 +3,7 @@
 import pytest
 from mlflow.exceptions import MlflowException
 
+from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.registry import registration
 from cluster.registry.logged_models import UNFINISHED_TAG, logged_model_id, record_of
@@ -82,7 +83,7 @@ def states(name, model, client):
 def test_a_process_that_is_killed_between_any_requests_is_finished_by_the_same_command(
     client, model, name, tmp_path, monkeypatch
 ):
-    package = registration.save_package(model, tmp_path, beam_size=3, intake=ImageInputConfig())
+    package = registration.save_package(model, tmp_path, generation=GenerationConfig(), intake=ImageInputConfig())
     monkeypatch.setattr(registration, "save_package", lambda *_, **__: package)
     num_requests, has_died = 0, True
     while has_died:

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from mlflow.exceptions import MlflowException
 
+from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.git import git_state
@@ -71,9 +72,23 @@ def test_a_version_that_could_not_become_the_challenger_is_finished_by_the_same_
     assert client.get_registered_model(name).aliases == {"challenger": begun.version}
 
 
+def test_a_version_is_resolved_with_the_search_that_it_was_registered_with(client, model, name, caplog):
+    search = GenerationConfig(beam_size=4, groups=2, group_penalty=0.25, min_words=3, no_repeat_ngram=3)
+    version = register(model, name, client, generation=search).version
+    assert resolve_model(f"models:/{name}/{version}", client).generation == search
+    client.set_model_version_tag(name, version, "generation.groups", "three")
+    assert resolve_model(f"models:/{name}/{version}", client).generation == GenerationConfig()
+    assert "the settings of the search are not those that a release records (" in caplog.text
+
+
+def test_more_words_than_a_model_writes_are_refused(client, model, name):
+    with pytest.raises(ValueError, match="min_words 50 is more than the 8 words at which captions are cut"):
+        register(model, name, client, generation=GenerationConfig(min_words=50))
+
+
 def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
     with pytest.raises(ValueError, match="beam size 21 is out of range; use 1 to 20"):
-        register(model, name, client, beam_size=21)
+        register(model, name, client, generation=GenerationConfig(beam_size=21))
 
 
 def test_a_models_history_is_no_model(client, model, name):

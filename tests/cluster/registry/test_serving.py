@@ -14,6 +14,7 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 
+from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
 from cluster.evaluation.evaluate import load_captioner
 from cluster.registry.models import resolve_model
@@ -52,7 +53,16 @@ def served(stored, client):
 def open_served(client, tiny_run, folder):
     """Return a loaded version that also accepts paths below the folder, and URLs."""
     intake = ImageInputConfig(allow_paths=folder, allow_urls="public")
-    return load(register(resolve_model(str(tiny_run), client), "open", client, beam_size=2, intake=intake), client)
+    return load(
+        register(
+            resolve_model(str(tiny_run), client),
+            "open",
+            client,
+            generation=GenerationConfig(beam_size=2),
+            intake=intake,
+        ),
+        client,
+    )
 
 
 def text(content):
@@ -63,8 +73,9 @@ def ask(model, *images, **params):
     return model.predict(pandas.DataFrame({"image": list(images)}), params=params).to_dict("records")
 
 
-def expected(tiny_run, client, contents, beam_size=3):
-    captioner = load_captioner(resolve_model(str(tiny_run), client).folder, beam_size=beam_size, batch_size=16)
+def expected(tiny_run, client, contents, **settings):
+    folder, search = resolve_model(str(tiny_run), client).folder, GenerationConfig(**settings)
+    captioner = load_captioner(folder, generation=search, batch_size=16)
     return list(captioner.caption(contents))
 
 
@@ -79,7 +90,7 @@ def test_a_batch_is_captioned_as_the_checkpoint_does(served, tiny_run, client, f
 def test_a_version_serves_and_is_judged_in_the_precision_that_was_registered(client, tiny_run):
     created = register(resolve_model(str(tiny_run), client), "coarse", client, precision="bf16")
     model = resolve_model("models:/coarse/1", client)
-    captioner = load_captioner(model.folder, beam_size=3, batch_size=16, precision="bf16")
+    captioner = load_captioner(model.folder, batch_size=16, precision="bf16")
     answers = ask(load(created, client), *map(text, SCENES))
     assert model.precision == "bf16"
     assert [one["log_probability"] for one in answers] == [one.log_probability for one in captioner.caption(SCENES)]
@@ -123,6 +134,24 @@ def test_the_beam_is_the_registered_one_unless_asked_otherwise(open_served, tiny
     assert [ask(open_served, SCENES[0], **params)[0]["caption"] for params in ({}, {"beam": 7})] == wanted
 
 
+@pytest.mark.parametrize(
+    ("params", "settings"),
+    [
+        ({"beam": 4, "groups": 2, "group_penalty": 3}, {"beam_size": 4, "groups": 2, "group_penalty": 3.0}),
+        ({"min_words": 7, "no_repeat_ngram": 1}, {"min_words": 7, "no_repeat_ngram": 1}),
+        ({"length_power": 0.0}, {"length_power": 0.0}),
+        (
+            {"temperature": 1, "num_captions": 3, "sampling_seed": 4},
+            {"temperature": 1.0, "num_samples": 3, "sampling_seed": 4},
+        ),
+    ],
+)
+def test_a_request_chooses_the_search_that_captioning_has_too(served, tiny_run, client, params, settings):
+    answers = ask(served, *SCENES, **params)
+    wanted = expected(tiny_run, client, SCENES, **settings)
+    assert [one["caption"] for one in answers] == [one.captions[0] for one in wanted]
+
+
 def test_no_caption_is_longer_than_asked(served):
     assert [len(one["caption"].split()) <= 2 for one in ask(served, *SCENES, max_length=2)] == [True] * 3
 
@@ -136,6 +165,9 @@ def test_no_caption_is_longer_than_asked(served):
         ({"max_length": 10**9}, "max_length cannot be 1000000000; use 1 to 100"),
         ({"num_captions": 0}, "num_captions cannot be 0; use 1 to 3, at most the beam"),
         ({"num_captions": 4}, "num_captions cannot be 4; use 1 to 3, at most the beam"),
+        ({"groups": 2}, "groups 2 do not divide a beam of 3; use a divisor of the beam size"),
+        ({"temperature": -1.0}, "temperature -1.0 is out of range; use 0.01 to 100"),
+        ({"min_words": 9}, "min_words 9 is more than the 8 words at which captions are cut; use at most 8"),
         ({"beam": "many"}, "Invalid parameters found.*beam"),
     ],
 )
@@ -222,6 +254,14 @@ def test_the_version_says_what_it_takes_and_gives(served):
         ["image"],
         [
             {"name": "beam", "type": "long", "default": 3, "shape": None},
+            {"name": "length_power", "type": "double", "default": 1.0, "shape": None},
+            {"name": "min_words", "type": "long", "default": 0, "shape": None},
+            {"name": "no_repeat_ngram", "type": "long", "default": 0, "shape": None},
+            {"name": "groups", "type": "long", "default": 1, "shape": None},
+            {"name": "group_penalty", "type": "double", "default": 0.5, "shape": None},
+            {"name": "temperature", "type": "double", "default": 0.0, "shape": None},
+            {"name": "top_p", "type": "double", "default": 1.0, "shape": None},
+            {"name": "sampling_seed", "type": "long", "default": 0, "shape": None},
             {"name": "max_length", "type": "long", "default": 8, "shape": None},
             {"name": "num_captions", "type": "long", "default": 1, "shape": None},
         ],

@@ -60,7 +60,7 @@ def test_the_images_are_shown_only_of_the_runs_own_shards(folder, shard_set, tmp
 def test_an_evaluation_adds_scores_and_captions(folder, shard_set):
     image = shard_set.reader("val").read(3)
     evaluation = Evaluation(
-        split="val", shards_digest="d", beam_size=3, step=2, scores={"CIDEr-D": 0.5},
+        split="val", shards_digest="d", step=2, scores={"CIDEr-D": 0.5},
         captions={image.image_id: "a caption"}, intervals={"CIDEr-D": (0.25, 0.75)},
     )  # fmt: skip
     page = Page(write_run_page(folder, shard_set=None, lineage={}, evaluated=Evaluated(evaluation, shard_set)))

@@ -27,7 +27,7 @@ def evaluated(drawn_shards):
         for n, image in enumerate(images)
     }
     evaluation = Evaluation(
-        split="val", shards_digest="d", beam_size=3, step=8, scores={"CIDEr-D": 1.5, "BLEU-4": 0.5},
+        split="val", shards_digest="d", step=8, scores={"CIDEr-D": 1.5, "BLEU-4": 0.5},
         captions={image: f"new {n}" for n, image in enumerate(images)}, images=scores,
     )  # fmt: skip
     return Evaluated(evaluation, shard_set)

@@ -5,8 +5,10 @@ import sys
 import pytest
 import yaml
 
+from captioning.generation.config import GenerationConfig
 from cluster.presets import TRAIN_PRESETS
 from jobs.console.parsing import parse
+from jobs.evaluate import JOB as EVALUATE
 from jobs.train import JOB
 
 
@@ -100,6 +102,20 @@ def test_a_faulty_file_is_named_with_its_fault(file, text, message):
 def test_a_value_of_its_type_is_taken_as_it_looks(file, text, name, value):
     run = run_of("--config", file(text))
     assert operator.attrgetter(name)(run) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["beam_size: 6\ngroups: 2\n", "generation: {beam_size: 6}\ngroups: 2\n", "groups: 2\ngeneration: {beam_size: 6}\n"],
+)
+def test_a_setting_whose_flag_has_no_prefix_needs_no_section_in_a_file(file, text):
+    arguments = ["m", "--shards", "s", "--config", file(text), "--min-words", "3"]
+    assert parse(EVALUATE, arguments).settings.generation == GenerationConfig(beam_size=6, groups=2, min_words=3)
+
+
+def test_a_wrong_type_in_such_a_setting_is_named(file):
+    with pytest.raises(ValueError, match=r"run\.yaml: beam_size cannot be 'many'"):
+        parse(EVALUATE, ["m", "--shards", "s", "--config", file("beam_size: many\n")])
 
 
 def test_a_tilde_that_no_shell_expanded_is_the_users_home(file, tmp_path, monkeypatch):
