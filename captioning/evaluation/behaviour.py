@@ -1,7 +1,8 @@
 """Measures of a model without references: empty captions, repetition, and robustness to small image changes."""
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -98,6 +99,20 @@ def behaviour_of(
         repeated=sum(has_repetition(caption, tokenizer) for caption in captions.values()) / len(captions),
         num_different=len(set(captions.values())),
     )
+
+
+def caption_health(captions: Collection[str], *, tokenizer: Tokenizer) -> dict[str, float]:
+    """Measure by how much captions of different images differ, and how many are flawed; names are those of metrics."""
+    words = [tokenizer.tokenize(caption) for caption in captions]
+    counts, num = Counter(map(tuple, words)), max(1, len(words))
+    return {
+        "health_captions": float(len(words)),
+        "health_top_caption_share": max(counts.values(), default=0) / num,
+        "health_different_captions": float(len(counts)),
+        "health_different_words": float(len({word for caption in words for word in caption})),
+        "health_repeated_share": sum(has_repetition(caption, tokenizer) for caption in captions) / num,
+        "health_empty_share": sum(not caption for caption in words) / num,
+    }
 
 
 def same_captions(captions: Mapping[ImageId, str], changed: Mapping[ImageId, str]) -> np.ndarray:

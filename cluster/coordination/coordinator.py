@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from captioning.evaluation.health import Health, changes, scores_of
 from cluster.coordination.attempt import CurrentAttempt
 from cluster.coordination.messages import (
     Attempt,
@@ -33,7 +34,7 @@ from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
-from cluster.tracking.shipping import Shipper, end_tags
+from cluster.tracking.shipping import HEALTH_TAG, Shipper, end_tags
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,9 @@ class Coordinator:
         """
         self._require_current(attempt)
         self._add_rows(rows)
+        health = self._writer.record.health
         self._writer.commit(step, metrics, awaits_score=awaits_score)
+        self._note_health(health)
         self._current.note_checkpoint()
         self._note_scores(step, metrics)
         self._log_checkpoint(step, metrics)
@@ -224,9 +227,11 @@ class Coordinator:
 
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
+        health = self._writer.record.health
         self._writer.add_score(step, metrics)
+        self._note_health(health)
         self._note_scores(step, metrics)
-        self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(metrics)}")
+        self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(scores_of(metrics))}")
         reason = self._writer.record.history.stop_reason(self._stop_after)
         if reason and not self._is_stopped:
             self._stop_early(reason)
@@ -281,16 +286,23 @@ class Coordinator:
         self._writer.stop_early(reason)
         self.log_event(f"stopping early: {reason}")
 
+    def _note_health(self, before: Health) -> None:
+        for line in changes(before, self._writer.record.health):
+            self.log_event(line)
+        if before.told() != (told := self._writer.record.health.told()):
+            self._shipper.set_tag(HEALTH_TAG, "; ".join(told.values()))
+
     def _note_scores(self, step: int, metrics: Mapping[str, float]) -> None:
         if metrics:
-            self._validated = CommittedCheckpoint(step=step, attempt=self._writer.record.attempt, metrics=dict(metrics))
+            attempt, scores = self._writer.record.attempt, scores_of(metrics)
+            self._validated = CommittedCheckpoint(step=step, attempt=attempt, metrics=scores)
 
     def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log a checkpoint if it is the best so far, was requested, or the last line is 10 s old.
 
         Otherwise keep its line, which is logged if no other checkpoint follows: a short run commits several a second.
         """
-        self._unlogged = f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(metrics)}"
+        self._unlogged = f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(scores_of(metrics))}"
         best, now = self._writer.record.best, self._clock()
         is_best = bool(metrics) and best is not None and best.step == step
         if (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from captioning.evaluation.health import Health, changes
 from captioning.training.collectives import Flags
 from cluster.coordination.hang_timer import HangTimer
 from cluster.coordination.messages import Attempt, WorkerInfo
@@ -113,7 +114,9 @@ class LocalCoordinator:
         found, mine = load_record(self._folder), self._writer.record.attempt
         if found is None or found.attempt != mine:
             raise PermissionError(f"attempt {mine} was replaced; its checkpoint at step {step} is not committed")
+        health = self._writer.record.health
         self._writer.commit(step, metrics, awaits_score=awaits_score)
+        self._log_health(health)
 
     def await_score(self, step: int) -> None:
         """Record that a validation task will score the checkpoint of a step."""
@@ -121,7 +124,9 @@ class LocalCoordinator:
 
     def add_score(self, step: int, metrics: dict[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
+        health = self._writer.record.health
         self._writer.add_score(step, metrics)
+        self._log_health(health)
 
     def begin_self_critical(self) -> CommittedCheckpoint:
         """Record that self-critical training starts from the best checkpoint, and return that."""
@@ -135,6 +140,10 @@ class LocalCoordinator:
             self._writer.stop_early(stopped_early)
             self.log_event(f"stopping early: {stopped_early}")
         self._writer.finish()
+
+    def _log_health(self, before: Health) -> None:
+        for line in changes(before, self._writer.record.health):
+            self.log_event(line)
 
     def log_event(self, event: str) -> None:
         """Log a line for the user."""

@@ -94,7 +94,7 @@ def _page(
     return ModelPage(
         title=record.name,
         kicker="Training run",
-        lead=f"{state}. Encoder {record.identity.get('model.backbone', 'unknown')}.{_weights(record)}",
+        lead=f"{state}. Encoder {record.identity.get('model.backbone', 'unknown')}.{_weights(record)}{_health(record)}",
         summary=_summary(record, story),
         scores=score_rows(evaluation.scores, evaluation.intervals) if evaluation else (),
         scores_note=f"Checkpoint at step {evaluation.step:,}, on {evaluation.title}." if evaluation else "",
@@ -113,6 +113,12 @@ def _weights(record: RunRecord) -> str:
     """Return a sentence that says which weights the checkpoints have, if they are not those of the last step."""
     decay = record.identity.get("training.ema_decay")
     return f" Weights of checkpoints: moving average with decay {decay}." if decay else ""
+
+
+def _health(record: RunRecord) -> str:
+    """Return a sentence that says what goes wrong, if anything does."""
+    told = "; it ".join(record.health.told().values())
+    return f" Warning: the model {told}." if told else ""
 
 
 def _summary(record: RunRecord, story: TrainingStory) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioning.evaluation.health import IMAGE_GAIN
 from captioning.pages.charts import Chart, Curve
 from captioning.pages.model_page import Sample
 from cluster.data.shard_set import ShardSet
@@ -25,7 +26,15 @@ _SINGLE = (
     ("Speed", "images per second", "images_per_second", 1.0),
     ("Waiting for data", "% of a step", "data_wait_share", 100.0),
     ("Gradient norm", "before clipping", "gradient_norm", 1.0),
+    ("Loss with other images", "nats per word more", IMAGE_GAIN, 1.0),
+    ("Different captions", "", "health_different_captions", 1.0),
 )
+
+_FLAWS = {
+    "the same": "health_top_caption_share",
+    "with repetitions": "health_repeated_share",
+    "empty": "health_empty_share",
+}
 
 Metrics = dict[int, dict[str, float]]
 """Metrics of each step, by step."""
@@ -115,6 +124,11 @@ def _charts(metrics: Metrics, captions: Sequence[ValidationCaptions], steps_per_
             ],
         ),
         ("Scores", "validation split", [one for name, key in _SCORES.items() for one in curve(name, key)]),
+        (
+            "Flawed captions",
+            "% of the captions",
+            [one for name, key in _FLAWS.items() for one in curve(name, key, 100.0)],
+        ),
         *((title, unit, curve("", metric, factor)) for title, unit, metric, factor in _SINGLE),
     ]
     x_label = "epoch" if steps_per_epoch else "step"

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from captioning.config import NEWEST_ARITHMETIC
+from captioning.evaluation.health import Health
 from captioning.training.checkpoint_description import DESCRIPTION_NAME
 from cluster.config import TrainRun
 from cluster.formats import read_record
@@ -68,6 +69,8 @@ class RunRecord:
     """Names of damaged checkpoints; their folders are kept."""
     scores: tuple[tuple[int, float], ...] = ()
     """Step and score of each validation from the best one on, as in ``ScoreHistory``."""
+    health: Health = field(default_factory=Health)
+    """What the validations so far say of the run's health."""
     stopped_early: str = ""
     """Why the run ended before its last step, as a phrase; empty if it did not."""
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from captioning.evaluation.health import scores_of
 from captioning.training.checkpoint_description import describe_checkpoint
 from cluster.errors import Refusal
 from cluster.runs.claim import Claim, ClaimLostError
 from cluster.runs.journal import Journal, Row
 from cluster.runs.pruning import Pruner
-from cluster.runs.record import RECORD_NAME, CommittedCheckpoint, RunRecord, load_record, store_of
+from cluster.runs.record import RECORD_NAME, VALIDATION_LOSS, CommittedCheckpoint, RunRecord, load_record, store_of
 from shards.storage.files import remove_torn
 
 
@@ -96,10 +97,8 @@ class RunWriter:
         """
         # Before the record: a run that resumes from this checkpoint never computes the rows up to it again.
         self.journal.flush()
-        self._keep(
-            CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=dict(metrics)),
-            self._scores_with(step, metrics),
-        )
+        checkpoint = CommittedCheckpoint(step=step, attempt=self.record.attempt, metrics=scores_of(metrics))
+        self._keep(self._validated(step, metrics), checkpoint)
         if awaits_score:
             self._unscored.add(step)
 
@@ -109,11 +108,11 @@ class RunWriter:
         self._pinned.discard(step)
         self.journal.append_late(Row(step, int(time.time() * 1000), dict(metrics)))
         self.journal.flush()  # before the record: a score in the record is not computed again
-        known, scores = self._checkpoint_of(step), self._scores_with(step, metrics)
+        known, validated = self._checkpoint_of(step), self._validated(step, metrics)
         if known:
-            self._keep(replace(known, metrics={**known.metrics, **metrics}), scores)
-        elif scores != self.record.scores:
-            self._change(replace(self.record, scores=scores))
+            self._keep(validated, replace(known, metrics={**known.metrics, **scores_of(metrics)}))
+        else:
+            self._change(validated)
 
     def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
         """Return the checkpoint of a step and pin it until it is scored.
@@ -180,15 +179,20 @@ class RunWriter:
     def _checkpoint_of(self, step: int) -> CommittedCheckpoint | None:
         return next((one for one in self.record.checkpoints if one.step == step), None)
 
-    def _scores_with(self, step: int, metrics: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
-        """Return the scores of the record with those of a validation; once the run ends early, they stay."""
-        score = metrics.get(self.record.best_by)
-        if score is None or self.record.stopped_early:
-            return self.record.scores
-        return self.record.history.add(step, score).scores
+    def _validated(self, step: int, metrics: Mapping[str, float]) -> RunRecord:
+        """Return the record with a validation, if there was one; once the run ends early, its scores stay."""
+        record, score = self.record, metrics.get(self.record.best_by)
+        if not metrics:
+            return record
+        if score is not None and not record.stopped_early:
+            record = replace(record, scores=record.history.add(step, score).scores)
+        # The loss of people's captions rises in self-critical training, which teaches the model to say what scores.
+        ignored = VALIDATION_LOSS if record.self_critical_from is not None else ""
+        judged = {name: value for name, value in metrics.items() if name != ignored}
+        return replace(record, health=record.health.add(step, judged))
 
-    def _keep(self, checkpoint: CommittedCheckpoint, scores: tuple[tuple[int, float], ...]) -> None:
-        grown = replace(self.record, scores=scores).with_checkpoint(
+    def _keep(self, record: RunRecord, checkpoint: CommittedCheckpoint) -> None:
+        grown = record.with_checkpoint(
             checkpoint, keep_best=self._keep_best, keep_last=self._keep_last, pinned=self._pinned
         )
         self._change(grown)

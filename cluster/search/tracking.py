@@ -21,7 +21,7 @@ from cluster.search.space.config import METRIC_MODES
 from cluster.search.trials import SearchRecord, Trial, TrialState, point_text
 from cluster.tracking.access import tracker_line
 from cluster.tracking.client import create_run, set_tags
-from cluster.tracking.shipping import log_metrics, ship
+from cluster.tracking.shipping import end_tags, log_metrics, ship
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class SearchTracker:
             if not trial.has_ended and before != now and not self._is_ending.is_set():
                 client.update_run(run_id, status=status)
             set_tags(client, run_id, {_STATE_TAG: trial.state, "trial.reason": trial.reason})
-            ship(client, run_id, unshipped(folder / "journal"), status=status)
+            ship(client, run_id, unshipped(folder / "journal"), status=status, tags=end_tags(record))
         self._sent[trial.number] = now
 
     def _has_ended_run(self, client: MlflowClient, experiment: str, run_id: str, trial: Trial) -> bool:

@@ -29,7 +29,7 @@ _SYSTEM_METRICS_EVERY_SECONDS = 10
 # Time, in seconds, to ship the last rows; then the run ends without them, and a replay can send them later.
 _LAST_SECONDS = {"FINISHED": 30.0, "FAILED": 10.0, "KILLED": 1.0}
 _NO_TAGS: Mapping[str, str] = {}
-STOPPED_EARLY_TAG = "stopped_early"
+STOPPED_EARLY_TAG, HEALTH_TAG = "stopped_early", "health"
 
 
 class Shipper:
@@ -43,6 +43,7 @@ class Shipper:
 
     def __init__(self, journal: Journal, record: RunRecord, tracking_uri: str) -> None:
         self._journal, self._run_id, self._tracking_uri = journal, record.mlflow_run_id, tracking_uri
+        self._tags: dict[str, str] = {}
         self._is_ending = threading.Event()
         self._shipping = threading.Lock()
         self._monitor: SystemMetricsMonitor | None = None
@@ -75,6 +76,10 @@ class Shipper:
         last.join(seconds)
         return is_tracked.is_set()
 
+    def set_tag(self, name: str, value: str) -> None:
+        """Set a tag on the MLflow run, with the next rows."""
+        self._tags[name] = value
+
     def _ship_the_rest(self, status: str, seconds: float, is_tracked: threading.Event, tags: Mapping[str, str]) -> None:
         deadline = time.monotonic() + seconds
         if status == "KILLED":
@@ -105,11 +110,16 @@ class Shipper:
 
     def _ship(self, status: str = "RUNNING", tags: Mapping[str, str] = _NO_TAGS) -> bool:
         with self._shipping:
+            waiting = self._tags.copy()
             try:
-                ship(_client(self._tracking_uri), self._run_id, self._journal.unshipped(), status=status, tags=tags)
+                segments = self._journal.unshipped()
+                ship(_client(self._tracking_uri), self._run_id, segments, status=status, tags={**waiting, **tags})
             except Exception as error:  # a broken tracker raises any error of its database or server
                 logger.warning("the tracker does not accept metrics; training continues: %s", tracker_line(error))
                 return False
+            for name, value in waiting.items():
+                if self._tags.get(name) == value:  # not set again meanwhile
+                    del self._tags[name]
             return True
 
 
@@ -137,8 +147,9 @@ def _start_monitor(record: RunRecord, tracking_uri: str) -> "SystemMetricsMonito
 
 
 def end_tags(record: RunRecord) -> dict[str, str]:
-    """Return the tags that say how a run ended: why it ended before its last step, if it did."""
-    return {STOPPED_EARLY_TAG: record.stopped_early} if record.stopped_early else {}
+    """Return the tags that say how a run ended: why it ended before its last step, and what was wrong then."""
+    tags = {STOPPED_EARLY_TAG: record.stopped_early, HEALTH_TAG: "; ".join(record.health.told().values())}
+    return {name: value for name, value in tags.items() if value}
 
 
 def metrics_of(rows: Iterable[Row]) -> "Iterator[Metric]":

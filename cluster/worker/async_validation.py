@@ -19,6 +19,9 @@ import ray
 import ray.train
 from ray.exceptions import RayError
 
+from captioning.evaluation.behaviour import caption_health
+from captioning.evaluation.health import NUM_EXCHANGED
+from captioning.evaluation.health_probe import probe_health
 from captioning.generation.config import GenerationConfig
 from captioning.training.checkpoint import load_model
 from captioning.training.validation import validation_loss
@@ -162,6 +165,10 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             shard_set, run.validation_split, model=run.model, config=run.training, ranks=(0, 1)
         )
         loss = validation_loss(model, batches, config=run.training, device=device)
+        few = validation_batches(
+            shard_set, run.validation_split, model=run.model, config=run.training, ranks=(0, 1), most=NUM_EXCHANGED
+        )
+        health = probe_health(model, few, config=run.training, device=device)
         found = evaluate_split(
             folder,
             shard_set,
@@ -174,4 +181,5 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
     captions = dict(enumerate(found.captions.values()))  # in the order of the split
     intervals = {name: found.intervals[key] for key, name in SCORE_NAMES.items()}
     save_captions(run.folder, ValidationCaptions(checkpoint.step, captions, intervals))
-    return {VALIDATION_LOSS: loss} | {name: found.scores[key] for key, name in SCORE_NAMES.items()}
+    health |= caption_health(captions.values(), tokenizer=shard_set.vocabulary.tokenizer)
+    return {VALIDATION_LOSS: loss} | health | {name: found.scores[key] for key, name in SCORE_NAMES.items()}

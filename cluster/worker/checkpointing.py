@@ -103,13 +103,19 @@ class CheckpointSaver:
     claim: Claim | None = None
 
     def save(
-        self, state: TrainingState, description: CheckpointDescription, *, awaits_score: bool = False
+        self,
+        state: TrainingState,
+        description: CheckpointDescription,
+        *,
+        metrics: dict[str, float],
+        awaits_score: bool = False,
     ) -> Future[None]:
         """Copy the state now, and write it in the background.
 
         Args:
             state: training state of the bare model, not of its DDP replica.
             description: description of the checkpoint, without digests.
+            metrics: metrics of the validation at this step, by name; empty without one.
             awaits_score: whether a validation task will score the checkpoint later.
 
         Returns:
@@ -120,14 +126,13 @@ class CheckpointSaver:
             PermissionError: this attempt has been replaced.
             ClaimLostError: another home folder owns the checkpoints now.
         """
-        return self.writer.submit(lambda: self._prepare(state, description, awaits_score))
+        return self.writer.submit(lambda: self._prepare(state, description, metrics, awaits_score))
 
     def _prepare(
-        self, state: TrainingState, description: CheckpointDescription, awaits_score: bool
+        self, state: TrainingState, description: CheckpointDescription, metrics: dict[str, float], awaits_score: bool
     ) -> Callable[[], None]:
         copied = snapshot(state)
-        metrics = dict(description.metrics)
-        name = CommittedCheckpoint(step=description.step, attempt=self.attempt, metrics=metrics).name
+        name = CommittedCheckpoint(step=description.step, attempt=self.attempt).name
 
         def work() -> None:
             self._require_owner()  # its next owner may write a checkpoint of this name

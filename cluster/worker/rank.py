@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from captioning.config import OptimizerConfig, TrainingConfig
+from captioning.evaluation.health import scores_of
 from captioning.training.bad_samples import BadSampleError
 from captioning.training.checkpoint import CheckpointDescription
 from captioning.training.collectives import Flags
@@ -275,7 +276,7 @@ class Rank:
         return flags._replace(check_preemption=True)
 
     def _save(self, metrics: dict[str, float], *, awaits_score: bool) -> None:
-        logger.info("writing a checkpoint%s%s", ": " if metrics else "", metrics_text(metrics))
+        logger.info("writing a checkpoint%s%s", ": " if metrics else "", metrics_text(scores_of(metrics)))
         committed = self._write(metrics, awaits_score=awaits_score) if self.is_first else None
         if awaits_score:
             self.context.score_async(self.state.step, committed)
@@ -287,9 +288,9 @@ class Rank:
             vocabulary_digest=self.shard_set.vocabulary.digest,
             max_caption_words=self.run.training.max_caption_words,
             lineage=self.config.lineage,
-            metrics=metrics,
+            metrics=scores_of(metrics),
         )
-        return self.saver.save(self.state, description, awaits_score=awaits_score)
+        return self.saver.save(self.state, description, metrics=metrics, awaits_score=awaits_score)
 
 
 def wait_for_all() -> None:

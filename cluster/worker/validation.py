@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from captioning.data.batches import CaptionBatch
+from captioning.evaluation.behaviour import caption_health
 from captioning.evaluation.bootstrap import score_intervals
+from captioning.evaluation.health import NUM_EXCHANGED
+from captioning.evaluation.health_probe import probe_health
 from captioning.evaluation.metrics import ImageId, score_captions
 from captioning.generation.beam_search import beam_search
 from captioning.model.caption_model import CaptionModel
@@ -41,7 +44,7 @@ class Validator:
     """Whether rank 0 keeps the captions of the first images in the run's folder, for the page of the run."""
 
     def score(self, model: CaptionModel, *, step: int) -> dict[str, float]:
-        """Return the validation loss, in nats per word, and the caption scores if they choose the best checkpoint.
+        """Return the validation loss, in nats per word, the caption scores if they choose the best, and health metrics.
 
         Every rank must call it.
 
@@ -52,16 +55,19 @@ class Validator:
         Raises:
             BadSampleError, FloatingPointError: raised on every rank, as by ``validation_loss``.
         """
-        loss = self.loss(model)
+        basic = {VALIDATION_LOSS: self.loss(model)} | self._probe(model)
+        tokenizer = self.shard_set.vocabulary.tokenizer
         if self.run.validation.best_by == VALIDATION_LOSS:
-            if self.keeps_captions:
-                self._keep(step, self._captions(model, most=NUM_IMAGES), {})
-            return {VALIDATION_LOSS: loss}
+            if not self.keeps_captions:
+                return basic
+            captions = self._captions(model, most=NUM_IMAGES)
+            self._keep(step, captions, {})
+            return basic | caption_health(captions.values(), tokenizer=tokenizer)
         captions = self._captions(model)
         reader = self.shard_set.reader(self.run.validation_split)
         references: dict[ImageId, tuple[str, ...]] = {number: reader.read(number).captions for number in captions}
         candidates: dict[ImageId, str] = {**captions}
-        found = score_captions(candidates, references, tokenizer=self.shard_set.vocabulary.tokenizer)
+        found = score_captions(candidates, references, tokenizer=tokenizer)
         if found.left_out and self.ranks[0] == 0:
             logger.warning(
                 "%d of %d validation images are left out of the caption scores, because no caption of theirs has a "
@@ -73,11 +79,15 @@ class Validator:
         if self.keeps_captions:
             self._keep(step, captions, score_intervals(found.images) if self.ranks[0] == 0 else {})
         scores = found.as_dict()
-        return {VALIDATION_LOSS: loss} | {name: scores[key] for key, name in SCORE_NAMES.items()}
+        named = {name: scores[key] for key, name in SCORE_NAMES.items()}
+        return basic | named | caption_health(captions.values(), tokenizer=tokenizer)
 
     def loss(self, model: CaptionModel) -> float:
         """Return the validation loss, in nats per word; every rank must call it."""
         return validation_loss(model, self._batches(), config=self.run.training, device=self.device)
+
+    def _probe(self, model: CaptionModel) -> dict[str, float]:
+        return probe_health(model, self._batches(most=NUM_EXCHANGED), config=self.run.training, device=self.device)
 
     def _captions(self, model: CaptionModel, *, most: int | None = None) -> dict[int, str]:
         """Return the captions of all images, or of the first ones, by number in the split; the same on every rank."""

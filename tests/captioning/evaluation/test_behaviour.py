@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from captioning.data.tokenizers import UNICODE
+from captioning.data.tokenizers import PTB, UNICODE
 from captioning.evaluation.behaviour import (
     CROPPED_PERCENT,
     REENCODED_QUALITY,
     Behaviour,
     Variant,
     behaviour_of,
+    caption_health,
     draw_images,
     has_repetition,
     make_variant,
@@ -122,3 +123,11 @@ def test_captions_of_which_others_say_the_same_are_one():
 
 def test_two_empty_captions_are_the_same():
     assert figures({3: ""}).same_when_reencoded == 1
+
+
+def test_the_health_of_captions_is_what_they_have_in_common():
+    captions = ["a dog", "A dog.", "a dog on a dog", "a cat a cat", "..."]
+    assert caption_health(captions, tokenizer=PTB) == {
+        "health_captions": 5.0, "health_top_caption_share": 0.4, "health_different_captions": 4.0,
+        "health_different_words": 4.0, "health_repeated_share": 0.2, "health_empty_share": 0.2,
+    }  # fmt: skip

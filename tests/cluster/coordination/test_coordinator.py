@@ -99,9 +99,28 @@ def test_checkpoints_in_quick_succession_are_logged_if_they_are_the_best_or_the_
     for step in (6, 7, 8):
         coordinator.commit(attempt, step, metrics(6.0))
     coordinator.end_training(attempt)
-    logged = [event.removeprefix("checkpoint at step ").partition(":")[0] for event in coordinator.progress().events]
+    events, checkpoint = coordinator.progress().events, "checkpoint at step "
+    logged = [event.removeprefix(checkpoint).partition(":")[0] for event in events if event.startswith(checkpoint)]
     coordinator.finish("FINISHED")
     assert logged == ["1", "3", "6", "8"]
+
+
+def test_what_goes_wrong_is_logged_once_and_is_a_tag_of_the_run_until_it_passes(folder, storage, client):
+    coordinator = Coordinator(folder, settings(storage))
+    attempt = coordinator.begin_attempt().number
+    for step, loss in ((1, 4.0), (2, 5.0), (3, 5.0), (4, 5.0)):
+        coordinator.commit(attempt, step, metrics(loss), [row(step)])
+    events = [event for event in coordinator.progress().events if "warning" in event]
+    coordinator.finish("KILLED")
+    told = "has a validation loss of 5.000 nats/word, 25% above its lowest since step 2"
+    assert (events, load_record(folder).best.metrics) == ([f"warning: the model {told}"], metrics(4.0))
+    run_id = load_record(folder).mlflow_run_id
+    eventually(lambda: client.get_run(run_id).data.tags.get("health") == told)
+    again = Coordinator(folder, settings(storage))
+    again.commit(again.begin_attempt().number, 5, metrics(3.9))
+    events = again.progress().events
+    again.finish("FINISHED")
+    assert (f"no longer so: the model {told}" in events, client.get_run(run_id).data.tags["health"]) == (True, "")
 
 
 def test_a_requested_checkpoint_is_logged_at_once(coordinator):

@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError
 
 from captioning.config import TrainingConfig
+from captioning.evaluation.health import scores_of
 from captioning.training.checkpoint_description import describe_checkpoint
 from cluster.config import StorageConfig, TrainRun, ValidationConfig
 from cluster.runs.record import CommittedCheckpoint
@@ -79,7 +80,10 @@ def run(tiny_run, drawn_shards, monkeypatch, one_thread):
 
 def test_a_bad_image_is_left_out_beside_training_as_it_is_by_the_workers(run, caplog):
     scores = score_checkpoint(replace(run, training=TrainingConfig(on_bad_sample="skip")), REAL)
-    assert scores.keys() == {"validation_loss_nats", "validation_bleu_4", "validation_rouge_l", "validation_cider_d"}
+    assert scores_of(scores).keys() == {
+        "validation_loss_nats", "validation_bleu_4", "validation_rouge_l", "validation_cider_d",
+    }  # fmt: skip
+    assert scores["health_captions"] == 29
     assert "1 of 30 images are left out, because they do not decode (first: " in caplog.text
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from captioning.evaluation.health import IMAGE_GAIN, scores_of
 from captioning.training.checkpoint import load_model
 from cluster.config import StorageConfig, TrainRun, ValidationConfig
 from cluster.data.shard_set import ShardSet
@@ -50,7 +51,9 @@ def test_an_image_without_a_caption_of_words_is_left_out_and_named(score, monkey
         lambda self, number: read(self, number)._replace(**({"captions": ("...",)} if number == 3 else {})),
     )
     scores, _ = score()
-    assert scores.keys() == {"validation_loss_nats", "validation_bleu_4", "validation_rouge_l", "validation_cider_d"}
+    assert scores_of(scores).keys() == {
+        "validation_loss_nats", "validation_bleu_4", "validation_rouge_l", "validation_cider_d",
+    }  # fmt: skip
     assert "1 of 30 validation images are left out of the caption scores, because no caption" in caplog.text
 
 
@@ -60,7 +63,7 @@ def test_the_captions_of_the_first_images_are_kept_with_the_intervals_of_the_sco
     assert (kept.step, list(kept.captions), kept.intervals.keys()) == (
         5,
         [*range(16)],
-        scores.keys() - {"validation_loss_nats"},
+        scores_of(scores).keys() - {"validation_loss_nats"},
     )
     assert low <= scores["validation_cider_d"] <= high
 
@@ -68,5 +71,11 @@ def test_the_captions_of_the_first_images_are_kept_with_the_intervals_of_the_sco
 def test_without_caption_scores_the_first_images_alone_are_captioned(score):
     scores, [alone] = score("validation_loss_nats")
     _, [again] = score()  # the file of this step is there
-    assert (scores.keys(), alone.intervals, again) == ({"validation_loss_nats"}, {}, alone)
+    assert (scores_of(scores).keys(), alone.intervals, again) == ({"validation_loss_nats"}, {}, alone)
     assert list(alone.captions) == [*range(16)]
+
+
+@pytest.mark.parametrize(("best_by", "num_captions"), [("validation_loss_nats", 16), ("validation_cider_d", 30)])
+def test_health_is_measured_on_the_captions_that_there_are(score, best_by, num_captions):
+    scores, _ = score(best_by)
+    assert (scores["health_captions"], abs(scores[IMAGE_GAIN]) < 1) == (num_captions, True)
