@@ -19,6 +19,7 @@ JOBS = {
     "demo": "run the full pipeline on synthetic scenes, in a few minutes",
     "download": "download COCO's official archives",
     "convert": "convert photographs with captions to a shard set",
+    "index": "use WebDataset tars of other programs in place, as a shard set",
     "inspect": "show what is in a shard set: captions, words, sizes",
     "verify": "check every byte of a shard set, and repair damaged shards",
     "export": "write a shard set back into a folder of pictures and captions",

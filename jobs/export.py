@@ -61,6 +61,7 @@ def main(invocation: Invocation[ExportJob]) -> None:
                 split,
                 job.folder,
                 progress=lambda count, split=split, total=total: show(f"{split} images", count, total),
+                cache_gib=job.storage.cache_gib,
             )
     logger.info("%s: images %s", job.folder, ", ".join(f"{count} {split}" for split, count in written.items()))
     if invocation.json:

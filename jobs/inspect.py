@@ -76,8 +76,10 @@ def _set_rows(shard_set: "ShardSet") -> Iterator[tuple[str, str]]:
     num_set_aside = len(manifest.set_aside) + sum(len(shard.set_aside) for shard in manifest.shards)
     size = manifest.samples_per_shard
     yield "digest", manifest.digest
-    yield "shards", f"{len(manifest.shards)}, up to {size} images each, dealt by seed {manifest.seed}"
-    yield "images", f"shorter side up to {spec.shorter_side_px} px, JPEG quality {spec.quality}"
+    dealt = "tars of another program, used in place" if manifest.is_in_place else f"dealt by seed {manifest.seed}"
+    yield "shards", f"{len(manifest.shards)}, up to {size} images each, {dealt}"
+    if not manifest.is_in_place:
+        yield "images", f"shorter side up to {spec.shorter_side_px} px, JPEG quality {spec.quality}"
     yield "vocabulary", f"{len(shard_set.vocabulary)} words that occur {manifest.minimum_word_count} times or more"
     yield "tokenizer", shard_set.vocabulary.tokenizer.name
     yield "codecs", ", ".join(f"{name} {version}" for name, version in manifest.codec_versions.items())

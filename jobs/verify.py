@@ -64,9 +64,15 @@ def main(invocation: Invocation[VerifyJob]) -> None:
             shards,
             check_image=check_image,
             progress=lambda count: show("shards", count, len(shards)),
+            cache_gib=job.storage.cache_gib,
         )
     _name(faults)
     repaired: Sequence[str] = ()
+    if faults and job.repair and shard_set.manifest.is_in_place:
+        raise Refusal(
+            f"{job.shards} uses tars of another program, which --repair does not write",
+            "restore the tars named above, or run captioning index again with --rebuild",
+        )
     if faults and job.repair:
         from cluster.data.repair import repair
 
@@ -78,11 +84,17 @@ def main(invocation: Invocation[VerifyJob]) -> None:
     if left:
         raise Refusal(
             f"{len(left)} of {len(shards)} shards of {job.shards} are damaged",
-            "write them again with --repair SOURCE, or by captioning convert with the settings of the first time"
-            if not job.repair
-            else "the images named above were stored like that; set them aside by a conversion to another folder",
+            _remedy(job, is_in_place=shard_set.manifest.is_in_place),
         )
     logger.info("%s: all %d shards are as the manifest says", job.shards, len(shards))
+
+
+def _remedy(job: VerifyJob, *, is_in_place: bool) -> str:
+    if is_in_place:
+        return "restore the tars named above, or run captioning index again with --rebuild"
+    if not job.repair:
+        return "write them again with --repair SOURCE, or by captioning convert with the settings of the first time"
+    return "the images named above were stored like that; set them aside by a conversion to another folder"
 
 
 def _name(faults: Mapping[str, Sequence[str]]) -> None:

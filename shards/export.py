@@ -7,8 +7,19 @@ from typing import Any
 
 from shards.manifest import Manifest
 from shards.reader import Sample, ShardReader
+from shards.samples import key_of
+from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.files import replace_file
 from shards.storage.folders import ShardFolder, refuse_foreign
+
+_SIGNATURES = (
+    ("png", 0, b"\x89PNG"),
+    ("webp", 8, b"WEBP"),
+    ("gif", 0, b"GIF8"),
+    ("tif", 0, b"II*\0"),
+    ("tif", 0, b"MM\0*"),
+    ("bmp", 0, b"BM"),
+)
 
 
 def export_split(
@@ -18,11 +29,12 @@ def export_split(
     target: Path,
     *,
     progress: Callable[[int], None] = lambda count: None,
+    cache_gib: float = DEFAULT_CACHE_GIB,
 ) -> int:
     """Write the pictures of a split to ``images/``, and then ``annotations/captions_<split>.json``.
 
-    A picture has its key as name. An image id that is a text, which COCO's format does not know, becomes a number; the
-    text is kept beside it as ``name``.
+    A picture has its key as name, in which special characters are escaped. An image id that is a text, which COCO's
+    format does not know, becomes a number; the text is kept beside it as ``name``.
 
     Args:
         folder: folder of the shard set.
@@ -30,6 +42,7 @@ def export_split(
         split: name of the split.
         target: folder to write; files of an earlier export are replaced.
         progress: callback, called with the number of images done.
+        cache_gib: size limit in GiB of this node's copies of tars at URLs.
 
     Returns:
         The number of images.
@@ -42,8 +55,9 @@ def export_split(
     (target / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, sample in enumerate(_samples(ShardReader(folder, manifest.of_split(split))), 1):
-        name = f"{sample.key}.jpg"
+    reader = ShardReader(folder, manifest.of_split(split), cache_gib=cache_gib)
+    for number, sample in enumerate(_samples(reader), 1):
+        name = f"{key_of(sample.image_id)}.{_suffix_of(sample.jpeg)}"
         replace_file(target / "images" / name, sample.jpeg)
         is_number = isinstance(sample.image_id, int)
         image_id = sample.image_id if is_number else number
@@ -54,6 +68,11 @@ def export_split(
     content = json.dumps({"images": images, "annotations": annotations}, ensure_ascii=False, indent=0)
     replace_file(target / "annotations" / f"captions_{split}.json", content.encode())
     return len(images)
+
+
+def _suffix_of(content: bytes) -> str:
+    """Return the suffix of an image file by its content, ``jpg`` if that does not tell."""
+    return next((suffix for suffix, at, start in _SIGNATURES if content.startswith(start, at)), "jpg")
 
 
 def _samples(reader: ShardReader) -> Iterator[Sample]:

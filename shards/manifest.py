@@ -3,14 +3,19 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from shards.images import ImageSpec
+from shards.layout import TarSource
 from shards.samples import SetAside
 from shards.storage.document import Document, seal
 from shards.storage.folders import ShardFolder, write_file
 
-FORMAT_VERSION = 3  # since 3, images may have to be decoded by the codec that made them
+FORMAT_VERSION = (
+    4  # since 3, images may have to be decoded by the codec that made them; since 4, shards may be elsewhere
+)
+_OF_CONVERTED_SETS = 3
 _SEALED_SINCE = 2
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
 
@@ -26,6 +31,13 @@ class ShardRecord:
     sha256: str
     plan_digest: str
     set_aside: tuple[SetAside, ...] = ()
+    tar: TarSource | None = None
+    """Where the shard is, if it is a tar of another program; None if it is beside the manifest."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as they are stored: ``tar`` only where it is, as releases before it have none."""
+        content = asdict(self)
+        return content if self.tar else {name: value for name, value in content.items() if name != "tar"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +60,13 @@ class Manifest:
     def digest(self) -> str:
         """Return the sha256 of the sorted shard records, as 64 hexadecimal digits."""
         # Only what identifies the stored bytes: no plan digests, and no reasons of samples that were set aside.
-        rows = sorted(
-            (shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256) for shard in self.shards
-        )
+        rows = sorted(_identity(shard) for shard in self.shards)
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the shards are tars of another program, which are used where they are."""
+        return any(shard.tar for shard in self.shards)
 
     @property
     def is_turbo(self) -> bool:
@@ -81,7 +96,11 @@ class Manifest:
 
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its shard set's folder atomically."""
-        write_file(folder, MANIFEST_NAME, seal({"digest": self.digest, **asdict(self)}))
+        # An earlier release reads a set that it could have written.
+        version = FORMAT_VERSION if self.is_in_place else _OF_CONVERTED_SETS
+        content = asdict(replace(self, shards=())) | {"format_version": version}
+        content["shards"] = tuple(shard.as_dict() for shard in self.shards)
+        write_file(folder, MANIFEST_NAME, seal({"digest": self.digest, **content}))
 
 
 def load_manifest(folder: ShardFolder) -> Manifest:
@@ -93,6 +112,11 @@ def load_manifest(folder: ShardFolder) -> Manifest:
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
     return document.load(Manifest, newest=FORMAT_VERSION, sealed_since=_SEALED_SINCE)
+
+
+def _identity(shard: ShardRecord) -> tuple[str | int, ...]:
+    reading = (shard.tar.captions, shard.tar.id_prefix) if shard.tar else ()
+    return shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256, *reading
 
 
 def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:

@@ -1,8 +1,6 @@
 """Reader of shard sets: sample number -> JPEG bytes and captions, through memory-mapped tar files."""
 
-import json
 import mmap
-import re
 import tarfile
 from array import array
 from bisect import bisect_right
@@ -12,17 +10,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from shards.layout import IMAGE_SUFFIXES, JPEG_SUFFIXES, description_of, is_sample, parse_description, split_name
 from shards.manifest import ShardRecord
 from shards.samples import ImageId
+from shards.shard_files import ShardFiles
+from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder
 from shards.storage.tar_index import index_members
 
-_IMAGE_SUFFIXES = ("jpg", "jpeg")
 # Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
 _MAX_OPEN_SHARDS = 256
 _NUM_AHEAD = 2  # shards to fetch beyond the current one when they are read in order
-# Splits names as webdataset does: the key ends at the first dot of the file name; without a dot there is no sample.
-_KEY_AND_SUFFIX = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 
 
 class Sample(NamedTuple):
@@ -32,6 +30,7 @@ class Sample(NamedTuple):
     shard: str
     image_id: ImageId
     jpeg: bytes
+    """Content of the image file: a JPEG, unless the set is one of other programs' tars."""
     captions: tuple[str, ...]
 
 
@@ -44,27 +43,38 @@ class DamagedSampleError(ValueError):
         reason: short description of the fault.
     """
 
-    def __init__(self, key: str, location: str, reason: str) -> None:
-        super().__init__(key, location, reason)
+    def __init__(self, key: str, location: str, reason: str, job: str = "convert") -> None:
+        super().__init__(key, location, reason, job)
         self.key, self.shard, self.reason = key, location.rpartition("/")[2], reason
-        self._location = location
+        self._location, self._job = location, job
 
     def __str__(self) -> str:
         """Return the sample, the reason and the remedy."""
-        return f"sample {self.key} of {self._location} is damaged ({self.reason}); run captioning convert again"
+        return f"sample {self.key} of {self._location} is damaged ({self.reason}); run captioning {self._job} again"
 
 
 class OpenShard:
-    """A memory-mapped tar file, with an index of its samples."""
+    """A memory-mapped tar file, with an index of its samples.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Args:
+        file: the tar file, open.
+        record: record of the shard, which says how samples of another program are read.
+    """
+
+    def __init__(self, file: BinaryIO, record: ShardRecord) -> None:
         # The map keeps the file open, and with it the lock that protects a cached copy from removal.
         self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._members: dict[str, dict[str, tuple[int, int]]] = {}
         for member in index_members(self.content, file):
-            if name := _KEY_AND_SUFFIX.fullmatch(member.name):
-                self._members.setdefault(name[1], {})[name[2].lower()] = (member.offset, member.size)
+            if name := split_name(member.name):
+                self._members.setdefault(name[0], {})[name[1]] = (member.offset, member.size)
+        self._tar = record.tar
+        self.image_suffixes = IMAGE_SUFFIXES if self._tar else JPEG_SUFFIXES
         self.keys = list(self._members)
+        if self._tar:
+            unusable = {one.key for one in record.set_aside}
+            files, captions = self._members, self._tar.captions
+            self.keys = [key for key in self.keys if is_sample(files[key], captions) and key not in unusable]
 
     def has(self, key: str, suffix: str) -> bool:
         """Return whether the sample has a file with this suffix."""
@@ -81,6 +91,13 @@ class OpenShard:
                 return self._members[key][suffix]
         raise ValueError(f"it has no {' or '.join(suffixes)}")
 
+    def description(self, key: str) -> bytes:
+        """Return a sample's JSON as ``convert`` stores it; raises as ``span``, and if its captions cannot be read."""
+        if self._tar is None:
+            return self.part(key, "json")
+        files = {suffix: self.part(key, suffix) for suffix in ("txt", "json") if self.has(key, suffix)}
+        return description_of(key, files, self._tar)
+
     def part(self, key: str, *suffixes: str) -> bytes:
         """Return the content of a sample's file with one of the suffixes; raises as ``span``."""
         offset, size = self.span(key, *suffixes)
@@ -96,14 +113,23 @@ class ShardReader:
         folder: folder of the shard set.
         shards: records of the shards to read.
         job: command that makes such shards, for error messages.
+        cache_gib: size limit in GiB of this node's copies of tars at URLs; that of the folder if it is at a URL.
     """
 
-    def __init__(self, folder: ShardFolder, shards: Sequence[ShardRecord], *, job: str = "convert") -> None:
-        self._folder, self._shards, self._job = folder, list(shards), job
+    def __init__(
+        self,
+        folder: ShardFolder,
+        shards: Sequence[ShardRecord],
+        *,
+        job: str = "convert",
+        cache_gib: float = DEFAULT_CACHE_GIB,
+    ) -> None:
+        self._folder, self._shards, self._cache_gib = folder, list(shards), cache_gib
+        self._job = "index" if any(shard.tar for shard in self._shards[:1]) else job
+        self._files = ShardFiles(folder, cache_gib=cache_gib)
         self.shard_sizes = [shard.num_samples for shard in shards]
         self._first = array("q", accumulate(self.shard_sizes, initial=0))
-        max_open = _MAX_OPEN_SHARDS if isinstance(folder, Path) else min(_MAX_OPEN_SHARDS, folder.max_open(shards))
-        self._shard = lru_cache(maxsize=max_open)(self._open)
+        self._shard = lru_cache(maxsize=self._files.max_open(shards, limit=_MAX_OPEN_SHARDS))(self._open)
         self._last_opened = -1
 
     def __len__(self) -> int:
@@ -112,7 +138,7 @@ class ShardReader:
 
     def __reduce__(self) -> tuple:
         """Pickle without the maps."""
-        return partial(ShardReader, job=self._job), (self._folder, self._shards)
+        return partial(ShardReader, job=self._job, cache_gib=self._cache_gib), (self._folder, self._shards)
 
     def read(self, number: int) -> Sample:
         """Return the sample with this number.
@@ -124,40 +150,42 @@ class ShardReader:
         """
         key, location, shard = self.find(number)
         try:
-            image_id, captions = parse_description(shard.part(key, "json"))
-            return Sample(key, location.rpartition("/")[2], image_id, shard.part(key, *_IMAGE_SUFFIXES), captions)
+            image_id, captions = parse_description(shard.description(key))
+            return Sample(key, location.rpartition("/")[2], image_id, shard.part(key, *shard.image_suffixes), captions)
         except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
-            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, location, " ".join(str(error).split()), self._job) from error
 
     def read_image(self, number: int) -> bytes:
         """Return the content of a sample's image file; raises as ``read``."""
         key, location, shard = self.find(number)
         try:
-            return shard.part(key, *_IMAGE_SUFFIXES)
+            return shard.part(key, *shard.image_suffixes)
         except ValueError as error:
-            raise DamagedSampleError(key, location, str(error)) from error
+            raise DamagedSampleError(key, location, str(error), self._job) from error
 
     def captions(self, number: int) -> tuple[str, ...]:
         """Return a sample's captions without reading its image; raises as ``read``."""
         key, location, shard = self.find(number)
         try:
-            return parse_description(shard.part(key, "json"))[1]
+            return parse_description(shard.description(key))[1]
         except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deep
-            raise DamagedSampleError(key, location, " ".join(str(error).split())) from error
+            raise DamagedSampleError(key, location, " ".join(str(error).split()), self._job) from error
 
     def describe(self, number: int) -> tuple[str, bytes]:
-        """Return a sample's key and its JSON as stored, which is empty if there is none; raises as ``find``."""
+        """Return a sample's key and its JSON as ``convert`` stores it, empty if there is none; raises as ``find``."""
         key, _, shard = self.find(number)
-        return key, shard.part(key, "json") if shard.has(key, "json") else b""
+        try:
+            return key, shard.description(key)
+        except (ValueError, RecursionError):
+            return key, b""
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Fetch shards into the node's cache in the background, in this order; does nothing for a local folder.
+        """Fetch shards at URLs into the node's cache in the background, in this order.
 
         Args:
             shards: indices into ``shard_sizes``.
         """
-        if not isinstance(self._folder, Path):
-            self._folder.prefetch([self._shards[index] for index in shards])
+        self._files.prefetch([self._shards[index] for index in shards])
 
     def find(self, number: int) -> tuple[str, str, OpenShard]:
         """Return a sample's key, the path or URL of its shard, and the shard.
@@ -169,18 +197,19 @@ class ShardReader:
             raise IndexError(f"sample {number} does not exist; there are {len(self)}")
         index = bisect_right(self._first, number) - 1
         shard = self._shard(index)
-        return shard.keys[number - self._first[index]], f"{self._folder}/{self._shards[index].name}", shard
+        return shard.keys[number - self._first[index]], self._files.location(self._shards[index]), shard
 
     def _open(self, index: int) -> OpenShard:
         record = self._shards[index]
-        path = f"{self._folder}/{record.name}"
+        path = self._files.location(record)
         if index == self._last_opened + 1:  # read in order, as in validation, which has no window to prefetch
             self.prefetch(range(index + 1, min(index + 1 + _NUM_AHEAD, len(self._shards))))
         self._last_opened = index
-        remote = None if isinstance(self._folder, Path) else self._folder.open(record)
+        folder, _ = self._files.find(record)
+        remote = None if isinstance(folder, Path) else self._files.open(record)
         try:
-            with remote or Path(path).open("rb") as file:
-                shard = OpenShard(file)
+            with remote or self._files.open(record) as file:
+                shard = OpenShard(file, record)
         except (OSError, ValueError, tarfile.TarError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"{path} cannot be read ({reason}); run captioning {self._job} again") from error
@@ -193,20 +222,3 @@ class ShardReader:
                     f"run captioning {self._job} again"
                 )
         return shard
-
-
-def parse_description(content: bytes) -> tuple[ImageId, tuple[str, ...]]:
-    """Return the image id and the captions from a sample's JSON.
-
-    Raises:
-        ValueError: it is not JSON, or lacks one of them.
-    """
-    description = json.loads(content)
-    if not isinstance(description, dict):
-        raise ValueError("its json is not an object")
-    image_id, captions = description.get("image_id"), description.get("captions")
-    if not isinstance(image_id, int | str) or isinstance(image_id, bool) or image_id == "":
-        raise ValueError("its json has no image_id, a number or a text")
-    if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError("its json has no captions, a list of strings")
-    return image_id, tuple(captions)

@@ -9,6 +9,8 @@ from urllib.parse import quote
 ImageId = int | str
 """An image's id: a number, as in COCO, or a text, such as the file's name below its folder."""
 
+LONGEST_CAPTION = 5_000
+"""Characters; people write some ten words, and a file that is no list of captions has far more."""
 _NOT_IN_KEYS = re.compile(r"[^\w-]")
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
+from shards.shard_files import ShardFiles
+from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.digest_cache import DigestCache
 from shards.storage.files import sha256_of
-from shards.storage.folders import ShardFolder, file_sizes
+from shards.storage.folders import ShardFolder
+from shards.storage.remote import UNKNOWN_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +37,22 @@ def verify_shards(
         FileNotFoundError: a shard is missing.
         ValueError: a shard differs from its record.
     """
-    sizes = file_sizes(folder, [shard.name for shard in shards])
-    missing = [shard.name for shard in shards if shard.name not in sizes]
+    files = ShardFiles(folder)
+    sizes = files.sizes(shards)
+    missing = [shard for shard in shards if shard.name not in sizes]
     remedy = f"run captioning {job} again, which rebuilds just these"
+    if any(shard.tar for shard in shards):
+        remedy = "restore these tars, or run captioning index again with --rebuild"
     if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; {remedy}")
-    altered = {shard.name for shard in shards if sizes[shard.name] != shard.num_bytes}
-    if read_all and isinstance(folder, Path):
+        first = _name_of(missing[0], files)
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(shards)} shards, first {first}; {remedy}")
+    altered = {shard.name for shard in shards if sizes[shard.name] not in (shard.num_bytes, UNKNOWN_SIZE)}
+    if read_all:
         whole = [shard for shard in shards if shard.name not in altered]
-        digests = _digests(folder, whole)
-        altered |= {shard.name for shard in whole if digests[shard.name] != shard.sha256}
+        digests = _digests(files, whole)
+        altered |= {shard.name for shard in whole if digests.get(shard.name, shard.sha256) != shard.sha256}
     if altered:
-        first = next(shard.name for shard in shards if shard.name in altered)
+        first = next(_name_of(shard, files) for shard in shards if shard.name in altered)
         raise ValueError(
             f"{folder}: {len(altered)} of {len(shards)} shards differ from the manifest, first {first}; {remedy}"
         )
@@ -57,6 +64,7 @@ def find_faults(
     *,
     check_image: Callable[[bytes], object] | None = None,
     progress: Callable[[int], None] = lambda count: None,
+    cache_gib: float = DEFAULT_CACHE_GIB,
 ) -> dict[str, list[str]]:
     """Return what is wrong with each damaged shard, by name; every byte is read, whatever was read before.
 
@@ -65,10 +73,12 @@ def find_faults(
         shards: records of the shards to read.
         check_image: function that raises ValueError if an image does not decode; None reads no samples.
         progress: callback, called with the number of shards done.
+        cache_gib: size limit in GiB of this node's copies of tars at URLs.
     """
+    files = ShardFiles(folder, cache_gib=cache_gib)
     faults: dict[str, list[str]] = {}
     with ThreadPoolExecutor() as pool:  # hashing and decoding release the GIL
-        found = pool.map(lambda shard: _faults_of(folder, shard, check_image), shards)
+        found = pool.map(lambda shard: _faults_of(files, shard, check_image), shards)
         for number, (shard, reasons) in enumerate(zip(shards, found, strict=True), 1):
             if reasons:
                 faults[shard.name] = reasons
@@ -76,19 +86,28 @@ def find_faults(
     return faults
 
 
-def _faults_of(folder: ShardFolder, shard: ShardRecord, check_image: Callable[[bytes], object] | None) -> list[str]:
-    sizes = file_sizes(folder, [shard.name])
+def _name_of(shard: ShardRecord, files: ShardFiles) -> str:
+    return files.location(shard) if shard.tar else shard.name
+
+
+def _faults_of(files: ShardFiles, shard: ShardRecord, check_image: Callable[[bytes], object] | None) -> list[str]:
+    sizes = files.sizes([shard])
     if shard.name not in sizes:
         return ["is missing"]
-    if sizes[shard.name] != shard.num_bytes:
+    if sizes[shard.name] not in (shard.num_bytes, UNKNOWN_SIZE):
         return [f"has {sizes[shard.name]} bytes, its record says {shard.num_bytes}"]
+    folder, name = files.find(shard)
     try:
         if isinstance(folder, Path):
-            if (sha256 := sha256_of(folder / shard.name)) != shard.sha256:
+            if (sha256 := sha256_of(folder / name)) != shard.sha256:
                 return [f"has sha256 {sha256[:12]}, its record says {shard.sha256[:12]}"]
         else:
-            folder.open(shard).close()  # which fetches and hashes it
-        return list(_sample_faults(ShardReader(folder, [shard]), check_image)) if check_image else []
+            files.open(shard).close()  # which fetches and hashes it
+        return (
+            list(_sample_faults(ShardReader(files.folder, [shard], cache_gib=files.cache_gib), check_image))
+            if check_image
+            else []
+        )
     except (OSError, ValueError) as error:
         return [f"cannot be read ({' '.join(str(error).split())})"]
 
@@ -108,18 +127,21 @@ def _sample_faults(reader: ShardReader, check_image: Callable[[bytes], object]) 
             yield f"sample {sample.key}: its captions are empty"
 
 
-def _digests(folder: Path, shards: Sequence[ShardRecord]) -> dict[str, str]:
-    """Return the sha256 of shards, from the cache or computed in parallel threads (hashing releases the GIL)."""
-    cache = DigestCache(folder)
-    digests = {shard.name: sha256 for shard in shards if (sha256 := cache.known(shard.name))}
-    unknown = [shard for shard in shards if shard.name not in digests]
-    try:
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda shard: cache.compute(shard.name), unknown)  # an interrupt cancels the rest
-            for shard, sha256 in zip(_with_progress(folder, unknown, cache), found, strict=True):
-                digests[shard.name] = sha256
-    finally:
-        cache.save()
+def _digests(files: ShardFiles, shards: Sequence[ShardRecord]) -> dict[str, str]:
+    """Return the sha256 of the shards on this machine, from the cache or computed in parallel threads."""
+    digests: dict[str, str] = {}
+    for folder, names in files.local(shards).items():
+        cache = DigestCache(folder)
+        here = [shard for shard in shards if shard.name in names]
+        digests |= {shard.name: sha256 for shard in here if (sha256 := cache.known(names[shard.name]))}
+        unknown = [shard for shard in here if shard.name not in digests]
+        try:
+            with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+                found = pool.map(cache.compute, [names[shard.name] for shard in unknown])  # an interrupt ends the rest
+                for shard, sha256 in zip(_with_progress(folder, unknown, cache), found, strict=True):
+                    digests[shard.name] = sha256
+        finally:
+            cache.save()
     return digests
 
 

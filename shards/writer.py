@@ -145,7 +145,7 @@ def write_samples(
         set_aside=tuple(set_aside),
     )
     # Not in the manifest, whose bytes do not depend on the times of files.
-    content = asdict(record) | ({"source": source.as_dict()} if source else {})
+    content = record.as_dict() | ({"source": source.as_dict()} if source else {})
     replace_file(record_path, json.dumps(content, indent=1).encode())
     return record
 

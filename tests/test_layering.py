@@ -46,9 +46,11 @@ FLOORS = {
     "shards": (
         {"imaging"},
         {"images", "order", "samples", "storage"},
+        {"layout"},
         {"archives", "manifest", "source_files", "sources", "synthetic"},
+        {"shard_files"},
         {"reader", "records"},
-        {"export", "inspection", "verification", "writer"},
+        {"export", "inspection", "tars", "verification", "writer"},
         {"features"},
     ),
 }

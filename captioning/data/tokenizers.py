@@ -58,9 +58,17 @@ def find_tokenizer(name: str) -> Tokenizer:
 
 def choose_tokenizer(captions: Sequence[str]) -> Tokenizer:
     """Return ``ptb``, or ``unicode`` if at least one in a hundred captions has a letter of a script that needs it."""
-    is_other = _other_script()
-    num_other = sum(not caption.isascii() and bool(is_other.search(caption)) for caption in captions)
-    return UNICODE if num_other and num_other >= _OTHER_SCRIPT_SHARE * len(captions) else PTB
+    return tokenizer_for(sum(map(needs_unicode, captions)), len(captions))
+
+
+def needs_unicode(caption: str) -> bool:
+    """Return whether a caption has a letter of a script that ``ptb`` does not know."""
+    return not caption.isascii() and bool(_other_script().search(caption))
+
+
+def tokenizer_for(num_other: int, num_captions: int) -> Tokenizer:
+    """Return the tokenizer for captions of which ``num_other`` need ``unicode``."""
+    return UNICODE if num_other and num_other >= _OTHER_SCRIPT_SHARE * num_captions else PTB
 
 
 def is_character(word: str) -> bool:

@@ -75,12 +75,21 @@ class Vocabulary:
 def build_vocabulary(captions: Iterable[str], *, minimum_count: int, tokenizer: Tokenizer = PTB) -> Vocabulary:
     """Return the vocabulary of words that occur at least ``minimum_count`` times in the captions, most frequent first.
 
-    Special words in captions, such as <unk>, are not counted; words of equal frequency are sorted by spelling.
-
     Raises:
         ValueError: there are too many words, or none.
     """
     counts = Counter(word for caption in captions for word in tokenizer.tokenize(caption))
+    return vocabulary_of_counts(counts, minimum_count=minimum_count, tokenizer=tokenizer)
+
+
+def vocabulary_of_counts(counts: Counter[str], *, minimum_count: int, tokenizer: Tokenizer) -> Vocabulary:
+    """Return the vocabulary of words that were counted, as ``build_vocabulary`` does.
+
+    Special words in captions, such as <unk>, are left out; words of equal frequency are sorted by spelling.
+
+    Raises:
+        ValueError: there are too many words, or none.
+    """
     frequent = [word for word, count in counts.items() if count >= minimum_count and word not in SPECIAL_WORDS]
     if not frequent:
         raise ValueError(_why_empty(counts, minimum_count))

@@ -17,6 +17,7 @@ from cluster.data.extraction import encoder_identity
 from cluster.data.shard_set import FeatureSet, ShardSet
 from cluster.errors import Refusal
 from cluster.resources.session import named_address
+from shards.shard_files import ShardFiles
 from shards.verification import verify_shards
 
 logger = logging.getLogger(__name__)
@@ -95,11 +96,12 @@ def _check_vocabulary(shard_set: ShardSet) -> None:
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
     """Check that the node's cache can hold the shards that training reads at once, and those of the next window."""
     read = shard_set.features or shard_set
-    if isinstance(read.folder, Path):
+    fetched = ShardFiles(read.folder).remote(read.manifest.shards)
+    if not fetched:
         return
-    largest = max(shard.num_bytes for shard in read.manifest.shards)
+    largest = max(shard.num_bytes for shard in fetched)
     # The window that is read and the next one, which is fetched meanwhile.
-    num_shards = min(2 * run.training.shuffle_window_shards, len(read.manifest.shards))
+    num_shards = min(2 * run.training.shuffle_window_shards, len(fetched))
     if num_shards * largest > run.storage.cache_gib * 2**30:
         # Rounded up, so that the suggested value suffices.
         needed = math.ceil(100 * num_shards * largest / 2**30) / 100

@@ -14,11 +14,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.errors import PassingFault, is_out_of_memory, one_line
-from shards.features.writer import FeatureShardPlan
-from shards.manifest import ShardRecord
+from shards.records import Named
 from shards.storage.files import remove_torn
 from shards.storage.folders import ShardFolder
-from shards.writer import ShardPlan
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class _Task(NamedTuple):
     """A pending call of an actor: writing a shard, or its preparation if ``shard`` is None."""
 
     actor: Any
-    shard: ShardPlan | FeatureShardPlan | None
+    shard: Named | None
 
 
 class ActorPool:
@@ -46,17 +44,15 @@ class ActorPool:
             raising it (see ``portable``), and ``num_images_done()`` counts in the current shard.
     """
 
-    def __init__(
-        self, shards: Sequence[ShardPlan] | Sequence[FeatureShardPlan], folder: ShardFolder, start: Callable[[], Any]
-    ) -> None:
-        self._waiting = deque[ShardPlan | FeatureShardPlan](shards)
+    def __init__(self, shards: Sequence[Named], folder: ShardFolder, start: Callable[[], Any]) -> None:
+        self._waiting = deque(shards)
         self._num_shards, self._folder = len(shards), folder
         self._start_actor = start
         self._tasks: dict[Any, _Task] = {}
         self._idle: list[Any] = []
         self._num_lost_in_a_row = 0
 
-    def write_all(self, num_workers: int) -> Iterator[list[ShardRecord]]:
+    def write_all(self, num_workers: int) -> Iterator[list[Any]]:
         """Write all shards; yield the records of the new ones at least once a second.
 
         Args:
@@ -93,7 +89,7 @@ class ActorPool:
         actor = self._start_actor()
         self._tasks[actor.prepare.remote()] = _Task(actor, None)
 
-    def _take(self, reference: Any) -> ShardRecord | None:  # noqa: ANN401  Ray's references have no type
+    def _take(self, reference: Any) -> Any:  # noqa: ANN401  Ray's references have no type
         """Return the record if the call wrote a shard, and assign waiting shards to idle actors."""
         task = self._tasks.pop(reference)
         result: Any = None

@@ -1,4 +1,4 @@
-"""Settings of a conversion. Imports no torch, Ray or MLflow."""
+"""Settings of a conversion, and of an index of tars. Imports no torch, Ray or MLflow."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,3 +55,33 @@ class ConversionConfig:
     def __post_init__(self) -> None:
         """Check the bounds."""
         raise_mistakes(outside(self, samples_per_shard=(1, 10_000_000), minimum_word_count=(1, 1_000_000_000)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexConfig:
+    """How the samples of tars are read, and which split they belong to."""
+
+    captions: str | None = None
+    """Where a sample's captions are: txt, a caption a line; json.FIELD, a text or a list of texts in the JSON; json, as
+    captioning convert writes it. If not given, what the first tar has."""
+    split_by: str | None = None
+    """Ratio of train, val and test, such as 95:5, by which whole tars are dealt by a hash of their names, at least one
+    to each; without it, tars that no SPLIT= precedes are train."""
+    minimum_word_count: int = 4
+    """Occurrences in the training captions below which a word is left out of the vocabulary (and becomes <unk>)."""
+    vocabulary_split: str = "train"
+    """Split whose captions the vocabulary is made of."""
+    tokenizer: Literal["auto", "ptb", "unicode", "whitespace"] = "auto"
+    """How captions are split into words, as in captioning convert."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with a file that is no whole tar: stop, or leave it out and list it in the manifest. Samples without
+    an image or a usable caption are always left out, and told."""
+    rebuild: bool = False
+    """Scan the tars again although the index is finished, because they have changed."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        raise_mistakes(outside(self, minimum_word_count=(1, 1_000_000_000)))
+        field = (self.captions or "txt").partition(".")
+        if (self.captions or "txt") not in ("txt", "json") and (field[0] != "json" or not field[2]):
+            raise_mistakes([f"captions {self.captions} is not one of txt, json and json.FIELD, such as json.caption"])

@@ -142,6 +142,7 @@ def plan_extraction(
         settings=settings,
         batch_size=batch_size,
         by_pillow=not shard_set.manifest.is_turbo,
+        cache_gib=shard_set.files.cache_gib,
     )
     wanted = tuple(plan for plan in plans if plan.split in chosen)
     return ExtractionPlan(shards=wanted, finished=tuple(finished_records(plans, folder)), manifest=manifest, work=work)

@@ -17,6 +17,7 @@ from shards.features.manifest import FeatureSettings
 from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
 from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
+from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder
 
 
@@ -35,6 +36,8 @@ class ExtractionWork:
     """Number of images to encode at once."""
     by_pillow: bool = False
     """Whether Pillow decodes JPEGs, as when an earlier release made the shard set."""
+    cache_gib: float = DEFAULT_CACHE_GIB
+    """Size limit in GiB of this node's copies of tars at URLs."""
 
 
 class _Viewed(NamedTuple):
@@ -83,7 +86,8 @@ class Extractor:
         return write_feature_shard(self._samples(shard, progress), shard, self._work.folder)
 
     def _samples(self, shard: FeatureShardPlan, progress: Callable[[int], None]) -> Iterator[FeatureSample]:
-        reader, size = ShardReader(self._work.source, [shard.source]), self._work.batch_size
+        work, size = self._work, self._work.batch_size
+        reader = ShardReader(work.source, [shard.source], cache_gib=work.cache_gib)
         with ThreadPoolExecutor(self._num_threads) as pool:
 
             def view(start: int) -> Iterator[_Viewed]:

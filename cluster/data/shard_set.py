@@ -8,6 +8,7 @@ from shards.features.manifest import FeatureManifest, load_features
 from shards.features.reader import FeatureReader
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
 from shards.reader import ShardReader
+from shards.shard_files import ShardFiles
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder, open_folder, read_file
 
@@ -54,6 +55,7 @@ class ShardSet:
         *,
         cache_gib: float = DEFAULT_CACHE_GIB,
     ) -> None:
+        self._cache_gib = cache_gib
         self.folder = folder = open_folder(location, cache_gib=cache_gib)
         self.manifest: Manifest = load_manifest(folder)
         self.vocabulary: Vocabulary = _vocabulary_of(folder)
@@ -71,13 +73,18 @@ class ShardSet:
             )
 
     @property
+    def files(self) -> ShardFiles:
+        """Return the files of the shards."""
+        return ShardFiles(self.folder, cache_gib=self._cache_gib)
+
+    @property
     def features_digest(self) -> str | None:
         """Return the digest of the feature set, if there is one."""
         return self.features.manifest.digest if self.features else None
 
     def reader(self, split: str) -> ShardReader:
         """Return a reader of a split; samples are numbered through its shards, sorted by name."""
-        return ShardReader(self.folder, self.manifest.of_split(split))
+        return ShardReader(self.folder, self.manifest.of_split(split), cache_gib=self._cache_gib)
 
     def source(self, split: str, *, model: ModelConfig, config: TrainingConfig) -> Source:
         """Return the source of a split's batches: its features if there is a feature set, else its images."""

@@ -7,7 +7,7 @@ finite in float16. The manifest is written last, so it marks a complete feature 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from shards.manifest import ShardRecord, records_of_split, splits_of
@@ -114,7 +114,9 @@ class FeatureManifest:
 
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its feature set's folder atomically."""
-        write_file(folder, FEATURES_NAME, seal({"digest": self.digest, **asdict(self)}))
+        content = asdict(replace(self, shards=()))
+        content["shards"] = tuple(shard.as_dict() for shard in self.shards)
+        write_file(folder, FEATURES_NAME, seal({"digest": self.digest, **content}))
 
 
 def load_features(folder: ShardFolder) -> FeatureManifest:

@@ -44,7 +44,14 @@ class FeatureShardPlan:
 
     def digest(self) -> str:
         """Return the sha256 of everything that determines the shard's features."""
-        source = [self.name, self.split, self.source.sha256, self.first]
+        tar = self.source.tar
+        source = [
+            self.name,
+            self.split,
+            self.source.sha256,
+            self.first,
+            *((tar.captions, tar.id_prefix) if tar else ()),
+        ]
         content = [source, feature_digest("", self.encoder, self.settings)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -135,6 +135,8 @@ def _recognize(folder: Path) -> Form:
         return found[0]
     if has_sidecars(folder):
         return "sidecars"
+    if any(folder.glob("*.tar")):
+        raise FileNotFoundError(f"{folder} holds tars, which need no conversion; use captioning index {folder} SHARDS")
     raise FileNotFoundError(
         f"{folder} holds no captions: no annotations/captions_<split>.json (COCO), no dataset_*.json (Karpathy), no "
         "*.token (Flickr), no captions or metadata as .csv, .tsv, .jsonl or .parquet, and no .txt beside a picture; "

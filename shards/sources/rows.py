@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.samples import CaptionedImage, ImageId, SetAside, key_of
+from shards.samples import LONGEST_CAPTION, CaptionedImage, ImageId, SetAside, key_of
 from shards.sources.annotations import Annotations
 from shards.sources.image_files import ImageFiles, is_inside, why_outside
 from shards.storage.files import sha256_of
 
-_LONGEST_CAPTION = 5_000  # characters; people write some ten words, and a file that is no list of captions far more
 # Where the sources of this field keep their images, below the folder that is given.
 _IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
 
@@ -87,13 +86,13 @@ def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAsid
     images, files = [], ImageFiles(folders)
     for image_id, names, captions, columns in rows:
         written = [" ".join(caption.split()) for caption in captions]
-        usable = tuple(caption for caption in written if 0 < len(caption) <= _LONGEST_CAPTION)
+        usable = tuple(caption for caption in written if 0 < len(caption) <= LONGEST_CAPTION)
         path = files.find(names)
         reasons = []
         if not all(written):
             reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
-        if (longest := max(map(len, written), default=0)) > _LONGEST_CAPTION:
-            fault = f"has {longest} characters, more than {_LONGEST_CAPTION}"
+        if (longest := max(map(len, written), default=0)) > LONGEST_CAPTION:
+            fault = f"has {longest} characters, more than {LONGEST_CAPTION}"
             reasons.append(f"a caption of image {image_id} ({names[0]}) {fault}")
         if outside := [name for name in names if not is_inside(name)]:
             reasons.append(f"image {image_id} ({names[0]}) {why_outside(outside[0])}")

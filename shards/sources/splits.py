@@ -1,7 +1,7 @@
 """Splits of a source: their usual names, and how images without splits are dealt to some."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shards.samples import CaptionedImage, ImageId
 
@@ -50,6 +50,29 @@ def deal(images: Iterable[CaptionedImage], shares: tuple[float, ...]) -> dict[st
     for image in images:
         dealt.setdefault(_split_of(image.image_id, shares), []).append(image)
     return {split: tuple(dealt[split]) for split in DEALT if split in dealt}
+
+
+def deal_whole(names: Sequence[str], shares: tuple[float, ...]) -> dict[str, str]:
+    """Return the split of each file of many samples, by a hash of its name; each split gets one at least.
+
+    Args:
+        names: paths or URLs of the files.
+        shares: shares of the splits, as ``parse_ratio`` returns them.
+
+    Raises:
+        ValueError: there are fewer files than splits.
+    """
+    if len(names) < len(shares):
+        raise ValueError(
+            f"{len(names)} files cannot be dealt to {len(shares)} splits; name the splits yourself, as in val=FILE"
+        )
+    ranked = sorted(names, key=lambda name: (hashlib.sha256(name.rpartition("/")[2].encode()).digest(), name))
+    sizes = [max(1, round(share * len(names))) for share in shares[1:]]
+    while sum(sizes) >= len(names):
+        sizes[sizes.index(max(sizes))] -= 1
+    dealt = [DEALT[0]] * (len(names) - sum(sizes))
+    dealt += [split for split, size in zip(DEALT[1:], sizes, strict=False) for _ in range(size)]
+    return dict(zip(ranked, dealt, strict=True))
 
 
 def _split_of(image_id: ImageId, shares: tuple[float, ...]) -> str:

@@ -90,7 +90,7 @@ class Document:
             stored = read_file(self._folder, self._name)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
-                f"{self.path} does not exist: {self._folder} is not a finished {self._what}; run captioning {self._job}"
+                f"{self.path} does not exist: {self._folder} is not a finished {self._what}; {self._how_to_make()}"
             ) from None
         content = self._checked(dict[str, Any], lambda adapter: adapter.validate_json(stored))
         self._require_version(content.get("format_version"), newest=newest, oldest=oldest)
@@ -113,6 +113,14 @@ class Document:
         outside = [name for name in names if Path(name).name != name]
         if outside:
             raise ValueError(f"{self.path} names the shard {outside[0]}, which is not beside it; {self.remedy}")
+
+    def _how_to_make(self) -> str:
+        is_tar = str(self._folder).endswith(".tar")
+        has_tars = isinstance(self._folder, Path) and any(self._folder.glob("*.tar"))
+        is_converting = has_tars and (self._folder / "records").is_dir()  # pyright: ignore[reportOperatorIssue]
+        if self._job == "convert" and (is_tar or has_tars) and not is_converting:
+            return f"tars of other programs become one by captioning index {self._folder} SHARDS"
+        return f"run captioning {self._job}"
 
     def _require_version(self, found: object, *, newest: int, oldest: int) -> None:
         if type(found) is int and oldest <= found <= newest:  # isinstance accepts true as 1

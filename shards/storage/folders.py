@@ -4,12 +4,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from shards.storage.cache import DEFAULT_CACHE_GIB, CacheEntry, ShardCache, default_cache
 from shards.storage.files import replace_file
@@ -18,7 +19,8 @@ from shards.storage.remote import RemoteFolder
 
 logger = logging.getLogger(__name__)
 
-_NUM_THREADS = 4
+_NUM_THREADS, _NUM_REQUESTS = 4, 16
+T = TypeVar("T")
 
 
 class FileRecord(Protocol):
@@ -86,6 +88,26 @@ class RemoteShards:
         """Return the size in bytes of each file in the folder, or in a subfolder; raises as ``read``."""
         return self._remote.sizes(name)
 
+    def sizes_of(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the sizes in bytes of those files that exist: by one listing, or, of a web server, one by one."""
+        if not str(self).startswith(("http://", "https://")):
+            return self.sizes()
+        with ThreadPoolExecutor(_NUM_REQUESTS) as pool:
+            found = zip(names, pool.map(self._remote.size_of, names), strict=True)
+            return {name: size for name, size in found if size is not None}
+
+    def stamp_of(self, name: str) -> str:
+        """Return a text that changes when a file does: its size, time or tag; raises as ``read``."""
+        return self._remote.stamp_of(name)
+
+    def find(self, pattern: str) -> list[str]:
+        """Return the URLs of the files below the folder, or of those that match a pattern; raises as ``read``."""
+        return self._remote.find(pattern)
+
+    def stream(self, name: str, action: Callable[[BinaryIO], T]) -> T:
+        """Return what ``action`` returns of an open file, which it may read once, as in ``RemoteFolder.stream``."""
+        return self._remote.stream(name, action)
+
     def put(self, name: str, content: Path | bytes) -> None:
         """Upload one file, from bytes or a local file; atomic on object stores. Raises as ``read``."""
         self._remote.put(name, content)
@@ -107,11 +129,6 @@ class RemoteShards:
     def prefetch(self, records: Sequence[FileRecord]) -> None:
         """Fetch files into the cache in the background, in this order; those of the last call are skipped."""
         self._prefetcher.request(records)
-
-    def max_open(self, records: Sequence[FileRecord]) -> int:
-        """Return how many of the files may be open at once, so that they take at most half of the cache."""
-        largest = max((record.num_bytes for record in records), default=1)
-        return max(2, int(self.cache_gib * 2**30 / 2 / max(largest, 1)))
 
     def _keep(self, record: FileRecord) -> None:
         self._cache().keep(self._entry(record), waits=False)
@@ -205,9 +222,9 @@ def has_file(folder: ShardFolder, name: str) -> bool:
 
 
 def file_sizes(folder: ShardFolder, names: Sequence[str]) -> dict[str, int]:
-    """Return the sizes in bytes of those files that exist; at a URL by one listing, which raises as ``read``."""
+    """Return the sizes in bytes of those files that exist; raises as ``read``."""
     if not isinstance(folder, Path):
-        listed = folder.sizes()
+        listed = folder.sizes_of(names)
         return {name: listed[name] for name in names if name in listed}
     return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 

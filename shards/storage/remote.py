@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from shards.storage.location import refuse_credentials, without_credentials
 
@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 _WAITS_SECONDS = (1.0, 2.0, 4.0)
 _LONGEST_REASON = 300
+UNKNOWN_SIZE = -1
+_STREAM_BLOCK = 16 * 2**20
+_STAMP_FIELDS = ("size", "ETag", "etag", "mtime", "LastModified", "Last-Modified", "last_modified", "updated")
+_NOT_FOUND, _FORBIDDEN = (404, 410), (401, 403, 407)
 _Result = TypeVar("_Result")
 
 
@@ -78,6 +82,45 @@ class RemoteFolder:
         except FileNotFoundError:
             return []
 
+    def find(self, pattern: str) -> list[str]:
+        """Return the URLs of the files below the folder, at any depth, or of those that match a pattern; sorted."""
+
+        def find(system: Any, root: str) -> list[str]:  # noqa: ANN401  fsspec's classes have no types
+            found = system.glob(f"{root}/{pattern}") if pattern else system.find(root)
+            return sorted(str(system.unstrip_protocol(path)) for path in found)
+
+        return self._try(find)
+
+    def size_of(self, name: str) -> int | None:
+        """Return the size of a file in bytes, ``UNKNOWN_SIZE`` if the server does not tell, None without the file."""
+        try:
+            size = self._try(lambda system, root: system.info(f"{root}/{name}")).get("size")
+        except FileNotFoundError:
+            return None
+        return UNKNOWN_SIZE if size is None else size
+
+    def stamp_of(self, name: str) -> str:
+        """Return a text that changes when a file does: its size, and its time or the server's tag."""
+        found = self._try(lambda system, root: system.info(f"{root}/{name}"))
+        return " ".join(str(found[field]) for field in _STAMP_FIELDS if found.get(field) is not None)
+
+    def stream(self, name: str, action: Callable[[BinaryIO], _Result]) -> _Result:
+        """Open a file to read it once, without a copy, and return what ``action`` returns.
+
+        Args:
+            name: name of the file.
+            action: function of the open file; after a failure it is called again, from the file's start, so it raises
+                only what reading raises.
+        """
+        # Of a web server, which need not support ranges, the file comes in one answer; elsewhere in blocks.
+        block_size = 0 if self._url.startswith(("http://", "https://")) else _STREAM_BLOCK
+
+        def stream(system: Any, root: str) -> _Result:  # noqa: ANN401  as above
+            with system.open(f"{root}/{name}", "rb", block_size=block_size) as file:
+                return action(file)
+
+        return self._try(stream)
+
     def put(self, name: str, content: Path | bytes) -> None:
         """Upload one file, from bytes or a local file."""
 
@@ -133,10 +176,9 @@ class RemoteFolder:
                 return action(*self._open())
             except FileExistsError as error:
                 raise FileExistsError(f"{self}: {self._reason(error)}") from None
-            except (FileNotFoundError, PermissionError) as error:
-                kind = FileNotFoundError if isinstance(error, FileNotFoundError) else PermissionError
-                raise kind(f"{self}: {self._reason(error)}; check the address and the credentials") from None
             except Exception as error:  # every filesystem raises what its own library does
+                if kind := _kind_of(error):
+                    raise kind(f"{self}: {self._reason(error)}; check the address and the credentials") from None
                 wait, reason = next(waits, None), self._reason(error)
                 if wait is None:
                     raise ConnectionError(
@@ -158,4 +200,20 @@ class RemoteFolder:
 
     def _reason(self, error: Exception) -> str:
         """Return an error as one line, without credentials that the library's text may contain."""
-        return without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))[:_LONGEST_REASON]
+        answer = _answer_in(error)
+        return without_credentials(" ".join(f"{type(answer).__name__}: {answer}".split()))[:_LONGEST_REASON]
+
+
+def _answer_in(error: Exception) -> BaseException:
+    """Return what a web server answered: fsspec calls its file missing whatever that was, and keeps it as the cause."""
+    is_answer = isinstance(error, FileNotFoundError) and type(error.__cause__).__module__.startswith("aiohttp")
+    return error.__cause__ if is_answer and error.__cause__ else error
+
+
+def _kind_of(error: Exception) -> type[OSError] | None:
+    """Return the kind of a failure that another try would not mend; None if it may be temporary."""
+    answer = _answer_in(error)
+    status = getattr(answer, "status", None)
+    if isinstance(answer, PermissionError) or status in _FORBIDDEN:
+        return PermissionError
+    return FileNotFoundError if isinstance(answer, FileNotFoundError) or status in _NOT_FOUND else None

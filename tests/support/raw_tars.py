@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from shards.manifest import ShardRecord, load_manifest
 from shards.storage.files import sha256_of
+from tests.support.pictures import encoded, noise
 
 
 def description(image_id, **changes):
@@ -42,3 +43,25 @@ def spoil_first_image(shards):
     altered = replace(record, sha256=sha256_of(path))
     replace(manifest, shards=tuple(altered if one == record else one for one in manifest.shards)).save(shards)
     return content[start - 512 : start].partition(b".jpg")[0].decode()
+
+
+def tar_samples(names, *, suffix="jpg", captions=None, json_of=None, content=None):
+    """Return members of a tar as img2dataset writes them: an image, a ``.txt`` and a ``.json`` of each key.
+
+    Args:
+        names: keys of the samples.
+        suffix: suffix of the images.
+        captions: text of each key's ``.txt``; no ``.txt`` if it returns None.
+        json_of: fields of each key's ``.json``; no ``.json`` if it is None.
+        content: content of the images; a drawn JPEG if None.
+    """
+    content = encoded(noise(24, 32)) if content is None else content
+    members = []
+    for name in names:
+        members.append((f"{name}.{suffix}", content))
+        text = f"A dog and {name}." if captions is None else captions(name)
+        if text is not None:
+            members.append((f"{name}.txt", text.encode()))
+        if json_of is not None:
+            members.append((f"{name}.json", json.dumps(json_of(name)).encode()))
+    return members

@@ -134,4 +134,5 @@ def test_maps_that_are_open_leave_room_for_other_copies(system, cache):
     shard_set = ShardSet(URL)
     records = shard_set.manifest.of_split("train")
     limited = ShardSet(URL, cache_gib=8 * max(record.num_bytes for record in records) / 2**30)
-    assert (limited.folder.max_open(records), shard_set.folder.max_open([]) > 256) == (4, True)
+    found = limited.files.max_open(records, limit=256), shard_set.files.max_open(records, limit=256)
+    assert found == (4, 256)

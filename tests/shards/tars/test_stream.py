@@ -1,0 +1,63 @@
+"""Tars read once, as streams; what is no whole tar is told apart from a connection that fails."""
+
+import gzip
+import hashlib
+import tarfile
+
+import pytest
+
+from shards.tars.stream import TarError, read_members, stamp_of, with_tar
+from tests.support.raw_tars import tar_samples, write_tar
+
+
+@pytest.fixture
+def tar(tmp_path):
+    write_tar(tmp_path / "0.tar", tar_samples(["a", "b"]))
+    return tmp_path / "0.tar"
+
+
+def names_in(file):
+    return [member.name for member in read_members(file)]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_files_come_in_order_with_the_checksum_of_all_bytes(tmp_path, form):
+    path, long = tmp_path / "0.tar", "d/" * 40 + "ü" * 9
+    write_tar(path, [("x", None), *tar_samples([long, "b"])], form=form)
+    found = with_tar(str(path), lambda file: (names_in(file), file.sha256.hexdigest(), file.num_bytes))
+    content = path.read_bytes()
+    names = [f"{long}.jpg", f"{long}.txt", "b.jpg", "b.txt"]
+    assert found == (names, hashlib.sha256(content).hexdigest(), len(content))
+
+
+@pytest.mark.parametrize("cut", [100, 512, 700, 3000])
+def test_a_tar_that_was_cut_off_is_refused(tar, cut):
+    tar.write_bytes(tar.read_bytes()[:cut])
+    with pytest.raises(TarError, match="fetch it again"):
+        with_tar(str(tar), names_in)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda content: gzip.compress(content), "it is compressed, and a sample in the middle cannot be read alone"),
+        (lambda content: b"", "it is empty; fetch it again"),
+        (lambda content: b"<html>" * 500, "it is no whole tar"),
+    ],
+)
+def test_what_is_no_tar_is_told(tar, change, fault):
+    tar.write_bytes(change(tar.read_bytes()))
+    with pytest.raises(TarError, match=fault):
+        with_tar(str(tar), names_in)
+
+
+def test_a_stamp_changes_with_the_file(tar):
+    before = stamp_of(str(tar))
+    tar.write_bytes(tar.read_bytes() + bytes(512))
+    assert before != stamp_of(str(tar))
+
+
+def test_a_huge_text_is_not_read(tmp_path):
+    write_tar(tmp_path / "0.tar", [("a.txt", bytes(17 * 2**20))])
+    with pytest.raises(ValueError, match="it has a text of 17825792 bytes"):
+        with_tar(str(tmp_path / "0.tar"), lambda file: [member.read() for member in read_members(file)])
