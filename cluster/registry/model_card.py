@@ -9,6 +9,7 @@ CARD_END = "_Written by captioning. A text without this line is yours, and stays
 LONGEST_CARD = 5_000
 """Width of MLflow's column, in characters; PostgreSQL refuses longer text."""
 _LONGEST_FACT, _MOST_SPLITS, _MOST_DATASETS, _MOST_SCORES = 120, 4, 6, 12
+_DECODER_SETTING, _MOST_SETTINGS = "decoder.", 12
 
 
 class CardDataset(NamedTuple):
@@ -56,12 +57,19 @@ def is_card(text: str | None) -> bool:
 
 
 def _introduction(title: str, record: Mapping[str, str]) -> str:
-    network = f": {_fact(record, 'encoder')} encoder, {_fact(record, 'decoder')} decoder" if "encoder" in record else ""
+    network = f": {_fact(record, 'encoder')} encoder, {_decoder(record)}" if "encoder" in record else ""
     size = f", {_fact(record, 'image_size_px')} px" if "image_size_px" in record else ""
     return (
         f"{escaped(title)} writes a sentence about a photograph{network}{size}. "
         f"Step {_fact(record, 'step')} of run {_fact(record, 'run')}."
     )
+
+
+def _decoder(record: Mapping[str, str]) -> str:
+    """Return the name of the decoder and its settings, if the version was registered with them."""
+    names = [name for name in record if name.startswith(_DECODER_SETTING)][:_MOST_SETTINGS]
+    settings = ", ".join(f"{escaped(name.removeprefix(_DECODER_SETTING))} {_fact(record, name)}" for name in names)
+    return f"{_fact(record, 'decoder')} decoder" + (f" ({settings})" if settings else "")
 
 
 def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> list[str]:

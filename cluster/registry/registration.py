@@ -168,6 +168,7 @@ def _params_of(model: ResolvedModel, intake: ImageInputConfig) -> dict[str, str]
         "step": f"{description.step}",
         "encoder": description.model.backbone,
         "decoder": description.model.decoder,
+        **{f"decoder.{name}": f"{value}" for name, value in asdict(description.model.decoder_config).items()},
         "image_size_px": f"{description.model.image_size_px}",
         "max_caption_words": f"{description.max_caption_words}",
         "vocabulary_words": f"{len((model.folder / VOCABULARY).read_text().splitlines())}",

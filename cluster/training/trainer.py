@@ -204,7 +204,8 @@ def log_summary(run: TrainRun, shard_set: ShardSet) -> None:
     )
     num_parameters = count_parameters(run.model, vocabulary_size=len(shard_set.vocabulary))
     average = f"; checkpoints have their moving average (decay {decay:g})" if (decay := run.training.ema_decay) else ""
-    logger.info("model:   %s, %s parameters%s", run.model.backbone, f"{num_parameters:,}", average)
+    network = f"{run.model.backbone} and {run.model.decoder}"
+    logger.info("model:   %s, %s parameters%s", network, f"{num_parameters:,}", average)
     logger.info("folder:  %s", run.folder)
     logger.info("tracker: %s", tracking_uri(run.tracking, run.storage))
 

@@ -23,7 +23,8 @@ class FeatureSettings:
     """The features to compute and store for each image."""
 
     regions: Literal["pooled", "grid"] = "pooled"
-    """pooled: store the mean over the image's regions, enough for --model.pooling mean; grid: store every region."""
+    """pooled: store the mean over the image's regions, enough for --model.decoder lstm with --model.pooling mean; grid:
+    store every region, for any decoder."""
     views: int = 1
     """Number of views stored per image; training draws one at a time. View 0 is the centre, view 1 its mirror image if
     --flip, the others are random crops."""

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 SMALL = (
     "--model.backbone squeezenet1_1 --model.weights none --model.trainable-from all --model.image-size-px 64 "
-    "--model.hidden-size 64 --model.embedding-size 32 --model.dropout 0 --model.pooling none "
+    "--model.decoder attend --model.hidden-size 64 --model.embedding-size 32 --model.num-heads 4 --model.dropout 0 "
     "--optimizer.learning-rate 2e-3 --training.batch-size 20 --training.crop-area 0.8 --training.no-flip "
     "--cluster.num-workers 1"
 )

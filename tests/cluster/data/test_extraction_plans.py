@@ -181,7 +181,11 @@ def test_features_of_another_shard_set_are_refused(drawn_shards, copied):
         ({"training": TrainingConfig(seed=1)}, r"\(weights none \(seed 3\), not none \(seed 1\)\)"),
         (
             {"model": replace(ENCODER, pooling="none")},
-            "has only the mean over the regions, .*--regions grid",
+            "has only the mean over the regions, but --model.pooling none reads every region; .*--regions grid",
+        ),
+        (
+            {"model": replace(ENCODER, decoder="attend")},
+            "has only the mean over the regions, but --model.decoder attend reads every region; .*--regions grid",
         ),
     ],
 )

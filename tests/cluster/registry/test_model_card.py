@@ -55,6 +55,11 @@ def test_a_card_says_what_people_ask(line):
     assert line in card()
 
 
+def test_a_card_has_the_settings_of_the_decoder():
+    record = RECORD | {"decoder": "attend", "decoder.hidden_size": "512", "decoder.num_heads": "8"}
+    assert ": resnet152 encoder, attend decoder (hidden\\_size 512, num\\_heads 8), 224 px." in card(record)
+
+
 def test_the_lineage_is_five_lines():
     assert len(re.findall("^- ", card().split("### Lineage")[1], re.MULTILINE)) == 5
 
