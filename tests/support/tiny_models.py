@@ -161,27 +161,30 @@ def summary(results, state):
     }
 
 
-def trained(rank=0, world_size=1, *, is_double=False, num_parts=1, **options):
+def trained(rank=0, world_size=1, *, decoder="lstm", is_double=False, num_parts=1, **options):
     """Train to the end; return the steps' results and the final weights."""
-    state = training_state(is_double=is_double, trainable_from=STAGE, ema_decay=EMA_DECAY)
+    state = training_state(is_double=is_double, trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
     results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
     return summary(results, state)
 
 
-def resumed(folder, rank=0, world_size=1):
+def resumed(folder, rank=0, world_size=1, *, decoder="lstm"):
     """Train half of the steps, then the rest in another model that is restored from a checkpoint."""
-    first = training_state(trainable_from=STAGE, ema_decay=EMA_DECAY)
+    first = training_state(trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
     results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
     if rank == 0:
         description = CheckpointDescription(
-            step=first.step, model=MODEL, vocabulary_digest=VOCABULARY.digest, max_caption_words=8
+            step=first.step,
+            model=replace(MODEL, **DECODERS[decoder]),
+            vocabulary_digest=VOCABULARY.digest,
+            max_caption_words=8,
         )
         save_checkpoint(folder, first, VOCABULARY, description=description, config="")
     if dist.is_initialized():
         dist.barrier()
-    second = training_state(seed=9, trainable_from=STAGE, ema_decay=EMA_DECAY)
+    second = training_state(seed=9, trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     replica = replicate(second.model, CPU)
     restore(second, folder, VOCABULARY)
     parts = batches(range(second.step, NUM_STEPS), rank=rank, world_size=world_size)

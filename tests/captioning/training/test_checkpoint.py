@@ -14,7 +14,7 @@ from captioning.training.checkpoint import describe_checkpoint, load_model, rest
 from captioning.training.checkpoint_description import inference_files
 from tests.support.checkpoints import DESCRIPTION, go_on, save, trained
 from tests.support.small_disk import small_disk
-from tests.support.tiny_models import EMA_DECAY, MODEL, VOCABULARY, batch, training_state
+from tests.support.tiny_models import DECODERS, EMA_DECAY, MODEL, VOCABULARY, batch, training_state
 
 
 def contents(folder):
@@ -57,11 +57,22 @@ def test_its_description_comes_back(original):
     )
 
 
+@pytest.mark.parametrize("changes", DECODERS.values(), ids=DECODERS)
 @torch.no_grad()
-def test_the_loaded_model_scores_as_the_saved_one(original, state):
-    model, vocabulary, _ = load_model(original)
+def test_the_loaded_model_scores_as_the_saved_one(tmp_path, changes):
+    state, config = training_state(**changes), replace(MODEL, **changes)
+    save_checkpoint(tmp_path / "c", state, VOCABULARY, description=replace(DESCRIPTION, model=config), config="")
+    model, vocabulary, description = load_model(tmp_path / "c")
     assert torch.equal(model(batch()), state.model(batch()))
-    assert vocabulary.words == VOCABULARY.words
+    assert (vocabulary.words, description.model.resolved()) == (VOCABULARY.words, config.resolved())
+
+
+@torch.no_grad()
+def test_weights_of_another_decoder_are_refused(tmp_path, state):
+    other = replace(DESCRIPTION, model=replace(MODEL, **DECODERS["attend"]))
+    save_checkpoint(tmp_path / "c", state, VOCABULARY, description=other, config="")
+    with pytest.raises(ValueError, match=r"does not fit the model: decoder.feature_deviation has shape .* use another"):
+        load_model(tmp_path / "c")
 
 
 def test_the_loaded_model_is_in_eval_mode(original):

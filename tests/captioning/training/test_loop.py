@@ -13,11 +13,12 @@ from tests.support.tiny_models import CPU, OPTIMIZER, STAGE, TRAINING, distance,
 
 @pytest.fixture(scope="module")
 def alone():
-    return trained(is_double=True)
+    return {decoder: trained(is_double=True, decoder=decoder) for decoder in tiny_models.DECODERS}
 
 
-def test_a_resumed_run_ends_in_the_same_bits(tmp_path):
-    undisturbed, continued = trained(), resumed(tmp_path / "checkpoint")
+@pytest.mark.parametrize("decoder", tiny_models.DECODERS)
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path, decoder):
+    undisturbed, continued = trained(decoder=decoder), resumed(tmp_path / "checkpoint", decoder=decoder)
     assert distance(continued["weights"], undisturbed["weights"]) == 0.0
     assert continued["losses"] == undisturbed["losses"]
 
@@ -29,11 +30,13 @@ def test_dropout_and_augmentation_are_on_in_these_runs():
     assert not torch.equal(*images)
 
 
-@pytest.mark.parametrize("num_parts", [2, 3, 5])
-def test_accumulation_changes_nothing(alone, num_parts):
-    parts = trained(is_double=True, num_parts=num_parts)
-    assert parts["losses"] == pytest.approx(alone["losses"], abs=1e-9, rel=0)
-    assert distance(parts["weights"], alone["weights"]) < 1e-9
+@pytest.mark.parametrize(
+    ("decoder", "num_parts"), [("lstm", 2), ("lstm", 3), ("lstm", 5), ("attend", 3), ("transformer", 5)]
+)
+def test_accumulation_changes_nothing(alone, decoder, num_parts):
+    parts = trained(is_double=True, decoder=decoder, num_parts=num_parts)
+    assert parts["losses"] == pytest.approx(alone[decoder]["losses"], abs=1e-9, rel=0)
+    assert distance(parts["weights"], alone[decoder]["weights"]) < 1e-9
 
 
 @pytest.mark.parametrize(("arithmetic", "tolerance"), [(1, 0.0), (2, 1e-5)])
@@ -108,8 +111,11 @@ def test_frozen_parameters_have_no_gradient():
     assert all((one.grad is None) != one.requires_grad for one in model.parameters())
 
 
-def test_bf16_trains_close_to_fp32():
-    precise, rough = (trained(config=replace(TRAINING, precision=precision)) for precision in ("fp32", "bf16"))
+@pytest.mark.parametrize("decoder", tiny_models.DECODERS)
+def test_bf16_trains_close_to_fp32(decoder):
+    precise, rough = (
+        trained(config=replace(TRAINING, precision=precision), decoder=decoder) for precision in ("fp32", "bf16")
+    )
     assert rough["losses"] == pytest.approx(precise["losses"], rel=0.02)
     assert rough["losses"] != precise["losses"]
 
