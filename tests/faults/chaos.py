@@ -40,8 +40,6 @@ FLAGS = {
     "model.weights": "none",
     "model.trainable-from": "features.12",
     "model.image-size-px": "128",
-    "model.decoder": "attend",
-    "model.num-heads": "2",
     "model.embedding-size": "16",
     "model.hidden-size": "16",
     "model.dropout": "0.3",
