@@ -70,7 +70,7 @@ class Setting:
         chosen, *own = shlex.split(recipe)
         regions = "grid" if preset(chosen).model.reads_regions else "pooled"
         data = ("--shards", self.shards, "--features", self.features(regions), "--home", self.folder / "runs")
-        shared = ("--model.trainable-from", "None", "--cluster.no-use-gpu", *self.encoder, *self.flags)
+        shared = ("--cluster.no-use-gpu", "--training.precision", "bf16", *self.encoder, *self.flags)
         started = time.monotonic()
         try:
             run_command("train", chosen, *data, "--name", name, *shared, *own, "--training.seed", seed)
