@@ -51,7 +51,7 @@ def main(invocation: Invocation[TrainRun]) -> None:
 
 def _describe(run: TrainRun, *, as_json: bool) -> None:
     """Check the data, then log what would be trained, where, and an estimate of the duration."""
-    from captioning.training.loop import num_training_steps
+    from captioning.training.loop import num_training_steps, steps_text
     from cluster.checks.data import check_data
     from cluster.checks.rehearsal import rehearse
 
@@ -59,9 +59,9 @@ def _describe(run: TrainRun, *, as_json: bool) -> None:
     num_samples = shard_set.manifest.splits[run.train_split]
     num_steps = num_training_steps(run.training, num_samples)
     logger.info(
-        "would train run %s for %d steps of %d images on %s, with %d samples, into %s",
+        "would train run %s for %s of %d images on %s, with %d samples, into %s",
         run.name,
-        num_steps,
+        steps_text(run.training, num_samples),
         run.training.batch_size,
         run.cluster.workers_text,
         num_samples,

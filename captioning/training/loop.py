@@ -85,6 +85,12 @@ def num_training_steps(config: TrainingConfig, num_samples: int) -> int:
     return num_cross_entropy_steps(config, num_samples) + further
 
 
+def steps_text(config: TrainingConfig, num_samples: int) -> str:
+    """Return the number of steps as text, such as ``120 steps`` or ``120 steps (40 of them self-critical)``."""
+    num_steps, before = num_training_steps(config, num_samples), num_cross_entropy_steps(config, num_samples)
+    return f"{num_steps} steps" + (f" ({num_steps - before} of them self-critical)" if num_steps > before else "")
+
+
 def num_cross_entropy_steps(config: TrainingConfig, num_samples: int) -> int:
     """Return the number of steps in ``num_epochs`` passes over the samples, rounded up, at least one."""
     return max(1, _num_steps(config.num_epochs, config, num_samples))

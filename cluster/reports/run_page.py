@@ -127,6 +127,8 @@ def _summary(record: RunRecord, story: TrainingStory) -> list[tuple[str, str]]:
         figures.append(("validation loss", f"{record.best.metrics[VALIDATION_LOSS]:.3f} nats per word"))
     if record.best:
         figures.append(("best checkpoint", f"step {record.best.step:,}"))
+    if record.self_critical_from is not None:
+        figures.append(("self-critical", f"from step {record.self_critical_from:,}"))
     if record.latest:
         epochs = f" ({story.num_epochs:.3g} epochs)" if story.num_epochs else ""
         figures.append(("trained", f"{record.latest.step:,} steps{epochs}"))

@@ -129,6 +129,7 @@ def _charts(metrics: Metrics, captions: Sequence[ValidationCaptions], steps_per_
             "% of the captions",
             [one for name, key in _FLAWS.items() for one in curve(name, key, 100.0)],
         ),
+        ("Self-critical reward", "CIDEr-D of sampled captions", curve("", "train_reward")),
         *((title, unit, curve("", metric, factor)) for title, unit, metric, factor in _SINGLE),
     ]
     x_label = "epoch" if steps_per_epoch else "step"

@@ -1,13 +1,13 @@
 """Estimate of a search's duration, from the measured time of one training step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from captioning.training.loop import num_training_steps
 from cluster.checks.rehearsal import StepTiming
 from cluster.config import TrainRun
 from cluster.search.space.asha import rung_epochs
-from cluster.search.space.config import SearchConfig
+from cluster.search.space.config import SearchConfig, trial_training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +55,7 @@ def estimate_search(
     """
     num_images = sum(splits[split] for split in {run.train_split, run.validation_split})
     num_views = search.views * num_images if extracts else 0
-    training = replace(run.training, num_epochs=float(search.max_epochs))
-    num_steps = num_training_steps(training, splits[run.train_split])
+    num_steps = num_training_steps(trial_training(run.training, search.max_epochs), splits[run.train_split])
     num_epochs = expected_epochs(search, num_trials)
     num_slots = max(1, min(trials_at_once, num_trials))
     # A search takes at least as long as one full trial: its epochs cannot run in parallel.

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from captioning.config import TrainingConfig
 from cluster.config import TrackingConfig, TrainRun
 from cluster.formats import read_record
-from cluster.search.space.config import TuneRun
+from cluster.search.space.config import TuneRun, trial_training
 from cluster.search.space.sampling import Observation
 from cluster.search.space.space import apply_point, space_differences
 from cluster.settings import differences
@@ -176,7 +175,7 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
     checkpoints = run.storage.checkpoints
     base = run.base(
         name=trial.name,
-        training=replace(trial_training(run), keep_best=1, keep_last=1),
+        training=replace(trial_training(run.training, run.search.max_epochs), keep_best=1, keep_last=1),
         validation=replace(run.validation, best_by=run.search.metric),  # type: ignore[arg-type]  one of the metrics
         storage=replace(
             run.storage,
@@ -186,11 +185,6 @@ def trial_run(run: TuneRun, trial: Trial, *, tracking_uri: str) -> TrainRun:
         tracking=TrackingConfig(uri=tracking_uri, experiment=run.tracking.experiment),
     )
     return apply_point(base, trial.point)
-
-
-def trial_training(run: TuneRun) -> TrainingConfig:
-    """Return the training settings of a trial that is not stopped early; its last epochs may be self-critical."""
-    return replace(run.training, num_epochs=run.search.max_epochs - run.training.self_critical_epochs)
 
 
 def observations(trials: Sequence[Trial], mode: Literal["min", "max"]) -> list[Observation]:

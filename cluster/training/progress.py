@@ -37,15 +37,18 @@ class StepProgress(NamedTuple):
     seconds_left: float | None
     """Estimated time to the last step; None while it is unknown."""
     num_steps_redone: int
+    reward: float | None = None
+    """Mean reward of the captions that the model sampled in the step; None before self-critical training."""
 
     def __str__(self) -> str:
         """Return the progress as one line."""
         best = "" if self.best_loss_nats is None else f" (best validation {self.best_loss_nats:.3f})"
+        reward = "" if self.reward is None else f", self-critical reward {self.reward:.3f}"
         left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
         redone = f", {self.num_steps_redone} steps redone" if self.num_steps_redone else ""
         return (
             f"step {self.step} of {self.num_steps} (epoch {self.epoch:.2f}): "
-            f"loss {self.loss_nats:.3f} nats/word{best}, {self.images_per_second:.0f} images/s{left}{redone}"
+            f"loss {self.loss_nats:.3f} nats/word{best}{reward}, {self.images_per_second:.0f} images/s{left}{redone}"
         )
 
 
@@ -122,18 +125,20 @@ class ProgressLog:
             images_per_second=row.metrics["images_per_second"],
             seconds_left=self._seconds_left(row.step),
             num_steps_redone=progress.num_steps_redone,
+            reward=row.metrics.get("train_reward"),
         )
 
     def _phase_of(self, progress: RunProgress) -> str:
         """Return what the run is doing; a row that was there before the attempt is not a step of it."""
         if progress.phase == "training" and progress.row in (None, self._first_row):
             return "loading weights and data"
-        return _PHASES[progress.phase]
+        is_self_critical = progress.phase == "training" and progress.row and "train_reward" in progress.row.metrics
+        return f"{'self-critical ' if is_self_critical else ''}{_PHASES[progress.phase]}"
 
     def _described(self, progress: RunProgress, row: Row) -> dict[str, Any]:
         """Return the progress by name, for ``captioning status`` of a submitted job."""
         validated, best, latest = progress.validated, progress.best, progress.latest
-        names = ("epoch", "train_loss_nats", "images_per_second", "data_wait_share")
+        names = ("epoch", "train_loss_nats", "train_reward", "images_per_second", "data_wait_share")
         return {
             "step": row.step,
             "num_steps": self._num_steps,

@@ -11,7 +11,7 @@ from typing import Any
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from captioning.model.caption_model import count_parameters
-from captioning.training.loop import num_training_steps
+from captioning.training.loop import num_cross_entropy_steps, num_training_steps, steps_text
 from cluster.checks.data import check_data, check_home
 from cluster.checks.job import check_job
 from cluster.checks.result import require
@@ -171,7 +171,7 @@ def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
         run: training run.
         num_samples: number of samples in the training split.
     """
-    num_steps = num_training_steps(run.training, num_samples)
+    num_steps = num_cross_entropy_steps(run.training, num_samples)
     if run.optimizer.warmup_steps > max(1, num_steps // 10):
         logger.warning(
             "the warm-up of %d steps is longer than a tenth of the training (%d steps), so the learning rate is low "
@@ -194,11 +194,11 @@ def log_summary(run: TrainRun, shard_set: ShardSet) -> None:
     """Log the size of the run and where its results go."""
     splits, config = shard_set.manifest.splits, run.training
     logger.info(
-        "run %s: %d training images, %d for validation, %d steps of %d images, on %s",
+        "run %s: %d training images, %d for validation, %s of %d images, on %s",
         run.name,
         splits[run.train_split],
         splits[run.validation_split],
-        num_training_steps(config, splits[run.train_split]),
+        steps_text(config, splits[run.train_split]),
         config.batch_size,
         run.cluster.workers_text,
     )

@@ -72,6 +72,8 @@ def _training_rows(progress: Progress) -> Iterator[tuple[str, str]]:
     if "step" in progress:
         yield "step", f"{progress['step']} of {progress['num_steps']} (epoch {progress['epoch']:.2f})"
         yield "loss", f"{progress['train_loss_nats']:.3f} nats/word"
+        if progress.get("train_reward") is not None:
+            yield "reward", f"{progress['train_reward']:.3f}"
         yield from _checkpoint_rows(progress)
         yield "speed", f"{progress['images_per_second']:.0f} images/s"
         if progress.get("data_wait_share") is not None:

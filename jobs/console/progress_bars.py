@@ -109,6 +109,8 @@ def training_bar() -> "Iterator[Callable[[StepProgress], None] | None]":
 def bar_text(progress: "StepProgress") -> str:
     """Return the text beside the bar of a training run."""
     facts = [f"loss {progress.loss_nats:.3f}"]
+    if progress.reward is not None:
+        facts.append(f"self-critical reward {progress.reward:.3f}")
     if progress.best_loss_nats is not None:
         facts.append(f"best {progress.best_loss_nats:.3f}")
     facts.append(f"{progress.images_per_second:.0f} images/s")

@@ -1,5 +1,6 @@
 import pytest
 
+from captioning.config import TrainingConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 
 
@@ -57,6 +58,22 @@ def test_a_limit_that_is_none_is_refused(size):
 def test_only_checkpoints_at_a_url_can_be_taken_over():
     with pytest.raises(ValueError, match="take_over does nothing without checkpoints at a URL; leave it out, or use"):
         StorageConfig(take_over=True)
+
+
+@pytest.mark.parametrize(
+    ("validation", "training", "message"),
+    [
+        ({"best_by": "validation_loss_nats"}, {}, "use --validation.best-by validation_cider_d, or leave out"),
+        ({"where": "beside"}, {}, "whose score may not be known yet .* use --validation.where workers"),
+        ({}, {"keep_best": 0}, "--training.keep-best 0 keeps none; use 1 or more"),
+    ],
+)
+def test_a_run_that_cannot_be_self_critical_is_refused(validation, training, message):
+    with pytest.raises(ValueError, match=message):
+        TrainRun(
+            training=TrainingConfig(self_critical_epochs=1.0, **training),
+            validation=ValidationConfig(**{"best_by": "validation_cider_d"} | validation),
+        )
 
 
 def test_a_run_without_shards_is_refused():

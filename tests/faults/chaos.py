@@ -54,6 +54,13 @@ FLAGS = {
     "cluster.max-restarts": "20",
     "cluster.hang-seconds": "20",
 }
+SELF_CRITICAL = {
+    "training.num-epochs": "2",
+    "training.self-critical-samples": "3",
+    "training.max-caption-words": "12",
+    "validation.best-by": "validation_cider_d",
+    "validation.beam-size": "1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +89,10 @@ COLUMNS = (
 
 
 def flags_for(num_kills: int, shards: Path, further: Sequence[str] = ()) -> list[str]:
-    """Return the flags of a run that is long enough for so many kills."""
+    """Return the flags of a run that is long enough for so many kills; after its first epochs, it is self-critical."""
     num_epochs = -(-(max(4, num_kills) * _STEPS_PER_KILL * _BATCH_SIZE) // _NUM_DRAWN)
-    settings = FLAGS | {"training.num-epochs": str(num_epochs), "shards": str(shards)}
+    settings = FLAGS | SELF_CRITICAL | {"shards": str(shards)}
+    settings["training.self-critical-epochs"] = str(num_epochs - int(settings["training.num-epochs"]))
     return [text for name, value in settings.items() for text in (f"--{name}", value)] + ["--ledger", *further]
 
 

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 
 from captioning.training.ddp import replicate
 from captioning.training.loop import Flags, train
+from captioning.training.self_critical import SelfCritic
 from captioning.training.validation import validation_loss
 from tests.support import tiny_models
 from tests.support.tiny_models import (
@@ -12,10 +14,12 @@ from tests.support.tiny_models import (
     OPTIMIZER,
     TRAINING,
     WORLD_SIZES,
+    all_frequencies,
     distance,
     in_groups,
     resumed,
     steps_of,
+    summary,
     trained,
 )
 
@@ -71,6 +75,15 @@ def timed(rank, world_size):
     return result.data_wait_seconds, result.seconds
 
 
+def critical(rank=0, world_size=1):
+    """Train three self-critical steps; return their rewards and losses, and the weights."""
+    state = tiny_models.training_state(is_double=True)
+    state.resample = SelfCritic(state.model, all_frequencies(), config=TRAINING, device=CPU).resample
+    batches = tiny_models.batches(range(3), rank=rank, world_size=world_size)
+    results = list(steps_of(state, batches, replica=replicate(state.model, CPU), num_steps=3))
+    return [(result.reward, result.loss_nats) for result in results], summary(results, state)["weights"]
+
+
 def replicated():
     """Replicate a model whose decoder fits its own image size alone."""
     return type(replicate(tiny_models.model(image_size_px=96, pooling="none"), CPU)).__name__
@@ -92,6 +105,7 @@ def seen_by(rank, size, folder):
         "validation": [validated(rank, size), validated(rank, size, num_samples=2)],
         "flags": asked(rank, size),
         "failure": failed(rank, size),
+        "critical": critical(rank, size),
         "replica": replicated(),
         "calibration": calibrated(rank),
         "times": timed(rank, size),
@@ -150,6 +164,14 @@ def test_the_validation_loss_does_not_depend_on_the_number_of_processes(groups, 
     expected = [validated(), validated(num_samples=2)]
     for seen in groups[size]:
         assert seen["validation"] == pytest.approx(expected, abs=1e-9, rel=0)
+
+
+@pytest.mark.parametrize("size", WORLD_SIZES)
+def test_any_number_of_processes_draws_and_rewards_the_samples_of_one(groups, size):
+    results, weights = critical()
+    for seen in groups[size]:
+        assert np.array(seen["critical"][0]) == pytest.approx(np.array(results), abs=1e-6)
+        assert distance(seen["critical"][1], weights) < 1e-9
 
 
 @pytest.mark.parametrize("size", WORLD_SIZES)

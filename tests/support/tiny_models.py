@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from captioning.data.pixels import Augmentation
 from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
 from captioning.training.averaging import WeightAverage
+from captioning.training.caption_reward import count_documents
 from captioning.training.checkpoint import CheckpointDescription, restore, save_checkpoint
 from captioning.training.ddp import replicate
 from captioning.training.loop import Flags, TrainingState, train
@@ -94,6 +96,13 @@ def batch(positions=range(4), *, config=TRAINING, is_augmented=False, sample_at=
         max_caption_words=config.max_caption_words,
         augmentation=Augmentation.of(config) if is_augmented else None,
     )
+
+
+@cache
+def all_frequencies():
+    """Return the document frequencies of the captions of all samples."""
+    found = (encode_captions(sample(number).captions, VOCABULARY, max_words=8) for number in range(NUM_SAMPLES))
+    return count_documents(found)
 
 
 def share(step, *, rank=0, world_size=1, size=TRAINING.batch_size):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from captioning.config import raise_mistakes, too_large
+from captioning.config import TrainingConfig, raise_mistakes, too_large
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 
@@ -25,7 +25,7 @@ class SearchConfig:
     num_trials: Annotated[int, tyro.conf.arg(prefix_name=False)] = 20
     """Number of trials; a larger number continues a finished search."""
     max_epochs: Annotated[int, tyro.conf.arg(prefix_name=False)] = 10
-    """Epochs of a trial that is not stopped early."""
+    """Epochs of a trial that is not stopped early; the last ones are --training.self-critical-epochs."""
     sampler: Annotated[Literal["random", "grid", "tpe"], tyro.conf.arg(prefix_name=False)] = "random"
     """random: independent random points; grid: every combination in turn; tpe: Optuna's sampler, which learns from
     earlier trials."""
@@ -81,9 +81,35 @@ class TuneRun(TrainRun):
         """Return the search's folder."""
         return self.storage.home / "tuning" / self.name
 
+    def _mistakes(self) -> Iterator[str]:
+        yield from TrainRun._mistakes(self)  # dataclasses with slots have no super()
+        if not self.training.self_critical_epochs:
+            return
+        if self.training.self_critical_epochs >= self.search.max_epochs:
+            yield (
+                f"{self.training.self_critical_epochs:g} self-critical epochs leave no other of the "
+                f"{self.search.max_epochs} epochs of a trial; use fewer --training.self-critical-epochs, or more "
+                "--max-epochs"
+            )
+        if self.search.metric != "validation_cider_d":
+            yield (
+                f"self-critical training raises CIDEr-D, but trials are compared by {self.search.metric}; use --metric "
+                "validation_cider_d, or leave out --training.self-critical-epochs"
+            )
+
     def base(self, **changes: Any) -> TrainRun:  # noqa: ANN401  fields of any type
         """Return the base configuration of all trials, with some fields changed."""
         return TrainRun(**{one.name: getattr(self, one.name) for one in fields(TrainRun)} | changes)
+
+
+def trial_training(training: TrainingConfig, max_epochs: int) -> TrainingConfig:
+    """Return the training settings of a trial that is not stopped early, the last epochs of which may be self-critical.
+
+    Args:
+        training: training settings of the search.
+        max_epochs: number of epochs of a trial, self-critical ones included.
+    """
+    return replace(training, num_epochs=max_epochs - training.self_critical_epochs)
 
 
 def _tune_run(name: str, preset: TrainRun) -> TuneRun:

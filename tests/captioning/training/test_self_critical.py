@@ -8,27 +8,26 @@ import torch
 
 from captioning.data.batches import blank_batch
 from captioning.data.vocabulary import EOS, PAD, UNK
-from captioning.training.caption_reward import count_documents
 from captioning.training.gradients import GradientComputer
 from captioning.training.self_critical import SelfCritic, advantages
 from captioning.training.transfer import load_part
 from tests.support import tiny_models
-from tests.support.tiny_models import CPU, NUM_SAMPLES, OPTIMIZER, TRAINING, VOCABULARY, distance, steps_of
+from tests.support.tiny_models import (
+    CPU,
+    NUM_SAMPLES,
+    OPTIMIZER,
+    TRAINING,
+    VOCABULARY,
+    all_frequencies,
+    distance,
+    steps_of,
+)
 
 CONFIG = replace(TRAINING, self_critical_epochs=1.0, self_critical_samples=4, self_critical_bleu_weight=0.5)
 
 
-def all_frequencies():
-    batch = tiny_models.batch(range(NUM_SAMPLES))
-    words = [batch.tokens[batch.image_of_caption == row] for row in range(NUM_SAMPLES)]
-    return count_documents(image[image != PAD].numpy() for image in words)
-
-
-FREQUENCIES = all_frequencies()
-
-
 def critic(model, config=CONFIG):
-    return SelfCritic(model, FREQUENCIES, config=config, device=CPU)
+    return SelfCritic(model, all_frequencies(), config=config, device=CPU)
 
 
 def sampled(model, positions=range(5), config=CONFIG):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import StorageConfig, TrackingConfig
+from captioning.config import TrainingConfig
+from cluster.config import StorageConfig, TrackingConfig, ValidationConfig
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.trials import (
     SearchRecord,
@@ -100,6 +101,16 @@ def test_a_trial_is_a_training_run_in_a_folder_below_the_searchs(tmp_path):
     assert (found.folder, found.model.hidden_size, found.training.num_epochs, found.tracking.uri) == (
         tmp_path / "tuning" / "s" / "training" / "trial-0004", 99, 3.0, "sqlite:///t.db",
     )  # fmt: skip
+
+
+def test_the_last_epochs_of_a_trial_are_self_critical():
+    run = TuneRun(
+        training=TrainingConfig(self_critical_epochs=1.0),
+        validation=ValidationConfig(best_by="validation_cider_d"),
+        search=SearchConfig(max_epochs=3, metric="validation_cider_d"),
+    )
+    training = trial_run(run, trial(0), tracking_uri="").training
+    assert (training.num_epochs, training.self_critical_epochs) == (2.0, 1.0)
 
 
 def test_checkpoints_elsewhere_lie_in_a_folder_of_the_search():

@@ -107,6 +107,17 @@ def test_steps_that_were_computed_again_are_shown(log, caplog):
     assert lines(caplog)[-1].endswith("80 images/s, 12 steps redone")
 
 
+def test_self_critical_training_is_named_with_its_reward(monkeypatch, caplog, capsys):
+    monkeypatch.setenv("CAPTIONING_JOB", "job")
+    caplog.set_level(logging.INFO, "cluster")
+    log, metrics = ProgressLog(100), {"epoch": 1.0, "train_loss_nats": 1.5, "images_per_second": 80.0}
+    for step, of_step in enumerate(({}, {"train_reward": 0.75}), start=10):
+        log.show(RunProgress(1, Row(step, 0, metrics | of_step), [], phase="training"), is_last=True)
+    last = read_progress(capsys.readouterr().err.splitlines()[-1])
+    assert (last["phase"], last["train_reward"]) == ("self-critical training", 0.75)
+    assert "loss 1.500 nats/word, self-critical reward 0.750, 80 images/s" in lines(caplog)[-1]
+
+
 def test_the_phase_is_loading_until_the_attempt_has_taken_a_step(monkeypatch, capsys):
     monkeypatch.setenv("CAPTIONING_JOB", "job")
     log = ProgressLog(100)

@@ -2,7 +2,8 @@ from dataclasses import fields
 
 import pytest
 
-from cluster.config import TrainRun
+from captioning.config import TrainingConfig
+from cluster.config import TrainRun, ValidationConfig
 from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
 
 
@@ -23,6 +24,22 @@ from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
 def test_a_search_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         SearchConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"metric": "validation_loss_nats"}, "trials are compared by validation_loss_nats; use --metric"),
+        ({"max_epochs": 2}, "2 self-critical epochs leave no other of the 2 epochs of a trial; use fewer --training"),
+    ],
+)
+def test_trials_that_cannot_be_self_critical_are_refused(search, message):
+    with pytest.raises(ValueError, match=message):
+        TuneRun(
+            training=TrainingConfig(self_critical_epochs=2.0),
+            validation=ValidationConfig(best_by="validation_cider_d"),
+            search=SearchConfig(**{"metric": "validation_cider_d"} | search),
+        )
 
 
 @pytest.mark.parametrize(("metric", "mode"), [("validation_loss_nats", "min"), ("validation_cider_d", "max")])
