@@ -55,14 +55,12 @@ class SelfCritic:
         batch, config = part.host, self._config
         if not batch.num_images:
             return part
-        with autocast(config.precision, self._device):
-            features = self._model.encode(part.batch.images)
-        # The decoder draws in full precision.
-        features = features.to(self._model.encoder.mean.dtype)
         numbers = torch.arange(config.self_critical_samples)
         positions = torch.tensor(batch.positions())
-        keys = fold(config.seed + _SAMPLING_SEED_OFFSET, positions[:, None], numbers)
-        drawn = sample(self._model.decoder, features, keys=keys.to(self._device), max_words=config.max_caption_words)
+        keys = fold(config.seed + _SAMPLING_SEED_OFFSET, positions[:, None], numbers).to(self._device)
+        with autocast(config.precision, self._device):  # by the probabilities that the loss raises and lowers
+            features = self._model.encode(part.batch.images)
+            drawn = sample(self._model.decoder, features, keys=keys, max_words=config.max_caption_words)
         tokens = drawn.tokens.cpu()
         rewards = caption_rewards(
             tokens.numpy(),
