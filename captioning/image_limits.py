@@ -23,6 +23,11 @@ _PNG_SIGNATURE, _PNG_TEXT = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"
 _TEXT_PPM = (b"P1", b"P2", b"P3")
 
 
+def opening_of(content: bytes) -> str:
+    """Return how a file begins, as the verb and object of a sentence about a file that cannot be read as an image."""
+    return f"begins with {content[:8]!r}" if content else "is empty"
+
+
 def count_scans(content: bytes) -> int:
     """Return the number of scans of a JPEG, or of the JPEGs in a TIFF; 0 for other formats.
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from captioning.config import IMAGE_FORMATS, TrainingConfig
 from captioning.data.jpeg import decode_jpeg, read_header
 from captioning.hashing import fold, uniform
-from captioning.image_limits import count_scans, read_head, require_few_scans, without_text
+from captioning.image_limits import count_scans, opening_of, read_head, require_few_scans, without_text
 
 _AUGMENTATION_SITE = 0
 _ORIENTATION_TAG = 0x0112
@@ -134,7 +134,7 @@ def decode_into(square: Tensor, content: bytes, crop: Crop, *, by_pillow: bool =
     except MemoryError:
         raise  # a fault of the machine, not of the image
     except Image.UnidentifiedImageError:  # Pillow's message only has the address of the BytesIO object
-        raise ValueError(f"the image does not decode (it begins with {content[:8]!r})") from None
+        raise ValueError(f"the image does not decode (it {opening_of(content)})") from None
     except Exception as error:  # Pillow's readers raise many types on damaged files: struct.error, TypeError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the image does not decode ({reason})") from error

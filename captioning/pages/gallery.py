@@ -48,8 +48,9 @@ class GalleryItem:
     def __post_init__(self) -> None:
         """Check the image and the captions."""
         if not self.jpeg.startswith(_JPEG_START):
+            found = f"begins with {self.jpeg[:8]!r}" if self.jpeg else "is empty"
             raise ValueError(
-                f"{self.name} starts with {self.jpeg[:4]!r}, which is not JPEG: "
+                f"{self.name} {found} and is not JPEG: "
                 "a browser would show a broken picture; encode it as JPEG"
             )
         if not self.captions:

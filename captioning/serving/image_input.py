@@ -13,7 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from captioning.config import IMAGE_FORMATS
-from captioning.image_limits import count_scans, require_few_scans
+from captioning.image_limits import count_scans, opening_of, require_few_scans
 from captioning.serving.safe_fetch import fetch, is_public
 
 _PILLOW_MEGAPIXELS = 89  # Pillow warns about larger images, and refuses those of more than twice as many pixels
@@ -145,7 +145,7 @@ def _require_few_pixels(content: bytes, max_megapixels: int) -> None:
         raise  # a fault of the machine, not of the image
     except Exception:  # Pillow's readers raise many types on damaged files: struct.error, TypeError, ...
         kinds = ", ".join(IMAGE_FORMATS)
-        raise ValueError(f"the image starts with {content[:8]!r} and is not a readable {kinds}") from None
+        raise ValueError(f"the image {opening_of(content)} and is not a readable {kinds}") from None
     if num_pixels > max_megapixels * 10**6:
         raise ValueError(f"the image has more than the allowed {max_megapixels} million pixels; shrink it first")
     require_few_scans(num_scans, num_pixels)

@@ -3,7 +3,14 @@
 import pytest
 
 from captioning import image_limits
-from captioning.image_limits import count_scans, read_head, require_few_scans, without_metadata, without_text
+from captioning.image_limits import (
+    count_scans,
+    opening_of,
+    read_head,
+    require_few_scans,
+    without_metadata,
+    without_text,
+)
 from tests.support.pictures import decoded, encoded, picture, png, with_scans
 
 BASELINE, PROGRESSIVE = encoded(picture(40, 30)), encoded(picture(40, 30), progressive=True)
@@ -84,3 +91,8 @@ def test_texts_of_a_png_are_removed():
     plain = png(1, 1, 8, 2, bytes(4))
     assert without_text(png(1, 1, 8, 2, bytes(4), (b"tEXt", b"a\0b"), (b"iCCP", b"c"))) == plain
     assert [without_text(content) for content in (plain[:-9], BASELINE, b"")] == [plain[:-9], BASELINE, b""]
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "is empty"), (b"no image at all", "begins with b'no image'")])
+def test_how_a_file_begins_is_told(content, said):
+    assert opening_of(content) == said

@@ -131,8 +131,8 @@ def test_a_selection_has_both_ends_of_a_ranking_and_a_spread_between(count, most
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"jpeg": b"\x89PNG\r\n"}, r"dog.jpg starts with b'\\x89PNG', which is not JPEG: .*; encode it as JPEG"),
-        ({"jpeg": b""}, "dog.jpg starts with b'', which is not JPEG"),
+        ({"jpeg": b"\x89PNG\r\n"}, r"dog.jpg begins with b'\\x89PNG\\r\\n' and is not JPEG: .*; encode it as JPEG"),
+        ({"jpeg": b""}, "dog.jpg is empty and is not JPEG"),
         ({"captions": []}, "dog.jpg has no caption, .*; give a caption, or leave the image out"),
     ],
 )

@@ -56,8 +56,8 @@ def test_bytes_and_base64_are_taken(value):
         ({"image": "\u00e4\u00f6"}, "the image is not base64"),
         ({"image": ["a"]}, "the image has type list; give base64 text or bytes"),
         ({"image": 3.5}, "the image has type float; give base64 text or bytes"),
-        ({"image": b""}, "the image starts with b'' and is not a readable JPEG"),
-        ({"image": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, "starts with b'%!PS-Ado' and is not a readable JPEG, PNG"),
+        ({"image": b""}, "the image is empty and is not a readable JPEG"),
+        ({"image": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, "begins with b'%!PS-Ado' and is not a readable JPEG, PNG"),
         ({"path": "/etc/hostname"}, "the row is empty; give one value, in column image"),  # paths are not allowed
         ({"url": "http://127.0.0.1/"}, "the row is empty; give one value, in column image"),
     ],
@@ -154,7 +154,7 @@ def test_a_folder_is_no_image(folder):
 
 def test_a_file_that_is_no_image_tells_nothing_but_its_first_bytes(folder):
     (folder / "notes.txt").write_text("password: hunter2")
-    with pytest.raises(ValueError, match=r"starts with b'password' and is not a readable") as caught:
+    with pytest.raises(ValueError, match=r"begins with b'password' and is not a readable") as caught:
         by_path(folder, "notes.txt")
     assert "hunter2" not in str(caught.value)
 

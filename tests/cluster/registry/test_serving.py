@@ -109,7 +109,7 @@ def test_a_bad_image_is_an_error_of_its_row_alone(served):
     answers = ask(served, text(SCENES[0]), text(b"no image"), "not base64!", None, text(cut), text(SCENES[1]))
     assert [one["error"] and one["error"].split("(")[0] for one in answers] == [
         None,
-        "the image starts with b'no image' and is not a readable JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM",
+        "the image begins with b'no image' and is not a readable JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM",
         "the image is not base64 ",
         "the row is empty; give one value, in column image",
         "the image does not decode ",
