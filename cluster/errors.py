@@ -21,6 +21,8 @@ _ABOUT_INPUT = (
     BlockingIOError,  # a lock that another command holds
 )
 _INPUT_CODES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+# Without a code of the system, these are what Pillow, gzip and Arrow say of a damaged file.
+_OF_CONTENT = ("OSError", "UnidentifiedImageError", "BadGzipFile")
 _PASSING_STATUSES = (408, 425, 429)  # a time-out, and requests that are too early or too many
 _FULL = re.compile("no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"out ?of ?memory|\bMemoryError|low on memory|can(no|')t allocate memory", re.IGNORECASE)
@@ -160,8 +162,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def _may_pass(error: BaseException) -> bool:
     # An error of a URL or of a certificate is an OSError and a ValueError, and will not pass.
     if isinstance(error, OSError) and not isinstance(error, ValueError):
-        is_final = isinstance(error, _ABOUT_INPUT) or error.errno in _INPUT_CODES or _is_refused_by_a_server(error)
-        return not is_final
+        is_of_content = error.errno is None and type(error).__name__ in _OF_CONTENT
+        is_of_input = is_of_content or isinstance(error, _ABOUT_INPUT) or error.errno in _INPUT_CODES
+        return not is_of_input and not _is_refused_by_a_server(error)
     # Not the errors of a task's own code, which hold their cause, nor a refused token.
     is_lost = _is_of_ray(error) and not hasattr(error, "cause") and type(error).__name__ != "AuthenticationError"
     return is_lost or is_out_of_memory(error) or _is_about_a_full_disk(error)

@@ -27,7 +27,7 @@ def read_mapping(path: Path, what: str, *, contents: str | None = None) -> dict[
         contents: advice on what to write into an empty file; None if the file may be empty.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        FileNotFoundError, IsADirectoryError: the file does not exist, or is a folder.
         ValueError: it is not YAML, too large or too deep, holds a key twice, or holds no mapping.
     """
     try:
@@ -35,6 +35,8 @@ def read_mapping(path: Path, what: str, *, contents: str | None = None) -> dict[
             content = file.read(_MOST_KIB * 1024 + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{what} does not exist; check its name") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{what} is a folder; name a file in it") from None
     if len(content) > _MOST_KIB * 1024:
         raise ValueError(f"{what} is larger than {_MOST_KIB} KiB, too large for a file of settings; check its name")
     try:

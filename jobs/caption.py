@@ -22,6 +22,7 @@ from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
+from jobs.console.output_files import require_output_files
 
 if TYPE_CHECKING:
     from captioning.evaluation.captioner import Captioner, ImageCaptions
@@ -70,6 +71,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
     from cluster.registry.models import resolve_to_read
     from cluster.tracking.client import connect
 
+    require_output_files(html=job.html)
     for path in job.inputs:
         if isinstance(path, Path) and not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give image files, folders of images or shard sets")

@@ -20,6 +20,7 @@ from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
+from jobs.console.output_files import require_output_files
 from jobs.console.progress_bars import counting
 from jobs.console.tables import show_table
 
@@ -66,6 +67,7 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     from cluster.registry.scores import evaluate_and_log
     from cluster.tracking.client import connect
 
+    require_output_files(html=job.html, out=job.out)
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
     num_images = sum(shard.num_samples for shard in shard_set.manifest.of_split(job.split))
     if invocation.dry_run:

@@ -50,8 +50,7 @@ class GalleryItem:
         if not self.jpeg.startswith(_JPEG_START):
             found = f"begins with {self.jpeg[:8]!r}" if self.jpeg else "is empty"
             raise ValueError(
-                f"{self.name} {found} and is not JPEG: "
-                "a browser would show a broken picture; encode it as JPEG"
+                f"{self.name} {found} and is not JPEG: a browser would show a broken picture; encode it as JPEG"
             )
         if not self.captions:
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from captioning.evaluation.metrics import ImageId
 from cluster.data.shard_set import ShardSet
-from cluster.errors import Refusal
+from cluster.errors import Refusal, shorten
 from shards.sources.records import open_table
 
 _ID_COLUMNS = ("image_id", "id", "cocoid", "img_id", "imgid", "file_name", "filename", "image", "name")
@@ -86,14 +86,22 @@ def _pair(path: Path, place: str, entry: object, fault: str) -> tuple[ImageId, l
     image_id = next((values[name] for name in _ID_COLUMNS if values.get(name) not in (None, "")), None)
     caption = next((values[name] for name in _CAPTION_COLUMNS if values.get(name) is not None), None)
     captions = [caption] if isinstance(caption, str) else caption
-    if fault or not isinstance(image_id, int | str) or isinstance(image_id, bool) or not _are_texts(captions):
+    if fault or image_id is None or caption is None:
         raise Refusal(
             f"{path}, {place}, {fault or 'has no image_id and caption'}",
             f"name the columns image_id and caption (it has {', '.join(map(str, values)) or 'none'})",
         )
+    if not isinstance(image_id, int | str) or isinstance(image_id, bool):
+        raise Refusal(f"{path}, {place}, has image_id {_shown(image_id)}", "write a whole number or a text")
+    if not _are_texts(captions):
+        raise Refusal(f"{path}, {place}, has caption {_shown(caption)}", "write a text, or a list of texts")
     # Tables write numbers as texts, where JSON has numbers.
     is_number = isinstance(image_id, str) and _NUMBER.fullmatch(image_id)
     return (int(image_id) if is_number else image_id), list(captions or ())
+
+
+def _shown(value: object) -> str:
+    return shorten(json.dumps(value, default=str), 80)
 
 
 def _are_texts(captions: object) -> bool:

@@ -76,6 +76,7 @@ def rejection(box: str) -> str:
         "argument 'settings.", "argument '"
     )  # tyro names the field of Invocation too
     similar = [line.split()[0] for part in parts[1:] for line in part if line.strip().startswith("--")]
+    similar = [flag for flag in similar if flag not in told.split(":")[0]]
     return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())
 
 

@@ -1,8 +1,12 @@
 """Image files of a source: where the names in its annotations are found, and why a name is not found."""
 
+import errno
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+
+_LONGEST_NAME = 255  # bytes of a file's name, without its folders, on Linux and macOS
 
 
 class ImageFiles:
@@ -19,15 +23,19 @@ class ImageFiles:
     def find(self, names: Sequence[str]) -> Path | None:
         """Return the first file that has one of the names in one of the folders; None if there is none."""
         paths = (folder / name for name in names if is_inside(name) for folder in self._folders)
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if _is_file(path)), None)
 
     def why_not_found(self, name: str) -> str:
         """Return why there is no file of a name, as a clause; names the file that was meant if it is known."""
         reason = f"is in none of {', '.join(str(folder) for folder in self._folders)}"
         if "\\" in name:
             return f"{reason}: the name has Windows' backslashes; write / instead"
+        if (num_bytes := _longest_part(name)) > _LONGEST_NAME:
+            return f"{reason}: the name has {num_bytes} bytes, and a file's has at most {_LONGEST_NAME}"
         for folder in self._folders:
             path = folder / name
+            if os.path.lexists(path):
+                return f"{reason}, for {path} is {_kind_of(path)}; put the image in its place"
             if near := self._names_alike(path.parent).get(_alike(path.name)):
                 how = "its Unicode form" if near.casefold() != path.name.casefold() else "upper and lower case"
                 return f"{reason}, but {path.parent} holds {near}, which differs in {how}; rename one of them"
@@ -51,6 +59,25 @@ def why_outside(name: str) -> str:
     if name.startswith("/"):
         return "has an absolute path; give its name below the folder of the images"
     return "has a name that points outside its folder"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
+def _longest_part(name: str) -> int:
+    return max(len(part.encode(errors="replace")) for part in name.split("/"))
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "a link that leads nowhere" if path.is_symlink() else "no regular file"
 
 
 def _alike(name: str) -> str:

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import pickle
 from email.message import Message
 from urllib.error import HTTPError
@@ -7,6 +8,7 @@ import pytest
 import ray.exceptions
 import requests
 import torch
+from PIL import Image
 
 from cluster.errors import (
     Refusal,
@@ -19,6 +21,7 @@ from cluster.errors import (
     portable,
     shorten,
 )
+from tests.support.pictures import encoded, picture
 
 
 def test_a_message_of_several_lines_becomes_one():
@@ -154,6 +157,28 @@ def test_a_fault_that_may_pass_is_told(error, told):
 )
 def test_bad_input_and_faults_of_the_program_do_not_pass(error):
     assert passing_fault(error) is None
+
+
+def load_truncated(path):
+    path.write_bytes(encoded(picture(40, 30))[:300])
+    Image.open(path).load()
+
+
+def load_other(path):
+    path.write_bytes(b"<svg/>")
+    Image.open(path)
+
+
+def unpack(path):
+    path.write_bytes(b"no gzip")
+    gzip.decompress(path.read_bytes())
+
+
+@pytest.mark.parametrize("read", [load_truncated, load_other, unpack])
+def test_a_damaged_file_stays_damaged_whatever_a_library_raises(tmp_path, read):
+    with pytest.raises(OSError, match=r".") as raised:
+        read(tmp_path / "file")
+    assert (passing_fault(raised.value), passing_fault(caused(ValueError("a.jpg"), raised.value))) == (None, None)
 
 
 @pytest.mark.parametrize(

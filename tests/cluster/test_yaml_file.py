@@ -94,3 +94,8 @@ def test_aliases_and_merged_keys_are_read(file):
 
 def test_a_value_of_a_message_is_cut():
     assert (shown("a"), shown([1] * 1000)) == ("'a'", f"[{'1, ' * 66}1... (3,000 characters)")
+
+
+def test_a_folder_is_told(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"^--config x is a folder; name a file in it$"):
+        read_mapping(tmp_path, "--config x")

@@ -129,3 +129,11 @@ def test_hidden_files_are_no_images_and_a_name_with_a_line_break_is_one_line(cap
     code, printed, _ = captioning("caption", tmp_path / "in", "--model", checkpoint)
     names = [line.split("\t")[0].removeprefix(f"{tmp_path}/in/") for line in printed.splitlines()]
     assert (code, names) == (0, ["a\\nb.jpg", "folder.jpg/d.png"])
+
+
+@pytest.mark.parametrize("job", [("caption", "{pictures}"), ("evaluate", "{model}", "--shards", "{shards}")])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(captioning, tiny_run, drawn_shards, tmp_path, job):
+    places = {"pictures": tmp_path, "model": tiny_run, "shards": drawn_shards}
+    model = ("--model", "nothing") if job[0] == "caption" else ()
+    code, _, told = captioning(*(word.format(**places) for word in job), *model, "--html", tmp_path)
+    assert (code, told) == (2, f"error: --html {tmp_path} is a folder; name a file in it\n")

@@ -5,6 +5,7 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.data.conversion import default_workers
+from shards.synthetic.scenes import write_scenes
 from tests.support.pictures import encoded, noise
 
 
@@ -56,3 +57,11 @@ def test_ray_converts_where_it_is_faster(num_images, address, has_actors, monkey
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     plan = SimpleNamespace(missing=[SimpleNamespace(images=range(num_images))])
     assert (default_workers(plan, ClusterConfig(address=address)) > 0) is has_actors
+
+
+def test_an_image_that_does_not_decode_is_bad_input(tmp_path, captioning):
+    write_scenes(tmp_path / "scenes", num_train=2, num_val=1, seed=1, size_px=32)
+    sorted((tmp_path / "scenes" / "images").iterdir())[0].write_bytes(b"<svg/>")
+    flags = ("--num-workers", "0", "--minimum-word-count", "1")
+    code, _, told = captioning("convert", tmp_path / "scenes", tmp_path / "out", *flags)
+    assert (code, "it begins with b'<svg/>' and cannot be read as JPEG" in told) == (2, True), told

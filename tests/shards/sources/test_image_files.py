@@ -1,4 +1,6 @@
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,29 @@ def test_a_name_is_found_as_it_is(files, tmp_path, name):
 def test_the_file_that_was_meant_is_named(files, tmp_path, name, why):
     assert files.find([name]) is None
     assert files.why_not_found(name) == f"is in none of {tmp_path}/none, {tmp_path}{why.format(folder=tmp_path)}"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (Path.mkdir, "a folder"),
+        (os.mkfifo, "no regular file"),
+        (lambda path: path.symlink_to(path), "a link that leads nowhere"),
+        (lambda path: path.symlink_to("none"), "a link that leads nowhere"),
+    ],
+    ids=["folder", "pipe", "circle", "dangling link"],
+)
+def test_what_has_the_name_and_is_no_file_is_named(files, tmp_path, make, kind):
+    make(tmp_path / "0.jpg")
+    assert files.find(["0.jpg"]) is None
+    assert files.why_not_found("0.jpg").endswith(f", for {tmp_path}/0.jpg is {kind}; put the image in its place")
+
+
+@pytest.mark.parametrize("name", ["ü" * 128 + ".jpg", "ü" * 130 + "/a.jpg"])
+def test_a_name_that_no_file_can_have_is_told(files, name):
+    longest = len(name.split("/")[0].encode())
+    assert files.find([name]) is None
+    assert files.why_not_found(name).endswith(f": the name has {longest} bytes, and a file's has at most 255")
 
 
 @pytest.mark.parametrize(
