@@ -22,7 +22,8 @@ from shards.records import RECORDS_FOLDER, finished_records, other_sources, remo
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
 from shards.sources.duplicates import Duplicate, find_duplicates, refuse_leaks
-from shards.sources.recognition import PUBLISHED, Source, SourceOptions, read_source
+from shards.sources.recognition import PUBLISHED, read_source
+from shards.sources.rejected import REJECTED_NAME, list_rejected, refuse_many
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
 from shards.verification import verify_shards
 from shards.writer import ShardPlan, plan_shards, write_shard
@@ -82,8 +83,8 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
-    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, "*.tar"))
-    found = _read(source, config)
+    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, REJECTED_NAME, "*.tar"))
+    found = read_source(source, config.source_options(), config.splits, skip_bad=config.on_bad == "skip")
     captions = vocabulary_captions(found.annotations.splits, config.vocabulary_split)
     tokenizer = tokenizer_of(captions, config.tokenizer, folder)
     annotations = without_wordless(found.annotations, tokenizer, skip_bad=config.on_bad == "skip")
@@ -111,18 +112,6 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     if finished and (changed := other_sources(plan.missing, folder)):
         raise _another(folder, f"images (the content of some has changed, in {len(changed)} shards)")
     return plan
-
-
-def _read(source: Path, config: ConversionConfig) -> Source:
-    options = SourceOptions(
-        form=None if config.format == "auto" else config.format,
-        karpathy=config.karpathy,
-        annotations=config.annotations,
-        image_column=config.image_column,
-        caption_column=config.caption_column,
-        split_by=config.split_by,
-    )
-    return read_source(source, options, config.splits, skip_bad=config.on_bad == "skip")
 
 
 def _plan_split(
@@ -169,9 +158,12 @@ def convert(
         plan.folder.mkdir(parents=True, exist_ok=True)
     remove_stale_shards(plan.shards, plan.folder)
     records = list(plan.finished)
+    _limit_rejected(plan, records)
     for record in _written(plan.missing, plan.folder, num_workers, cluster or ClusterConfig()):
         records.append(record)
         progress(record)
+        if record.set_aside:
+            _limit_rejected(plan, records)
     _refuse_empty(plan, records)
     write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
@@ -190,6 +182,15 @@ def _refuse_another(
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:
         raise _another(folder, "images, captions, settings or codecs")
+
+
+def _limit_rejected(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
+    """List what was set aside, and refuse to go on if it is too much; a finished set stays as it is."""
+    rejected = [*plan.annotations.set_aside, *(one for record in records for one in record.set_aside)]
+    if plan.missing:
+        list_rejected(rejected, plan.folder)
+        num_images = len(plan.annotations.set_aside) + sum(len(shard.images) for shard in plan.shards)
+        refuse_many(rejected, num_images, share=plan.config.max_rejected)
 
 
 def _refuse_empty(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:

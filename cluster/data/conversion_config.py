@@ -8,6 +8,7 @@ import tyro
 
 from captioning.config import outside, raise_mistakes
 from shards.images import ImageSpec
+from shards.sources.recognition import SourceOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +49,28 @@ class ConversionConfig:
     program has segmented; auto, ptb or unicode by the script."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with a faulty image or caption (without words, or over 5,000 characters): stop, or skip it and list it
-    in the manifest."""
+    in the manifest and in rejected.jsonl."""
+    max_rejected: float = 0.01
+    """Largest share of the images that may be skipped, though one always may; with more the job fails, and what is
+    written is kept."""
     seed: int = 0
     """Seed of the shuffle that assigns images to shards."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         raise_mistakes(outside(self, samples_per_shard=(1, 10_000_000), minimum_word_count=(1, 1_000_000_000)))
+        raise_mistakes(outside(self, max_rejected=(0, 1)))
+
+    def source_options(self) -> SourceOptions:
+        """Return how the source is read."""
+        return SourceOptions(
+            form=None if self.format == "auto" else self.format,
+            karpathy=self.karpathy,
+            annotations=self.annotations,
+            image_column=self.image_column,
+            caption_column=self.caption_column,
+            split_by=self.split_by,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

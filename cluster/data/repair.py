@@ -36,6 +36,7 @@ def repair(
         samples_per_shard=manifest.samples_per_shard,
         minimum_word_count=manifest.minimum_word_count,
         on_bad="skip" if has_set_aside else "stop",
+        max_rejected=1.0,
         on_leak="keep",
         tokenizer=cast("Any", shard_set.vocabulary.tokenizer.name),
         seed=manifest.seed,

@@ -106,7 +106,7 @@ def test_an_image_without_a_word_is_refused(source, tmp_path):
 
 
 def test_an_image_without_a_word_is_set_aside(source, tmp_path):
-    manifest = convert(plan(source(**WORDLESS), tmp_path / "out", on_bad="skip"), num_workers=0)
+    manifest = convert(plan(source(**WORDLESS), tmp_path / "out", on_bad="skip", max_rejected=1.0), num_workers=0)
     assert ([one.key[-3:] for one in manifest.set_aside], manifest.splits) == (["101", "102"], {"train": 1, "val": 1})
 
 

@@ -132,7 +132,7 @@ def test_a_split_none_of_whose_images_decodes_is_never_finished(scenes, tmp_path
     source = shutil.copytree(scenes, tmp_path / "source")
     for path in (source / "images").iterdir():
         path.write_bytes(path.name.encode())
-    planned = plan(source, tmp_path / "out", on_bad="skip")
+    planned = plan(source, tmp_path / "out", on_bad="skip", max_rejected=1.0)
     with pytest.raises(ValueError, match=r"split train has no image that can be stored: 90 were set aside \(first: "):
         convert(planned, num_workers=0)
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -173,6 +173,22 @@ def test_an_image_that_does_not_decode_can_be_set_aside(scenes, tmp_path):
     manifest = convert(plan(source, tmp_path / "out", on_bad="skip"), num_workers=0)
     set_aside = [one.reason for shard in manifest.shards for one in shard.set_aside]
     assert (manifest.splits, len(set_aside), "empty" in set_aside[0]) == ({"train": 89, "val": 20}, 1, True)
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [one["reason"] for one in rejected] == set_aside
+
+
+def test_too_many_faulty_images_end_the_conversion_and_what_is_written_stays(scenes, tmp_path):
+    source, folder = shutil.copytree(scenes, tmp_path / "source"), tmp_path / "out"
+    for path in sorted((source / "images").iterdir())[:4]:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"3 images or captions of 110 images are faulty, more than the 1 that may be"):
+        convert(plan(source, folder, on_bad="skip"), num_workers=0)
+    written = set(folder.glob("*.tar"))
+    assert (bool(written), (folder / "manifest.json").exists()) == (True, False)
+    planned = plan(source, folder, on_bad="skip", max_rejected=0.05)
+    assert {folder / shard.name for shard in planned.missing}.isdisjoint(written)
+    assert convert(planned, num_workers=0).splits == {"train": 86, "val": 20}
+    assert len((folder / "rejected.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.cluster
