@@ -9,6 +9,8 @@ from captioning.generation.generator import generate
 from captioning.generation.sampling import sample
 from captioning.hashing import fold
 from tests.support.table_decoders import TableDecoder, random_tables
+from tests.support.tiny_decoders import random_features, tiny_decoder
+from tests.support.tiny_models import DECODERS
 
 KEYS = torch.tensor([11, 12, 13])
 
@@ -55,3 +57,21 @@ def test_more_words_than_captions_may_have_are_refused():
         ValueError, match="min_words 5 is more than the 4 words at which captions are cut; use at most 4"
     ):
         generated(min_words=5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"no_repeat_ngram": 2, "min_words": 3},
+        {"beam_size": 4, "groups": 2, "group_penalty": 2.0},
+        {"temperature": 1.0, "top_p": 0.9, "num_samples": 3},
+    ],
+)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_batch_gives_what_its_images_give_alone_with_every_decoder(decoder, settings):
+    model, features = tiny_decoder(**DECODERS[decoder]).eval(), random_features()
+    options = {"config": GenerationConfig(**settings), "max_words": 6}
+    together = generate(model, features, KEYS, **options)
+    alone = [generate(model, features[row, None], KEYS[row, None], **options) for row in range(3)]
+    assert together.tokens.tolist() == [one.tokens[0].tolist() for one in alone]
+    torch.testing.assert_close(together.log_probability, torch.cat([one.log_probability for one in alone]))

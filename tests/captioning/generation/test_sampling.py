@@ -61,7 +61,7 @@ def test_captions_are_drawn_as_often_as_they_are_likely(temperature, top_p):
 
 
 def test_the_nucleus_of_a_flat_distribution_holds_more_words_than_are_sorted_first(monkeypatch):
-    monkeypatch.setattr(sampling, "_MOST_NUCLEUS_WORDS", 2)
+    monkeypatch.setattr(sampling, "_NUCLEUS_WORDS", (1, 2))
     tables = torch.randn(1, 1, VOCABULARY_SIZE**2, generator=torch.Generator().manual_seed(1)) / 10
     drawn = sample(TableDecoder(), tables, keys=keys(1, 500), max_words=1, top_p=0.7)
     scores = tables[0, 0].unflatten(0, (VOCABULARY_SIZE,) * 2)[BOS].tolist()
