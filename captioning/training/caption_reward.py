@@ -42,9 +42,12 @@ class DocumentFrequencies(NamedTuple):
 
     def rarity(self, keys: np.ndarray) -> np.ndarray:
         """Return the logarithm of the inverse document frequency of n-grams; an unknown one counts as in one image."""
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        counts = np.where(self.keys[places] == keys, self.counts[places], 1)
-        return np.log(float(self.num_images)) - np.log(counts)
+        counts = np.ones(len(keys))
+        places = np.searchsorted(self.keys, keys)
+        places[places == len(self.keys)] = 0
+        is_known = self.keys[places] == keys if len(self.keys) else np.zeros(len(keys), bool)
+        counts[is_known] = self.counts[places[is_known]]
+        return np.log(max(1.0, self.num_images)) - np.log(counts)
 
 
 def count_documents(captions: Iterable[np.ndarray]) -> DocumentFrequencies:

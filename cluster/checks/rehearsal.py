@@ -9,8 +9,10 @@ import torch
 
 from captioning.data.batches import CaptionBatch
 from captioning.model.caption_model import CaptionModel
-from captioning.training.loop import TrainingState, train
+from captioning.training.caption_reward import count_documents
+from captioning.training.loop import StepResult, TrainingState, train
 from captioning.training.optimizer import build_optimizer
+from captioning.training.self_critical import SelfCritic
 from cluster.config import TrainRun
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
@@ -28,7 +30,8 @@ class StepTiming(NamedTuple):
     """Duration of a training step.
 
     Attributes:
-        seconds_per_step: duration, in seconds, of the second of two steps on one worker's share of the batch.
+        seconds_per_step: duration, in seconds, of the second of two steps on one worker's share of the batch; if some
+            epochs are self-critical, the mean with such a step, by the number of epochs.
         seconds_per_image: time, in seconds, to decode and encode an image if features are to be extracted; else 0.
         host: name of the host that took the steps.
     """
@@ -136,19 +139,30 @@ def measure_step(run: TrainRun, shard_set: ShardSet, *, extracts: bool = False, 
     if extracts:
         batches = [[_with_features(model, part.to(device)) for part in parts] for parts in batches]
     encoding_seconds = time.perf_counter() - started if extracts else 0.0
-    results = list(
-        train(
-            state,
-            model,
-            batches,
-            optimizer_config=run.optimizer,
-            config=run.training,
-            num_steps=_NUM_STEPS,
-            device=device,
-        )
-    )
+    results = _take_steps(state, batches, run, device)
+    seconds, num_epochs = results[-1].seconds, run.training.self_critical_epochs
+    if num_epochs:  # the samples of an untrained model are as long as they can be
+        critic = SelfCritic(model, count_documents([]), config=run.training, device=device)
+        state.resample = critic.resample
+        share = num_epochs / (num_epochs + run.training.num_epochs)
+        seconds += share * (_take_steps(state, batches, run, device)[-1].seconds - seconds)
     num_images = sum(result.num_images for result in results)
-    return StepTiming(results[-1].seconds, encoding_seconds / max(1, num_images), socket.gethostname())
+    return StepTiming(seconds, encoding_seconds / max(1, num_images), socket.gethostname())
+
+
+def _take_steps(
+    state: TrainingState, batches: Iterable[Sequence[CaptionBatch]], run: TrainRun, device: torch.device
+) -> list[StepResult]:
+    steps = train(
+        state,
+        state.model,
+        batches,
+        optimizer_config=run.optimizer,
+        config=run.training,
+        num_steps=state.step + _NUM_STEPS,
+        device=device,
+    )
+    return list(steps)
 
 
 @torch.no_grad()

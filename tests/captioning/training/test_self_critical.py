@@ -14,6 +14,7 @@ from captioning.training.transfer import load_part
 from tests.support import tiny_models
 from tests.support.tiny_models import (
     CPU,
+    DECODERS,
     NUM_SAMPLES,
     OPTIMIZER,
     TRAINING,
@@ -50,8 +51,9 @@ def test_samples_end_once_and_have_no_unknown_word():
     assert set((words == EOS).sum(1).tolist()) <= {0, 1}
 
 
-def test_samples_do_not_depend_on_the_parts_of_a_batch():
-    model = tiny_models.model()
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_samples_do_not_depend_on_the_parts_of_a_batch(decoder):
+    model = tiny_models.model(**DECODERS[decoder])
     whole, parts = sampled(model), [sampled(model, positions).host for positions in ([0], [1, 2], [3, 4])]
     texts = [VOCABULARY.decode(row) for part in parts for row in part.tokens[:, 1:].tolist()]
     assert texts == [VOCABULARY.decode(row) for row in whole.host.tokens[:, 1:].tolist()]
@@ -74,9 +76,10 @@ def test_a_blank_batch_stays_blank():
     assert critic(tiny_models.model()).resample(part) is part
 
 
-def test_the_gradient_is_that_of_reinforce():
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_gradient_is_that_of_reinforce(decoder):
     """Against log-probabilities that automatic differentiation sums word by word, from steps of the decoder."""
-    model = tiny_models.model(dropout=0.0).double()
+    model = tiny_models.model(dropout=0.0, **DECODERS[decoder]).double()
     part = sampled(model)
     computer = GradientComputer(model, model, config=CONFIG, max_gradient_norm=1e9, device=CPU)
     found = computer.compute([part])

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig, TrainingConfig
+from captioning.training.self_critical import SelfCritic
 from cluster.checks import rehearsal
 from cluster.checks.rehearsal import measure_step
-from cluster.config import TrainRun
+from cluster.config import TrainRun, ValidationConfig
 from cluster.data.shard_set import ShardSet
 
 
@@ -41,3 +42,16 @@ def test_a_worker_among_many_takes_its_share_of_a_step(run, drawn_shards, monkey
 def test_where_features_are_still_to_be_made_the_encoder_is_measured_apart(run, drawn_shards):
     timing = measure_step(run, ShardSet(drawn_shards), extracts=True)
     assert min(timing[:2]) > 0
+
+
+def test_self_critical_steps_are_taken_if_the_run_has_some(run, drawn_shards, monkeypatch):
+    resampled, resample = [], SelfCritic.resample
+    monkeypatch.setattr(SelfCritic, "resample", lambda critic, part: resampled.append(1) or resample(critic, part))
+    critical = replace(
+        run,
+        training=replace(run.training, self_critical_epochs=2.0, max_caption_words=3),
+        validation=ValidationConfig(best_by="validation_cider_d"),
+    )
+    for one in (run, critical):
+        assert measure_step(one, ShardSet(drawn_shards)).seconds_per_step > 0
+    assert len(resampled) == 2
