@@ -64,19 +64,22 @@ class Setting:
         return folder
 
     def train(self, name: str, recipe: str, *, seed: int) -> float:
-        """Train a recipe, from where it was interrupted; return the time that it took so far, in seconds."""
-        record = self.folder / f"{name}.seconds.json"
-        before = json.loads(record.read_text()) if record.exists() else 0.0
+        """Train a recipe, from where it was interrupted; return the time that it took over all starts, in seconds."""
+        record = self.folder / f"{name}.training.json"
+        before = json.loads(record.read_text()) if record.exists() else {"seconds": 0.0, "is_finished": False}
+        if before["is_finished"]:
+            return before["seconds"]
         chosen, *own = shlex.split(recipe)
         regions = "grid" if preset(chosen).model.reads_regions else "pooled"
         data = ("--shards", self.shards, "--features", self.features(regions), "--home", self.folder / "runs")
         shared = ("--cluster.no-use-gpu", "--training.precision", "bf16", *self.encoder, *self.flags)
-        started = time.monotonic()
+        started, is_finished = time.monotonic(), False
         try:
             run_command("train", chosen, *data, "--name", name, *shared, *own, "--training.seed", seed)
+            is_finished = True
         finally:
-            seconds = before + time.monotonic() - started
-            replace_file(record, json.dumps(seconds).encode())
+            seconds = before["seconds"] + time.monotonic() - started
+            replace_file(record, json.dumps({"seconds": seconds, "is_finished": is_finished}).encode())
         return seconds
 
     def score(self, name: str, *, beam_size: int, against: str) -> Mapping[str, Any]:
@@ -104,12 +107,13 @@ def measure(
     image_size: int = 224,
     recipes: tuple[str, ...] = tuple(RECIPES),
     seeds: tuple[int, ...] = (0,),
+    repeated: tuple[str, ...] = ("show-and-tell", "attend"),
     folder: Path | None = None,
     beam_size: int = 5,
     views: int = 8,
     flags: str = "",
 ) -> Iterator[Row]:
-    """Train and score each recipe with each seed.
+    """Train and score each recipe.
 
     Args:
         shards: shard set with the splits train and val; synthetic scenes if not given.
@@ -118,11 +122,14 @@ def measure(
         image_size: side of an image, in pixels.
         recipes: names of recipes; differences are with the first one.
         seeds: seeds of the trainings.
+        repeated: recipes that are trained with every seed; the others, with the first alone.
         folder: folder of features, runs and scores, to resume them; temporary if not given.
         beam_size: beam size of the scored captions; the recipe classic always has 1.
         views: views of each image in the features.
         flags: further flags of captioning train for all recipes, in one text.
     """
+    if unknown := [one for one in recipes if one not in RECIPES]:
+        raise ValueError(f"there is no recipe {unknown[0]!r}; use one of {', '.join(map(repr, RECIPES))}")
     encoder = ("--model.backbone", backbone, "--model.weights", weights, "--model.image-size-px", str(image_size))
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         place = folder or Path(scratch)
@@ -136,29 +143,30 @@ def measure(
             views=views,
         )
         for recipe in recipes:
-            if recipe not in RECIPES:
-                raise ValueError(f"there is no recipe {recipe!r}; use one of {', '.join(map(repr, RECIPES))}")
-            for seed in seeds:
-                yield _row(setting, recipe, seed, against=recipes[0])
+            for seed in seeds if recipe in repeated else seeds[:1]:
+                peer = (
+                    "" if recipe == recipes[0] else _run_name(recipes[0], seed if recipes[0] in repeated else seeds[0])
+                )
+                yield _row(setting, recipe, seed, peer=peer)
 
 
-def _row(setting: Setting, recipe: str, seed: int, *, against: str) -> Row:
-    name, first = (f"{one.replace(', ', '-')}-{seed}" for one in (recipe, against))
+def _run_name(recipe: str, seed: int) -> str:
+    return f"{recipe.replace(', ', '-')}-{seed}"
+
+
+def _row(setting: Setting, recipe: str, seed: int, *, peer: str) -> Row:
+    name = _run_name(recipe, seed)
     seconds = setting.train(name, RECIPES[recipe], seed=seed)
-    other = first if recipe != against else ""
-    scored = setting.score(name, beam_size=1 if recipe == "classic" else setting.beam_size, against=other)
-    intervals = {name: "{:.3f} to {:.3f}".format(*scored["intervals"][name]) for name in _SHOWN}
-    difference = scored["differences"].get("CIDEr-D")
-    cells = {name: f"{scored['scores'][name]:.3f} ({intervals[name]})" for name in _SHOWN}
-    cells |= {
-        f"CIDEr-D above {against}": "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**difference)
-        if difference
-        else "-",
-        "training": duration(seconds),
-    }
-    # Not zero even where a model has learned nothing, so that ratios exist.
-    cider_d = max(scored["scores"]["CIDEr-D"], 1e-9)
-    return Row(what=f"{recipe}, seed {seed}", unit="CIDEr-D", ours=cider_d, cells=cells)
+    scored = setting.score(name, beam_size=1 if recipe == "classic" else setting.beam_size, against=peer)
+    scores, intervals, differences = (scored[part] for part in ("scores", "intervals", "differences"))
+    cells = {one: f"{scores[one]:.3f} ({{:.3f}} to {{:.3f}})".format(*intervals[one]) for one in _SHOWN}
+    if differences:
+        cells[f"CIDEr-D above {peer.rpartition('-')[0]}"] = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(
+            **differences["CIDEr-D"]
+        )
+    cells["training"] = duration(seconds)
+    # Not zero even where a model has learned nothing: no figure of a benchmark is.
+    return Row(what=f"{recipe}, seed {seed}", unit="CIDEr-D", ours=max(scores["CIDEr-D"], 1e-9), cells=cells)
 
 
 BENCHMARK = Benchmark(
