@@ -1,4 +1,4 @@
-"""Caption each image of a split once, and score the captions with BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D.
+"""Caption each image of a split once, and score the captions with BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR.
 
 MODEL is models:/NAME@alias, models:/NAME/VERSION, runs:/ID (that run's best checkpoint), or the folder of a checkpoint
 or run.
@@ -22,7 +22,7 @@ from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.output_files import require_output_files
 from jobs.console.progress_bars import counting
-from jobs.console.tables import show_table
+from jobs.console.tables import diversity_rows, show_table
 
 if TYPE_CHECKING:
     from cluster.data.shard_set import ShardSet
@@ -110,6 +110,8 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
 
 
 def _show_scores(evaluation: "Evaluation") -> None:
+    from captioning.data.tokenizers import find_tokenizer
+    from captioning.evaluation.behaviour import diversity_of
     from captioning.evaluation.bootstrap import CONFIDENCE
 
     rows = [
@@ -117,6 +119,8 @@ def _show_scores(evaluation: "Evaluation") -> None:
         for name, score in evaluation.scores.items()
     ]
     show_table(evaluation.title, ("score", "value", f"{100 * CONFIDENCE:g} % interval"), rows)
+    diversity = diversity_of(evaluation.captions.values(), find_tokenizer(evaluation.tokenizer))
+    show_table("what the captions are like", ("what", "value"), diversity_rows(diversity.as_dict()))
 
 
 def _write_page(path: Path, evaluation: "Evaluation", shard_set: "ShardSet", model: str) -> None:

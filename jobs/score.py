@@ -6,9 +6,10 @@ with columns image_id and caption. REFERENCES is a captions file of COCO, such a
 Examples:
     captioning score results.json captions_val2017.json
     captioning score results.csv data/coco-shards --split val --against others.json
+    captioning score results.json captions_val2017.json --training captions_train2017.json
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,11 +18,11 @@ import tyro
 
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
-from jobs.console.tables import show_table
+from jobs.console.tables import diversity_rows, show_table
 
 if TYPE_CHECKING:
     from captioning.evaluation.bootstrap import Comparison
-    from captioning.evaluation.metrics import CaptionScores, ImageId
+    from captioning.evaluation.metrics import CaptionScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,9 @@ class ScoreJob:
     """Split of the shard set."""
     against: Path | None = None
     """Captions of the same images by another model, to compare with; none if not given."""
+    training: Path | None = None
+    """Captions of the training images, in one of the forms of the references (split train of a shard set): the share of
+    novel captions, which are none of these, is told; not told if not given."""
     tokenizer: Literal["auto", "ptb", "unicode", "whitespace"] = "auto"
     """How captions are split into words: ptb, as the COCO evaluation does; unicode, the same, with one word a character
     in scripts without spaces; whitespace, for captions that are segmented; auto, ptb or unicode by the script."""
@@ -45,7 +49,9 @@ def main(invocation: Invocation[ScoreJob]) -> None:
     """Score the captions, and compare them where wanted."""
     job = invocation.settings
     from captioning.data.tokenizers import choose_tokenizer, find_tokenizer
+    from captioning.evaluation.behaviour import diversity_of
     from captioning.evaluation.bootstrap import CONFIDENCE, compare_scores, score_intervals
+    from captioning.evaluation.meteor.scorer import open_meteor
     from captioning.evaluation.metrics import score_captions
     from cluster.evaluation.caption_files import read_references, read_results
 
@@ -56,16 +62,19 @@ def main(invocation: Invocation[ScoreJob]) -> None:
         if job.tokenizer == "auto"
         else find_tokenizer(job.tokenizer)
     )
-    scored = score_captions(captions, references, tokenizer=tokenizer)
+    training = read_references(job.training, "train").values() if job.training else None
+    meteor = open_meteor((one for found in references.values() for one in found), tokenizer)
+    scored = score_captions(captions, references, tokenizer=tokenizer, meteor=meteor)
     intervals = score_intervals(scored.images)
-    diversity = _diversity(captions, tokenizer.tokenize)
+    known = None if training is None else (one for found in training for one in found)
+    diversity = diversity_of(captions.values(), tokenizer, training=known).as_dict()
     differences: dict[str, Comparison] = {}
     if others is not None:
-        other = score_captions(others, references, tokenizer=tokenizer)
+        other = score_captions(others, references, tokenizer=tokenizer, meteor=meteor)
         differences = compare_scores(scored.images, other.images)
     title = f"{len(scored.images)} images of {job.results}, words by tokenizer {tokenizer.name}"
     show_table(title, *_table(scored, intervals, differences, CONFIDENCE))
-    show_table("what the captions are like", ("what", "value"), [(what, f"{n:,}") for what, n in diversity.items()])
+    show_table("what the captions are like", ("what", "value"), diversity_rows(diversity))
     if invocation.json:
         write_json(
             {
@@ -96,16 +105,6 @@ def _table(
             row += (f"{found.difference:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}")
         rows.append(row)
     return columns, rows
-
-
-def _diversity(captions: "Mapping[ImageId, str]", tokenize: "Callable[[str], Sequence[str]]") -> dict[str, int]:
-    texts = [tuple(tokenize(caption)) for caption in captions.values()]
-    return {
-        "captions": len(texts),
-        "different captions": len(set(texts)),
-        "captions without words": sum(not text for text in texts),
-        "different words": len({word for text in texts for word in text}),
-    }
 
 
 JOB = Job(name="score", settings=ScoreJob, run=main, description=__doc__, changes_nothing=True)

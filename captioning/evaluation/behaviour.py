@@ -1,8 +1,8 @@
-"""Measures of a model without references: empty captions, repetition, and robustness to small image changes."""
+"""Measures of a model without references: empty, repetitive and novel captions, robustness to small image changes."""
 
 import io
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +46,52 @@ class Behaviour:
     """Share of captions in which one to four words occur twice in a row."""
     num_different: int
     """Number of different captions; guards against a model that is robust because it repeats one caption."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diversity:
+    """How varied captions are; captions are the same if they have the same words."""
+
+    num_captions: int
+    num_different: int
+    """Number of different captions."""
+    num_empty: int
+    """Number of captions without words."""
+    num_words: int
+    """Number of different words."""
+    novel: float | None
+    """Share of captions that are none of the training captions, from 0 to 1; None if those were not given."""
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Return the numbers by their names for people."""
+        found: dict[str, int | float] = {
+            "captions": self.num_captions,
+            "different captions": self.num_different,
+            "captions without words": self.num_empty,
+            "different words": self.num_words,
+        }
+        return found if self.novel is None else {**found, "share of novel captions": self.novel}
+
+
+def diversity_of(
+    captions: Collection[str], tokenizer: Tokenizer = PTB, *, training: Iterable[str] | None = None
+) -> Diversity:
+    """Return how varied captions are.
+
+    Args:
+        captions: untokenized captions, at least one.
+        tokenizer: tokenizer of the captions.
+        training: untokenized captions of the training images; None if they are not known.
+    """
+    texts = [tuple(tokenizer.tokenize(caption)) for caption in captions]
+    known = None if training is None else {tuple(tokenizer.tokenize(caption)) for caption in training}
+    return Diversity(
+        num_captions=len(texts),
+        num_different=len(set(texts)),
+        num_empty=sum(not text for text in texts),
+        num_words=len({word for text in texts for word in text}),
+        novel=None if known is None else sum(text not in known for text in texts) / len(texts),
+    )
 
 
 def draw_images(num_images: int, num_drawn: int, *, seed: int) -> list[int]:

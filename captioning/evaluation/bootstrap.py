@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioning.evaluation.metrics import METRICS, ImageId, ImageScores, scores_of_sums, summands
+from captioning.evaluation.metrics import ImageId, ImageScores, common_summands, scores_of_sums, summands
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
@@ -106,7 +106,7 @@ def score_intervals(
 def compare_scores(
     first: Mapping[ImageId, ImageScores], second: Mapping[ImageId, ImageScores], *, seed: int = 0
 ) -> dict[str, Comparison]:
-    """Compare the corpus scores of two systems on the same images, by metric.
+    """Compare the corpus scores of two systems on the same images, by metric that both have.
 
     Args:
         first: scores of each image by one system.
@@ -120,8 +120,9 @@ def compare_scores(
     def score_of(metric: str) -> Score:
         return lambda sums, num_images: scores_of_sums(sums, num_images)[metric]
 
-    rows = summands(first), summands(second)
-    return {metric: compare(*rows, score_of(metric), seed=seed) for metric in METRICS}
+    rows = common_summands(first, second)
+    metrics = scores_of_sums(rows[0].sum(axis=0), len(rows[0]))
+    return {metric: compare(*rows, score_of(metric), seed=seed) for metric in metrics}
 
 
 def compare(

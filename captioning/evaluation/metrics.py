@@ -1,4 +1,4 @@
-"""Metrics of captions: BLEU-1 to 4, ROUGE-L and CIDEr-D, as the official COCO evaluation computes them.
+"""Metrics of captions: BLEU-1 to 4, ROUGE-L, CIDEr-D and METEOR, as the official COCO evaluation computes them.
 
 - BLEU: Papineni et al. 2002, https://aclanthology.org/P02-1040; over the whole corpus, by the closest reference length.
 - ROUGE-L: Lin 2004, https://aclanthology.org/W04-1013; with beta = 1.2, and the best precision and the best recall
@@ -6,14 +6,15 @@
 - CIDEr-D: Vedantam et al. 2015, https://arxiv.org/abs/1411.5726. The class ``Cider`` of pycocoevalcap, which the COCO
   server reports as CIDEr, is CIDEr-D and not the paper's plain CIDEr: it clips n-gram weights to the reference's, has a
   Gaussian length penalty (sigma = 6) and does no stemming. A perfect score is 10.
+- METEOR 1.5: Denkowski and Lavie 2014, https://aclanthology.org/W14-3348; for English alone, by ``evaluation.meteor``.
 
-The scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizers`` instead of
-pycocoevalcap's Java.
+The other scorers are the official ones, from pycocoevalcap; the words come from ``captioning.data.tokenizers`` instead
+of pycocoevalcap's Java. SPICE is left out: it needs a parser in Java.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from pydantic import BeforeValidator, PlainSerializer
 
 from captioning.data.tokenizers import PTB, Tokenizer
+from captioning.evaluation.meteor.scorer import Meteor, MeteorStatistics, score_of_statistics
 
 # JSON has texts alone as keys: there a number is 12 and a text "12", with its quotes.
 ImageId = Annotated[
@@ -30,7 +32,9 @@ ImageId = Annotated[
 ]
 """An image's id: a number, as in COCO, or a text."""
 
-METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR")
+"""Names of the scores; METEOR, the last, is left out where captions are not English, and in scores of version 0.3."""
+_NUM_WITHOUT_METEOR = 12  # columns of ``summands``
 _BLEU_ORDER = 4
 # The official scorer adds these to numerators and denominators to avoid division by zero.
 _TINY, _SMALL = 1e-15, 1e-9
@@ -39,7 +43,7 @@ _NO_REFERENCES = "give images with human captions"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageScores:
-    """Scores of one caption. A corpus's CIDEr-D and ROUGE-L are their means over images; its BLEU is not."""
+    """Scores of one caption. A corpus's CIDEr-D and ROUGE-L are their means over images; BLEU and METEOR are not."""
 
     bleu_4: float
     rouge_l: float
@@ -47,11 +51,14 @@ class ImageScores:
     bleu_counts: tuple[int, ...]
     """The counts that BLEU sums over images: matching 1- to 4-grams, all 1- to 4-grams, words, and words of the closest
     reference."""
+    meteor: float | None = None
+    meteor_statistics: tuple[float, ...] = ()
+    """What METEOR sums over images, as ``MeteorStatistics``; empty without METEOR."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionScores:
-    """Scores of a corpus: BLEU and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10."""
+    """Scores of a corpus: BLEU, ROUGE-L and METEOR from 0 to 1, CIDEr-D from 0 to 10."""
 
     bleu_1: float
     bleu_2: float
@@ -59,19 +66,24 @@ class CaptionScores:
     bleu_4: float
     rouge_l: float
     cider_d: float
+    meteor: float | None = None
     images: dict[ImageId, ImageScores]
     """Scores of each image, by image id, ascending."""
     left_out: tuple[ImageId, ...] = ()
     """Ids of the images that are not scored, because none of their references has a word."""
 
     def as_dict(self) -> dict[str, float]:
-        """Return the corpus scores by the names of ``METRICS``."""
-        scores = (self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider_d)
-        return dict(zip(METRICS, scores, strict=True))
+        """Return the corpus scores by the names of ``METRICS``, without METEOR if it was left out."""
+        scores = (self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider_d, self.meteor)
+        return {name: score for name, score in zip(METRICS, scores, strict=True) if score is not None}
 
 
 def score_captions(
-    candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]], *, tokenizer: Tokenizer = PTB
+    candidates: Mapping[ImageId, str],
+    references: Mapping[ImageId, Sequence[str]],
+    *,
+    tokenizer: Tokenizer = PTB,
+    meteor: Meteor | None = None,
 ) -> CaptionScores:
     """Score one caption for each image against the image's references.
 
@@ -83,6 +95,7 @@ def score_captions(
         references: untokenized references of each image, by image id; references without words are left out, and so
             are images that have no others.
         tokenizer: tokenizer of both; scores by different tokenizers cannot be compared.
+        meteor: scorer of METEOR, as ``open_meteor`` returns it; None leaves METEOR out.
 
     Raises:
         ValueError: there are no images, candidates and references are of different images, or no reference of any image
@@ -96,6 +109,8 @@ def score_captions(
         raise ValueError(f"none of {len(words)} images has a reference with words; {_NO_REFERENCES}")
     results = {image_id: [_joined_words(candidates[image_id], tokenizer)] for image_id in truths}
     bleu, images = _score(truths, results)
+    if meteor:
+        images = _with_meteor(images, meteor.statistics([one for (one,) in results.values()], list(truths.values())))
     return CaptionScores(
         bleu_1=bleu[0],
         bleu_2=bleu[1],
@@ -103,6 +118,7 @@ def score_captions(
         bleu_4=bleu[3],
         rouge_l=fmean(image.rouge_l for image in images),
         cider_d=fmean(image.cider_d for image in images),
+        meteor=_meteor_of(images) if meteor else None,
         images=dict(zip(results, images, strict=True)),
         left_out=tuple(image_id for image_id, found in words.items() if not found),
     )
@@ -129,10 +145,24 @@ def summands(images: Mapping[ImageId, ImageScores]) -> np.ndarray:
         images: scores of each image, by image id.
 
     Returns:
-        (N, 12) float64 rows of BLEU counts, ROUGE-L and CIDEr-D, by ascending image id.
+        (N, 12) float64 rows of BLEU counts, ROUGE-L and CIDEr-D, by ascending image id; (N, 18) with METEOR's
+        statistics if all images have them.
     """
-    rows = [(*image.bleu_counts, image.rouge_l, image.cider_d) for _, image in sorted(images.items())]
+    with_meteor = all(image.meteor_statistics for image in images.values())
+    rows = [
+        (*image.bleu_counts, image.rouge_l, image.cider_d, *(image.meteor_statistics if with_meteor else ()))
+        for _, image in sorted(images.items())
+    ]
     return np.array(rows, dtype=np.float64)
+
+
+def common_summands(
+    first: Mapping[ImageId, ImageScores], second: Mapping[ImageId, ImageScores]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``summands`` of two systems, without METEOR's statistics if one has none."""
+    rows = summands(first), summands(second)
+    width = min(found.shape[-1] for found in rows)
+    return rows[0][:, :width], rows[1][:, :width]
 
 
 def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
@@ -141,17 +171,30 @@ def scores_of_sums(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
     CIDEr-D keeps the n-gram weights of the corpus that the images were scored with.
 
     Args:
-        sums: (..., 12) float64 sums of rows of ``summands``.
+        sums: (..., 12) or (..., 18) float64 sums of rows of ``summands``.
         num_images: number of rows in each sum.
 
     Returns:
-        (...) float64 score for each of ``METRICS``.
+        (...) float64 score for each of ``METRICS``, METEOR if it is in the sums.
     """
     right, of, (length, reference_length) = sums[..., :4], sums[..., 4:8], np.moveaxis(sums[..., 8:10], -1, 0)
     precisions = np.cumprod((right + _TINY) / (of + _SMALL), axis=-1)
     brevity = np.exp(np.minimum(0.0, 1 - (reference_length + _SMALL) / (length + _TINY)))
     bleu = [precisions[..., n] ** (1 / (n + 1)) * brevity for n in range(_BLEU_ORDER)]
-    return dict(zip(METRICS, (*bleu, sums[..., 10] / num_images, sums[..., 11] / num_images), strict=True))
+    meteor = sums[..., _NUM_WITHOUT_METEOR:]
+    scores = (*bleu, sums[..., 10] / num_images, sums[..., 11] / num_images)
+    return dict(zip(METRICS, (*scores, score_of_statistics(meteor)) if meteor.shape[-1] else scores, strict=False))
+
+
+def _with_meteor(images: Sequence[ImageScores], statistics: Iterable[MeteorStatistics]) -> list[ImageScores]:
+    return [
+        replace(image, meteor=float(score_of_statistics(np.array(found))), meteor_statistics=tuple(found))
+        for image, found in zip(images, statistics, strict=True)
+    ]
+
+
+def _meteor_of(images: Sequence[ImageScores]) -> float:
+    return float(score_of_statistics(np.array([image.meteor_statistics for image in images]).sum(axis=0)))
 
 
 def _score(

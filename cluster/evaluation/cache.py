@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_FOLDER = "evaluations"
 """Name of the cache's folder within the home folder."""
-_VERSION = 1  # part of the key; increase it when the beam search, the tokenizer or the scores change
+_VERSION = 2  # part of the key; increase it when the beam search, the tokenizer or the scores change
 
 T = TypeVar("T")
 

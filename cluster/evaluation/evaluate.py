@@ -11,6 +11,7 @@ from captioning.data.tokenizers import PTB
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.evaluation.bootstrap import CONFIDENCE, score_intervals
 from captioning.evaluation.captioner import Captioner, coco_results
+from captioning.evaluation.meteor.scorer import open_meteor
 from captioning.evaluation.metrics import ImageId, ImageScores, check_references, score_captions
 from captioning.generation.config import GenerationConfig
 from captioning.pages.notebook import scores_html
@@ -122,7 +123,8 @@ def evaluate_split(
     captioned = _caption_all(captioner, reader, skip_bad=skip_bad, progress=progress)
     captions = {sample.image_id: caption for sample, caption in captioned}
     references = {sample.image_id: sample.captions for sample, _ in captioned}
-    scored = score_captions(captions, references, tokenizer=tokenizer)
+    meteor = open_meteor((one for found in references.values() for one in found), tokenizer)
+    scored = score_captions(captions, references, tokenizer=tokenizer, meteor=meteor)
     return Evaluation(
         split=split,
         shards_digest=shard_set.manifest.digest,

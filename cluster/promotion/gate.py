@@ -115,11 +115,18 @@ def judge(
         progress: function called with the kind of captions, the number done and their total.
 
     Raises:
+        Refusal: a model has no score that the gate asks for, such as METEOR in another language than English.
         ValueError: there is no such split, or a shard or an image is damaged.
         FileNotFoundError: a shard is missing.
     """
     new = _evaluate(challenger, "challenger", shard_set, split, gate, cache=cache, progress=progress)
     old = _evaluate(champion, "champion", shard_set, split, gate, cache=cache, progress=progress) if champion else None
+    for role, results in (("challenger", new), ("champion", old)):
+        if results and (missing := sorted({gate.metric, *gate.floors} - results.evaluation.scores.keys())):
+            raise Refusal(
+                f"the {role} has no {missing[0]} on split {split} of {shard_set.folder}, as a line above explains",
+                "judge by another score (--metric, --floors)",
+            )
     gain = compare_scores(new, old, gate) if old else None
     criteria = check_criteria(new, old, gain, gate)
     is_passed = all(criterion.is_passed for criterion in criteria)

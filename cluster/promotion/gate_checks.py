@@ -9,7 +9,7 @@ import numpy as np
 from captioning.data.tokenizers import find_tokenizer
 from captioning.evaluation.behaviour import Behaviour, Variant, has_repetition
 from captioning.evaluation.bootstrap import Comparison, compare
-from captioning.evaluation.metrics import scores_of_sums, summands
+from captioning.evaluation.metrics import common_summands, scores_of_sums
 from cluster.evaluation.evaluate import Evaluation
 from cluster.promotion.gate_config import GateConfig
 
@@ -59,8 +59,7 @@ def compare_scores(new: ModelResults, old: ModelResults, gate: GateConfig) -> Co
         ValueError: the models did not caption the same number of images.
     """
     return compare(
-        summands(new.evaluation.images),
-        summands(old.evaluation.images),
+        *common_summands(new.evaluation.images, old.evaluation.images),
         lambda sums, num_images: scores_of_sums(sums, num_images)[gate.metric],
         above=gate.min_gain,
         confidence=gate.confidence,

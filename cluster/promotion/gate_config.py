@@ -13,8 +13,8 @@ from captioning.evaluation.metrics import METRICS
 class GateConfig:
     """Criteria that a challenger must meet to become the champion."""
 
-    metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"] = "CIDEr-D"
-    """Score by which challenger and champion are compared."""
+    metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR"] = "CIDEr-D"
+    """Score by which challenger and champion are compared; METEOR is of English captions alone."""
     min_gain: float = 0.0
     """Gain over the champion that the challenger must exceed; CIDEr-D ranges from 0 to 10, the other scores to 1."""
     confidence: float = 0.95

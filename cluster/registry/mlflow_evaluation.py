@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from captioning.evaluation.meteor.scorer import open_meteor
 from captioning.evaluation.metrics import METRICS, score_captions
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.models import EvaluationMetric
 
     from captioning.data.tokenizers import Tokenizer
+    from captioning.evaluation.meteor.scorer import Meteor
     from cluster.data.shard_set import ShardSet
 
 _CAPTIONS = "captions"
@@ -27,34 +29,38 @@ def evaluation_arguments(shard_set: "ShardSet", split: str) -> dict[str, Any]:
     Raises:
         ValueError: there is no such split.
     """
-    data = _table(shard_set, split)
+    data, tokenizer = _table(shard_set, split), shard_set.vocabulary.tokenizer
+    meteor = open_meteor((one for captions in data[_CAPTIONS] for one in captions), tokenizer)
     return {
         "data": data,
         "targets": _CAPTIONS,
         "predictions": "caption",
-        "extra_metrics": caption_metrics(shard_set.vocabulary.tokenizer),
+        "extra_metrics": caption_metrics(tokenizer, meteor),
         "evaluators": "default",
         # MLflow asks for all captions at once, where the version limits the rows of a request to its server.
         "model_config": {"intake": {"max_rows": len(data)}},
     }
 
 
-def caption_metrics(tokenizer: "Tokenizer") -> "list[EvaluationMetric]":
+def caption_metrics(tokenizer: "Tokenizer", meteor: "Meteor | None" = None) -> "list[EvaluationMetric]":
     """Return the scores of captions as metrics of MLflow; the targets are lists of references.
 
     Args:
         tokenizer: tokenizer of captions and references.
+        meteor: scorer of METEOR; None leaves METEOR out.
     """
     from mlflow.models import make_metric  # takes seconds to import
 
     @lru_cache(maxsize=1)
     def scores(candidates: tuple[str, ...], references: tuple[tuple[str, ...], ...]) -> dict[str, float]:
-        return score_captions(dict(enumerate(candidates)), dict(enumerate(references)), tokenizer=tokenizer).as_dict()
+        return score_captions(
+            dict(enumerate(candidates)), dict(enumerate(references)), tokenizer=tokenizer, meteor=meteor
+        ).as_dict()
 
     def metric(name: str) -> "EvaluationMetric":
         return make_metric(eval_fn=_function(name, scores), greater_is_better=True, name=name)
 
-    return [metric(name) for name in METRICS]
+    return [metric(name) for name in METRICS if meteor or name != "METEOR"]
 
 
 def _function(

@@ -1,6 +1,6 @@
 """Tables, on standard error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +22,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*(plain(cell, is_cut=one_line) for cell in row))
     Console(stderr=True).print(table)
+
+
+def diversity_rows(diversity: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return a row for each number of how varied captions are; shares have a decimal point."""
+    return [(what, f"{value:.3f}" if isinstance(value, float) else f"{value:,}") for what, value in diversity.items()]
 
 
 def plain(text: str, *, is_cut: bool = False) -> Text:

@@ -6,6 +6,7 @@ import shutil
 import fsspec
 import pytest
 
+from captioning.evaluation.meteor.index import default_folder
 from tests.support.html import Page
 
 pytestmark = pytest.mark.usefixtures("tiny_home")
@@ -15,7 +16,7 @@ def test_evaluating_gives_one_json_document(captioning, tiny_run, drawn_shards):
     code, printed, _ = captioning("evaluate", tiny_run, "--shards", drawn_shards, "--json")
     result = json.loads(printed)
     assert (code, result["num_images"], result["step"], sorted(result["scores"])) == (
-        0, 30, 5, ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr-D", "ROUGE-L"],
+        0, 30, 5, ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr-D", "METEOR", "ROUGE-L"],
     )  # fmt: skip
 
 
@@ -51,7 +52,10 @@ def test_a_page_shows_the_scores_of_each_image(captioning, tiny_run, drawn_shard
 
 @pytest.fixture
 def shards_url(drawn_shards, tmp_path, monkeypatch):
-    monkeypatch.setenv("CAPTIONING_CACHE", str(tmp_path / "cache"))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "meteor").symlink_to(default_folder())  # or the index would be built again
+    monkeypatch.setenv("CAPTIONING_CACHE", str(cache))
     system = fsspec.filesystem("memory")
     system.put(str(drawn_shards), "/bucket/shards", recursive=True)
     yield "memory://bucket/shards"

@@ -29,8 +29,23 @@ def test_scores_intervals_and_differences_are_told(captioning, references, tmp_p
     code, printed, told = captioning("score", good, references, "--against", bad, "--json")
     found = json.loads(printed)
     assert (code, found["num_images"], found["different captions"]) == (0, 3, 3), told
-    assert found["scores"]["CIDEr-D"] > found["differences"]["CIDEr-D"]["difference"] > 0
+    for score in ("CIDEr-D", "METEOR"):
+        assert found["scores"][score] > found["differences"][score]["difference"] > 0
     assert "what the captions are like" in told
+
+
+def test_captions_that_are_no_training_captions_are_novel(captioning, references, tmp_path):
+    good = results(tmp_path / "good.json", GOOD)
+    training = tmp_path / "training.csv"
+    training.write_text("image_id,caption\n7,a dog runs\n8,A bird.\n")
+    printed, told = captioning("score", good, references, "--training", training, "--json")[1:]
+    assert (json.loads(printed)["share of novel captions"], "0.667" in told) == (pytest.approx(2 / 3), True)
+
+
+def test_captions_in_another_language_have_no_meteor(captioning, tmp_path):
+    german = results(tmp_path / "german.json", {1: "Ein Hund läuft.", 2: "Eine Katze schläft."})
+    printed, told = captioning("score", german, german, "--json")[1:]
+    assert ("METEOR" in json.loads(printed)["scores"], "METEOR is left out of the scores" in told) == (False, True)
 
 
 def test_a_table_scores_as_json_does(captioning, references, tmp_path):

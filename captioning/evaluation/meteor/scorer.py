@@ -9,13 +9,14 @@ mean of the captions' scores.
 """
 
 import logging
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from captioning.data.tokenizers import PTB, Tokenizer
 from captioning.evaluation.meteor.aligner import Alignment, align
 from captioning.evaluation.meteor.index import MeteorIndex, open_index
 from captioning.evaluation.meteor.matchers import Matcher, Sentence
@@ -30,6 +31,7 @@ WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 """Weight of recall against precision; exponent and weight of the penalty for chunks; weight of content words."""
 _IMAGES_AT_ONCE = 200  # limits memory: a caption's phrases take 10 kB
+_NUM_LOOKED_AT = 1_000
 _FEWEST_FUNCTION_WORDS = 0.25
 """Share of function words from which captions count as English: of COCO's it is 0.45, of other languages below 0.2."""
 
@@ -84,24 +86,32 @@ class Meteor:
         return _statistics(candidate.words, reference.words, alignment, self._index.function_words)
 
 
-def open_meteor(references: Sequence[Sequence[str]]) -> Meteor | None:
-    """Return a scorer, or None with a warning if the references are not English or METEOR's data cannot be read.
+def open_meteor(references: Iterable[str], tokenizer: Tokenizer = PTB) -> Meteor | None:
+    """Return a scorer, or None, which is logged, if captions are not English or METEOR's data cannot be read.
 
     Args:
-        references: words of the references.
+        references: untokenized references; the first thousand are looked at.
+        tokenizer: tokenizer of captions and references.
     """
+    if tokenizer is not PTB:
+        logger.info(
+            "METEOR is left out of the scores, because it is for English, by tokenizer %s; words are by %s",
+            PTB.name,
+            tokenizer.name,
+        )
+        return None
     try:
         index = open_index()
     except (OSError, ValueError) as error:
         logger.warning("METEOR is left out of the scores, because its data cannot be read: %s", error)
         return None
-    num_words = sum(map(len, references))
-    num_function_words = sum(word in index.function_words for words in references for word in words)
-    if num_function_words < _FEWEST_FUNCTION_WORDS * num_words:
+    words = [word for caption in islice(references, _NUM_LOOKED_AT) for word in tokenizer.tokenize(caption)]
+    num_function_words = sum(word in index.function_words for word in words)
+    if num_function_words < _FEWEST_FUNCTION_WORDS * len(words):
         logger.info(
             "METEOR is left out of the scores, because it is for English, and %.0f %% of the references' words are "
             "function words of English, where it needs %.0f %%",
-            100 * num_function_words / max(num_words, 1),
+            100 * num_function_words / len(words),
             100 * _FEWEST_FUNCTION_WORDS,
         )
         return None

@@ -6,9 +6,11 @@ from captioning.evaluation.behaviour import (
     CROPPED_PERCENT,
     REENCODED_QUALITY,
     Behaviour,
+    Diversity,
     Variant,
     behaviour_of,
     caption_health,
+    diversity_of,
     draw_images,
     has_repetition,
     make_variant,
@@ -131,3 +133,11 @@ def test_the_health_of_captions_is_what_they_have_in_common():
         "health_captions": 5.0, "health_top_caption_share": 0.4, "health_different_captions": 4.0,
         "health_different_words": 4.0, "health_repeated_share": 0.2, "health_empty_share": 0.2,
     }  # fmt: skip
+
+
+def test_captions_are_different_by_their_words_and_novel_if_no_training_caption_has_these():
+    captions = ["A dog runs.", "a dog runs", "A red bird.", "..."]
+    found = diversity_of(captions, training=["a dog, runs!", "a cat"])
+    assert found == Diversity(num_captions=4, num_different=3, num_empty=1, num_words=5, novel=0.5)
+    assert diversity_of(captions).novel is None
+    assert list(found.as_dict())[:4] == list(diversity_of(captions).as_dict())

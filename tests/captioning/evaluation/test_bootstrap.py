@@ -9,6 +9,7 @@ from captioning.evaluation.bootstrap import (
     resampled_sums,
     score_intervals,
 )
+from captioning.evaluation.meteor.scorer import open_meteor
 from captioning.evaluation.metrics import METRICS, ImageScores, score_captions, scores_of_sums, summands
 
 
@@ -161,9 +162,12 @@ def test_summands_are_in_the_order_of_image_ids():
 
 def test_two_systems_are_compared_by_every_metric():
     references = {n: [f"a dog number {n} runs"] for n in range(12)}
-    good = score_captions({n: f"a dog number {n} runs" for n in references}, references).images
-    bad = score_captions(dict.fromkeys(references, "a dog"), references).images
+    meteor = open_meteor(["a dog runs"])
+    good = score_captions({n: f"a dog number {n} runs" for n in references}, references, meteor=meteor).images
+    bad = score_captions(dict.fromkeys(references, "a dog"), references, meteor=meteor).images
     found = compare_scores(good, bad)
-    assert list(found) == list(METRICS)
+    assert list(found) == list(score_intervals(good)) == list(METRICS)
+    without = score_captions(dict.fromkeys(references, "a dog"), references).images
+    assert compare_scores(good, without).keys() == found.keys() - {"METEOR"}  # by what both have
     assert all(one.difference > 0 and one.low <= one.difference <= one.high for one in found.values())
     assert {one.difference for one in compare_scores(bad, bad).values()} == {0.0}

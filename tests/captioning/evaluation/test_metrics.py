@@ -6,6 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from captioning.data.tokenizers import UNICODE
+from captioning.evaluation.meteor.scorer import open_meteor
 from captioning.evaluation.metrics import (
     ImageId,
     ImageScores,
@@ -141,9 +142,11 @@ def test_rouge_l_and_cider_d_of_a_corpus_are_means_over_images():
         {1: "a dog", 2: "", 3: "two cats sit on a red mat by the door"},
     ],
 )
-def test_sums_over_images_make_the_scores_of_the_corpus(candidates):
+@pytest.mark.parametrize("with_meteor", [False, True])
+def test_sums_over_images_make_the_scores_of_the_corpus(candidates, with_meteor):
     references = {1: ["a dog runs on grass", "the dog runs"], 2: ["a red bird flies by"], 3: ["two cats sit on a mat"]}
-    scores = score_captions(candidates, references)
+    scores = score_captions(candidates, references, meteor=open_meteor(["a dog"]) if with_meteor else None)
+    assert ("METEOR" in scores.as_dict(), len(scores.as_dict())) == (with_meteor, 6 + with_meteor)
     made = scores_of_sums(summands(scores.images).sum(axis=0), 3)
     assert {metric: float(score) for metric, score in made.items()} == pytest.approx(scores.as_dict(), abs=1e-12)
 
@@ -208,10 +211,16 @@ def test_references_without_any_word_are_refused_before_captions_are_written():
         check_references([["..."], [""]])
 
 
+def test_scores_that_an_earlier_release_stored_have_no_meteor():
+    old = {"bleu_4": 0.5, "rouge_l": 0.5, "cider_d": 1.0, "bleu_counts": [1] * 10}
+    images = TypeAdapter(dict[ImageId, ImageScores]).validate_python({"12": old})
+    assert (images[12].meteor, summands(images).shape) == (None, (1, 12))
+
+
 def test_ids_of_images_may_be_texts_and_come_back_from_json():
     candidates = {"dogs/1.jpg": "A dog runs.", "12": "A cat sleeps."}
     references = {"dogs/1.jpg": ["A dog runs."], "12": ["A cat sleeps."]}
-    images = score_captions(candidates, references).images
+    images = score_captions(candidates, references, meteor=open_meteor(["a dog"])).images
     adapter = TypeAdapter(dict[ImageId, ImageScores])
     assert adapter.validate_json(adapter.dump_json(images)) == images
     numbers = TypeAdapter(dict[ImageId, str])

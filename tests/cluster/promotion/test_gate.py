@@ -227,6 +227,19 @@ def test_progress_counts_the_captions_of_each_part(models, shard_set, tmp_path):
     }
 
 
+def test_a_gate_may_judge_by_meteor(models, shard_set, cache):
+    gate = replace(GATE, metric="METEOR", floors={"METEOR": 0.0})
+    found = judge(models[BETTER], models[WORSE], shard_set, "val", gate, cache=cache)
+    assert {"METEOR", "METEOR floor"} <= {criterion.name for criterion in found.criteria}
+
+
+def test_a_gate_by_a_score_that_was_left_out_is_refused(models, shard_set, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CAPTIONING_CACHE", str(tmp_path / "file"))  # where METEOR's index cannot be
+    with pytest.raises(Refusal, match=r"the challenger has no METEOR on split val of .*; judge by another score"):
+        judge(models[WORSE], None, shard_set, "val", replace(GATE, metric="METEOR"), cache=tmp_path / "cache")
+
+
 def test_an_unknown_split_is_named(models, shard_set, cache):
     with pytest.raises(ValueError, match="the shard set has no split test; it has train, val"):
         judge(models[BETTER], None, shard_set, "test", GATE, cache=cache)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,15 @@ def results(cider_d=(1.0, 2.0, 3.0, 4.0), *, captions=(), reencoded=0.9, cropped
         num_different=len(set(written.values())),
     )
     return ModelResults(evaluation, behaviour, same)
+
+
+def test_results_without_meteor_are_compared_by_what_both_have():
+    new, old = results(), results()
+    statistics = {
+        number: replace(image, meteor_statistics=(1.0,) * 6) for number, image in new.evaluation.images.items()
+    }
+    new = new._replace(evaluation=replace(new.evaluation, images=statistics))
+    assert compare_scores(new, old, GateConfig(num_resamples=100)).difference == 0.0
 
 
 def criteria(new, old=None, **settings):

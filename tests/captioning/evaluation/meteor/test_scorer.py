@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.data.tokenizers import PTB
+from captioning.data.tokenizers import PTB, UNICODE
 from captioning.evaluation.meteor.index import open_index
 from captioning.evaluation.meteor.scorer import Meteor, open_meteor, score_of_statistics
 
@@ -66,7 +66,7 @@ def test_captions_score_alike_in_any_company(meteor):
 )
 def test_other_languages_are_left_out_and_this_is_said(captions, share, log_lines, caplog):
     caplog.set_level("INFO")
-    assert open_meteor([PTB.tokenize(caption) for caption in captions]) is None
+    assert open_meteor(captions) is None
     assert log_lines() == [
         "METEOR is left out of the scores, because it is for English, and "
         f"{share} % of the references' words are function words of English, where it needs 25 %"
@@ -75,11 +75,19 @@ def test_other_languages_are_left_out_and_this_is_said(captions, share, log_line
 
 @pytest.mark.parametrize("caption", ["a red circle above a blue square", "a dog runs on the grass"])
 def test_english_is_scored(caption):
-    assert open_meteor([PTB.tokenize(caption)])
+    assert open_meteor([caption])
 
 
 def test_without_a_folder_for_the_index_meteor_is_left_out(monkeypatch, tmp_path, log_lines):
     (tmp_path / "file").touch()
     monkeypatch.setenv("CAPTIONING_CACHE", str(tmp_path / "file"))
-    assert open_meteor([["a", "dog"]]) is None
+    assert open_meteor(["a dog"]) is None
     assert log_lines()[0].startswith("METEOR is left out of the scores, because its data cannot be read: [Errno 20]")
+
+
+def test_words_by_another_tokenizer_are_left_out(log_lines, caplog):
+    caplog.set_level("INFO")
+    assert open_meteor(["a dog"], UNICODE) is None
+    assert log_lines() == [
+        "METEOR is left out of the scores, because it is for English, by tokenizer ptb; words are by unicode"
+    ]
