@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from shards.storage.folders import RemoteShards, ShardFolder, open_folder
 
 _BLOCK = 2**20
+_SMALL_BLOCK = 2**14  # tarfile copies the rest of a block at every read
 _LARGEST_TEXT = 16 * 2**20  # bytes of a sample's captions, so that a damaged size does not fill the memory
 _END_OF_TAR = bytes(512)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
@@ -30,8 +31,8 @@ class HashedFile:
     """A file that is read once; hashes what is read.
 
     Attributes:
-        sha256: hash of the bytes read so far.
-        num_bytes: number of the bytes read so far.
+        sha256: hash of the bytes read so far, which may be some more than were asked for.
+        num_bytes: number of these bytes.
         head: first bytes of the file.
         tail: last bytes read, at most 512.
     """
@@ -39,10 +40,18 @@ class HashedFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.sha256, self.num_bytes, self.head, self.tail = hashlib.sha256(), 0, b"", b""
+        self._block, self._at = memoryview(b""), 0
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most ``size``; empty at the end."""
-        content = self._file.read(size)
+        if self._at == len(self._block):
+            self._block, self._at = memoryview(self._next_block()), 0
+        content = bytes(self._block[self._at : self._at + size])
+        self._at += len(content)
+        return content
+
+    def _next_block(self) -> bytes:
+        content = self._file.read(_BLOCK)
         self.sha256.update(content)
         self.num_bytes += len(content)
         self.head = self.head or content[:8]
@@ -95,7 +104,7 @@ def read_members(file: HashedFile) -> Iterator[Member]:
         TarError: it is no tar, is compressed, or was cut off.
     """
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=_BLOCK) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with tarfile.open(fileobj=file, mode="r|", bufsize=_SMALL_BLOCK) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType]
             for member in tar:
                 tar.members = []  # tarfile keeps them all
                 if member.isfile():

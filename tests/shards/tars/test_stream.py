@@ -3,9 +3,12 @@
 import gzip
 import hashlib
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from shards.storage import remote
 from shards.tars.stream import TarError, read_members, stamp_of, with_tar
 from tests.support.raw_tars import tar_samples, write_tar
 
@@ -61,3 +64,43 @@ def test_a_huge_text_is_not_read(tmp_path):
     write_tar(tmp_path / "0.tar", [("a.txt", bytes(17 * 2**20))])
     with pytest.raises(ValueError, match="it has a text of 17825792 bytes"):
         with_tar(str(tmp_path / "0.tar"), lambda file: [member.read() for member in read_members(file)])
+
+
+class _Unsteady(BaseHTTPRequestHandler):
+    """Redirects, and breaks off in the middle of its first answer."""
+
+    content, num_answers = b"", 0
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        if self.path != "/moved/0.tar":
+            self.send_response(302)
+            self.send_header("Location", "/moved/0.tar")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        if self.command == "GET":
+            type(self).num_answers += 1
+            self.wfile.write(self.content[: 3000 if self.num_answers == 1 else None])
+
+    def log_message(self, format, *arguments):
+        """Log nothing."""
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(tar, monkeypatch):
+    monkeypatch.setattr(remote, "_WAITS_SECONDS", (0.0, 0.0, 0.0))
+    handler = type("Handler", (_Unsteady,), {"content": tar.read_bytes()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        location = f"http://127.0.0.1:{server.server_port}/0.tar"
+        digest = with_tar(location, lambda file: (names_in(file), file.sha256.hexdigest())[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (digest, handler.num_answers) == (hashlib.sha256(tar.read_bytes()).hexdigest(), 2)
