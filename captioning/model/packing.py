@@ -6,6 +6,7 @@ Shapes: N captions, T words with <bos> and <eos>, P inputs of the LSTM.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -65,12 +66,31 @@ def run_packed(lstm: nn.LSTM, inputs: Tensor, packing: Packing) -> Tensor:
     Returns:
         (N, T, H) hidden states, 0 where there is padding.
     """
-    packed = PackedSequence(inputs.flatten(0, 1).index_select(0, packing.rows), torch.tensor(packing.batch_sizes))
+    rows = inputs.flatten(0, 1).index_select(0, packing.rows)
     if inputs.is_cuda:
         # In autocast, torch computes an LSTM on a GPU in float16, also if bfloat16 is asked for.
         with torch.autocast("cuda", enabled=False):
-            hidden = lstm(packed._replace(data=packed.data.to(next(lstm.parameters()).dtype)))[0].data
+            rows = rows.to(next(lstm.parameters()).dtype)
+            hidden = lstm(PackedSequence(rows, torch.tensor(packing.batch_sizes)))[0].data
     else:
-        hidden = lstm(packed)[0].data
+        hidden = _run_steps(lstm, rows, packing.batch_sizes)
     padded = hidden.new_zeros(len(inputs) * inputs.shape[1], hidden.shape[1])
     return padded.index_copy(0, packing.rows, hidden).unflatten(0, inputs.shape[:2])
+
+
+def _run_steps(lstm: nn.LSTM, rows: Tensor, batch_sizes: tuple[int, ...]) -> Tensor:
+    """Run an LSTM over packed inputs, (P, E) -> (P, H), with the bits of ``nn.LSTM``.
+
+    ``nn.LSTM`` cuts each step out of all inputs, so that its backward pass fills a gradient of all inputs with zeros at
+    every step, which takes up to 40 % of its time on a CPU.
+    """
+    weight_ih, weight_hh, bias_ih, bias_hh = lstm.parameters()
+    hidden = cell = rows.new_zeros(batch_sizes[0], lstm.hidden_size)
+    states = []
+    for step in F.linear(rows, weight_ih, bias_ih).split(batch_sizes):
+        hidden, cell = hidden[: len(step)], cell[: len(step)]
+        into, keep, new, out = F.linear(hidden, weight_hh, bias_hh).add_(step).unsafe_chunk(4, 1)
+        cell = (keep.sigmoid_() * cell).add_(into.sigmoid_() * new.tanh_())
+        hidden = out.sigmoid_() * cell.tanh()
+        states.append(hidden)
+    return torch.cat(states)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.model.packing import Packing, run_packed
@@ -37,6 +38,20 @@ def test_gradients_are_those_without_packing(lstm, inputs):
     found = torch.autograd.grad(run_packed(lstm, inputs, Packing.of(TOKENS)).square().sum(), list(lstm.parameters()))
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("is_bf16", [False, True], ids=["fp32", "bf16"])
+def test_it_has_the_bits_of_torchs_own_packed_lstm(lstm, inputs, is_bf16):
+    lstm, inputs, packing = lstm.float(), inputs.float().requires_grad_(), Packing.of(TOKENS)
+    found = []
+    for run in (
+        lambda: run_packed(lstm, inputs, packing).flatten(0, 1)[packing.rows],
+        lambda: lstm(PackedSequence(inputs.flatten(0, 1)[packing.rows], torch.tensor(packing.batch_sizes)))[0].data,
+    ):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_bf16):
+            hidden = run()
+        found.append([hidden, *torch.autograd.grad(hidden.square().sum(), [inputs, *lstm.parameters()])])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_a_batch_without_targets_has_its_images(lstm, inputs):
