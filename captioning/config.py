@@ -20,9 +20,10 @@ from captioning.decoder_config import (
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 LONGEST_CAPTION_WORDS = 1_000
 """Largest number of words to which captions may be cut."""
-NEWEST_ARITHMETIC = 2
+NEWEST_ARITHMETIC = 3
 """Version of the order in which training computes, which determines the last bits of the weights. A run keeps the one
-that it began with: 1 scores all words at once and computes the LSTM for padding too; 2 does neither."""
+that it began with: 1 scores all words at once and computes the LSTM for padding too; 2 does neither; 3 computes no
+gradient of the encoder before it learns."""
 BEAM_SIZES, BATCH_SIZES = (1, 1_000), (1, 1_000_000)
 """Smallest and largest beam size and number of images in a batch."""
 PORTS = (1, 65_535)
@@ -109,8 +110,9 @@ class OptimizerConfig:
     encoder_learning_rate_factor: float = 0.1
     """Factor on the learning rate for the encoder's trainable part."""
     encoder_delay_steps: int = 0
-    """Steps before the encoder's trainable part starts to learn; its rate then rises over as many steps again. Protects
-    an encoder without pretrained weights from the gradients of an untrained decoder."""
+    """Steps before the encoder's trainable part (--model.trainable-from) starts to learn; until then it costs no more
+    than a frozen one, and then its rate rises over as many steps again. Protects the encoder from the gradients of an
+    untrained decoder."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises from zero."""
     final_factor: float = 0.01

@@ -53,6 +53,10 @@ class Encoder(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         _freeze(self.backbone, config)
         self._folded: tuple[GraphModule, ...] = ()  # a tuple, because it is no part of the module's state
+        self.is_held = False
+        """Whether the trainable part does not learn yet, and gets no gradients."""
+        self.is_replicated = False
+        """Whether DDP wraps the model; a held part then gets zeros, because DDP waits for all of its gradients."""
         self.eval()
 
     def train(self, mode: bool = True) -> "Encoder":
@@ -82,6 +86,15 @@ class Encoder(nn.Module):
         Returns:
             (B, R, C) features.
         """
+        if not (self.is_held and torch.is_grad_enabled()):
+            return self._features(images)
+        with torch.no_grad():
+            features = self._features(images)
+        if not self.is_replicated:
+            return features
+        return features + 0.0 * sum(weight.sum() for weight in self.parameters() if weight.requires_grad)
+
+    def _features(self, images: Tensor) -> Tensor:
         values = images.to(self.mean.dtype, memory_format=torch.channels_last)
         backbone = self._folded[0] if self._folded else self.backbone
         features = backbone((values / 255 - self.mean) / self.deviation)

@@ -74,6 +74,9 @@ class TrainingState:
 
     def apply_gradient(self) -> None:
         """Change the weights by the gradient of the next step, and average them."""
+        if self.model.encoder.is_held:  # the optimizer then neither moves these weights nor begins their moments
+            for weight in self.model.encoder.parameters():
+                weight.grad = None
         self.optimizer.step()
         if self.average:
             self.average.update(self.step + 1)
@@ -132,6 +135,7 @@ def train(
     """
     limit = optimizer_config.max_gradient_norm
     computer = _gradient_computer(state, replica, config=config, max_gradient_norm=limit, device=device)
+    state.model.encoder.is_replicated = replica is not state.model
     stream, is_stopped = BatchStream(batches, device, clock), False
     while state.step < num_steps and not is_stopped:
         started = clock()
@@ -184,8 +188,9 @@ def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: flo
 
 
 def _set_learning_rates(state: TrainingState, config: OptimizerConfig, *, num_steps: int) -> float:
-    """Set the learning rate of every parameter group for the next step; return the decoder's."""
+    """Set the learning rates of the next step, and hold an encoder that does not learn yet; return the decoder's."""
     rate, ramp = learning_rate_at(state.step, config, num_steps=num_steps), encoder_ramp_at(state.step, config)
+    state.model.encoder.is_held = state.arithmetic > 2 and state.step < config.encoder_delay_steps
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["factor"] * (ramp if group["is_encoder"] else 1.0)
     return rate

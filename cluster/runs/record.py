@@ -25,7 +25,8 @@ from shards.storage.lock import lock_file, sole_writer
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_OF_MOST_RUNS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,8 @@ class RunRecord:
 
     name: str
     identity: dict[str, Any]
-    format_version: int = FORMAT_VERSION
+    format_version: int = _OF_MOST_RUNS
+    """Version of the record, and with it of the order of computation; see ``format_version_of``."""
     mlflow_run_id: str = ""
     """Id of the MLflow run; empty until it is created."""
     key: str = ""
@@ -76,7 +78,7 @@ class RunRecord:
 
     @property
     def arithmetic(self) -> int:
-        """Return the version of the order in which the run computes; a run in format version 1 keeps its bits."""
+        """Return the version of the order in which the run computes; a run of an earlier release keeps its bits."""
         return min(self.format_version, NEWEST_ARITHMETIC)
 
     @property
@@ -136,6 +138,12 @@ class RunRecord:
     def content(self) -> bytes:
         """Return the record as JSON."""
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
+
+
+def format_version_of(run: TrainRun) -> int:
+    """Return the format version of a new run's record: that of the earliest release that computes the same."""
+    is_delayed = run.model.trainable_from is not None and run.optimizer.encoder_delay_steps > 0
+    return FORMAT_VERSION if is_delayed else _OF_MOST_RUNS
 
 
 def lock_run(folder: Path, *, driver_pid: int | None = None) -> TextIO:

@@ -21,7 +21,7 @@ from cluster.git import git_state
 from cluster.resources.capacity import resources_per_worker, total_capacity
 from cluster.resources.session import cluster_session
 from cluster.runs.claim import Claim, claimed
-from cluster.runs.record import RunRecord, load_record, lock_run
+from cluster.runs.record import RunRecord, format_version_of, load_record, lock_run
 from cluster.search.artifacts import BEST_NAME, PAGE_NAME, write_artifacts
 from cluster.search.features import extract_features
 from cluster.search.plan import SearchPlan, best_run, plan_search
@@ -242,6 +242,7 @@ def _prepare_trial(plan: SearchPlan, trial: Trial, tracker: SearchTracker) -> Tr
             key=trial.key,
             best_by=run.validation.best_by,
             checkpoints_at=run.storage.checkpoints,
+            format_version=format_version_of(run),
         ).save(run.folder)
     return trial
 

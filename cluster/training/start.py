@@ -15,7 +15,7 @@ from cluster.errors import Refusal
 from cluster.git import git_state
 from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, identity_of
 from cluster.runs.journal import unshipped
-from cluster.runs.record import RunRecord, load_record, lock_run
+from cluster.runs.record import RunRecord, format_version_of, load_record, lock_run
 from cluster.tracking.access import restore_remedy, tracker_line
 from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
 from cluster.tracking.datasets import dataset_input, split_inputs
@@ -90,7 +90,9 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
     lock = lock_run(run.folder)
     try:
         identity = identity_of(run, shard_set.manifest, shard_set.features_digest)
-        record = known_record(run, shard_set) or RunRecord(name=run.name, identity=identity, key=uuid.uuid4().hex)
+        record = known_record(run, shard_set) or RunRecord(
+            name=run.name, identity=identity, key=uuid.uuid4().hex, format_version=format_version_of(run)
+        )
         scores = record.scores if record.best_by == run.validation.best_by else ()
         record = replace(record, best_by=run.validation.best_by, scores=scores, checkpoints_at=run.storage.checkpoints)
         was_stopped = bool(record.stopped_early)

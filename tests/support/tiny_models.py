@@ -44,6 +44,7 @@ NUM_STEPS = 6  # of five images over a dozen: the stream runs past an epoch's en
 WORLD_SIZES = (1, 2, 3)  # two and three processes have uneven shares of five images
 STAGE = "features.12"
 EMA_DECAY = 0.9
+DELAYED = replace(OPTIMIZER, encoder_delay_steps=2)  # of runs to the end: the encoder does not learn in all steps
 
 
 def encoded(image, form="JPEG", **options):
@@ -174,15 +175,16 @@ def trained(rank=0, world_size=1, *, decoder="lstm", is_double=False, num_parts=
     """Train to the end; return the steps' results and the final weights."""
     state = training_state(is_double=is_double, trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
+    options = {"optimizer": DELAYED} | options
     results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
     return summary(results, state)
 
 
-def resumed(folder, rank=0, world_size=1, *, decoder="lstm"):
+def resumed(folder, rank=0, world_size=1, *, decoder="lstm", optimizer=DELAYED):
     """Train half of the steps, then the rest in another model that is restored from a checkpoint."""
     first = training_state(trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     parts = batches(range(NUM_STEPS // 2), rank=rank, world_size=world_size)
-    results = list(steps_of(first, parts, replica=replicate(first.model, CPU)))
+    results = list(steps_of(first, parts, replica=replicate(first.model, CPU), optimizer=optimizer))
     if rank == 0:
         description = CheckpointDescription(
             step=first.step,
@@ -197,7 +199,7 @@ def resumed(folder, rank=0, world_size=1, *, decoder="lstm"):
     replica = replicate(second.model, CPU)
     restore(second, folder, VOCABULARY)
     parts = batches(range(second.step, NUM_STEPS), rank=rank, world_size=world_size)
-    results += steps_of(second, parts, replica=replica)
+    results += steps_of(second, parts, replica=replica, optimizer=optimizer)
     return summary(results, second)
 
 

@@ -16,6 +16,13 @@ def alone():
     return {decoder: trained(is_double=True, decoder=decoder) for decoder in tiny_models.DECODERS}
 
 
+@pytest.mark.parametrize("delay_steps", [0, 4])  # resumed at step 3: the encoder learns already, or not yet
+def test_a_resumed_run_ends_in_the_same_bits_before_and_after_the_encoder_begins_to_learn(tmp_path, delay_steps):
+    optimizer = replace(OPTIMIZER, encoder_delay_steps=delay_steps)
+    undisturbed, continued = trained(optimizer=optimizer), resumed(tmp_path / "checkpoint", optimizer=optimizer)
+    assert distance(continued["weights"], undisturbed["weights"]) == 0.0
+
+
 @pytest.mark.parametrize("decoder", tiny_models.DECODERS)
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path, decoder):
     undisturbed, continued = trained(decoder=decoder), resumed(tmp_path / "checkpoint", decoder=decoder)

@@ -87,13 +87,35 @@ def test_the_encoder_begins_to_learn_after_its_delay(delay_steps, ramp):
     assert [encoder_ramp_at(step, config) for step in range(5)] == ramp
 
 
-def test_a_delayed_encoder_does_not_move():
+DELAYED = replace(OPTIMIZER, encoder_delay_steps=3)
+
+
+@pytest.mark.parametrize("arithmetic", [1, 2, 3])
+def test_a_delayed_encoder_does_not_move(arithmetic):
     state = tiny_models.training_state(trainable_from=STAGE)
+    state.arithmetic = arithmetic
     before = {name: tensor.clone() for name, tensor in state.model.encoder.state_dict().items()}
-    list(
-        steps_of(state, tiny_models.batches(range(2)), num_steps=2, optimizer=replace(OPTIMIZER, encoder_delay_steps=5))
-    )
+    list(steps_of(state, tiny_models.batches(range(3)), num_steps=3, optimizer=DELAYED))
     assert distance(state.model.encoder.state_dict(), before) == 0.0
+
+
+def test_an_encoder_that_does_not_learn_yet_has_no_gradient_and_no_moments():
+    state = tiny_models.training_state(trainable_from=STAGE)
+    steps, learned = set(), []
+    for weight in state.model.encoder.parameters():
+        if weight.requires_grad:
+            weight.register_hook(lambda gradient: steps.add(state.step) if gradient.any() else None)
+    for _ in steps_of(state, tiny_models.batches(range(5)), num_steps=5, optimizer=DELAYED):
+        learned.append(sum(weight in state.optimizer.state for weight in state.model.encoder.parameters()))
+    num_trained = sum(weight.requires_grad for weight in state.model.encoder.parameters())
+    assert (learned, steps) == ([0, 0, 0, num_trained, num_trained], {3, 4})
+
+
+def test_the_decoder_learns_meanwhile_as_beside_a_frozen_encoder():
+    frozen, held = (tiny_models.training_state(trainable_from=stage) for stage in (None, STAGE))
+    for state in (frozen, held):
+        list(steps_of(state, tiny_models.batches(range(3)), num_steps=3, optimizer=DELAYED))
+    assert distance(held.model.decoder.state_dict(), frozen.model.decoder.state_dict()) == 0.0
 
 
 def test_every_part_learns_at_its_own_rate():

@@ -92,7 +92,7 @@ def test_a_damaged_record_is_named(tmp_path):
         load_record(tmp_path)
 
 
-@pytest.mark.parametrize(("version", "arithmetic"), [(None, 1), (1, 1), (2, 2)])
+@pytest.mark.parametrize(("version", "arithmetic"), [(None, 1), (1, 1), (2, 2), (3, 3)])
 def test_a_run_keeps_the_arithmetic_that_it_began_with(tmp_path, version, arithmetic):
     content = {"name": "r", "identity": {}, **({"format_version": version} if version else {})}
     (tmp_path / "run.json").write_text(json.dumps(content))
@@ -101,8 +101,8 @@ def test_a_run_keeps_the_arithmetic_that_it_began_with(tmp_path, version, arithm
 
 
 def test_a_record_of_a_newer_format_is_refused_by_its_number(tmp_path):
-    (tmp_path / "run.json").write_text('{"format_version": 3}')
-    with pytest.raises(ValueError, match=r"run\.json has format version 3, this release reads 1 to 2; use the release"):
+    (tmp_path / "run.json").write_text('{"format_version": 4}')
+    with pytest.raises(ValueError, match=r"run\.json has format version 4, this release reads 1 to 3; use the release"):
         load_record(tmp_path)
 
 
