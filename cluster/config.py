@@ -135,6 +135,11 @@ class HomeConfig:
     """Folder of the default tracking database, artifacts and checkpoints (or CAPTIONING_HOME); every node must be able
     to read and write it."""
 
+    def __post_init__(self) -> None:
+        """Check that no file is in the folder's place."""
+        if self.home.is_file():
+            raise ValueError(f"home {self.home} is a file; use a folder")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig(HomeConfig):
@@ -144,7 +149,8 @@ class CacheConfig(HomeConfig):
     """Size limit, in GiB, of a node's cache of remote shards, ~/.cache/captioning/shards (or CAPTIONING_CACHE)."""
 
     def __post_init__(self) -> None:
-        """Check the bounds."""
+        """Check the home folder and the bounds."""
+        HomeConfig.__post_init__(self)  # dataclasses with slots have no super()
         if not 0 < self.cache_gib < math.inf:
             raise ValueError(
                 f"cache_gib {self.cache_gib} is too small for a shard, or not finite; use a number above 0"
@@ -165,7 +171,7 @@ class StorageConfig(CacheConfig):
 
     def __post_init__(self) -> None:
         """Check the addresses and the bounds."""
-        CacheConfig.__post_init__(self)  # dataclasses with slots have no super()
+        CacheConfig.__post_init__(self)
         raise_mistakes(credential_mistakes(self))
         if self.take_over and self.checkpoints is None:
             raise ValueError("take_over does nothing without checkpoints at a URL; leave it out, or use --checkpoints")

@@ -1,7 +1,7 @@
 import pytest
 
 from captioning.config import TrainingConfig
-from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
+from cluster.config import ClusterConfig, HomeConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
@@ -100,3 +100,10 @@ def test_a_run_without_shards_is_refused():
 def test_a_cluster_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ClusterConfig(**settings)
+
+
+@pytest.mark.parametrize("config", [HomeConfig, StorageConfig])
+def test_a_file_is_no_home(tmp_path, config):
+    (tmp_path / "home").touch()
+    with pytest.raises(ValueError, match=f"home {tmp_path}/home is a file; use a folder"):
+        config(home=tmp_path / "home")
