@@ -215,49 +215,8 @@ def tiny_run(tmp_path_factory, drawn_shards, empty_tracker) -> Path:
 
     Its home folder, with the tracker's database, is two folders up.
     """
-    import torch
+    from tests.support.untrained_run import write_run
 
-    from captioning.config import ModelConfig, OptimizerConfig
-    from captioning.data.vocabulary import load_vocabulary
-    from captioning.model.caption_model import CaptionModel
-    from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
-    from captioning.training.loop import TrainingState
-    from captioning.training.optimizer import build_optimizer
-    from cluster.config import StorageConfig, TrackingConfig
-    from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
-    from cluster.tracking.client import connect, create_run, experiment_id
-    from cluster.tracking.datasets import dataset_input
-
-    storage = StorageConfig(home=tmp_path_factory.mktemp("home"))
-    shutil.copy(empty_tracker, storage.home)
-    client = connect(TrackingConfig(), storage)
-    folder = storage.home / "training" / "r"
-    experiment = experiment_id(client, TrackingConfig(), storage)
-    tags = {"run_folder": str(folder)}
-    datasets = [
-        dataset_input(f"shards-{split}", f"{drawn_shards}", "d" * 64, context=use, index="manifest.json", num_rows=rows)
-        for split, use, rows in (("train", "training", 120), ("val", "validation", 30))
-    ]
-    run_id = create_run(client, experiment, key="tiny", name="r", parameters={}, tags=tags, datasets=datasets)
-    vocabulary = load_vocabulary(drawn_shards / "vocabulary.txt")
-    config = ModelConfig(
-        backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0
-    )
-    torch.manual_seed(0)
-    model = CaptionModel(config, vocabulary_size=len(vocabulary))
-    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
-    committed = []
-    for step, loss in ((5, 1.0), (9, 2.0)):
-        committed.append(CommittedCheckpoint(step=step, attempt=1, metrics={VALIDATION_LOSS: loss}))
-        description = CheckpointDescription(
-            step=step,
-            model=config,
-            vocabulary_digest=vocabulary.digest,
-            max_caption_words=8,
-            lineage={"run": "r", "mlflow_run_id": run_id, "shards_digest": "d" * 64, "git_commit": "c"},
-            metrics=committed[-1].metrics,
-        )
-        target = folder / "checkpoints" / committed[-1].name
-        save_checkpoint(target, state, vocabulary, description=description, config="name: r\n")
-    RunRecord(name="r", identity={}, mlflow_run_id=run_id, checkpoints=tuple(committed)).save(folder)
-    return folder
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(empty_tracker, home)
+    return write_run(home, drawn_shards)

@@ -1,11 +1,7 @@
 """Checkpoint folders: all that resuming and captioning need, with digests that detect damage."""
 
-import errno
 import os
 import pickle
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +27,10 @@ from captioning.training.checkpoint_description import (
     format_version_for,
     seal,
 )
+from captioning.training.full_disk import full_disk_names
 from captioning.training.loop import TrainingState
 
 _UNFINISHED_SUFFIX = ".unfinished"
-_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
-_PROBE_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +104,7 @@ def save_checkpoint(
     """
     taken = state if isinstance(state, TrainingSnapshot) else snapshot(state)
     folder.mkdir(parents=True)
-    with _full_disk_names(folder):
+    with full_disk_names(folder):
         _write(folder, taken, vocabulary, description=description, config=config)
     for changed in (folder, folder.parent):
         _sync_folder(changed)
@@ -131,32 +126,6 @@ def _write(
     unfinished.write_bytes(seal(content))
     file_digest(unfinished, sync=True)
     unfinished.rename(folder / DESCRIPTION_NAME)
-
-
-@contextmanager
-def _full_disk_names(folder: Path) -> Iterator[None]:
-    """Raise an error that names the folder if its disk is full, whatever the writing library made of that.
-
-    The system does not tell of which file a write failed. safetensors raises an error without the system's code, and
-    torch one that does not mention the disk, so the folder is asked.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        code = next((code for code in (getattr(error, "errno", None), _write_code(folder)) if code in _FULL_CODES), 0)
-        if code:
-            raise OSError(code, os.strerror(code), str(folder)) from error
-        raise
-
-
-def _write_code(folder: Path) -> int | None:
-    """Return the system's code of the error that a write into a folder ends with, if it does."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(_PROBE_BYTES))
-    except OSError as error:
-        return error.errno
-    return None
 
 
 def load_model(

@@ -115,10 +115,7 @@ def evaluate_split(
             word.
         FileNotFoundError: a shard is missing.
     """
-    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
-    reader: ShardReader = shard_set.reader(split)
-    tokenizer = shard_set.vocabulary.tokenizer
-    check_references((reader.read(number).captions for number in range(len(reader))), tokenizer)
+    reader, tokenizer = _checked_reader(shard_set, split), shard_set.vocabulary.tokenizer
     captioner = load_captioner(checkpoint, generation=generation, batch_size=batch_size, precision=precision)
     captioned = _caption_all(captioner, reader, skip_bad=skip_bad, progress=progress)
     captions = {sample.image_id: caption for sample, caption in captioned}
@@ -138,6 +135,14 @@ def evaluate_split(
         left_out=scored.left_out,
         intervals=score_intervals(scored.images),
     )
+
+
+def _checked_reader(shard_set: ShardSet, split: str) -> ShardReader:
+    """Return a reader of a split whose shards are intact and have human captions to score with."""
+    verify_shards(shard_set.folder, shard_set.manifest.of_split(split))
+    reader: ShardReader = shard_set.reader(split)
+    check_references((reader.read(number).captions for number in range(len(reader))), shard_set.vocabulary.tokenizer)
+    return reader
 
 
 def _caption_all(

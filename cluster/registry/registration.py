@@ -65,16 +65,12 @@ def register(
         intake: sources of images that the served version accepts; None for image bytes only.
 
     Raises:
-        ValueError: the run that trained it is not in this tracker, the name is not valid, or the version
-            cannot serve with these settings.
+        ValueError: the run is not in this tracker, the name is not valid, or no version serves with these settings.
         Refusal: the tracker has no LoggedModels.
     """
-    generation = generation or GenerationConfig()
-    check_served(generation)
-    generation.check_words(model.description.max_caption_words)
     check_model_name(name)
+    model = _with_settings(model, generation or GenerationConfig(), precision)
     run = _run_of(model, client)
-    model = replace(model, precision=precision, generation=generation)
     require_logged_models(client, run.info.experiment_id)
     _create_name(name, client)
     intake = intake or ImageInputConfig()
@@ -94,6 +90,12 @@ def register(
         )
     finish_registration(created, client)
     return client.get_model_version(name, f"{created.version}")
+
+
+def _with_settings(model: ResolvedModel, generation: GenerationConfig, precision: Precision) -> ResolvedModel:
+    check_served(generation)
+    generation.check_words(model.description.max_caption_words)
+    return replace(model, precision=precision, generation=generation)
 
 
 def _log_model(

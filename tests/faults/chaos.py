@@ -123,8 +123,7 @@ def run_chaos(
     tracker = Tracker(folder / "tracker") if "tracker" in kinds else None
     bucket = Bucket() if {"bucket", "second-owner"} & set(kinds) else None
     uri = tracker.uri if tracker else None
-    flags = [*flags_for(num_kills, shards, further), *(["--tracking.uri", uri] if uri else [])]
-    flags += ["--checkpoints", bucket.url] if bucket else []
+    flags = flags_for(num_kills, shards, further) + _places(uri, bucket)
     runs: list[TrainingRun] = []
     try:
         with local_cluster(NUM_NODES) as cluster:
@@ -148,6 +147,10 @@ def run_chaos(
             tracker.stop()
         if bucket:
             bucket.close()
+
+
+def _places(uri: str | None, bucket: Bucket | None) -> list[str]:
+    return (["--tracking.uri", uri] if uri else []) + (["--checkpoints", bucket.url] if bucket else [])
 
 
 def _rows(disturbance: Disturbance) -> list[list[str]]:

@@ -1,4 +1,3 @@
-import errno
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from captioning.training import checkpoint
 from captioning.training.checkpoint import describe_checkpoint, load_model, restore, save_checkpoint, snapshot
 from captioning.training.checkpoint_description import inference_files
 from tests.support.checkpoints import DESCRIPTION, go_on, save, trained
-from tests.support.small_disk import small_disk
 from tests.support.tiny_models import DECODERS, EMA_DECAY, MODEL, VOCABULARY, batch, training_state
 
 
@@ -238,23 +236,3 @@ def test_killed_while_writing_it_is_no_checkpoint(tmp_path, state, monkeypatch, 
             save(tmp_path / "checkpoint", state)
     with pytest.raises(FileNotFoundError, match="is not a checkpoint"):
         describe_checkpoint(tmp_path / "checkpoint")
-
-
-WRITTEN = ("model.safetensors", "optimizer.pt", "vocabulary.txt")
-
-
-@pytest.mark.parametrize("last", range(len(WRITTEN)), ids=WRITTEN)
-def test_a_full_disk_is_told_with_the_folder_whoever_writes(tmp_path, state, original, last):
-    room = sum(-(-(original / name).stat().st_size // 4096) * 4 for name in WRITTEN[:last])
-    with small_disk(tmp_path, kib=room + 4) as disk, pytest.raises(OSError, match="No space left on device") as error:
-        save(disk / "checkpoint", state)
-    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(disk / "checkpoint"))
-
-
-def test_an_error_that_is_not_of_the_disk_stays_as_it_is(tmp_path, state, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("no tensor")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(RuntimeError, match="no tensor"):
-        save(tmp_path / "checkpoint", state)
