@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cluster.config import HomeConfig, TrackerConfig
+from cluster.registry.evaluations import search_text
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
@@ -63,7 +64,8 @@ def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
     yield "code", f"{lineage.code['commit']}, uncommitted changes: {lineage.code['dirty']}"
     for split, evaluation in lineage.scores.items():
         scores = ", ".join(f"{name} {score:.4f}" for name, score in evaluation["scores"].items())
-        yield f"scores on {split}", f"{scores} (shard set {str(evaluation.get('shards_digest', 'unknown'))[:12]})"
+        digest = str(evaluation.get("shards_digest", "unknown"))[:12]
+        yield f"scores on {split}", f"{scores} ({search_text(evaluation)}, shard set {digest})"
     yield "packages", _joined(lineage.packages)
     for section in ("model", "optimizer", "training"):
         if section in lineage.configuration:

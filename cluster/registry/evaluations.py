@@ -35,3 +35,10 @@ def evaluations_of(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[
 def run_tag(split: str, step: int) -> str:
     """Return the name of a run's tag with the evaluation of a checkpoint."""
     return f"{EVALUATION_TAG}.{split}.step-{step}"
+
+
+def search_text(found: Mapping[str, Any]) -> str:
+    """Return the search for captions of a recorded evaluation as text: the beam size, and what is not the default."""
+    others = found.get("generation")
+    told = [f", {name} {value}" for name, value in others.items()] if isinstance(others, dict) else []
+    return f"beam {found.get('beam_size', 'unknown')}{''.join(told)}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cluster.registry.evaluations import search_text
 from cluster.tracking.markdown import escaped
 
 CARD_END = "_Written by captioning. A text without this line is yours, and stays as it is._"
@@ -85,10 +86,8 @@ def _table(split: str, found: Mapping[str, Any]) -> str:
         lines.append(
             f"| {escaped(name[:_LONGEST_FACT])} | {value:.4f} | {f'{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |"
         )
-    named, beam = escaped(split[:_LONGEST_FACT]), found.get("beam_size", "unknown")
-    others = found.get("generation")
-    told = [f", {escaped(f'{name} {value}')}" for name, value in others.items()] if isinstance(others, dict) else []
-    search = f"beam {beam}{''.join(told)}"[:_LONGEST_FACT]
+    named = escaped(split[:_LONGEST_FACT])
+    search = escaped(search_text(found)[:_LONGEST_FACT])
     about = f"{found.get('num_images', 'unknown')} images of split {named}, {search}"
     return f"### Scores on {about}\n\n" + "\n".join(lines) + f"\n\nShard set `{_code(found.get('shards_digest', ''))}`."
 

@@ -97,7 +97,7 @@ def _page(
         lead=f"{state}. Encoder {record.identity.get('model.backbone', 'unknown')}.{_weights(record)}{_health(record)}",
         summary=_summary(record, story),
         scores=score_rows(evaluation.scores, evaluation.intervals) if evaluation else (),
-        scores_note=f"Checkpoint at step {evaluation.step:,}, on {evaluation.title}." if evaluation else "",
+        scores_note=_scores_note(evaluation) if evaluation else "",
         charts=story.charts,
         steps=story.steps,
         samples=story.samples,
@@ -119,6 +119,11 @@ def _health(record: RunRecord) -> str:
     """Return a sentence that says what goes wrong, if anything does."""
     told = "; it ".join(record.health.told().values())
     return f" Warning: the model {told}." if told else ""
+
+
+def _scores_note(evaluation: Evaluation) -> str:
+    search = evaluation.generation.describe()
+    return f"Checkpoint at step {evaluation.step:,}, on {evaluation.title}, with {search}."
 
 
 def _summary(record: RunRecord, story: TrainingStory) -> list[tuple[str, str]]:

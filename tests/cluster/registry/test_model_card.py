@@ -60,6 +60,19 @@ def test_a_card_has_the_settings_of_the_decoder():
     assert ": resnet152 encoder, attend decoder (hidden\\_size 512, num\\_heads 8), 224 px." in card(record)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "text"),
+    [
+        ({"generation": {"groups": 2, "top_p": 0.9}}, r"split val, beam 3, groups 2, top\_p 0.9"),
+        ({"generation": "altered"}, "split val, beam 3"),
+        ({"beam_size": "*4*"}, r"split val, beam \*4\*"),
+    ],
+)
+def test_a_card_says_which_search_found_the_captions(recorded, text):
+    heading = next(line for line in card(evaluations={"val": SCORES | recorded}).splitlines() if "### Scores" in line)
+    assert heading.endswith(text)
+
+
 def test_the_lineage_is_five_lines():
     assert len(re.findall("^- ", card().split("### Lineage")[1], re.MULTILINE)) == 5
 
