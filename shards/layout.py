@@ -35,9 +35,12 @@ class TarSource:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Return the key and the suffix, in lower case, of a file in a tar; None if it belongs to no sample."""
+    """Return the key and the suffix, in lower case, of a file in a tar; None if it belongs to no sample.
+
+    A name that is not UTF-8 belongs to none: no text file could hold its key.
+    """
     found = _KEY_AND_SUFFIX.fullmatch(name)
-    return (found[1], found[2].lower()) if found else None
+    return (found[1], found[2].lower()) if found and (name.isascii() or not _SURROGATE.search(name)) else None
 
 
 def caption_suffix(captions: str) -> str:

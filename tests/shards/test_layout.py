@@ -17,6 +17,8 @@ from shards.layout import TarSource, captions_in, description_of, is_sample, spl
         ("README", None),
         (".hidden", None),
         ("a/._b.jpg", None),
+        ("ü.jpg", ("ü", "jpg")),
+        ("\udcff.jpg", None),  # a name that is not UTF-8, as tarfile returns it
     ],
 )
 def test_names_are_split_as_webdataset_does(name, found):
