@@ -49,11 +49,7 @@ def diverse_beam_search(
     Raises:
         ValueError: beam_size, groups or max_words is below 1, or the groups do not divide the beam.
     """
-    if min(beam_size, groups, max_words) < 1 or beam_size % groups:
-        raise ValueError(
-            f"beam_size {beam_size} in {groups} groups with max_words {max_words} allows no caption; use at least 1 "
-            "for each, and a number of groups that divides the beam"
-        )
+    _check(beam_size, groups, max_words)
     beams = [Beams(len(features), beam_size // groups, max_words, features.device) for _ in range(groups)]
     constraints = constraints or Constraints()
     # All groups begin with <bos>, so that the decoder reads it once an image.
@@ -70,11 +66,15 @@ def diverse_beam_search(
         logits, state = decoder.step(state, torch.cat([group.last_tokens() for group in beams]))
         scores = list(torch.log_softmax(logits.float(), dim=-1).split(sizes))
         offsets = [sum(sizes[:number]) for number in range(groups)]
-    tokens, log_probability, num_scored = (
-        torch.cat(parts, dim=1)
-        for parts in zip(*((one.tokens, one.log_probability, one.num_scored) for one in beams), strict=True)
-    )
-    return rank(tokens, _without_copies(tokens, log_probability), num_scored, length_power)
+    return _ranked(beams, length_power)
+
+
+def _check(beam_size: int, groups: int, max_words: int) -> None:
+    if min(beam_size, groups, max_words) < 1 or beam_size % groups:
+        raise ValueError(
+            f"beam_size {beam_size} in {groups} groups with max_words {max_words} allows no caption; use at least 1 "
+            "for each, and a number of groups that divides the beam"
+        )
 
 
 def _extend_groups(
@@ -104,6 +104,15 @@ def _extend_groups(
         is_possible = group.log_probability.isfinite()
         num_taken.scatter_add_(1, group.tokens[..., length], is_possible.to(num_taken.dtype))
     return kept
+
+
+def _ranked(beams: list[Beams], length_power: float) -> Captions:
+    """Return the captions of all groups, best first, each once."""
+    tokens, log_probability, num_scored = (
+        torch.cat(parts, dim=1)
+        for parts in zip(*((one.tokens, one.log_probability, one.num_scored) for one in beams), strict=True)
+    )
+    return rank(tokens, _without_copies(tokens, log_probability), num_scored, length_power)
 
 
 def _without_copies(tokens: Tensor, log_probability: Tensor) -> Tensor:

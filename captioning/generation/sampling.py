@@ -7,6 +7,8 @@ Shapes: B images, S samples of each, A partial captions that go on, T words, V v
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.generation.constraints import Constraints
 from captioning.hashing import splitmix64, uniform
-from captioning.model.decoders.interface import Decoder
+from captioning.model.decoders.interface import Decoder, DecoderState
 
 _NUCLEUS_WORDS = (64, 1_024)  # numbers of likeliest words among which a nucleus is looked for first
 
@@ -69,21 +71,44 @@ def sample(
             f"max_words {max_words}, temperature {temperature} and top_p {top_p} allow no sampling; use at least 1 "
             "word, a temperature above 0, and a top_p above 0, up to 1"
         )
-    num_samples, constraints = keys.shape[1], constraints or Constraints()
-    word_keys = splitmix64(keys.flatten())  # keys in a row, such as 0, 1 and 2, give unrelated numbers too
-    tokens = torch.full((len(word_keys), max_words), PAD, dtype=torch.int64, device=features.device)
-    log_probability = torch.zeros(len(word_keys), device=features.device)
-    rows = torch.arange(len(word_keys), device=features.device)  # (A,) captions that go on
-    logits, state = decoder.step(decoder.start(features), tokens.new_full((len(features),), BOS))
+    draw = partial(_draw, constraints=constraints or Constraints(), temperature=temperature, top_p=top_p)
+    logits, state = decoder.step(decoder.start(features), keys.new_full((len(features),), BOS, device=features.device))
     # The samples of an image differ from the first word on, so that <bos> is read once for all of them.
-    parents = rows // num_samples
+    images = torch.arange(keys.numel(), device=features.device) // keys.shape[1]
+    word_keys = splitmix64(keys.flatten())  # keys in a row, such as 0, 1 and 2, give unrelated numbers too
+    tokens, log_probability = _draw_words(decoder, (logits, state, images), word_keys, max_words, draw)
+    return Samples(tokens.view(*keys.shape, max_words), log_probability.view(keys.shape))
+
+
+def _draw_words(
+    decoder: Decoder,
+    start: tuple[Tensor, DecoderState, Tensor],
+    keys: Tensor,
+    max_words: int,
+    draw: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Draw the words of N captions, step by step.
+
+    Args:
+        decoder: decoder of the model.
+        start: (B, V) logits of the first word, the state after <bos>, and the (N,) row of both that each caption begins
+            with.
+        keys: (N,) int64 random key of each caption.
+        max_words: T, the number of words at which an unfinished caption is cut.
+        draw: ``_draw`` with its settings.
+
+    Returns:
+        (N, T) int64 words, and (N,) float32 log-probabilities.
+    """
+    logits, state, parents = start
+    tokens = torch.full((len(keys), max_words), PAD, dtype=torch.int64, device=logits.device)
+    log_probability = torch.zeros(len(keys), device=logits.device)
+    rows = torch.arange(len(keys), device=logits.device)  # (A,) captions that go on
     for length in range(max_words):
         scores = torch.log_softmax(logits.float(), dim=-1)
         if length == 0:
             scores = scores.index_select(0, parents)
-        allowed = scores.clone()
-        constraints.apply(allowed, tokens[rows, :length])
-        words = _draw(allowed, uniform(word_keys[rows] ^ length), temperature, top_p)
+        words = draw(scores, tokens[rows, :length], uniform(keys[rows] ^ length))
         tokens[rows, length] = words
         log_probability[rows] += scores.gather(1, words[:, None]).squeeze(1)
         goes_on = (words != EOS).nonzero().squeeze(1)
@@ -94,22 +119,27 @@ def sample(
             rows, words = rows[goes_on], words[goes_on]
             parents = torch.arange(len(rows), device=rows.device)
         logits, state = decoder.step(state, words)
-    shape = keys.shape
-    return Samples(tokens.view(*shape, max_words), log_probability.view(shape))
+    return tokens, log_probability
 
 
-def _draw(scores: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
+def _draw(
+    scores: Tensor, words: Tensor, numbers: Tensor, *, constraints: Constraints, temperature: float, top_p: float
+) -> Tensor:
     """Draw a word in each row, by the inverse of its cumulative distribution.
 
     Args:
-        scores: (A, V) float32 log-probabilities, minus infinity for words that may not come.
+        scores: (A, V) float32 log-probabilities.
+        words: (A, L) int64 words of each caption so far.
         numbers: (A,) float32 random number in [0, 1) of each row.
+        constraints: constraints on the word.
         temperature: divisor of the scores.
         top_p: probability of the nucleus.
 
     Returns:
         (A,) int64 words; <eos> in a row in which no word may come.
     """
+    scores = scores.clone()
+    constraints.apply(scores, words)
     # Without the largest score, a low temperature would lead to minus infinity in all of them.
     scaled = scores if temperature == 1 else (scores - scores.amax(1, keepdim=True)) / temperature
     probability = torch.softmax(scaled, dim=-1)
@@ -119,8 +149,8 @@ def _draw(scores: Tensor, numbers: Tensor, temperature: float, top_p: float) -> 
     total = cumulative[:, -1:]
     # A product that rounds up to the total would select a word behind the last possible one.
     targets = torch.minimum(numbers[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    words = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
-    return torch.where(total.squeeze(1) > 0, words, EOS)  # the softmax of no possible word is not a number
+    drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
+    return torch.where(total.squeeze(1) > 0, drawn, EOS)  # the softmax of no possible word is not a number
 
 
 def _smallest_in_nucleus(probability: Tensor, top_p: float) -> Tensor:
