@@ -16,10 +16,12 @@ from shards.samples import ImageId
 from shards.shard_files import ShardFiles
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder
-from shards.storage.tar_index import index_members
+from shards.storage.tar_index import Member, index_members
 
 # Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
 _MAX_OPEN_SHARDS = 256
+# Files of samples that are read; other suffixes may be many, and are not indexed.
+_READ_SUFFIXES = (*IMAGE_SUFFIXES, "txt", "json", "npy")
 _NUM_AHEAD = 2  # shards to fetch beyond the current one when they are read in order
 
 
@@ -64,21 +66,32 @@ class OpenShard:
     def __init__(self, file: BinaryIO, record: ShardRecord) -> None:
         # The map keeps the file open, and with it the lock that protects a cached copy from removal.
         self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._members: dict[str, dict[str, tuple[int, int]]] = {}
+        self._rows: dict[str, int] = {}
+        self._spans = {
+            suffix: array("q") for suffix in _READ_SUFFIXES
+        }  # offset and size of each row, -1 without a file
         for member in index_members(self.content, file):
             if name := split_name(member.name):
-                self._members.setdefault(name[0], {})[name[1]] = (member.offset, member.size)
+                row = self._rows.setdefault(name[0], len(self._rows))
+                if name[1] in self._spans:
+                    self._add(row, name[1], member)
         self._tar = record.tar
         self.image_suffixes = IMAGE_SUFFIXES if self._tar else JPEG_SUFFIXES
-        self.keys = list(self._members)
+        self.keys = list(self._rows)
         if self._tar:
-            unusable = {one.key for one in record.set_aside}
-            files, captions = self._members, self._tar.captions
-            self.keys = [key for key in self.keys if is_sample(files[key], captions) and key not in unusable]
+            unusable, captions = {one.key for one in record.set_aside}, self._tar.captions
+            found = ((key, [suffix for suffix in self._spans if self.has(key, suffix)]) for key in self.keys)
+            self.keys = [key for key, suffixes in found if is_sample(suffixes, captions) and key not in unusable]
+
+    def _add(self, row: int, suffix: str, member: Member) -> None:
+        spans = self._spans[suffix]
+        spans.extend((-1, 0) * (row + 1 - len(spans) // 2))
+        spans[2 * row], spans[2 * row + 1] = member.offset, member.size
 
     def has(self, key: str, suffix: str) -> bool:
         """Return whether the sample has a file with this suffix."""
-        return suffix in self._members[key]
+        at = 2 * self._rows[key]
+        return at < len(self._spans[suffix]) and self._spans[suffix][at] >= 0
 
     def span(self, key: str, *suffixes: str) -> tuple[int, int]:
         """Return offset and size, in bytes, of a sample's file with one of the suffixes.
@@ -87,8 +100,9 @@ class OpenShard:
             ValueError: the sample has no such file.
         """
         for suffix in suffixes:
-            if suffix in self._members[key]:
-                return self._members[key][suffix]
+            if self.has(key, suffix):
+                at = 2 * self._rows[key]
+                return self._spans[suffix][at], self._spans[suffix][at + 1]
         raise ValueError(f"it has no {' or '.join(suffixes)}")
 
     def description(self, key: str) -> bytes:
