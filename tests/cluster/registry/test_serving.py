@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -14,9 +15,15 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 
+from captioning.config import ModelConfig, OptimizerConfig
 from captioning.generation.config import GenerationConfig
+from captioning.model.caption_model import CaptionModel
 from captioning.serving.image_input import ImageInputConfig
+from captioning.training.checkpoint import load_model, save_checkpoint
+from captioning.training.loop import TrainingState
+from captioning.training.optimizer import build_optimizer
 from cluster.evaluation.evaluate import load_captioner
+from cluster.registry.logged_models import record_of
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
 from cluster.registry.safe_loading import stored_at
@@ -85,6 +92,21 @@ def test_a_batch_is_captioned_as_the_checkpoint_does(served, tiny_run, client, f
     wanted = expected(tiny_run, client, SCENES)
     assert [(one["caption"], one["error"]) for one in answers] == [(one.captions[0], None) for one in wanted]
     assert [one["log_probability"] for one in answers] == pytest.approx([one.log_probability for one in wanted])
+
+
+@pytest.mark.parametrize("decoder", ["attend", "transformer"])
+def test_a_version_of_each_decoder_is_served(client, tiny_run, tmp_path, decoder):
+    _, vocabulary, description = load_model(resolve_model(str(tiny_run), client).folder)
+    config = ModelConfig(
+        decoder=decoder, backbone="squeezenet1_1", weights="none", image_size_px=64, hidden_size=8, num_heads=3
+    )
+    model = CaptionModel(config, vocabulary_size=len(vocabulary))
+    state = TrainingState(model, build_optimizer(model, OptimizerConfig()))
+    save_checkpoint(tmp_path / "c", state, vocabulary, description=replace(description, model=config), config="name: r")
+    created = register(resolve_model(str(tmp_path / "c"), client), decoder, client)
+    answers = ask(load(created, client), *map(text, SCENES))
+    assert [one["caption"] for one in answers] == [one.captions[0] for one in expected(tmp_path / "c", client, SCENES)]
+    assert record_of(created, client)["decoder.num_heads"] == "3"
 
 
 def test_a_version_serves_and_is_judged_in_the_precision_that_was_registered(client, tiny_run):
