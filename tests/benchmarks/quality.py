@@ -159,7 +159,9 @@ def _row(setting: Setting, recipe: str, seed: int, *, peer: str) -> Row:
     seconds = setting.train(name, RECIPES[recipe], seed=seed)
     scored = setting.score(name, beam_size=1 if recipe == "classic" else setting.beam_size, against=peer)
     scores, intervals, differences = (scored[part] for part in ("scores", "intervals", "differences"))
-    cells = {one: f"{scores[one]:.3f} ({{:.3f}} to {{:.3f}})".format(*intervals[one]) for one in _SHOWN}
+    cells = {
+        one: f"{scores[one]:.3f} ({{:.3f}} to {{:.3f}})".format(*intervals[one]) for one in _SHOWN if one in scores
+    }
     if differences:
         cells[f"CIDEr-D above {peer.rpartition('-')[0]}"] = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(
             **differences["CIDEr-D"]
