@@ -149,6 +149,29 @@ def test_a_replaced_attempt_commits_nothing(coordinator, folder):
     assert load_record(folder).checkpoints == ()
 
 
+def test_self_critical_training_starts_from_the_best_checkpoint_which_is_recorded(coordinator, folder):
+    attempt = coordinator.begin_attempt().number
+    for step, loss in ((1, 2.0), (2, 3.0)):
+        coordinator.commit(attempt, step, metrics(loss))
+    best = coordinator.begin_self_critical(attempt, [row(3)])
+    assert (best.step, load_record(folder).self_critical_from, coordinator.progress().row.step) == (1, 1, 3)
+    assert coordinator.progress().events[-1] == "self-critical training starts from the checkpoint at step 1"
+
+
+def test_a_replaced_attempt_does_not_become_self_critical(coordinator, folder):
+    old = coordinator.begin_attempt().number
+    coordinator.begin_attempt()
+    with pytest.raises(PermissionError, match="attempt 1 was replaced by 2"):
+        coordinator.begin_self_critical(old)
+    assert load_record(folder).self_critical_from is None
+
+
+def test_without_a_checkpoint_nothing_becomes_self_critical(coordinator):
+    attempt = coordinator.begin_attempt().number
+    with pytest.raises(FileNotFoundError, match="has no checkpoint to start self-critical training from"):
+        coordinator.begin_self_critical(attempt)
+
+
 def test_a_replaced_attempt_journals_nothing(coordinator, folder):
     old = coordinator.begin_attempt().number
     coordinator.begin_attempt()
