@@ -43,7 +43,6 @@ class SelfCritic:
         self, model: CaptionModel, frequencies: DocumentFrequencies, *, config: TrainingConfig, device: torch.device
     ) -> None:
         self._model, self._frequencies, self._config, self._device = model, frequencies, config, device
-        self._is_encoder_frozen = not any(weight.requires_grad for weight in model.encoder.parameters())
 
     @torch.no_grad()
     def resample(self, part: LoadedPart) -> LoadedPart:
@@ -72,7 +71,8 @@ class SelfCritic:
         sampled = _with_samples(batch, tokens, positions, rewards, drawn.log_probability.cpu())
         on_device = sampled._replace(images=part.batch.images[:0]).to(self._device)
         # A frozen encoder need not run again: features pass through it.
-        images = features if self._is_encoder_frozen else part.batch.images
+        is_frozen = not any(weight.requires_grad for weight in self._model.encoder.parameters())
+        images = features if is_frozen else part.batch.images
         return LoadedPart(sampled, on_device._replace(images=images), Packing.of(sampled.tokens).to(self._device))
 
 
