@@ -19,22 +19,18 @@ try captioning evaluate --sp
 """
 
 
-@pytest.fixture
-def scripts(captioning):
-    return {shell: captioning("completion", shell)[1] for shell in ("bash", "zsh", "fish")}
-
-
-def test_bash_completes_jobs_and_the_flags_of_each(scripts, tmp_path):
+def test_bash_completes_jobs_and_the_flags_of_each(captioning, tmp_path):
     script = tmp_path / "completion.bash"
-    script.write_text(scripts["bash"])
+    script.write_text(captioning("completion", "bash")[1])
     run = subprocess.run(["bash", "-c", TRY.format(script=script)], capture_output=True, text=True, check=True)
     jobs, learning_rate, split = run.stdout.splitlines()
     assert (set(JOBS) - set(jobs.split()), learning_rate, split) == (set(), "--optimizer.learning-rate", "--split")
 
 
 @pytest.mark.parametrize(("shell", "beginning"), [("zsh", "#compdef captioning"), ("fish", "# AUTOMATICALLY")])
-def test_each_shell_has_a_script_of_its_own(scripts, shell, beginning):
-    assert (scripts[shell].startswith(beginning), "register" in scripts[shell]) == (True, True)
+def test_each_shell_has_a_script_of_its_own(captioning, shell, beginning):
+    _, script, _ = captioning("completion", shell)
+    assert (script.startswith(beginning), "register" in script) == (True, True)
 
 
 def test_another_shell_is_bad_input(captioning):
