@@ -80,6 +80,10 @@ AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
 # Product modules that are tested through those who use them, and in which files.
 TESTED_ELSEWHERE = {
     "captioning/bounds.py": ("captioning/test_config",),
+    "captioning/model/decoders/attention.py": (
+        "captioning/model/decoders/test_attend",
+        "captioning/model/decoders/test_transformer",
+    ),
     "captioning/model/decoders/factory.py": ("captioning/model/decoders/test_interface",),
     "captioning/training/collectives.py": ("captioning/training/test_loop", "integration/test_training_in_groups"),
     "captioning/training/ddp.py": ("integration/test_training_in_groups",),

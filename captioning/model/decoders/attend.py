@@ -9,11 +9,11 @@ that all words of a caption are computed at once; attention is the scaled dot pr
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioning.decoder_config import AttendConfig
 from captioning.hashing import DropoutKeys, dropout
+from captioning.model.decoders.attention import attend
 from captioning.model.decoders.interface import Decoder, DecoderState, score_rows
 from captioning.model.packing import Packing, run_packed
 
@@ -94,10 +94,7 @@ class AttendDecoder(Decoder):
 
     def _attend(self, hidden: Tensor, regions: Tensor) -> Tensor:
         """Return the weighted mean of the regions of each row: (N, T, H) and (N, R, A) -> (N, T, A)."""
-        queries, keys = (
-            one.unflatten(2, (self._num_heads, -1)).transpose(1, 2) for one in (self.query(hidden), regions)
-        )
-        return F.scaled_dot_product_attention(queries, keys, keys).transpose(1, 2).flatten(2)
+        return attend(self.query(hidden), regions, regions, num_heads=self._num_heads)
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from captioning.decoder_config import TransformerConfig
 from captioning.hashing import DropoutKeys, dropout
+from captioning.model.decoders.attention import attend
 from captioning.model.decoders.interface import Decoder, DecoderState, score_rows
 from captioning.model.packing import Packing, word_rows
 
@@ -105,11 +106,7 @@ class TransformerDecoder(Decoder):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, *, is_causal: bool = False) -> Tensor:
         """Return the weighted mean of values for each query: (N, T, A), (N, S, A) and (N, S, A) -> (N, T, A)."""
-        by_head, of_key, of_value = (
-            one.to(queries.dtype).unflatten(2, (self._num_heads, -1)).transpose(1, 2) for one in (queries, keys, values)
-        )
-        context = F.scaled_dot_product_attention(by_head, of_key, of_value, is_causal=is_causal)
-        return context.transpose(1, 2).flatten(2)
+        return attend(queries, keys, values, num_heads=self._num_heads, is_causal=is_causal)
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
