@@ -123,8 +123,9 @@ def _litter(run: TrainingRun) -> list[str | Path]:
     counted = {checkpoint.name for checkpoint in run.record.checkpoints}
     store = store_of(run.folder, run.record.checkpoints_at)
     uncounted = [name for name in store.names() if name not in counted]
-    claims = [name for name in store.file_names() if name.startswith("owner-")]
-    return [*uncounted, *claims, *run.folder.rglob("*.tmp"), *run.folder.rglob("*.unfinished")]
+    # A folder of checkpoints holds no files; a URL has the run's record, and no claim any more.
+    files = [name for name in store.file_names() if store.is_local or name.startswith("owner-")]
+    return [*uncounted, *files, *run.folder.rglob("*.tmp"), *run.folder.rglob("*.unfinished")]
 
 
 def assert_nothing_is_left(cluster: LocalCluster, runs: list[TrainingRun]) -> str:
