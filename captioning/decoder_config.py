@@ -87,7 +87,8 @@ def foreign_settings(decoder: DecoderName, given: Mapping[str, Any]) -> Iterator
         if name not in own:
             owners = [one for one, kind in DECODERS.items() if name in {field.name for field in fields(kind)}]
             yield (
-                f"{name} {value} is a setting of decoder {' and '.join(owners)}, not of {decoder}; "
+                f"{name} {value} is a setting of decoder{'s' if len(owners) > 1 else ''} {' and '.join(owners)}, "
+                f"not of {decoder}; "
                 "leave it out (None takes back a preset's)"
             )
 

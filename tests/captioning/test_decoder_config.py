@@ -45,14 +45,14 @@ def test_stored_settings_give_the_same_model(decoder):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"num_heads": 4}, "num_heads 4 is a setting of decoder attend and transformer, not of lstm; leave it out"),
+        ({"num_heads": 4}, "num_heads 4 is a setting of decoders attend and transformer, not of lstm; leave it out"),
         (
             {"decoder": "attend", "pooling": "none"},
             "pooling none is a setting of decoder lstm, not of attend; leave it out",
         ),
         (
             {"decoder": "transformer", "embedding_size": 512},  # also if it is another decoder's default
-            "embedding_size 512 is a setting of decoder lstm and attend, not of transformer; leave it out",
+            "embedding_size 512 is a setting of decoders lstm and attend, not of transformer; leave it out",
         ),
     ],
 )

@@ -163,7 +163,7 @@ def test_a_garbled_description_is_named(folder, content, reason):
         ({"model": {"decoder": "gru"}}, "Input should be 'lstm', 'attend' or 'transformer'"),
         ({"model": {"decoder": "transformer", "num_layers": 10**6}}, "num_layers 1000000 is too large; use at most 64"),
         ({"model": {"decoder": "attend", "num_heads": 10**6}}, "num_heads 1000000 is too large; use at most 64"),
-        ({"model": {"num_heads": 8}}, "num_heads 8 is a setting of decoder attend and transformer, not of lstm"),
+        ({"model": {"num_heads": 8}}, "num_heads 8 is a setting of decoders attend and transformer, not of lstm"),
         ({"max_caption_words": 10**9}, "max_caption_words 1000000000 is not from 1 to 1000"),
         ({"max_caption_words": 0}, "max_caption_words 0 is not from 1 to 1000"),
         ({"files": {"../../secret": "0"}}, "it lists ../../secret, which is not in its folder"),

@@ -72,7 +72,7 @@ def test_the_default_search_suits_every_preset(preset):
             {"model.decoder": "choice(['lstm', 'transformer'])", "model.pooling": "choice(['mean', 'none'])"},
             r"key model.pooling, .*: pooling mean is a setting of decoder lstm, not of transformer; leave it out",
         ),
-        ({"model.num_heads": "int(1, 4)"}, "num_heads 1 is a setting of decoder attend and transformer, not of lstm"),
+        ({"model.num_heads": "int(1, 4)"}, "num_heads 1 is a setting of decoders attend and transformer, not of lstm"),
         ({"training.batch_size": 1}, "fixed search keys training.batch_size: a batch of 1 images leaves"),
         ({"training.batch_size": "int(1, 4)"}, r"batch_size, int\(1, 4\): a batch of 1 images leaves"),
     ],
