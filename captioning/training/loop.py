@@ -133,8 +133,7 @@ def train(
         BadSampleError: bad samples, and ``config.on_bad_sample`` is stop; on all processes, before the weights change.
         FloatingPointError: the loss or the gradient is not finite, and no sample is to blame; likewise.
     """
-    limit = optimizer_config.max_gradient_norm
-    computer = _gradient_computer(state, replica, config=config, max_gradient_norm=limit, device=device)
+    computer = _gradient_computer(state, replica, optimizer_config, config, device)
     state.model.encoder.is_replicated = replica is not state.model
     stream, is_stopped = BatchStream(batches, device, clock), False
     while state.step < num_steps and not is_stopped:
@@ -153,28 +152,31 @@ def train(
         finally:  # also after an error, so that no gradient is left for a later step
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        result = _result(state.step, gradient, learning_rate=rate, seconds=clock() - started)
-        yield result._replace(reward=gradient.totals.reward) if state.resample else result
+        yield _result(state, gradient, learning_rate=rate, seconds=clock() - started)
         is_stopped = gradient.totals.flags.stop
 
 
 def _gradient_computer(
-    state: TrainingState, replica: nn.Module, *, config: TrainingConfig, max_gradient_norm: float, device: torch.device
+    state: TrainingState,
+    replica: nn.Module,
+    optimizer_config: OptimizerConfig,
+    config: TrainingConfig,
+    device: torch.device,
 ) -> GradientComputer:
     return GradientComputer(
         state.model,
         replica,
         config=config,
-        max_gradient_norm=max_gradient_norm,
+        max_gradient_norm=optimizer_config.max_gradient_norm,
         device=device,
         arithmetic=state.arithmetic,
     )
 
 
-def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: float) -> StepResult:
+def _result(state: TrainingState, gradient: Gradient, *, learning_rate: float, seconds: float) -> StepResult:
     totals = gradient.totals
     return StepResult(
-        step=step,
+        step=state.step,
         loss_nats=totals.loss_nats,
         num_words=totals.num_words,
         num_images=totals.num_images,
@@ -184,6 +186,7 @@ def _result(step: int, gradient: Gradient, *, learning_rate: float, seconds: flo
         data_wait_seconds=totals.data_wait_seconds,
         seconds=seconds,
         bad=gradient.bad,
+        reward=totals.reward if state.resample else math.nan,
     )
 
 

@@ -1,7 +1,7 @@
 """Feature extraction: shard set -> features by a frozen encoder, computed once, by Ray actors or in this process."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,14 +127,9 @@ def plan_extraction(
     for split in splits:
         shard_set.manifest.of_split(split)  # raises if there is no such split
     chosen = set(splits or shard_set.manifest.splits)
-    plans = [
-        plan
-        for split in shard_set.manifest.splits
-        # Finished shards of other splits are kept, even if samples were set aside.
-        for plan in _plans_of_split(
-            shard_set, split, encoder=encoder, settings=settings, skip_bad=skip_bad or split not in chosen
-        )
-    ]
+    # Finished shards of other splits are kept, even if samples were set aside.
+    skipping = set(shard_set.manifest.splits) - (set() if skip_bad else chosen)
+    plans = list(_plans(shard_set, encoder=encoder, settings=settings, skipping=skipping))
     work = ExtractionWork(
         source=shard_set.folder,
         folder=folder,
@@ -164,13 +159,15 @@ def _manifest_of(
     )
 
 
-def _plans_of_split(
-    shard_set: ShardSet, split: str, *, encoder: FeatureEncoder, settings: FeatureSettings, skip_bad: bool
+def _plans(
+    shard_set: ShardSet, *, encoder: FeatureEncoder, settings: FeatureSettings, skipping: Container[str]
 ) -> Iterator[FeatureShardPlan]:
-    first = 0
-    for record in shard_set.manifest.of_split(split):
-        yield FeatureShardPlan(source=record, first=first, encoder=encoder, settings=settings, skip_bad=skip_bad)
-        first += record.num_samples
+    """Yield the plans of all splits; of those in ``skipping``, images that do not decode have no features."""
+    for split in shard_set.manifest.splits:
+        first, skip_bad = 0, split in skipping
+        for record in shard_set.manifest.of_split(split):
+            yield FeatureShardPlan(source=record, first=first, encoder=encoder, settings=settings, skip_bad=skip_bad)
+            first += record.num_samples
 
 
 def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:

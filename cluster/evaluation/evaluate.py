@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -213,17 +213,18 @@ def caption_variants(
     chosen = draw_images(len(reader), num_images, seed=seed)
     captioner = load_captioner(checkpoint, generation=generation, batch_size=batch_size, precision=precision)
     cases: list[tuple[Variant, ImageId]] = []
-
-    def varied() -> Iterator[bytes]:
-        for number in chosen:
-            sample = reader.read(number)
-            for variant in Variant:
-                cases.append((variant, sample.image_id))
-                yield make_variant(sample.jpeg, variant)
-
     captions: dict[Variant, dict[ImageId, str]] = {variant: {} for variant in Variant}
-    for number, written in enumerate(captioner.caption(varied())):
+    for number, written in enumerate(captioner.caption(_varied(reader, chosen, cases))):
         variant, image_id = cases[number]  # by number, because the captioner reads ahead by a batch
         captions[variant][image_id] = written.captions[0]
         progress(number + 1)
     return captions
+
+
+def _varied(reader: ShardReader, chosen: Iterable[int], cases: list[tuple[Variant, ImageId]]) -> Iterator[bytes]:
+    """Yield the JPEG of each variant of the chosen images, and append the variant and the image to ``cases``."""
+    for number in chosen:
+        sample = reader.read(number)
+        for variant in Variant:
+            cases.append((variant, sample.image_id))
+            yield make_variant(sample.jpeg, variant)

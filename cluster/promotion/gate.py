@@ -1,7 +1,7 @@
 """Gate: challenger and champion caption the same images, and every criterion passes or fails with a reason."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,12 +121,9 @@ def judge(
     """
     new = _evaluate(challenger, "challenger", shard_set, split, gate, cache=cache, progress=progress)
     old = _evaluate(champion, "champion", shard_set, split, gate, cache=cache, progress=progress) if champion else None
-    for role, results in (("challenger", new), ("champion", old)):
-        if results and (missing := sorted({gate.metric, *gate.floors} - results.evaluation.scores.keys())):
-            raise Refusal(
-                f"the {role} has no {missing[0]} on split {split} of {shard_set.folder}, as a line above explains",
-                "judge by another score (--metric, --floors)",
-            )
+    _require_scores(new, "challenger", shard_set, gate)
+    if old:
+        _require_scores(old, "champion", shard_set, gate)
     gain = compare_scores(new, old, gate) if old else None
     criteria = check_criteria(new, old, gain, gate)
     is_passed = all(criterion.is_passed for criterion in criteria)
@@ -142,11 +139,8 @@ def judge(
         "settings": asdict(gate),
         "checks": [asdict(criterion) for criterion in criteria],
     }
-    reasons = [criterion.reason for criterion in sorted(criteria, key=lambda criterion: criterion.is_passed)]
-    if not champion:
-        # First if the challenger passes, because the first reason is the one that the history shows.
-        reasons.insert(0 if is_passed else len(reasons), "there is no champion to compare with")
-    return Judgement(is_passed=is_passed, reasons=tuple(reasons), criteria=criteria, evidence=evidence)
+    reasons = _reasons(criteria, is_passed=is_passed, has_champion=champion is not None)
+    return Judgement(is_passed=is_passed, reasons=reasons, criteria=criteria, evidence=evidence)
 
 
 def _evaluate(
@@ -185,6 +179,24 @@ def _evaluate(
     behaviour = behaviour_of(evaluation.captions, variants, tokenizer=find_tokenizer(evaluation.tokenizer))
     same = {variant: same_captions(evaluation.captions, found) for variant, found in variants.items()}
     return ModelResults(evaluation, behaviour, same)
+
+
+def _require_scores(results: ModelResults, role: str, shard_set: ShardSet, gate: GateConfig) -> None:
+    """Refuse a model without a score that the gate asks for."""
+    if missing := sorted({gate.metric, *gate.floors} - results.evaluation.scores.keys()):
+        raise Refusal(
+            f"the {role} has no {missing[0]} on split {results.evaluation.split} of {shard_set.folder}, "
+            "as a line above explains",
+            "judge by another score (--metric, --floors)",
+        )
+
+
+def _reasons(criteria: Sequence[Criterion], *, is_passed: bool, has_champion: bool) -> tuple[str, ...]:
+    reasons = [criterion.reason for criterion in sorted(criteria, key=lambda criterion: criterion.is_passed)]
+    if not has_champion:
+        # First if the challenger passes, because the first reason is the one that the history shows.
+        reasons.insert(0 if is_passed else len(reasons), "there is no champion to compare with")
+    return tuple(reasons)
 
 
 def search_of(model: ResolvedModel, gate: GateConfig) -> GenerationConfig:

@@ -128,11 +128,7 @@ def run_chaos(
     try:
         with local_cluster(NUM_NODES) as cluster:
             runs += [TrainingRun(cluster, folder / "home", name, flags) for name in ("disturbed", "undisturbed")]
-            if undisturbed is None:
-                undisturbed = runs[1]
-                undisturbed.start()
-                undisturbed.finish(seconds=3600)
-                logger.info("the undisturbed run has ended")
+            undisturbed = undisturbed or _finished(runs[1])
             num_steps = undisturbed.record.latest_step
             events = plan_events(kinds=kinds, num_events=num_kills, num_steps=num_steps, seed=seed)
             every = undisturbed.settings["training"]["checkpoint_every_steps"]
@@ -147,6 +143,13 @@ def run_chaos(
             tracker.stop()
         if bucket:
             bucket.close()
+
+
+def _finished(run: TrainingRun) -> TrainingRun:
+    run.start()
+    run.finish(seconds=3600)
+    logger.info("the undisturbed run has ended")
+    return run
 
 
 def _places(uri: str | None, bucket: Bucket | None) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioning.data.vocabulary import Vocabulary
 from cluster.codec import TurboCodec
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import WordCounts
@@ -71,17 +72,10 @@ def index(
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
     faults = _scan(plan, num_workers, cluster or ClusterConfig(), progress)
-    left_out = {fault.location for fault in faults}
-    splits = {
-        split: [location for location in locations if location not in left_out]
-        for split, locations in plan.splits.items()
-    }
+    splits = _splits_without(plan, faults)
     found = assemble(splits, lambda location: _stored(plan, location).scan, captions=plan.captions, folder=plan.folder)
     _tell(found)
-    words = WordCounts(plan.config.tokenizer)
-    for location in splits[plan.config.vocabulary_split]:
-        words.merge(_stored(plan, location).words)
-    vocabulary = words.vocabulary(minimum_count=plan.config.minimum_word_count)
+    vocabulary = _vocabulary_of(plan, splits[plan.config.vocabulary_split])
     write_file(plan.folder, VOCABULARY_NAME, vocabulary.content())
     manifest = Manifest(
         shards=tuple(sorted(found.shards, key=lambda shard: shard.name)),
@@ -97,6 +91,22 @@ def index(
     manifest.save(plan.folder)
     plan.store.clear()
     return manifest
+
+
+def _splits_without(plan: IndexPlan, faults: Sequence[TarFault]) -> dict[str, list[str]]:
+    """Return the locations of each split's tars, without those of the faults."""
+    left_out = {fault.location for fault in faults}
+    return {
+        split: [location for location in locations if location not in left_out]
+        for split, locations in plan.splits.items()
+    }
+
+
+def _vocabulary_of(plan: IndexPlan, locations: Sequence[str]) -> Vocabulary:
+    words = WordCounts(plan.config.tokenizer)
+    for location in locations:
+        words.merge(_stored(plan, location).words)
+    return words.vocabulary(minimum_count=plan.config.minimum_word_count)
 
 
 def _tell(found: Assembled) -> None:
