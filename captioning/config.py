@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from captioning.bounds import negative, not_positive, raise_mistakes, too_large
-from captioning.bounds import outside as outside
+from captioning.bounds import negative, not_positive, outside, raise_mistakes, too_large
 from captioning.decoder_config import (
     DECODERS,
     SETTINGS_OF_DECODERS,

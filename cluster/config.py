@@ -11,15 +11,8 @@ import tyro
 from pydantic import PlainValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
-from captioning.config import (
-    BEAM_SIZES,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-    outside,
-    raise_mistakes,
-    too_large,
-)
+from captioning.bounds import outside, raise_mistakes, too_large
+from captioning.config import BEAM_SIZES, ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.settings import LONGEST_NAME, credential_mistakes, is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.location import parse_location

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from captioning.config import BATCH_SIZES, Precision, outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
+from captioning.config import BATCH_SIZES, Precision
 from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, Location, TrackerConfig
 from jobs.console.job import Invocation, Job

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from captioning.config import outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
 from cluster.config import ClusterConfig, Location
 from cluster.data.conversion_config import ConversionConfig
 from jobs.console.job import Invocation, Job

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from captioning.config import outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
 from captioning.generation.config import GenerationConfig
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from captioning.config import BATCH_SIZES, ModelConfig, raise_mistakes, too_large
+from captioning.bounds import raise_mistakes, too_large
+from captioning.config import BATCH_SIZES, ModelConfig
 from cluster.config import ClusterConfig, Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json

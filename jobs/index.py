@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from captioning.config import outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
 from cluster.config import ClusterConfig
 from cluster.data.conversion_config import IndexConfig
 from jobs.console.job import Invocation, Job

@@ -16,7 +16,8 @@ from typing import Annotated
 
 import tyro
 
-from captioning.config import PORTS, outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
+from captioning.config import PORTS
 from cluster.config import HomeConfig, TrackerConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json

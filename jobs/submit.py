@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from captioning.config import raise_mistakes
+from captioning.bounds import raise_mistakes
 from cluster.config import ClusterConfig, TrainRun
 from cluster.settings import as_plain
 from cluster.submission.paths import found_here, travelling_files

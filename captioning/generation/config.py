@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from captioning.config import BEAM_SIZES, LONGEST_CAPTION_WORDS, outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
+from captioning.config import BEAM_SIZES, LONGEST_CAPTION_WORDS
 
 TEMPERATURES = (0.01, 100)
 """Smallest and largest temperature of sampling."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from captioning.config import outside, raise_mistakes
+from captioning.bounds import outside, raise_mistakes
 from shards.images import ImageSpec
 from shards.sources.recognition import SourceOptions
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from captioning.config import BATCH_SIZES, BEAM_SIZES, outside, raise_mistakes, too_large
+from captioning.bounds import outside, raise_mistakes, too_large
+from captioning.config import BATCH_SIZES, BEAM_SIZES
 from captioning.evaluation.metrics import METRICS
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from captioning.config import TrainingConfig, raise_mistakes, too_large
+from captioning.bounds import raise_mistakes, too_large
+from captioning.config import TrainingConfig
 from cluster.config import TrainRun
 from cluster.presets import TRAIN_PRESETS
 
