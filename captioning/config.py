@@ -68,6 +68,14 @@ class ModelConfig:
         """Check the bounds."""
         raise_mistakes(self._mistakes())
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are settings of the same model; a default need not be given."""
+        return self.resolved() == other.resolved() if isinstance(other, ModelConfig) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Return a hash, the same for settings of the same model."""
+        return hash(tuple(self.resolved().items()))
+
     def _mistakes(self) -> Iterator[str]:
         yield from not_positive(self, "image_size_px")
         # Far above any sensible value: a registered version's sizes are read from a file that anyone may have written.

@@ -39,7 +39,9 @@ def test_settings_that_all_releases_had_are_stored_as_they_were():
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_stored_settings_give_the_same_model(decoder):
     config = ModelConfig(decoder=decoder, dropout=0.0)
-    assert ModelConfig(**config.resolved()).resolved() == config.resolved()
+    stored = ModelConfig(**config.resolved())
+    assert (stored, hash(stored)) == (config, hash(config))
+    assert stored != ModelConfig(decoder=decoder, dropout=0.2)
 
 
 @pytest.mark.parametrize(
