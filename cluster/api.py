@@ -10,29 +10,34 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from captioning.generation.config import GenerationConfig
 from captioning.serving.image_input import ImageInputConfig
+from cluster.api_arguments import (
+    as_location,
+    connect_and_resolve,
+    connect_tracker,
+    search_settings,
+    storage_or_default,
+    with_locations,
+)
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
 from cluster.data.conversion_config import ConversionConfig
 from cluster.presets import TRAIN_PRESETS, preset
 from cluster.promotion.gate_config import GateConfig
 from cluster.resources.environment import set_library_defaults
 from cluster.settings import with_absolute_paths
-from shards.storage.location import parse_location, with_home
+from shards.storage.location import with_home
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
     from cluster.evaluation.evaluate import Evaluation
     from cluster.evaluation.pictures import LoadedModel
     from cluster.promotion.promotion import Promotion
-    from cluster.registry.models import ResolvedModel
     from cluster.submission.submit import ResolvedJob
     from cluster.training.trainer import TrainOutcome
     from shards.manifest import Manifest
@@ -70,9 +75,9 @@ def convert(
     from cluster.data import conversion
     from cluster.data.output import writing_to
 
-    with writing_to(_location(shards)):
+    with writing_to(as_location(shards)):
         plan = conversion.plan_conversion(
-            with_home(Path(source)).absolute(), _location(shards), config or ConversionConfig()
+            with_home(Path(source)).absolute(), as_location(shards), config or ConversionConfig()
         )
         workers = conversion.default_workers(plan, cluster or ClusterConfig()) if num_workers is None else num_workers
         return conversion.convert(plan, num_workers=workers, cluster=cluster)
@@ -91,7 +96,7 @@ def train(run: TrainRun) -> "TrainOutcome":
     set_library_defaults()
     from cluster.training.trainer import fit
 
-    return fit(with_absolute_paths(_with_locations(run)))
+    return fit(with_absolute_paths(with_locations(run)))
 
 
 def evaluate(
@@ -121,20 +126,20 @@ def evaluate(
         FileNotFoundError: there is no such checkpoint, or a shard is missing.
         ValueError: there is no such model or split, or a shard is damaged.
     """
-    storage = _storage(storage)
-    client, found = _resolve(model, storage, tracking)
+    storage = storage_or_default(storage)
+    client, found = connect_and_resolve(model, storage, tracking)
     from cluster.data.shard_set import ShardSet
     from cluster.promotion.pages import write_pages
     from cluster.registry.scores import evaluate_and_log
 
-    shard_set = ShardSet(_location(shards), cache_gib=storage.cache_gib)
+    shard_set = ShardSet(as_location(shards), cache_gib=storage.cache_gib)
     evaluation = evaluate_and_log(
         found,
         shard_set,
         split,
         client,
         storage=storage,
-        generation=_generation(beam_size, generation),
+        generation=search_settings(beam_size, generation),
         batch_size=batch_size,
     )
     write_pages(found, evaluation, shard_set, client, storage)
@@ -162,7 +167,7 @@ def mlflow_evaluation(
     from cluster.data.shard_set import ShardSet
     from cluster.registry.mlflow_evaluation import evaluation_arguments
 
-    return evaluation_arguments(ShardSet(_location(shards), cache_gib=_storage(storage).cache_gib), split)
+    return evaluation_arguments(ShardSet(as_location(shards), cache_gib=storage_or_default(storage).cache_gib), split)
 
 
 def load(
@@ -188,14 +193,14 @@ def load(
         FileNotFoundError: there is no such checkpoint.
         ValueError: there is no such model, version or run.
     """
-    storage = _storage(storage)
+    storage = storage_or_default(storage)
     set_library_defaults()
     from cluster.evaluation.evaluate import load_captioner
     from cluster.evaluation.pictures import LoadedModel
     from cluster.registry.models import resolve_to_read
 
-    search = _generation(beam_size, generation)
-    found = resolve_to_read(str(model), lambda: _connect(storage, tracking, only_reads=True))
+    search = search_settings(beam_size, generation)
+    found = resolve_to_read(str(model), lambda: connect_tracker(storage, tracking, only_reads=True))
     captioner = load_captioner(found.folder, generation=search, batch_size=batch_size, precision=found.precision)
     return LoadedModel(str(found), captioner)
 
@@ -227,10 +232,10 @@ def register(
         FileNotFoundError: there is no such checkpoint.
         ValueError: the run that trained it is not in this tracker, or the name or the beam size is not valid.
     """
-    client, found = _resolve(model, _storage(storage), tracking)
+    client, found = connect_and_resolve(model, storage_or_default(storage), tracking)
     from cluster.registry import registration
 
-    search = _generation(beam_size, generation)
+    search = search_settings(beam_size, generation)
     return registration.register(found, name, client, generation=search, precision=precision, intake=intake)
 
 
@@ -261,14 +266,14 @@ def promote(
         GateRefusal: the version is already the champion.
         ValueError: there is no such model or version, or the champion was deleted and the promotion is not forced.
     """
-    storage = _storage(storage)
-    client = _connect(storage, tracking)
+    storage = storage_or_default(storage)
+    client = connect_tracker(storage, tracking)
     from cluster.promotion import promotion
     from cluster.promotion.gate import Gate
     from cluster.promotion.outcome import record_outcome
     from cluster.promotion.pages import write_promotion_page
 
-    location = None if shards is None else _location(shards)
+    location = None if shards is None else as_location(shards)
     judge = Gate(config=gate or GateConfig(), shards=location, split=split, storage=storage)
     outcome = promotion.promote(name, client, judge, version=version, forced_because=forced_because)
     record_outcome(outcome, client)
@@ -306,55 +311,10 @@ def submit(
     from cluster.submission.training import submit_training
 
     return submit_training(
-        _with_locations(run),
+        with_locations(run),
         JobServer(address),
         name=name,
         working_dir=Path(working_dir) if working_dir else None,
         runtime_env=Path(runtime_env) if runtime_env else None,
         env=env,
     )
-
-
-def _location(location: Path | str) -> Path | str:
-    """Return a folder as an absolute path, and any other URL unchanged."""
-    parsed = parse_location(location)
-    return parsed.absolute() if isinstance(parsed, Path) else parsed
-
-
-def _with_locations(run: TrainRun) -> TrainRun:
-    """Return a run whose shards and features are paths if they are folders, given as text or not."""
-    shards, features = (None if one is None else parse_location(one) for one in (run.shards, run.features))
-    return replace(run, shards=shards, features=features)
-
-
-def _storage(storage: StorageConfig | None) -> StorageConfig:
-    return with_absolute_paths(storage or StorageConfig())
-
-
-def _generation(beam_size: int, generation: GenerationConfig | None) -> GenerationConfig:
-    """Return the settings of the search.
-
-    Raises:
-        ValueError: a beam size is given beside them.
-    """
-    if generation is not None and beam_size not in (generation.beam_size, GenerationConfig().beam_size):
-        raise ValueError(
-            f"beam_size {beam_size} is given beside generation, whose beam size is {generation.beam_size}; give one"
-        )
-    return generation or GenerationConfig(beam_size=beam_size)
-
-
-def _connect(storage: StorageConfig, tracking: TrackingConfig | None, *, only_reads: bool = False) -> "MlflowClient":
-    set_library_defaults()
-    from cluster.tracking.client import connect
-
-    return connect(tracking or TrackingConfig(), storage, only_reads=only_reads)
-
-
-def _resolve(
-    model: Path | str, storage: StorageConfig, tracking: TrackingConfig | None
-) -> "tuple[MlflowClient, ResolvedModel]":
-    client = _connect(storage, tracking)
-    from cluster.registry.models import resolve_model
-
-    return client, resolve_model(str(model), client)

@@ -31,6 +31,7 @@ FLOORS = {
         {"registry", "reports", "submission", "worker"},
         {"promotion", "provenance", "training"},
         {"search"},
+        {"api_arguments"},
         {"api"},
     ),
     "captioning": (

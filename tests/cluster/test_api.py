@@ -46,11 +46,6 @@ def test_a_model_is_loaded_with_a_search_of_its_own(tiny_run, storage, photo):
     assert len(loaded.caption(photo).captions) == 5
 
 
-def test_two_beam_sizes_are_refused(tiny_run, storage):
-    with pytest.raises(ValueError, match="beam_size 5 is given beside generation, whose beam size is 4; give one"):
-        api.load(tiny_run, beam_size=5, generation=api.GenerationConfig(beam_size=4), storage=storage)
-
-
 def test_a_captioned_picture_reads_as_its_caption(model, photo):
     captioned = model.caption(photo)
     assert (str(captioned), len(captioned.captions), captioned.name) == (captioned.captions[0], 2, str(photo))
