@@ -5,7 +5,6 @@ heartbeats, rows and checkpoint commits; it writes the journal and ``run.json``,
 and commits, ranks send the number of their attempt, so a worker that was cut off and replaced is refused.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import ray
 
 from captioning.evaluation.health import Health, changes, scores_of
 from cluster.coordination.attempt import CurrentAttempt
+from cluster.coordination.event_log import EventLog
 from cluster.coordination.messages import (
     Attempt,
     CoordinatorSettings,
@@ -35,10 +35,6 @@ from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, lock_run
 from cluster.runs.writer import RunWriter
 from cluster.tracking.shipping import HEALTH_TAG, Shipper, end_tags
-
-logger = logging.getLogger(__name__)
-
-_CHECKPOINT_LINE_EVERY_SECONDS = 10.0
 
 
 class Coordinator:
@@ -74,8 +70,7 @@ class Coordinator:
         self._writer = RunWriter(
             folder, lock, keep_best=settings.keep_best, keep_last=settings.keep_last, claim=settings.claim
         )
-        self._events: list[str] = []
-        self._clock, self._checkpoint_logged_at, self._unlogged = clock, float("-inf"), ""
+        self._events = EventLog(clock)
         self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
         self._current = CurrentAttempt(settings, log_event=self.log_event, kill=kill, end_controller=end_controller)
         self._row: Row | None = None
@@ -192,13 +187,12 @@ class Coordinator:
             if stopped_early:
                 self._stop_early(stopped_early)
             self._is_stopped = True
-            self._log_unlogged()
+            self._events.log_last_checkpoint()
             self._current.note_stopped()
 
     def log_event(self, event: str) -> None:
         """Log a line for the user, which the driver shows."""
-        logger.info("%s", event)
-        self._events.append(event)
+        self._events.log(event)
 
     def notify(self, event: TrainEvent) -> None:
         """Handle an event of Ray Train's controller or workers."""
@@ -252,13 +246,12 @@ class Coordinator:
 
     def progress(self, num_events_known: int = 0) -> RunProgress:
         """Return the progress of the run, without the first ``num_events_known`` log lines, which the caller has."""
-        events = self._events.copy()  # the watchdog's thread may append at any time
-        # A caller that knows more events than there are knew an earlier coordinator: it gets all of them.
+        events, num_events = self._events.after(num_events_known)
         return RunProgress(
             attempt=self._writer.record.attempt,
             row=self._row,
-            events=events[num_events_known if num_events_known <= len(events) else 0 :],
-            num_events=len(events),
+            events=events,
+            num_events=num_events,
             num_steps_redone=self._num_steps_redone,
             final_failure=self._current.final_failure,
             is_stopped=self._is_stopped,
@@ -298,25 +291,10 @@ class Coordinator:
             self._validated = CommittedCheckpoint(step=step, attempt=attempt, metrics=scores)
 
     def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log a checkpoint if it is the best so far, was requested, or the last line is 10 s old.
-
-        Otherwise keep its line, which is logged if no other checkpoint follows: a short run commits several a second.
-        """
-        self._unlogged = f"checkpoint at step {step}{': ' if metrics else ''}{metrics_text(scores_of(metrics))}"
-        best, now = self._writer.record.best, self._clock()
+        """Log a checkpoint, at once if it is the best so far or was requested."""
+        best = self._writer.record.best
         is_best = bool(metrics) and best is not None and best.step == step
-        if (
-            is_best
-            or self._reply.request != "none"
-            or now - self._checkpoint_logged_at >= _CHECKPOINT_LINE_EVERY_SECONDS
-        ):
-            self._checkpoint_logged_at = now
-            self._log_unlogged()
-
-    def _log_unlogged(self) -> None:
-        line, self._unlogged = self._unlogged, ""
-        if line:
-            self.log_event(line)
+        self._events.log_checkpoint(step, metrics, at_once=is_best or self._reply.request != "none")
 
     def _is_current(self, attempt: int) -> bool:
         return self._current.is_training and attempt == self._writer.record.attempt
