@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from captioning.bounds import outside, raise_mistakes
-from cluster.config import ClusterConfig, Location
+from cluster.config import ClusterConfig
 from cluster.data.conversion_config import ConversionConfig
+from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting

@@ -18,7 +18,8 @@ import tyro
 from captioning.bounds import outside, raise_mistakes
 from captioning.config import BATCH_SIZES, Precision
 from captioning.generation.config import GenerationConfig
-from cluster.config import CacheConfig, Location, TrackerConfig
+from cluster.config import CacheConfig, TrackerConfig
+from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.output_files import require_output_files

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import CacheConfig, Location
+from cluster.config import CacheConfig
+from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.progress_bars import counting

@@ -19,7 +19,8 @@ import tyro
 
 from captioning.bounds import raise_mistakes, too_large
 from captioning.config import BATCH_SIZES, ModelConfig
-from cluster.config import ClusterConfig, Location
+from cluster.config import ClusterConfig
+from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting

@@ -19,8 +19,9 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import CacheConfig, OptionalLocation, TrackerConfig
+from cluster.config import CacheConfig, TrackerConfig
 from cluster.errors import GateRefusal
+from cluster.locations import OptionalLocation
 from cluster.promotion.gate_config import GateConfig
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json

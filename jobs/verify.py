@@ -17,8 +17,9 @@ from typing import Annotated
 
 import tyro
 
-from cluster.config import CacheConfig, Location
+from cluster.config import CacheConfig
 from cluster.errors import Refusal
+from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
 from jobs.console.progress_bars import counting

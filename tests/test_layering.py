@@ -24,6 +24,7 @@ FORBIDDEN = {
 FLOORS = {
     "cluster": (
         {"codec", "errors", "formats", "git", "job_progress", "launch", "log_text", "settings", "signals", "yaml_file"},
+        {"locations"},
         {"config"},
         {"presets", "resources", "runs"},
         {"data", "tracking"},

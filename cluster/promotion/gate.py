@@ -10,10 +10,11 @@ from captioning.data.tokenizers import find_tokenizer
 from captioning.evaluation.behaviour import Variant, behaviour_of, same_captions
 from captioning.evaluation.bootstrap import Comparison
 from captioning.generation.config import GenerationConfig
-from cluster.config import CacheConfig, Location
+from cluster.config import CacheConfig
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
 from cluster.evaluation.cache import CACHE_FOLDER, cached_evaluation, cached_variants, model_digest
+from cluster.locations import Location
 from cluster.promotion.gate_checks import Criterion, ModelResults, check_criteria, compare_scores
 from cluster.promotion.gate_config import GateConfig
 from cluster.registry.models import ResolvedModel, shards_of
