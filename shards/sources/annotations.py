@@ -8,6 +8,7 @@ from typing import Any
 from shards.samples import CaptionedImage, SetAside
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?\d{1,20})(\.0*)?\s*", re.ASCII)
 _KINDS = {int: "an integer", str: "a string", list: "a list"}
 
 
@@ -44,10 +45,16 @@ def fault_of(entry: object, form: dict[str, type]) -> str:
         if name not in entry:
             return f"has no {name}"
         if type(entry[name]) is not kind:  # isinstance accepts true and false as integers
-            return f"has {name} {_shown(entry[name])}, which is not {_KINDS[kind]}"
+            return f"has {name} {_shown(entry[name])}, which is not {_KINDS[kind]}{_integer_meant(entry[name], kind)}"
         if kind is str and _SURROGATE.search(entry[name]):
             return f"has {name} {_shown(entry[name])}, which contains half of a surrogate pair"
     return ""
+
+
+def _integer_meant(value: object, kind: type) -> str:
+    """Return how to write an integer that was given as text or as a float, as pandas does; empty if none was."""
+    number = _WHOLE_NUMBER.fullmatch(str(value)) if kind is int and isinstance(value, str | float) else None
+    return f' (write {int(number[1])}, without quotes or ".0")' if number else ""
 
 
 def _shown(value: object) -> str:
