@@ -200,7 +200,8 @@ def _caption_unseen(job: DemoJob, client: "MlflowClient") -> "tuple[list[Gallery
     from cluster.evaluation.evaluate import load_captioner
     from cluster.registry.models import resolve_model
     from shards.sources.coco import read_coco
-    from shards.synthetic.scenes import is_true, scene_of
+    from shards.synthetic.grammar import is_true
+    from shards.synthetic.scenes import scene_of
 
     champion = resolve_model(f"models:/{_MODEL_NAME}@champion", client)
     images = read_coco(job.folder / "scenes", ["unseen"]).splits["unseen"]

@@ -8,8 +8,8 @@ Examples:
 import time
 from dataclasses import asdict, dataclass
 
+from cluster.job_progress import duration
 from jobs.console.job import Invocation, Job
-from jobs.console.job_view import duration
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
 

@@ -13,8 +13,8 @@ from typing import Annotated
 import tyro
 
 from cluster.config import HomeConfig, TrackerConfig
+from cluster.job_progress import duration
 from jobs.console.job import Invocation, Job
-from jobs.console.job_view import duration
 from jobs.console.output import write_json
 from jobs.console.tables import show_table
 

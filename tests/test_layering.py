@@ -134,10 +134,15 @@ def module_name(path):
 
 
 @cache
+def nodes(path):
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imports(path):
     """Return the modules that a file imports anywhere, by absolute names."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -234,9 +239,22 @@ def test_relative_imports_are_not_used():
         path
         for package in PACKAGES
         for path in sources(package)
-        if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(path.read_text())))
+        if any(isinstance(node, ast.ImportFrom) and node.level for node in nodes(path))
     ]
     assert relative == []
+
+
+def test_names_are_imported_from_where_they_are_defined():
+    taken = [
+        (module_name(path), node.module, alias.name)
+        for package in PACKAGES
+        for path in sources(package)
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    imported = {(user, name) for user, _, name in taken}
+    assert [one for one in taken if one[1:] in imported] == []
 
 
 def test_every_import_is_a_declared_dependency():

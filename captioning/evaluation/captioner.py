@@ -17,7 +17,7 @@ from captioning.generation.generator import generate
 from captioning.hashing import content_keys
 from captioning.model.caption_model import CaptionModel
 from captioning.model.precision import autocast
-from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.checkpoint_description import CheckpointDescription
 
 
 class ImageCaptions(NamedTuple):

@@ -14,7 +14,8 @@ from cluster.evaluation.evaluate import Evaluation
 from cluster.evaluation.gallery import evaluation_items
 from cluster.job_progress import duration
 from cluster.reports.training_story import TrainingStory, facts_of, read_story
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record
+from cluster.runs.record import RunRecord, load_record
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import connect
 from cluster.tracking.pages import log_page
 

@@ -12,8 +12,7 @@ from captioning.pages.model_page import Sample
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.runs.journal import DamagedSegmentError, list_segments, read_segment
-from cluster.runs.record import VALIDATION_LOSS
-from cluster.runs.score_history import LAST_VALIDATION_LOSS
+from cluster.runs.score_history import LAST_VALIDATION_LOSS, VALIDATION_LOSS
 from cluster.runs.validation_captions import NUM_IMAGES, ValidationCaptions, load_captions
 from shards.reader import DamagedSampleError
 

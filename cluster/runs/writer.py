@@ -16,7 +16,8 @@ from cluster.errors import Refusal
 from cluster.runs.claim import Claim, ClaimLostError
 from cluster.runs.journal import Journal, Row
 from cluster.runs.pruning import Pruner
-from cluster.runs.record import RECORD_NAME, VALIDATION_LOSS, CommittedCheckpoint, RunRecord, load_record, store_of
+from cluster.runs.record import RECORD_NAME, CommittedCheckpoint, RunRecord, load_record, store_of
+from cluster.runs.score_history import VALIDATION_LOSS
 from shards.storage.files import remove_torn
 
 

@@ -25,7 +25,8 @@ from cluster.errors import failure_line
 from cluster.resources import leftovers
 from cluster.resources.environment import NAMESPACE
 from cluster.resources.placement import on_node
-from cluster.runs.record import VALIDATION_LOSS, lock_run
+from cluster.runs.record import lock_run
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.signals import listening
 from cluster.training.failure_report import failure_text
 from cluster.training.group_trainer import GroupTrainer

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cluster.coordination.messages import Phase, RunProgress, WorkerInfo
 from cluster.job_progress import ProgressWriter, duration
 from cluster.runs.journal import Row
-from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.score_history import VALIDATION_LOSS
 
 logger = logging.getLogger(__name__)
 

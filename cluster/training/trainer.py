@@ -24,14 +24,8 @@ from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
 from cluster.runs.claim import Claim, claimed
 from cluster.runs.identity import config_text
-from cluster.runs.record import (
-    VALIDATION_LOSS,
-    RunRecord,
-    driving,
-    load_record,
-    local_checkpoint,
-    recover_record,
-)
+from cluster.runs.record import RunRecord, driving, load_record, local_checkpoint, recover_record
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator

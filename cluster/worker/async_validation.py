@@ -34,7 +34,8 @@ from cluster.evaluation.evaluate import evaluate_split
 from cluster.log_text import clean_logs
 from cluster.resources.device import inference_device
 from cluster.resources.placement import on_node
-from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, store_of
+from cluster.runs.record import CommittedCheckpoint, store_of
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.runs.validation_captions import ValidationCaptions, save_captions
 from cluster.worker.validation import SCORE_NAMES
 

@@ -9,11 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from captioning.data.vocabulary import Vocabulary
-from captioning.training.checkpoint import (
-    CheckpointDescription,
-    save_checkpoint,
-    snapshot,
-)
+from captioning.training.checkpoint import save_checkpoint, snapshot
+from captioning.training.checkpoint_description import CheckpointDescription
 from captioning.training.loop import TrainingState
 from cluster.coordination.interface import CoordinatorInterface
 from cluster.runs.checkpoint_store import CheckpointStore

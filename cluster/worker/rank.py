@@ -18,7 +18,7 @@ from torch import nn
 from captioning.config import OptimizerConfig, TrainingConfig
 from captioning.evaluation.health import scores_of
 from captioning.training.bad_samples import BadSampleError
-from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.checkpoint_description import CheckpointDescription
 from captioning.training.collectives import Flags
 from captioning.training.loop import StepResult, TrainingState, train
 from captioning.training.self_critical import phase_optimizer, phase_training
@@ -27,9 +27,8 @@ from cluster.coordination.interface import CoordinatorInterface
 from cluster.coordination.messages import Attempt, WorkerConfig, metrics_text
 from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
-from cluster.runs.record import VALIDATION_LOSS
 from cluster.runs.sample_ledger import SampleLedger, record_samples
-from cluster.runs.score_history import LAST_VALIDATION_LOSS, ScoreHistory
+from cluster.runs.score_history import LAST_VALIDATION_LOSS, VALIDATION_LOSS, ScoreHistory
 from cluster.worker.checkpointing import CheckpointSaver
 from cluster.worker.reporting import StepReporter
 from cluster.worker.self_critical import critic_of, start_from_best

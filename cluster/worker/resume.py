@@ -13,8 +13,8 @@ from captioning.config import NEWEST_ARITHMETIC
 from captioning.model.calibration import calibrate
 from captioning.model.caption_model import CaptionModel
 from captioning.training.averaging import WeightAverage
-from captioning.training.checkpoint import CheckpointDescription, describe_checkpoint, restore
-from captioning.training.checkpoint_description import NewerFormatError
+from captioning.training.checkpoint import restore
+from captioning.training.checkpoint_description import CheckpointDescription, NewerFormatError, describe_checkpoint
 from captioning.training.ddp import replicate
 from captioning.training.loop import TrainingState
 from captioning.training.optimizer import build_optimizer

@@ -19,7 +19,7 @@ from captioning.training.validation import validation_loss
 from cluster.config import TrainRun
 from cluster.data.loading import validation_batches
 from cluster.data.shard_set import ShardSet
-from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.runs.validation_captions import NUM_IMAGES, ValidationCaptions, save_captions
 
 logger = logging.getLogger(__name__)

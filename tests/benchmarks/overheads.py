@@ -19,7 +19,7 @@ from mlflow.entities import Metric
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model.caption_model import CaptionModel
-from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.checkpoint_description import CheckpointDescription
 from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun

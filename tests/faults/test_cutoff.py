@@ -8,7 +8,7 @@ import psutil
 import pytest
 import ray
 
-from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.checkpoint_description import CheckpointDescription
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig
 from cluster.coordination.client import CoordinatorClient
 from cluster.coordination.messages import CoordinatorSettings

@@ -19,7 +19,8 @@ from cluster.config import ClusterConfig, TrackingConfig, ValidationConfig
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
 from cluster.resources.session import cluster_session
-from cluster.runs.record import RECORD_NAME, VALIDATION_LOSS, load_record, local_checkpoint, lock_run
+from cluster.runs.record import RECORD_NAME, load_record, local_checkpoint, lock_run
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
 from shards.manifest import load_manifest

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from captioning.training.collectives import Flags
 from captioning.training.ddp import replicate
-from captioning.training.loop import Flags, train
+from captioning.training.loop import train
 from captioning.training.self_critical import SelfCritic
 from captioning.training.validation import validation_loss
 from tests.support import tiny_models

@@ -87,7 +87,8 @@ def told(monkeypatch, capsys):
     """Return the progress lines of a training run in a submitted job: at step 1, and 50 steps and 10 s later."""
     from cluster.coordination.messages import RunProgress, WorkerInfo
     from cluster.runs.journal import Row
-    from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint
+    from cluster.runs.record import CommittedCheckpoint
+    from cluster.runs.score_history import VALIDATION_LOSS
     from cluster.training.progress import ProgressLog
 
     monkeypatch.setenv("CAPTIONING_JOB", "big-1")

@@ -1,6 +1,7 @@
 """Checkpoints of a tiny model after one or two steps."""
 
-from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
+from captioning.training.checkpoint import save_checkpoint
+from captioning.training.checkpoint_description import CheckpointDescription
 from captioning.training.loop import train
 from tests.support.tiny_models import CPU, MODEL, OPTIMIZER, TRAINING, VOCABULARY, batches, training_state
 

@@ -20,9 +20,11 @@ from captioning.data.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioning.model.caption_model import CaptionModel
 from captioning.training.averaging import WeightAverage
 from captioning.training.caption_reward import count_documents
-from captioning.training.checkpoint import CheckpointDescription, restore, save_checkpoint
+from captioning.training.checkpoint import restore, save_checkpoint
+from captioning.training.checkpoint_description import CheckpointDescription
+from captioning.training.collectives import Flags
 from captioning.training.ddp import replicate
-from captioning.training.loop import Flags, TrainingState, train
+from captioning.training.loop import TrainingState, train
 from captioning.training.optimizer import build_optimizer
 
 WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")

@@ -4,7 +4,8 @@ import torch
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from captioning.model.caption_model import CaptionModel
-from captioning.training.checkpoint import CheckpointDescription, describe_checkpoint, save_checkpoint
+from captioning.training.checkpoint import save_checkpoint
+from captioning.training.checkpoint_description import CheckpointDescription, describe_checkpoint
 from captioning.training.loop import TrainingState
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.optimizer import build_optimizer

@@ -7,11 +7,13 @@ import torch
 from captioning.config import ModelConfig, OptimizerConfig
 from captioning.data.vocabulary import Vocabulary, load_vocabulary
 from captioning.model.caption_model import CaptionModel
-from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
+from captioning.training.checkpoint import save_checkpoint
+from captioning.training.checkpoint_description import CheckpointDescription
 from captioning.training.loop import TrainingState
 from captioning.training.optimizer import build_optimizer
 from cluster.config import StorageConfig, TrackingConfig
-from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, RunRecord
+from cluster.runs.record import CommittedCheckpoint, RunRecord
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import connect, create_run, experiment_id
 from cluster.tracking.datasets import dataset_input
 

@@ -8,7 +8,7 @@ from captioning.data.vocabulary import EOS
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.generation.beam_search import beam_search
 from captioning.generation.config import GenerationConfig
-from captioning.training.checkpoint import CheckpointDescription
+from captioning.training.checkpoint_description import CheckpointDescription
 from tests.support import tiny_models
 
 GREEDY = GenerationConfig(beam_size=1)

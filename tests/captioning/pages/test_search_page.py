@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from captioning.pages.search_page import SearchPage, Setting, TrialSummary, trials_csv, write_search_page
+from captioning.pages.search_page import SearchPage, Setting, trials_csv, write_search_page
+from captioning.pages.trial_summary import TrialSummary
 from tests.support.html import HOSTILE, Page
 
 NAN = math.nan

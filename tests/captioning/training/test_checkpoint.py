@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from captioning.data.vocabulary import Vocabulary
 from captioning.training import checkpoint
-from captioning.training.checkpoint import describe_checkpoint, load_model, restore, save_checkpoint, snapshot
-from captioning.training.checkpoint_description import inference_files
+from captioning.training.checkpoint import load_model, restore, save_checkpoint, snapshot
+from captioning.training.checkpoint_description import describe_checkpoint, inference_files
 from tests.support.checkpoints import DESCRIPTION, go_on, save, trained
 from tests.support.tiny_models import DECODERS, EMA_DECAY, MODEL, VOCABULARY, batch, training_state
 

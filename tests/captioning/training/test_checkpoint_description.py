@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from captioning.data.vocabulary import Vocabulary
 from captioning.training import checkpoint
-from captioning.training.checkpoint import describe_checkpoint, load_model, restore
-from captioning.training.checkpoint_description import inference_files, seal
+from captioning.training.checkpoint import load_model, restore
+from captioning.training.checkpoint_description import describe_checkpoint, inference_files, seal
 from tests.support.checkpoints import save, trained
 from tests.support.tiny_models import VOCABULARY, training_state
 

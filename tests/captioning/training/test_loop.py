@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from captioning.training.collectives import Flags
 from captioning.training.gradients import GradientComputer
-from captioning.training.loop import Flags
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.transfer import load_part
 from tests.support import tiny_models

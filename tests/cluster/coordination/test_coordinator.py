@@ -11,7 +11,8 @@ from cluster.coordination.restart_policy import Failure
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim
 from cluster.runs.journal import Journal, Row, unshipped
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
+from cluster.runs.record import RunRecord, load_record, lock_run
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking import shipping
 from cluster.tracking.client import create_run, experiment_id, tracking_uri
 

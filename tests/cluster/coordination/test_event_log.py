@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.coordination.event_log import EventLog
-from cluster.runs.record import VALIDATION_LOSS
+from cluster.runs.score_history import VALIDATION_LOSS
 
 
 @pytest.fixture

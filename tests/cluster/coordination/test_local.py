@@ -8,7 +8,8 @@ import pytest
 from cluster.coordination.local import LocalCoordinator
 from cluster.coordination.messages import Attempt
 from cluster.runs.journal import unshipped
-from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint, RunRecord, load_record, lock_run
+from cluster.runs.record import CommittedCheckpoint, RunRecord, load_record, lock_run
+from cluster.runs.score_history import VALIDATION_LOSS
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
 from captioning.generation.config import GenerationConfig
-from captioning.training.checkpoint import OPTIMIZER
+from captioning.training.checkpoint_description import OPTIMIZER
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation import cache as evaluation_cache
 from cluster.evaluation.cache import cached_evaluation, cached_variants, model_digest

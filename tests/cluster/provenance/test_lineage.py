@@ -3,7 +3,8 @@ import json
 import pytest
 import yaml
 
-from captioning.training.checkpoint import CheckpointDescription, save_checkpoint
+from captioning.training.checkpoint import save_checkpoint
+from captioning.training.checkpoint_description import CheckpointDescription
 from cluster.config import TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
 from cluster.provenance.lineage import trace

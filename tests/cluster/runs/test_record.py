@@ -8,7 +8,6 @@ from cluster.config import ClusterConfig, StorageConfig, TrainRun
 from cluster.runs.identity import check_identity, config_text, identity_of
 from cluster.runs.pruning import remove_uncounted
 from cluster.runs.record import (
-    VALIDATION_LOSS,
     CommittedCheckpoint,
     RunRecord,
     driving,
@@ -17,6 +16,7 @@ from cluster.runs.record import (
     recover_record,
     store_of,
 )
+from cluster.runs.score_history import VALIDATION_LOSS
 from shards.images import ImageSpec
 from shards.manifest import Manifest
 

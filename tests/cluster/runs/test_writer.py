@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, lock_run
+from cluster.runs.record import RunRecord, load_record, lock_run
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.runs.writer import RunWriter
 
 

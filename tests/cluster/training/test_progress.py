@@ -6,7 +6,8 @@ import pytest
 from cluster.coordination.messages import RunProgress
 from cluster.job_progress import read_progress
 from cluster.runs.journal import Row
-from cluster.runs.record import VALIDATION_LOSS, CommittedCheckpoint
+from cluster.runs.record import CommittedCheckpoint
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.training.progress import ProgressLog
 
 

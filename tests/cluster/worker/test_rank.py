@@ -15,8 +15,8 @@ from cluster.coordination.local import LocalCoordinator
 from cluster.coordination.messages import WorkerConfig
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import Claim, ClaimLostError
-from cluster.runs.record import VALIDATION_LOSS, RunRecord, load_record, store_of
-from cluster.runs.score_history import LAST_VALIDATION_LOSS
+from cluster.runs.record import RunRecord, load_record, store_of
+from cluster.runs.score_history import LAST_VALIDATION_LOSS, VALIDATION_LOSS
 from cluster.worker.rank import RankContext, Validation
 from cluster.worker.start import start_rank
 from tests.support.short_runs import short_run

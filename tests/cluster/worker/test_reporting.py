@@ -9,7 +9,8 @@ from captioning.training.loop import StepResult
 from cluster.config import StorageConfig, TrainRun
 from cluster.coordination.local import LocalCoordinator
 from cluster.runs.journal import unshipped
-from cluster.runs.record import VALIDATION_LOSS, RunRecord
+from cluster.runs.record import RunRecord
+from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.worker.reporting import StepReporter
 
 BAD = BadSample("7", "train-000000.tar", 3, "truncated")

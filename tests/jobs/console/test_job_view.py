@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 
 from cluster.coordination.messages import WorkerInfo
-from cluster.job_progress import ProgressWriter, is_progress, read_progress
+from cluster.job_progress import ProgressWriter, duration, is_progress, read_progress
 from cluster.submission.job import JobState
-from jobs.console.job_view import duration, job_line, job_table, latest_progress
+from jobs.console.job_view import job_line, job_table, latest_progress
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from shards.synthetic.scenes import Scene, SceneObject, describe, draw_scene, is_true
+from shards.synthetic.grammar import Scene, SceneObject, describe, is_true
+from shards.synthetic.scenes import draw_scene
 
 SCENES = [draw_scene(3, index) for index in range(400)]
 

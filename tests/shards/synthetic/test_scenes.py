@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from shards.synthetic.scenes import Scene, SceneObject, describe, draw_scene, render, scene_of, write_scenes
+from shards.synthetic.grammar import Scene, SceneObject, describe
+from shards.synthetic.scenes import draw_scene, render, scene_of, write_scenes
 
 SCENES = [draw_scene(3, index) for index in range(400)]
 
