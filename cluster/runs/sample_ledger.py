@@ -21,19 +21,20 @@ _LEDGER_NAME = "ledger"
 
 
 class SampleLedger:
-    """Writes the keys of the samples that one rank trains on in one attempt.
+    """Writes the keys of the samples that one rank trains on in one attempt; opened again, it goes on.
 
     Args:
         folder: folder of the run's ledger; created if absent.
         attempt: number of the attempt.
         rank: the rank.
-        resumed_at: number of steps done before this attempt.
+        resumed_at: number of steps done before this attempt; not read if the ledger is opened again.
     """
 
     def __init__(self, folder: Path, *, attempt: int, rank: int, resumed_at: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = (folder / f"attempt-{attempt:04d}-rank-{rank:04d}.jsonl").open("w", encoding="utf-8")
-        self._write({"resumed_at": resumed_at})
+        self._file: TextIO = (folder / f"attempt-{attempt:04d}-rank-{rank:04d}.jsonl").open("a", encoding="utf-8")
+        if not self._file.tell():
+            self._write({"resumed_at": resumed_at})
 
     def add(self, step: int, keys: Sequence[str]) -> None:
         """Write the keys of a step's samples."""

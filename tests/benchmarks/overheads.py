@@ -173,6 +173,7 @@ def ours(run: TrainRun, shard_set: ShardSet, settings: Settings) -> dict[str, fl
                 vocabulary_digest=shard_set.vocabulary.digest,
                 max_caption_words=run.training.max_caption_words,
             ),
+            metrics={},
         )
 
     found = timed(run, shard_set, settings, log=client.add_row, save=save, finish=saver.writer.wait)

@@ -41,6 +41,12 @@ def test_an_attempt_that_was_overtaken_twice_counts_up_to_the_earliest_resume(tm
     assert (sorted(trained.batches), trained.num_redone, trained.steps_redone) == ([1, 2], 6, {1: 3})
 
 
+def test_a_ledger_that_is_opened_again_goes_on(tmp_path):
+    write(tmp_path, 1, 0, [1, 2])
+    write(tmp_path, 1, 2, [3])
+    assert read_sample_ledger(tmp_path) == ({step: [f"{step}a", f"{step}b"] for step in (1, 2, 3)}, 0, {})
+
+
 def test_a_line_that_a_kill_tore_is_no_step(tmp_path):
     write(tmp_path, 1, 0, [1, 2], ranks=1)
     path = next(tmp_path.iterdir())

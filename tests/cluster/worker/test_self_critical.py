@@ -14,6 +14,7 @@ from cluster.coordination.messages import WorkerConfig
 from cluster.data.document_frequencies import FOLDER
 from cluster.runs.journal import list_segments, read_segment
 from cluster.runs.record import RunRecord, load_record
+from cluster.runs.sample_ledger import read_sample_ledger
 from cluster.worker.rank import RankContext
 from cluster.worker.start import start_rank
 from tests.support.drawn_shards import draw_shards
@@ -44,7 +45,7 @@ def run(tmp_path_factory):
         max_caption_words=8,
     )
     model = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=32, embedding_size=16, hidden_size=16)
-    return replace(plain, training=training, model=model)
+    return replace(plain, training=training, model=model, storage=replace(plain.storage, ledger=True))
 
 
 def train_until(run, step):
@@ -89,6 +90,7 @@ def journal(straight):
 
 def test_it_takes_all_steps_and_rewards_those_after_the_switch(straight, journal):
     assert load_record(straight.folder).is_finished
+    assert sorted(read_sample_ledger(straight.folder / "ledger").batches) == [1, 2, 3, 4, 5]
     assert [step for step in sorted(journal) if "train_reward" in journal[step]] == [4, 5]
     assert sorted(journal) == [1, 2, 3, 4, 5]
 
