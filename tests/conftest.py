@@ -3,6 +3,7 @@ import gc
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,8 @@ def session():
 
     with cluster_session(ClusterConfig()):
         yield
+        left = [thread.name for thread in threading.enumerate() if thread.name == "captioning-fit"]
+        assert not left, "training goes on in a thread, which would start another cluster"
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ _DEFAULTS = {
     # Neither Ray nor MLflow reports how it is used, unless the user turns it on.
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A call after the end of a session is an error; Ray would start a cluster for it.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Ray would start an idle process for each CPU with the first driver; this project's actors start their own.

@@ -40,6 +40,7 @@ _POLL_SECONDS, _FOLLOW_SECONDS = 0.05, 0.5
 # Ray sends SIGKILL to a stopped job 3 s after SIGTERM. The rest of that time is for setting the MLflow run's status.
 _STOP_SECONDS = 1.5
 _COORDINATOR_RETURNS_SECONDS = 60.0
+_THREAD_ENDS_SECONDS = 10.0
 # By default, MLflow retries for minutes when a tracker is down. The coordinator sends everything again later anyway.
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -106,6 +107,7 @@ class Driver:
             SystemExit: the process received SIGTERM, or the run is no longer wanted; a checkpoint was requested first.
         """
         status: Status = "FAILED"
+        thread: TrainThread | None = None
         try:
             with listening() as self._signals:
                 for number in itertools.count(1):
@@ -120,6 +122,8 @@ class Driver:
             self._log.show(self._progress, is_last=True)
             self._end_train()
             self._end_coordinator()
+            if thread:  # it must not outlive the Ray session, which its next call would then start anew
+                thread.join(_THREAD_ENDS_SECONDS)
         if status == "FAILED":
             raise RuntimeError(failure_text(self._run, self._progress))
         if status == "KILLED":
