@@ -27,6 +27,7 @@ class Actor:
 
     def __init__(self, *, may_save):
         self._may_save, self._num_polls = may_save, 0
+        self.training = threading.Event()
         self.requested, self.status = [], ""
         for method in (self._progress, self._request, self._controller, self._finish):
             setattr(self, method.__name__.removeprefix("_"), SimpleNamespace(remote=method))
@@ -44,7 +45,7 @@ class Actor:
         self.requested.append(request)
 
     def _controller(self):
-        return None
+        return SimpleNamespace(abort=SimpleNamespace(remote=self.training.set))
 
     def _finish(self, status):
         self.status = status
@@ -59,21 +60,20 @@ def stopped(monkeypatch, caplog, log_lines):
     monkeypatch.setattr(driver, "ray", ray)
     monkeypatch.setattr(driver.leftovers, "remove_leftovers", lambda: None)
     monkeypatch.setattr(driver, "_STOP_SECONDS", 0.1)
-    training = threading.Event()
 
     def run(number, *, may_save):
         actor = Actor(may_save=may_save)
 
         def build(attempt):
             os.kill(os.getpid(), number)
-            return SimpleNamespace(fit=training.wait)
+            return SimpleNamespace(fit=actor.training.wait)
 
         with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
             Driver(TrainRun(name="r"), actor, num_steps=100).train(build)
+        assert "captioning-fit" not in [thread.name for thread in threading.enumerate()]
         return actor, ended.value, log_lines()
 
-    yield run
-    training.set()
+    return run
 
 
 def test_ctrl_c_waits_for_the_step_and_its_checkpoint(stopped):
