@@ -376,6 +376,7 @@ def test_the_node_keeps_one_copy_of_each_shard(remote, environment, drawn_shards
         "locks",
         "verified",
         "digests",
+        "meteor",  # the data of a score
     }
 
 
