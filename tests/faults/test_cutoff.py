@@ -80,7 +80,7 @@ def save(saver, step):
     description = CheckpointDescription(
         step=step, model=MODEL, vocabulary_digest=VOCABULARY.digest, max_caption_words=8
     )
-    saver.save(state, description).result()
+    saver.save(state, description, metrics={}).result()
 
 
 @pytest.fixture
