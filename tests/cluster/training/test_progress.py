@@ -114,7 +114,8 @@ def test_self_critical_training_is_named_with_its_reward(monkeypatch, caplog, ca
     log, metrics = ProgressLog(100), {"epoch": 1.0, "train_loss_nats": 1.5, "images_per_second": 80.0}
     for step, of_step in enumerate(({}, {"train_reward": 0.75}), start=10):
         log.show(RunProgress(1, Row(step, 0, metrics | of_step), [], phase="training"), is_last=True)
-    last = read_progress(capsys.readouterr().err.splitlines()[-1])
+    # Threads of other tests may write lines of their own.
+    last = [told for line in capsys.readouterr().err.splitlines() if (told := read_progress(line))][-1]
     assert (last["phase"], last["train_reward"]) == ("self-critical training", 0.75)
     assert "loss 1.500 nats/word, self-critical reward 0.750, 80 images/s" in lines(caplog)[-1]
 
