@@ -98,7 +98,7 @@ class HomeConfig:
     """Where results are stored."""
 
     home: Annotated[Path, tyro.conf.arg(prefix_name=False)] = field(
-        default_factory=lambda: Path(os.environ.get("CAPTIONING_HOME", "runs"))
+        default_factory=lambda: Path(os.environ.get("CAPTIONING_HOME") or "runs")
     )
     """Folder of the default tracking database, artifacts and checkpoints (or CAPTIONING_HOME); every node must be able
     to read and write it."""

@@ -17,6 +17,7 @@ from cluster.config import CacheConfig
 from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import write_json
+from jobs.console.output_files import require_output_files
 from jobs.console.progress_bars import counting
 from jobs.console.tables import show_table
 
@@ -48,6 +49,7 @@ def main(invocation: Invocation[InspectJob]) -> None:
     from cluster.data.shard_set import ShardSet
     from shards.inspection import inspect_split
 
+    require_output_files(html=job.html)
     shard_set = ShardSet(job.shards, cache_gib=job.storage.cache_gib)
     splits = {split: num for split, num in shard_set.manifest.splits.items() if job.split in (None, split)}
     if not splits:

@@ -12,6 +12,8 @@ from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.files import replace_file
 from shards.storage.folders import ShardFolder, refuse_foreign
 
+_CLAIM = ".exported-from"
+"""File with the digest of the shard set that a folder is the export of."""
 _SIGNATURES = (
     ("png", 0, b"\x89PNG"),
     ("webp", 8, b"WEBP"),
@@ -40,7 +42,7 @@ def export_split(
         folder: folder of the shard set.
         manifest: manifest of the shard set.
         split: name of the split.
-        target: folder to write; files of an earlier export are replaced.
+        target: folder to write; files of an earlier export of the same set are replaced.
         progress: callback, called with the number of images done.
         cache_gib: size limit in GiB of this node's copies of tars at URLs.
 
@@ -49,9 +51,10 @@ def export_split(
 
     Raises:
         DamagedSampleError: a sample cannot be read.
-        ValueError: a shard cannot be read, or the folder holds files that an export does not write.
+        ValueError: a shard cannot be read, or the folder holds files that no export of this shard set has written,
+            such as the photographs themselves.
     """
-    refuse_foreign(target, ("images", "annotations"))
+    _claim(target, manifest)
     (target / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -68,6 +71,16 @@ def export_split(
     content = json.dumps({"images": images, "annotations": annotations}, ensure_ascii=False, indent=0)
     replace_file(target / "annotations" / f"captions_{split}.json", content.encode())
     return len(images)
+
+
+def _claim(target: Path, manifest: Manifest) -> None:
+    """Write beforehand whose export a folder is, unless it says so; refuse any other folder that is not empty."""
+    claim = target / _CLAIM
+    is_ours = claim.is_file() and claim.read_text(errors="replace") == manifest.digest
+    refuse_foreign(target, ("images", "annotations") if is_ours else ())
+    if not is_ours:
+        target.mkdir(parents=True, exist_ok=True)
+        replace_file(claim, manifest.digest.encode())
 
 
 def _suffix_of(content: bytes) -> str:

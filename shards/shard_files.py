@@ -62,11 +62,16 @@ class ShardFiles:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: its content does not match the record.
+            ValueError: its content does not match the record, or a folder or a pipe has its name.
             OSError: it cannot be read or fetched, even after retries.
         """
         folder, name = self.find(record)
-        return (folder / name).open("rb") if isinstance(folder, Path) else folder.open(_file(record, name))
+        if not isinstance(folder, Path):
+            return folder.open(_file(record, name))
+        path = folder / name
+        if path.exists() and not path.is_file():  # reading from a pipe would wait for a writer
+            raise ValueError("it is no ordinary file")
+        return path.open("rb")
 
     def local(self, records: Sequence[ShardRecord]) -> dict[Path, dict[str, str]]:
         """Return the files that are on this machine: for each folder, the name of each file by that of its shard."""

@@ -6,10 +6,19 @@ What happens without such a setting is in its docstring, which is its help text:
 import dataclasses
 import io
 import re
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
+
+from shards.storage.location import as_path
 
 _OR_NONE = re.compile(r"\{None\}\|(\S+)")
 
@@ -39,8 +48,8 @@ class HelpStream(io.TextIOBase):
         return self._stream.isatty()
 
 
-def without_none_hints() -> ConstructorRegistry:
-    """Return tyro's rules, except that the help texts of settings without a value do not end in their default."""
+def own_rules() -> ConstructorRegistry:
+    """Return tyro's rules, but help texts of settings without a value do not end in it, and no path is empty."""
     registry, is_asking = ConstructorRegistry(), False
 
     @registry.struct_rule
@@ -61,5 +70,17 @@ def without_none_hints() -> ConstructorRegistry:
             for one in found.fields
         )
         return dataclasses.replace(found, fields=tuple(fields))
+
+    @registry.primitive_rule
+    def paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+        if info.type is not Path:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda arguments: as_path(arguments[0]),
+            is_instance=lambda instance: isinstance(instance, Path),
+            str_from_instance=lambda instance: [str(instance)],
+        )
 
     return registry

@@ -1,6 +1,7 @@
 """Mistakes in a command line, collected, so that all of them are reported at once and one line each."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,12 @@ def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of sett
     return found
 
 
+# Tyro's words for it if a setting may be one of several types, or a list.
+_EMPTY = re.compile(
+    r"(no type matching \S+ could be instantiated from|Could not find valid parse for arguments:) \[''\]"
+)
+
+
 def rejection(box: str) -> str:
     """Return the message in a box that tyro prints, as one line, with the flag that tyro suggests if there is one.
 
@@ -75,6 +82,7 @@ def rejection(box: str) -> str:
     told = told.replace(" .", ".").replace(
         "argument 'settings.", "argument '"
     )  # tyro names the field of Invocation too
+    told = _EMPTY.sub("an empty text, as of an unset variable, cannot be taken", told)
     similar = [line.split()[0] for part in parts[1:] for line in part if line.strip().startswith("--")]
     similar = [flag for flag in similar if flag not in told.split(":")[0]]
     return f"{told.rstrip('.')}; did you mean {similar[0]}?" if similar else told.rstrip(".") or " ".join(box.split())

@@ -21,7 +21,7 @@ import yaml
 from cluster.errors import Mistakes, shorten
 from cluster.settings import as_plain, with_absolute_paths
 from cluster.yaml_file import read_mapping, shown
-from jobs.console.help import HelpStream, without_none_hints
+from jobs.console.help import HelpStream, own_rules
 from jobs.console.job import Invocation, Job
 from jobs.console.mistakes import out_of_bounds, rejection, section_without_prefix, sections, unchecked
 from jobs.console.output import result_stream, write_document
@@ -114,7 +114,7 @@ def _parse(job: Job[T], arguments: Sequence[str]) -> tuple[Invocation[T], list[s
                 prog=f"captioning {job.name}",
                 description=description,
                 config=(tyro.conf.HelptextFromCommentsOff,),
-                registry=without_none_hints(),
+                registry=own_rules(),
             )
     return invocation, mistakes + out_of_bounds(invocation.settings)
 
@@ -194,6 +194,8 @@ def _merge(base: T, content: Mapping[str, Any], file: Path, mistakes: list[str],
             continue
         try:
             changes[name] = _typed(hints[name], value)
+            if value == "" and isinstance(changes[name], Path):
+                mistakes.append(f"--config {file}: {prefix}{name} is empty; write ./ for the current folder")
         except ValidationError as error:
             mistakes.append(f"--config {file}: {prefix}{name} cannot be {shown(value)} ({error.errors()[0]['msg']})")
         except TypeError:  # a date, a set or bytes, which no field holds

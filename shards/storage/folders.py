@@ -203,10 +203,12 @@ def refuse_foreign(folder: ShardFolder, patterns: Sequence[str]) -> None:
         patterns: glob patterns of the names that may be in the folder.
 
     Raises:
-        ValueError: the folder holds a file or folder with another name.
+        ValueError: the folder holds a file or folder with another name, or is a file.
     """
-    if not isinstance(folder, Path) or not folder.is_dir():
+    if not isinstance(folder, Path) or not folder.exists():
         return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose a new or empty folder")
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     foreign = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in patterns)]
     if foreign:

@@ -37,6 +37,17 @@ _VARIABLES = {
 _VARIABLES["https"] = _VARIABLES["http"]
 
 
+def as_path(text: str) -> Path:
+    """Return the path that somebody has written.
+
+    Raises:
+        ValueError: the text is empty, as a script's unset variable is; Python would take it for the current folder.
+    """
+    if not text:
+        raise ValueError("an empty text, as of an unset variable, is no path")
+    return Path(text)
+
+
 def with_home(path: Path) -> Path:
     """Return a path with the user's home folder for a leading ~, which shells expand only at the start of a word.
 
@@ -46,15 +57,15 @@ def with_home(path: Path) -> Path:
 
 
 def local_folder(location: str) -> Path | None:
-    """Return the folder that a path, a file:// or a local:// URL names; None for any other URL."""
+    """Return the folder that a path, a file:// or a local:// URL names, or None; raises as ``as_path``."""
     if not _SCHEME_FORM.match(location):
-        return with_home(Path(location))
+        return with_home(as_path(location))
     scheme, _, rest = location.partition("://")
     return Path(unquote(rest.removeprefix("localhost"))) if scheme in ("file", "local") else None
 
 
 def parse_location(location: Path | str) -> Path | str:
-    """Return a folder as a path, and any other URL unchanged, credentials included."""
+    """Return a folder as a path, and any other URL unchanged, credentials included; raises as ``as_path``."""
     return with_home(location) if isinstance(location, Path) else local_folder(location) or location
 
 

@@ -1,5 +1,6 @@
 """Addresses of tars: files, folders and URLs, with brace patterns such as ``{000..099}`` and globs."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from shards.storage.folders import RemoteShards
 from shards.storage.location import local_folder, refuse_credentials
 
 _SPLIT = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
+_RANGE = re.compile(r"\{(?P<first>-?\d+)\.\.(?P<last>-?\d+)(?:\.\.(?P<step>-?\d+))?\}")
+_MOST_TARS = 1_000_000
 _COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4)|tgz|tbz2|txz|tzst)$")
 _WHY_NOT_COMPRESSED = "a sample in the middle of a compressed tar cannot be read alone; decompress it"
 
@@ -47,12 +50,22 @@ def find_tars(addresses: Iterable[str]) -> list[str]:
 
 def _of_address(address: str) -> Iterator[str]:
     try:
-        expanded = list(braceexpand(address))
+        if any(_range_size(found) > _MOST_TARS for found in _RANGE.finditer(address)):
+            raise ValueError(f"it names more than {_MOST_TARS:,} tars")
+        expanded = list(itertools.islice(braceexpand(address), _MOST_TARS + 1))
+        if len(expanded) > _MOST_TARS:
+            raise ValueError(f"it names more than {_MOST_TARS:,} tars")
     except ValueError as error:
         raise ValueError(f"{address} is no pattern ({error}); write {{000..099}} or {{a,b}}") from None
     for one in expanded:
         path = local_folder(one)
         yield from _on_this_machine(path) if path else _at_url(one)
+
+
+def _range_size(found: re.Match[str]) -> int:
+    """Return how many names a range such as 000..099 stands for; braceexpand would list them all at first."""
+    first, last, step = found["first"], found["last"], abs(int(found["step"] or 1)) or 1
+    return abs(int(last) - int(first)) // step + 1
 
 
 def _on_this_machine(path: Path) -> list[str]:

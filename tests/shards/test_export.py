@@ -50,3 +50,28 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(ValueError, match=r"thesis\.tex"):
         export_split(tmp_path / "shards", manifest, "train", tmp_path / "mine")
+
+
+def test_the_photographs_that_a_set_was_made_of_are_not_written_over(tmp_path):
+    manifest = manifest_of(write_shard(plan, tmp_path / "shards") for plan in deal(seven_images(tmp_path / "coco")))
+    before = {path: path.read_bytes() for path in (tmp_path / "coco").rglob("*.jpg")}
+    with pytest.raises(ValueError, match=r"coco holds .*, which this command does not write"):
+        export_split(tmp_path / "shards", manifest, "train", tmp_path / "coco")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "coco").rglob("*.jpg")}
+
+
+def test_an_export_is_gone_on_with_but_not_by_that_of_another_set(tmp_path):
+    plans = deal(seven_images(tmp_path / "coco"))
+    manifest = manifest_of(write_shard(plan, tmp_path / "shards") for plan in plans)
+    export_split(tmp_path / "shards", manifest, "train", tmp_path / "again")
+    assert export_split(tmp_path / "shards", manifest, "train", tmp_path / "again") == 7
+    other = manifest_of(manifest.shards[:1])
+    with pytest.raises(ValueError, match=r"again holds annotations and 1 more, which this command does not write"):
+        export_split(tmp_path / "shards", other, "train", tmp_path / "again")
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path):
+    manifest = manifest_of(write_shard(plan, tmp_path / "shards") for plan in deal(seven_images(tmp_path / "coco")))
+    (tmp_path / "mine").touch()
+    with pytest.raises(ValueError, match=r"mine is a file; choose a new or empty folder"):
+        export_split(tmp_path / "shards", manifest, "train", tmp_path / "mine")

@@ -1,5 +1,6 @@
 """Where the files of shards are: beside the manifest, near it, or at URLs; and the errors of a web server."""
 
+import os
 import pickle
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_tar_is_opened_where_it_is(tar, tmp_path, location):
         assert files.sizes([record])[record.name] in (record.num_bytes, UNKNOWN_SIZE)
         verify_shards(tmp_path / "set", [record])
     assert (len(files.remote([record])), files.cache_gib) == ("{url}" in location, 2)
+
+
+def test_nothing_is_read_from_a_pipe_in_a_tars_place(tar, tmp_path):
+    record = record_at("../tars/0.tar", tar)
+    tar.unlink()
+    os.mkfifo(tar)
+    with pytest.raises(ValueError, match="it is no ordinary file"):
+        ShardFiles(tmp_path / "set").open(record)
 
 
 def test_an_altered_tar_is_noticed(tar, tmp_path):

@@ -130,7 +130,7 @@ def _splits(addresses: Sequence[str], config: IndexConfig) -> dict[str, tuple[st
 
 def _recognize(locations: Sequence[str]) -> str:
     """Return where the captions are in the first tar that shows it."""
-    looked_at = list(dict.fromkeys(locations))[:_NUM_LOOKED_AT]
+    looked_at, faults = list(dict.fromkeys(locations))[:_NUM_LOOKED_AT], []
     for location in looked_at:
         try:
             if captions := recognize_captions(location):
@@ -138,7 +138,11 @@ def _recognize(locations: Sequence[str]) -> str:
         except TarError as error:
             if "--captions" in str(error):
                 raise Refusal(f"{location}: {error}", "") from None
-            logger.warning("%s: %s", location, error)
+            faults.append(f"{location}: {error}")
+    if len(faults) == len(looked_at):
+        raise Refusal(faults[0], "") if len(faults) == 1 else Refusal(f"no tar can be read, first {faults[0]}", "")
+    for fault in faults:
+        logger.warning("%s", fault)
     raise Refusal(
         f"no captions are seen in {looked_at[0]}"
         + (f" and {len(looked_at) - 1} more" if len(looked_at) > 1 else "")

@@ -1,12 +1,16 @@
 import operator
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from captioning.generation.config import GenerationConfig
+from cluster.config import HomeConfig
+from cluster.errors import Mistakes
 from cluster.presets import TRAIN_PRESETS
+from jobs.caption import JOB as CAPTION
 from jobs.console.parsing import parse
 from jobs.evaluate import JOB as EVALUATE
 from jobs.train import JOB
@@ -126,6 +130,27 @@ def test_a_tilde_that_no_shell_expanded_is_the_users_home(file, tmp_path, monkey
         tmp_path / "s", tmp_path / "f", tmp_path / "r", str(tmp_path / "w.pth"),
     )  # fmt: skip
     assert run_of("--config=~/run.yaml", "--home=~/h").storage.home == tmp_path / "h"
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments"),
+    [
+        (EVALUATE, ["m", "--shards", ""]),
+        (EVALUATE, ["m", "--shards", "s", "--out", ""]),
+        (EVALUATE, ["m", "--shards", "s", "--home="]),
+        (CAPTION, ["", "--model", "m"]),
+    ],
+)
+def test_an_empty_path_is_not_taken_for_the_current_folder(job, arguments):
+    with pytest.raises(Mistakes, match=r"^Error parsing .*: an empty text, as of an unset variable, "):
+        parse(job, arguments)
+
+
+def test_an_empty_path_in_a_file_is_named_and_an_empty_variable_is_as_none(file, monkeypatch):
+    with pytest.raises(Mistakes, match=r"storage\.home is empty; write \./ for the current folder\n.*an empty text"):
+        run_of("--config", file("storage: {home: ''}\nshards: ''\n"))
+    monkeypatch.setenv("CAPTIONING_HOME", "")
+    assert HomeConfig().home == Path("runs")
 
 
 def test_a_missing_file_is_named():

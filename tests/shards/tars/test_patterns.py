@@ -5,6 +5,7 @@ import re
 import fsspec
 import pytest
 
+from shards.tars import patterns
 from shards.tars.patterns import find_tars, split_of
 from tests.support.http_server import answering
 
@@ -56,6 +57,7 @@ def test_a_web_server_need_not_list_its_files():
         ("none.tar", FileNotFoundError, "none.tar does not exist; give tars, folders of tars, or URLs"),
         ("c*", FileNotFoundError, r"c\* has no .tar; give tars"),
         ("a/{00..", ValueError, r"a/\{00\.\. is no pattern \(.*\); write \{000..099\}"),
+        ("{000000..999999999}.tar", ValueError, r"is no pattern \(it names more than 1,000,000 tars\)"),
         ("z", ValueError, "x.tar.gz: a sample in the middle of a compressed tar cannot be read alone; decompress it"),
         ("z/x.tar.gz", ValueError, "x.tar.gz: a sample in the middle"),
         ("e", FileNotFoundError, "e has no .tar; it has 1 other files, first .*note.txt; give tars"),
@@ -91,3 +93,9 @@ def test_credentials_are_refused():
 )
 def test_an_address_may_name_its_split(address, split):
     assert split_of(address) == split
+
+
+def test_patterns_that_name_too_many_tars_together_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(patterns, "_MOST_TARS", 8)
+    with pytest.raises(ValueError, match=r"is no pattern \(it names more than 8 tars\)"):
+        find_tars([f"{folder}/{{0..2}}{{a,b,c}}.tar"])

@@ -72,6 +72,17 @@ def test_captions_that_are_not_seen_are_asked_for(tmp_path):
         plan_index([f"{tmp_path}/0.tar"], tmp_path / "set", config())
 
 
+def test_tars_of_which_none_can_be_read_are_the_cause_and_not_their_captions(tmp_path):
+    for name in ("0.tar", "1.tar"):
+        (tmp_path / name).write_text("this is no tar")
+    with pytest.raises(
+        Refusal, match=r"no tar can be read, first .*0\.tar: it is no whole tar \(.*\); fetch it again$"
+    ):
+        plan_index([str(tmp_path)], tmp_path / "set", config())
+    with pytest.raises(Refusal, match=r"^\S*0\.tar: it is no whole tar"):
+        plan_index([f"{tmp_path}/0.tar"], tmp_path / "set", config())
+
+
 @pytest.mark.parametrize("captions", ["jpg", "json.", "caption"])
 def test_another_place_of_captions_is_refused(captions):
     with pytest.raises(ValueError, match=f"captions {captions} is not one of txt, json and json.FIELD"):
