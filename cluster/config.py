@@ -15,7 +15,7 @@ from cluster.locations import OptionalLocation
 from cluster.settings import LONGEST_NAME, credential_mistakes, is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
 
-_MOST_WORKERS, _LONGEST_WAIT_SECONDS = 100_000, 10_000_000
+_MOST_WORKERS, _MOST_LOADER_PROCESSES, _LONGEST_WAIT_SECONDS = 100_000, 10_000, 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +33,10 @@ class ClusterConfig:
     """CPUs reserved for each worker, and the number of its compute threads."""
     resources_per_worker: dict[str, float] = field(default_factory=dict)
     """Additional Ray resources for each worker, such as accelerator_type:H100 0.001."""
-    num_loader_processes: int = 0
-    """Processes that read and decode images for each worker; with 0, the worker does it itself."""
+    num_loader_processes: int | None = None
+    """Processes that read and decode images for each worker; with 0, the worker does it itself. If not given, it
+    measures its first steps: if reading limits their speed, as many processes read ahead as keep up, at most
+    cpus_per_worker - 1."""
     max_restarts: int = 3
     """Consecutive failures, without a new checkpoint in between, after which training still restarts."""
     max_preemptions: int = 100
@@ -58,9 +60,11 @@ class ClusterConfig:
             yield f"resources_per_worker {self.resources_per_worker} reserves nothing; use finite amounts above 0"
         if self.max_workers > _MOST_WORKERS:
             yield f"num_workers {self.num_workers} is too large; use at most {_MOST_WORKERS}"
-        yield from too_large(self, cpus_per_worker=10_000, num_loader_processes=10_000)
+        yield from too_large(self, cpus_per_worker=10_000)
+        if not 0 <= (self.num_loader_processes or 0) <= _MOST_LOADER_PROCESSES:
+            yield f"num_loader_processes {self.num_loader_processes} is not from 0 to {_MOST_LOADER_PROCESSES}"
         yield from too_large(self, hang_seconds=_LONGEST_WAIT_SECONDS, resize_seconds=_LONGEST_WAIT_SECONDS)
-        for name in ("num_loader_processes", "max_restarts", "max_preemptions"):
+        for name in ("max_restarts", "max_preemptions"):
             if getattr(self, name) < 0:
                 yield f"{name} {getattr(self, name)} is negative; use 0 or more"
         for name in ("hang_seconds", "resize_seconds"):

@@ -86,7 +86,7 @@ TRAIN_PRESETS = {
             model=ModelConfig(decoder="attend", trainable_from="layer4"),
             training=replace(_REGULARIZED, precision="bf16", batch_size=256),
             validation=_BY_CIDER_D,
-            cluster=ClusterConfig(use_gpu=True, cpus_per_worker=8, num_loader_processes=6, num_workers=1),
+            cluster=ClusterConfig(use_gpu=True, cpus_per_worker=8, num_workers=1),
         ),
     ),
 }

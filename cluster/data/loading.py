@@ -3,15 +3,16 @@
 Shapes: B images, S pixels a side.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from captioning.config import ModelConfig, TrainingConfig
 from captioning.data.batches import CaptionBatch
 from captioning.model.calibration import NUM_CALIBRATION_IMAGES
+from cluster.data.loader_processes import Reading
 from cluster.data.shard_set import ShardSet
 from cluster.data.sources import Source
 from shards.order import SampleOrder, rank_share
@@ -90,7 +91,9 @@ def training_batches(
     config: TrainingConfig,
     ranks: tuple[int, int],
     steps: range,
-    num_loader_processes: int = 0,
+    num_loader_processes: int | None = 0,
+    num_cpus: int = 1,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterable[list[CaptionBatch]]:
     """Read a rank's share of each step's batch; bad samples are left out of a batch and listed in it.
 
@@ -101,10 +104,18 @@ def training_batches(
         config: training configuration: batch size, order, accumulation and augmentation.
         ranks: (rank, world size).
         steps: steps to read.
-        num_loader_processes: number of loader processes, which read ahead; with 0 a batch is read when it is requested.
+        num_loader_processes: number of loader processes, which read ahead; with 0 a batch is read when it is requested;
+            None to choose the number when some steps are done, by ``loader_processes.choose``.
+        num_cpus: CPUs that are reserved for this process.
+        say: function that is given a line about the chosen number.
     """
-    share = _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks)
-    return _loader(share, list(steps), num_loader_processes)
+    return Reading(
+        lambda: _TrainingShare(shard_set.source(split, model=model, config=config), config, ranks),
+        steps,
+        num_processes=num_loader_processes,
+        num_cpus=num_cpus,
+        say=say,
+    )
 
 
 def validation_batches(
@@ -114,7 +125,8 @@ def validation_batches(
     model: ModelConfig,
     config: TrainingConfig,
     ranks: tuple[int, int],
-    num_loader_processes: int = 0,
+    num_loader_processes: int | None = 0,
+    num_cpus: int = 1,
     most: int | None = None,
 ) -> Iterable[CaptionBatch]:
     """Read a rank's share of a split once, in order and not augmented; further arguments as in ``training_batches``.
@@ -125,13 +137,12 @@ def validation_batches(
         model: model configuration, for the image size.
         config: training configuration: batch size.
         ranks: (rank, world size).
-        num_loader_processes: number of loader processes.
+        num_loader_processes: number of loader processes; None to choose it.
+        num_cpus: CPUs that are reserved for this process.
         most: number of images of the split to read, over all ranks; None for all.
     """
-    share = _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks, most)
-    return _loader(share, list(range(len(share))), num_loader_processes)
-
-
-def _loader(dataset: Dataset, indices: Sequence[int], num_loader_processes: int) -> DataLoader:
-    # The dataset returns complete batches, so the loader must not batch again.
-    return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_loader_processes)
+    return Reading(
+        lambda: _ValidationShare(shard_set.source(split, model=model, config=config), config, ranks, most),
+        num_processes=num_loader_processes,
+        num_cpus=num_cpus,
+    )

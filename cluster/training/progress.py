@@ -39,6 +39,14 @@ class StepProgress(NamedTuple):
     num_steps_redone: int
     reward: float | None = None
     """Mean reward of the captions that the model sampled in the step; None before self-critical training."""
+    data_wait_share: float | None = None
+    """Share of the step in which the workers waited for data; None in rows of earlier releases."""
+
+    @property
+    def speed(self) -> str:
+        """Return the speed, and what of the time goes to waiting for data, as text."""
+        waiting = "" if self.data_wait_share is None else f" ({100 * self.data_wait_share:.0f} % data wait)"
+        return f"{self.images_per_second:.0f} images/s{waiting}"
 
     def __str__(self) -> str:
         """Return the progress as one line."""
@@ -48,7 +56,7 @@ class StepProgress(NamedTuple):
         redone = f", {self.num_steps_redone} steps redone" if self.num_steps_redone else ""
         return (
             f"step {self.step} of {self.num_steps} (epoch {self.epoch:.2f}): "
-            f"loss {self.loss_nats:.3f} nats/word{best}{reward}, {self.images_per_second:.0f} images/s{left}{redone}"
+            f"loss {self.loss_nats:.3f} nats/word{best}{reward}, {self.speed}{left}{redone}"
         )
 
 
@@ -126,6 +134,7 @@ class ProgressLog:
             seconds_left=self._seconds_left(row.step),
             num_steps_redone=progress.num_steps_redone,
             reward=row.metrics.get("train_reward"),
+            data_wait_share=row.metrics.get("data_wait_share"),
         )
 
     def _phase_of(self, progress: RunProgress) -> str:

@@ -242,6 +242,8 @@ class Rank:
             ranks=(self.coordinator.rank, self.context.world_size),
             steps=range(self.state.step, last_step),
             num_loader_processes=self.run.cluster.num_loader_processes,
+            num_cpus=self.run.cluster.cpus_per_worker,
+            say=self.coordinator.log_event if self.is_first else logger.info,
         )
         if self.run.storage.ledger:
             batches = record_samples(batches, self._open_ledger(), first_step=self.state.step + 1)

@@ -106,6 +106,7 @@ class Validator:
             config=self.run.training,
             ranks=self.ranks,
             num_loader_processes=self.run.cluster.num_loader_processes if most is None else 0,
+            num_cpus=self.run.cluster.cpus_per_worker,
             most=most,
         )
         for batch in batches:

@@ -113,7 +113,7 @@ def bar_text(progress: "StepProgress") -> str:
         facts.append(f"self-critical reward {progress.reward:.3f}")
     if progress.best_loss_nats is not None:
         facts.append(f"best {progress.best_loss_nats:.3f}")
-    facts.append(f"{progress.images_per_second:.0f} images/s")
+    facts.append(progress.speed)
     if progress.seconds_left is not None:
         facts.append(f"{duration(progress.seconds_left)} left")
     return "  ".join(facts)

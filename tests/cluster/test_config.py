@@ -86,7 +86,7 @@ def test_a_run_without_shards_is_refused():
     [
         ({"num_workers": 0}, "num_workers 0 is not a number of workers"),
         ({"cpus_per_worker": 0}, "cpus_per_worker 0 cannot train; use 1 or more"),
-        ({"num_loader_processes": -1}, "num_loader_processes -1"),
+        ({"num_loader_processes": -1}, "num_loader_processes -1 is not from 0 to 10000"),
         ({"max_restarts": -1}, "max_restarts -1"),
         ({"max_preemptions": -1}, "max_preemptions -1"),
         ({"hang_seconds": 0.0}, "hang_seconds 0.0 is not a time to wait"),

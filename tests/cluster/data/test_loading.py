@@ -73,6 +73,15 @@ def test_loader_processes_read_the_same(shard_set):
     assert torch.equal(pixels(here), pixels(beside))
 
 
+def test_processes_that_take_over_in_between_read_the_same(shard_set):
+    said = []
+    here, beside = (
+        steps_of(shard_set, range(9), num_loader_processes=count, num_cpus=2, say=said.append) for count in (0, None)
+    )
+    # The rest of a step takes no time here, so reading limits the speed.
+    assert (torch.equal(pixels(here), pixels(beside)), [line[:16] for line in said]) == (True, ["1 loader process"])
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 7, 40])  # 40: more workers than validation samples
 def test_validation_reads_every_sample_once(shard_set, world_size):
     read = [

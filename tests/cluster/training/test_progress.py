@@ -50,6 +50,12 @@ def test_a_line_says_loss_speed_and_time_left(log, clock, caplog):
     assert lines(caplog)[-1] == "step 20 of 100 (epoch 2.00): loss 2.500 nats/word, 80 images/s, 1 min 20 s left"
 
 
+def test_a_line_says_what_share_of_the_time_goes_to_waiting_for_data(log, caplog):
+    waiting = progress(10)
+    log.show(waiting._replace(row=Row(10, 0, waiting.row.metrics | {"data_wait_share": 0.034})))
+    assert lines(caplog)[-1].endswith("80 images/s (3 % data wait)")
+
+
 def test_lines_come_a_few_times_a_minute(log, clock, caplog):
     for second in range(60):
         clock.now = float(second)

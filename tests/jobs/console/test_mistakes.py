@@ -60,8 +60,8 @@ def test_mistakes_of_the_file_and_of_flags_are_named_together(tmp_path):
             "invalid choice 'gru' for argument '--model.decoder'. Expected one of ('lstm', 'attend', 'transformer')",
         ),
         (
-            ("--cluster.num-loader-processes", "nan"),
-            "Error parsing --cluster.num-loader-processes: invalid literal for int() with base 10: 'nan'",
+            ("--cluster.cpus-per-worker", "nan"),
+            "Error parsing --cluster.cpus-per-worker: invalid literal for int() with base 10: 'nan'",
         ),
         (("--model.decode", "gru"), "Unrecognized options: --model.decode, gru"),
     ],

@@ -75,6 +75,7 @@ def test_without_a_terminal_there_is_no_bar_of_steps(capsys):
     [
         ({}, "loss 2.500  80 images/s  1 min 42 s left"),
         ({"best_loss_nats": 2.25, "seconds_left": None}, "loss 2.500  best 2.250  80 images/s"),
+        ({"data_wait_share": 0.251, "seconds_left": None}, "loss 2.500  80 images/s (25 % data wait)"),
     ],
 )
 def test_the_bar_says_loss_best_speed_and_time_left(changes, text):
