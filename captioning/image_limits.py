@@ -16,7 +16,8 @@ _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xf
 _TIFF = (b"II*\0", b"MM\0*")
 _JPEGS_IN_TIFF = re.compile(rb"\x03\x01\x03\0\x01\0\0\0[\x06\x07]\0|\x01\x03\0\x03\0\0\0\x01\0[\x06\x07]")
 _MARKERS_WITHOUT_LENGTH = (_START_OF_IMAGE, b"\xff\x01")
-_BASELINE, _EXIF = b"\xff\xc0", b"Exif\0\0"
+_BASELINE, _SCAN, _EXIF = 0xC0, 0xDA, b"Exif\0\0"
+_RESOLUTIONS = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")  # of three colours: 4:4:4, 4:2:2 and 4:2:0
 _METADATA = frozenset([b"\xff\xfe", *(bytes((0xFF, number)) for number in range(0xE0, 0xF0))])
 _COLOUR_SPACES = (b"JFIF\0", b"Adobe")  # metadata that say how colours are stored
 _PNG_SIGNATURE, _PNG_TEXT = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -67,25 +68,39 @@ class JpegHead(NamedTuple):
     Attributes:
         has_one_scan: whether the image has one scan; libjpeg refuses a second one. Others must be counted.
         has_exif: whether there is Exif, which may turn the image.
+        size: width and height of a baseline image, grey or of three colours at a usual resolution; None for others,
+            whose header libjpeg-turbo must read.
     """
 
     has_one_scan: bool
     has_exif: bool
+    size: tuple[int, int] | None = None
 
 
 def read_head(content: bytes) -> JpegHead:
     """Read the segments before a JPEG's image, which takes a fraction of the time of ``count_scans``."""
-    num_components, is_baseline, has_exif, at = 0, False, False, 2
-    while found := _MARKER.match(content, at):
-        marker, start = found[0], found.end() + 2
-        length = int.from_bytes(content[found.end() : start], "big")
-        if marker == _START_OF_SCAN:
-            return JpegHead(is_baseline and content[start : start + 1] == bytes((num_components,)), has_exif)
+    num_components, size, is_baseline, has_exif, at = 0, None, False, False, 2
+    while content[at : at + 1] == b"\xff" and at + 4 <= len(content):  # each has a marker and a length of two bytes
+        marker, start = content[at + 1], at + 4
+        if marker == _SCAN:
+            has_one_scan = is_baseline and content[start : start + 1] == bytes((num_components,))
+            return JpegHead(has_one_scan, has_exif, size)
+        if not (0 < marker < 0xD0 or 0xD8 <= marker < 0xFF):
+            break
         if marker == _BASELINE:
             num_components, is_baseline = int.from_bytes(content[start + 5 : start + 6], "big"), True
-        has_exif = has_exif or content[start : start + 6] == _EXIF
-        at = found.end() + max(2, length)
+            size = _usual_size(content[start : start + 15])
+        elif content.startswith(_EXIF, start):
+            has_exif = True
+        at += 2 + max(2, content[at + 2] << 8 | content[at + 3])
     return JpegHead(False, _EXIF in content)  # with stray bytes between segments
+
+
+def _usual_size(frame: bytes) -> tuple[int, int] | None:
+    """Return the size that the segment of a frame says, if 8 bits, colours and their resolutions are usual ones."""
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    is_usual = frame[5:6] == b"\1" or (frame[5:6] == b"\3" and frame[7::3] in _RESOLUTIONS)
+    return (width, height) if is_usual and frame[:1] == b"\x08" and width and height else None
 
 
 def without_metadata(content: bytes) -> bytes:

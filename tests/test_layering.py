@@ -94,6 +94,7 @@ TESTED_ELSEWHERE = {
     "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
     "cluster/data/conversion_config.py": ("jobs/test_convert", "cluster/test_api"),
     "cluster/data/document_frequencies.py": ("integration/test_document_frequencies",),
+    "cluster/data/loader_processes.py": ("cluster/data/test_loading",),
     "cluster/data/sources.py": ("cluster/data/test_loading", "integration/test_feature_training"),
     "cluster/job_progress.py": ("jobs/console/test_job_view",),
     "cluster/promotion/gate_config.py": ("cluster/promotion/test_gate_checks",),

@@ -239,7 +239,8 @@ def decode_batch(
         by_pillow: as in ``decode_into``.
     """
     pin = torch.cuda.is_initialized()  # not in a loader process, where the data loader pins what it receives
-    images = torch.empty(len(samples), 3, size_px, size_px, dtype=torch.uint8, pin_memory=pin)
+    # Of channels_last strides, as decoders write pixels and as the encoder computes: nothing is transposed in between.
+    images = torch.empty(len(samples), size_px, size_px, 3, dtype=torch.uint8, pin_memory=pin).permute(0, 3, 1, 2)
     crops = draw_crops(augmentation, [sample.position for sample in samples])
     good: list[EncodedSample] = []
     bad: list[BadSample] = []

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from captioning.image_limits import without_metadata
+from captioning.image_limits import JpegHead, read_head, without_metadata
 
 _IS_INSTALLED = find_spec("simplejpeg") is not None
 
@@ -32,10 +32,17 @@ class JpegHeader(NamedTuple):
     is_cmyk: bool
 
 
-def read_header(content: bytes) -> JpegHeader | None:
-    """Return the header of a JPEG; None if Pillow must read the file."""
+def read_header(content: bytes, head: JpegHead | None = None) -> JpegHeader | None:
+    """Return the header of a JPEG; None if Pillow must read the file.
+
+    Args:
+        content: content of the file.
+        head: segments before the image, if they have been read.
+    """
     if not _IS_INSTALLED or not content.startswith(_START_OF_IMAGE):
         return None
+    if size := (head or read_head(content)).size:
+        return JpegHeader(*size, is_cmyk=False)
     import simplejpeg
 
     try:

@@ -117,7 +117,8 @@ def decode_into(square: Tensor, content: bytes, crop: Crop, *, by_pillow: bool =
     """Decode a square of an image into memory that is there already, such as a row of a batch.
 
     Args:
-        square: (3, S, S) uint8 in CPU memory; its content is undefined if the image does not decode.
+        square: (3, S, S) uint8 in CPU memory, best with the channels last in memory; its content is undefined if the
+            image does not decode.
         content: content of an image file.
         crop: square of the image.
         by_pillow: whether Pillow decodes and resizes JPEGs too, as it did when earlier releases made their shard sets:
@@ -138,16 +139,16 @@ def decode_into(square: Tensor, content: bytes, crop: Crop, *, by_pillow: bool =
     except Exception as error:  # Pillow's readers raise many types on damaged files: struct.error, TypeError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the image does not decode ({reason})") from error
-    planes = pixels.transpose(2, 0, 1)
-    np.copyto(square.numpy(), planes[:, :, ::-1] if crop.is_mirrored else planes)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)
+    square.copy_(planes.flip(2) if crop.is_mirrored else planes)
 
 
 def _square_of_jpeg(content: bytes, size_px: int, crop: Crop) -> np.ndarray | None:
     """Return (S, S, 3) pixels of a JPEG, or None if Pillow must decode the file."""
-    header = read_header(content)
+    head = read_head(content)
+    header = read_header(content, head)
     if header is None or header.width * header.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         return None
-    head = read_head(content)
     if not head.has_one_scan:
         require_few_scans(count_scans(content), header.width * header.height)
     least = math.ceil(size_px / crop.area**0.5)
@@ -177,7 +178,7 @@ def _square_by_pillow(content: bytes, size_px: int, crop: Crop, *, is_exact: boo
         upright = _upright(image)
         x, y, side = (_part_of_pixels if is_exact else _whole_pixels)(upright.width, upright.height, crop)
         square = _square(upright, size_px, x, y, side)
-    return np.asarray(square)
+    return np.array(square)
 
 
 def _part_of_pixels(width: int, height: int, crop: Crop) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ import pytest
 
 from captioning import image_limits
 from captioning.image_limits import (
+    JpegHead,
     count_scans,
     opening_of,
     read_head,
@@ -62,17 +63,19 @@ def test_a_larger_image_may_have_fewer_scans():
 @pytest.mark.parametrize(
     ("content", "head"),
     [
-        (BASELINE, (True, False)),
-        (encoded(picture(9, 9, "L")), (True, False)),
+        (BASELINE, (True, False, (40, 30))),
+        (encoded(picture(9, 9, "L")), (True, False, (9, 9))),
+        (encoded(picture(9, 9, "CMYK")), (True, False)),
+        (BASELINE.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), (True, False)),  # 12 bits
         (PROGRESSIVE, (False, False)),
-        (BASELINE[:2] + EXIF + BASELINE[2:], (True, True)),
+        (BASELINE[:2] + EXIF + BASELINE[2:], (True, True, (40, 30))),
         (BASELINE[:2] + b"stray bytes" + EXIF + BASELINE[2:], (False, True)),
         (BASELINE[:200], (False, False)),
         (BASELINE[:2], (False, False)),
     ],
 )
 def test_what_stands_before_the_image_is_read(content, head):
-    assert read_head(content) == head
+    assert read_head(content) == JpegHead(*head)
 
 
 def test_metadata_are_removed_but_not_what_says_how_colours_are_stored():

@@ -6,6 +6,7 @@ from PIL import Image
 
 from captioning.data import jpeg
 from captioning.data.jpeg import decode_jpeg, encode_jpeg, read_header, resize_pixels
+from captioning.image_limits import JpegHead
 from tests.support.pictures import decoded, encoded, noise, picture
 
 CONTENT = encoded(picture(640, 480))
@@ -26,6 +27,13 @@ def test_an_image_is_decoded_at_the_smallest_fraction_that_is_enough(at_least, s
 def test_pixels_are_those_of_pillow(mode, options):
     content = encoded(noise(75, 50, mode), **options)
     assert np.array_equal(decode_jpeg(content, at_least=(75, 50)), np.asarray(decoded(content).convert("RGB")))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_header_says_what_that_of_the_library_says(mode, options):
+    content = encoded(picture(75, 50, mode), **options)
+    assert read_header(content) == read_header(content, JpegHead(False, False)) == (75, 50, False)
 
 
 @pytest.mark.parametrize("content", [encoded(picture(9, 9), "PNG"), encoded(picture(9, 9, "CMYK")), b"\xff\xd8", b""])
