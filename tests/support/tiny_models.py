@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,7 @@ def encoded(image, form="JPEG", **options):
     return buffer.getvalue()
 
 
+@cache
 def jpeg(number, width=80, height=72):
     """Return a smooth picture as JPEG, different for each number."""
     corners = np.random.default_rng(number).integers(0, 256, (3, 3, 3), dtype=np.uint8)
@@ -136,8 +137,12 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, ema_decay=No
     return TrainingState(built, build_optimizer(built, optimizer), average=average)
 
 
+@lru_cache(maxsize=2)
 def classifier_of(name, **options):
-    """Return a classifier with random weights, and batch-norm statistics other than mean 0 and variance 1."""
+    """Return a classifier with random weights, and batch-norm statistics other than mean 0 and variance 1.
+
+    Callers share it, so nobody changes it.
+    """
     torch.manual_seed(0)
     classifier = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in classifier.modules():
@@ -173,13 +178,17 @@ def summary(results, state):
     }
 
 
-def trained(rank=0, world_size=1, *, decoder="lstm", is_double=False, num_parts=1, **options):
-    """Train to the end; return the steps' results and the final weights."""
+def trained(rank=0, world_size=1, *, decoder="lstm", optimizer=DELAYED, config=TRAINING, is_double=False, num_parts=1):
+    """Train to the end; return the steps' results and the final weights, which callers share and do not change."""
+    return _trained(rank, world_size, decoder, optimizer, config, is_double, num_parts)
+
+
+@cache
+def _trained(rank, world_size, decoder, optimizer, config, is_double, num_parts):
     state = training_state(is_double=is_double, trainable_from=STAGE, ema_decay=EMA_DECAY, **DECODERS[decoder])
     parts = batches(range(NUM_STEPS), rank=rank, world_size=world_size, num_parts=num_parts)
-    options = {"optimizer": DELAYED} | options
-    results = list(steps_of(state, parts, replica=replicate(state.model, CPU), **options))
-    return summary(results, state)
+    replica = replicate(state.model, CPU)
+    return summary(list(steps_of(state, parts, replica=replica, optimizer=optimizer, config=config)), state)
 
 
 def resumed(folder, rank=0, world_size=1, *, decoder="lstm", optimizer=DELAYED):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 
 from captioning.model.backbone import build_classifier, cut_classifier, normalization
 from captioning.model.encoder import Encoder
@@ -29,9 +30,20 @@ def test_each_of_two_that_are_cut_alike_keeps_its_own_weights():
         assert all(tensor.data_ptr() == whole[name].data_ptr() for name, tensor in backbone.state_dict().items())
 
 
-def test_what_is_computed_of_buffers_adds_none_to_the_state():
-    encoder = Encoder(replace(MODEL, backbone="maxvit_t", image_size_px=224), load_weights=False)
-    assert [name for name in encoder.state_dict() if "constant" in name] == []
+def test_what_is_computed_of_buffers_adds_none_to_the_state(monkeypatch):
+    monkeypatch.setattr("captioning.model.backbone._cuts", {})
+    small = torchvision.models.MaxVit(
+        input_size=(32, 32),
+        stem_channels=8,
+        partition_size=2,
+        block_channels=[8],
+        block_layers=[1],
+        head_dim=8,
+        stochastic_depth_prob=0.0,
+    )
+    backbone, *_ = cut_classifier(small, replace(MODEL, backbone="maxvit_t", image_size_px=32))
+    assert [name for name in backbone.state_dict() if "constant" in name] == []
+    assert any("relative_position" in name for name in backbone.state_dict())
 
 
 def test_a_network_that_saw_other_pixels_gets_them():

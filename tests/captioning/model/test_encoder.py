@@ -78,13 +78,13 @@ def test_features_are_regions_of_channels(name, size_px, shape):
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_it_is_in_eval_mode_whatever_it_is_told(mode):
-    encoder = Encoder(RESNET).train(mode)
+    encoder = Encoder(RESNET, load_weights=False).train(mode)
     assert not any(module.training for module in encoder.modules() if isinstance(module, nn.BatchNorm2d))
     assert not encoder.training
 
 
 def trained_names(**changes):
-    encoder = Encoder(replace(RESNET, **changes))
+    encoder = Encoder(replace(RESNET, **changes), load_weights=False)
     return {name.removeprefix("backbone.") for name, one in encoder.named_parameters() if one.requires_grad}
 
 
@@ -107,7 +107,8 @@ def test_all_trains_everything_but_the_head():
 )
 def test_a_stage_trains_from_its_first_parameter_on(name, stage, first, last_frozen):
     config = replace(MODEL, backbone=name, trainable_from=stage)
-    flags = [(key.removeprefix("backbone."), one.requires_grad) for key, one in Encoder(config).named_parameters()]
+    encoder = Encoder(config, load_weights=False)
+    flags = [(key.removeprefix("backbone."), one.requires_grad) for key, one in encoder.named_parameters()]
     start = flags.index((first, True))
     assert (flags[start - 1], {flag for _, flag in flags[:start]}, {flag for _, flag in flags[start:]}) == (
         (last_frozen, False),
@@ -125,7 +126,7 @@ def test_a_stage_trains_from_its_first_parameter_on(name, stage, first, last_fro
 )
 def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
     with pytest.raises(ValueError, match=f"{name} has no stage {stage}; use all or one of {stages}"):
-        Encoder(replace(MODEL, backbone=name, trainable_from=stage))
+        Encoder(replace(MODEL, backbone=name, trainable_from=stage), load_weights=False)
 
 
 @pytest.mark.parametrize(

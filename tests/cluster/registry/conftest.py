@@ -5,6 +5,7 @@ import pytest
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.registry.models import resolve_model
 from cluster.tracking.client import connect
+from tests.support.packages import packaged_once
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +24,10 @@ def model(tiny_run, client):
 def name(request):
     """Return a model's name that only this test uses."""
     return request.node.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages(tmp_path_factory):
+    """Make each package once for all tests of a module."""
+    with packaged_once(tmp_path_factory.mktemp("packages")):
+        yield

@@ -3,9 +3,6 @@
 import pytest
 from mlflow.exceptions import MlflowException
 
-from captioning.generation.config import GenerationConfig
-from captioning.serving.image_input import ImageInputConfig
-from cluster.registry import registration
 from cluster.registry.logged_models import UNFINISHED_TAG, logged_model_id, record_of
 from cluster.registry.models import find_version
 from cluster.registry.registration import register
@@ -80,11 +77,7 @@ def states(name, model, client):
 
 
 @pytest.mark.cluster
-def test_a_process_that_is_killed_between_any_requests_is_finished_by_the_same_command(
-    client, model, name, tmp_path, monkeypatch
-):
-    package = registration.save_package(model, tmp_path, generation=GenerationConfig(), intake=ImageInputConfig())
-    monkeypatch.setattr(registration, "save_package", lambda *_, **__: package)
+def test_a_process_that_is_killed_between_any_requests_is_finished_by_the_same_command(client, model, name):
     num_requests, has_died = 0, True
     while has_died:
         one = f"{name}-{num_requests}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -132,7 +133,8 @@ def test_a_tracker_older_than_logged_models_is_refused_with_the_version_it_needs
 
 
 @pytest.mark.parametrize("before", [None, "http://elsewhere:1"])
-def test_the_default_tracker_is_the_one_of_before_again(client, monkeypatch, before, tmp_path):
+def test_the_default_tracker_is_the_one_of_before_again(empty_tracker, monkeypatch, before, tmp_path):
+    shutil.copy(empty_tracker, tmp_path / "x.db")
     if before:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", before)
     else:
