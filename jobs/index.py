@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class IndexJob(IndexConfig):
     """The tars to use, and the shard set to write."""
 
-    places: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SPLIT=]TARS ... SHARDS")]
+    locations: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SPLIT=]TARS ... SHARDS")]
     """Tars, folders of tars, or URLs of these, with braces ({000..099}, {a,b}) and globs (*), each with the name of its
     split before it where it is not train; last, the shard set to write: a folder, or any URL that fsspec supports."""
     num_workers: int | None = None
@@ -47,18 +47,20 @@ class IndexJob(IndexConfig):
         """Check the bounds, and that there is something to index."""
         IndexConfig.__post_init__(self)  # dataclasses with slots have no super()
         raise_mistakes(outside(self, num_workers=(0, 100_000)))
-        if isinstance(self.places, tuple) and len(self.places) < 2:  # tyro first passes a mark for what is missing
+        if (
+            isinstance(self.locations, tuple) and len(self.locations) < 2
+        ):  # tyro first passes a mark for what is missing
             raise_mistakes(["give the tars, then the shard set to write, as in: captioning index tars/ my-shards"])
 
     @property
     def tars(self) -> tuple[str, ...]:
         """Return the addresses of the tars."""
-        return self.places[:-1]
+        return self.locations[:-1]
 
     @property
     def shards(self) -> Path | str:
         """Return the shard set to write."""
-        return parse_location(self.places[-1])
+        return parse_location(self.locations[-1])
 
 
 def main(invocation: Invocation[IndexJob]) -> None:

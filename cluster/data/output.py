@@ -71,13 +71,13 @@ def _lock_folder(url: str) -> Path:
 
 
 def _take(claim: Claim, url: str, sleep: Callable[[float], None]) -> None:
-    told = False
+    is_logged = False
     while True:
         try:
             claim.take()
             return
         except Refusal as refusal:
-            if not told:
+            if not is_logged:
                 logger.warning("%s is being written; waiting until that ends (%s)", url, refusal.found)
-            told = True
+            is_logged = True
             sleep(_LOOK_AGAIN_SECONDS)

@@ -44,7 +44,7 @@ class Actor(NamedTuple):
     is_alive: bool
 
 
-class Group(NamedTuple):
+class ReservedGroup(NamedTuple):
     """A placement group that is not removed.
 
     Attributes:
@@ -65,7 +65,7 @@ class Tables(NamedTuple):
 
     dead_jobs: frozenset[str]
     actors: list[Actor]
-    groups: list[Group]
+    groups: list[ReservedGroup]
 
 
 class NodeGroup(NamedTuple):
@@ -176,12 +176,12 @@ def _actor(row: Any, *, is_alive: bool) -> Actor:  # noqa: ANN401  Ray's message
     )
 
 
-def _group(row: Any) -> Group:  # noqa: ANN401  as above
+def _group(row: Any) -> ReservedGroup:  # noqa: ANN401  as above
     resources: dict[str, float] = {}
     for bundle in row.bundles:
         for name, amount in bundle.unit_resources.items():
             resources[name] = resources.get(name, 0.0) + amount
-    return Group(
+    return ReservedGroup(
         id=row.placement_group_id.hex(),
         job_id=row.creator_job_id.hex(),
         actor_id=row.creator_actor_id.hex(),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.resources.environment import NAMESPACE
-from cluster.resources.gcs import Actor, Group, Tables, kill_actor, read_tables, remove_group
+from cluster.resources.gcs import Actor, ReservedGroup, Tables, kill_actor, read_tables, remove_group
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def remove_leftovers() -> None:
         logger.warning("leftovers of dead jobs could not be removed and may still hold resources: %s", error)
 
 
-def _why_kept(group: Group, living: set[str]) -> str:
+def _why_kept(group: ReservedGroup, living: set[str]) -> str:
     if group.is_detached:
         return "it is detached, so it outlives its job on purpose"
     return "the actor that created it is alive" if group.actor_id in living else ""

@@ -1,4 +1,4 @@
-"""Grammar of captions for synthetic scenes: writes sentences about a scene, and parses a sentence into its claim.
+"""Grammar of captions for synthetic scenes: writes sentences about a scene, and parses a sentence into its statement.
 
 A scene has one group of equal objects, or two groups, one left of or above the other. A sentence is an opening and a
 body; the body names every group and, if there are two, their relation. The grammar has nothing else.
@@ -15,7 +15,7 @@ Relation = Literal["alone", "left of", "above"]
 COLOURS = ("red", "yellow", "green", "blue", "black")
 SHAPES = {"circle": "circles", "ring": "rings", "cross": "crosses"}
 SIZES = ("small", "large")
-SENTENCES_PER_CLAIM = 5
+SENTENCES_PER_STATEMENT = 5
 
 _MOST_OBJECTS = 4
 _NUMERALS = {2: "two", 3: "three", 4: "four"}
@@ -55,7 +55,7 @@ class Scene:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class ObjectGroup:
     """One to four equal objects of a scene; ``size`` is None if a sentence leaves it out."""
 
     count: int
@@ -65,11 +65,11 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
+class Statement:
     """The meaning of a sentence: one or two groups, the left or upper one first, and their relation."""
 
     relation: Relation
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectGroup, ...]
 
 
 def describe(scene: Scene) -> tuple[str, ...]:
@@ -79,13 +79,13 @@ def describe(scene: Scene) -> tuple[str, ...]:
         ValueError: the grammar cannot describe the scene: it has more groups, or two that are not clearly beside or
             above each other.
     """
-    claim = _claim(scene)
-    if claim is None:
+    statement = _statement(scene)
+    if statement is None:
         raise ValueError(
             f"the grammar cannot describe {len(scene.objects)} objects that are neither one group of up to "
             f"{_MOST_OBJECTS} nor two groups beside or above each other; use such a scene"
         )
-    return sentences(claim, scene.wording)
+    return sentences(statement, scene.wording)
 
 
 def is_true(caption: str, scene: Scene) -> bool:
@@ -98,34 +98,38 @@ def is_true(caption: str, scene: Scene) -> bool:
         caption: words separated by white space; capitals and full stops are ignored.
         scene: scene to compare the caption with.
     """
-    said, seen = parse(caption), _claim(scene)
+    said, seen = parse(caption), _statement(scene)
     if said is None or seen is None or said.relation != seen.relation:
         return False
     return all(map(_agrees, said.groups, seen.groups))
 
 
-def sentences(claim: Claim, wording: int) -> tuple[str, ...]:
-    """Word a claim in five different ways; sizes are left out if there are two groups.
+def sentences(statement: Statement, wording: int) -> tuple[str, ...]:
+    """Word a statement in five different ways; sizes are left out if there are two groups.
 
     Args:
-        claim: claim to word, with all sizes.
+        statement: statement to word, with all sizes.
         wording: 64 bits that select the first opening.
 
     Returns:
-        ``SENTENCES_PER_CLAIM`` different sentences in sentence case, each with a full stop.
+        ``SENTENCES_PER_STATEMENT`` different sentences in sentence case, each with a full stop.
     """
-    groups = claim.groups if claim.relation == "alone" else tuple(replace(group, size=None) for group in claim.groups)
-    body = _BODIES[claim.relation][0]
+    groups = (
+        statement.groups
+        if statement.relation == "alone"
+        else tuple(replace(group, size=None) for group in statement.groups)
+    )
+    body = _BODIES[statement.relation][0]
     worded = []
-    for number in range(SENTENCES_PER_CLAIM):
+    for number in range(SENTENCES_PER_STATEMENT):
         opening = _OPENINGS[(number + wording) % len(_OPENINGS)]
         text = _fill(opening + body, [_phrase(group) for group in groups], groups)
         worded.append(f"{text[0].upper()}{text[1:]}.")
     return tuple(worded)
 
 
-def parse(caption: str) -> Claim | None:
-    """Return the claim of a sentence, or None if the sentence is not entirely in the grammar.
+def parse(caption: str) -> Statement | None:
+    """Return the statement of a sentence, or None if the sentence is not entirely in the grammar.
 
     Args:
         caption: words separated by white space; capitals and full stops are ignored.
@@ -141,11 +145,11 @@ def parse(caption: str) -> Claim | None:
         if match.group() != _phrase(group):
             return None
     is_agreed = _fill(template, [match.group() for match in found], groups) == words
-    return Claim(relation=relation, groups=groups) if is_agreed else None
+    return Statement(relation=relation, groups=groups) if is_agreed else None
 
 
-def _claim(scene: Scene) -> Claim | None:
-    """Return the full claim about a scene, or None if the grammar cannot express it."""
+def _statement(scene: Scene) -> Statement | None:
+    """Return the full statement about a scene, or None if the grammar cannot express it."""
     members: dict[tuple[str, str, str], list[SceneObject]] = {}
     for item in scene.objects:
         members.setdefault((item.size, item.colour, item.shape), []).append(item)
@@ -153,10 +157,10 @@ def _claim(scene: Scene) -> Claim | None:
     if ordered is None or max(map(len, members.values())) > _MOST_OBJECTS:
         return None
     relation, groups = ordered
-    return Claim(
+    return Statement(
         relation=relation,
         groups=tuple(
-            Group(count=len(group), size=group[0].size, colour=group[0].colour, shape=group[0].shape)
+            ObjectGroup(count=len(group), size=group[0].size, colour=group[0].colour, shape=group[0].shape)
             for group in groups
         ),
     )
@@ -180,11 +184,11 @@ def _ends_before(first: list[SceneObject], second: list[SceneObject], axis: int)
     return end < min(item.centre_px[axis] - item.radius_px for item in second)
 
 
-def _agrees(said: Group, seen: Group) -> bool:
+def _agrees(said: ObjectGroup, seen: ObjectGroup) -> bool:
     return said == (replace(seen, size=None) if said.size is None else seen)
 
 
-def _fill(template: str, phrases: list[str], groups: tuple[Group, ...]) -> str:
+def _fill(template: str, phrases: list[str], groups: tuple[ObjectGroup, ...]) -> str:
     spoken_first = groups[-1 if _names_second_first(template) else 0]
     be = "is" if spoken_first.count == 1 else "are"
     return template.format(be=be, first=phrases[0], second=phrases[-1])
@@ -194,16 +198,16 @@ def _names_second_first(template: str) -> bool:
     return template.rfind("{second}") < template.find("{first}") and "{second}" in template
 
 
-def _phrase(group: Group) -> str:
+def _phrase(group: ObjectGroup) -> str:
     noun = group.shape if group.count == 1 else SHAPES[group.shape]
     return " ".join(filter(None, [_NUMERALS.get(group.count, "a"), group.size, group.colour, noun]))
 
 
-def _group(match: re.Match[str]) -> Group:
+def _group(match: re.Match[str]) -> ObjectGroup:
     numeral, size, colour, noun = match.groups()
     shape = next(shape for shape, plural in SHAPES.items() if noun in (shape, plural))
     count = next((count for count, word in _NUMERALS.items() if word == numeral), 1)
-    return Group(count=count, size=size, colour=colour, shape=shape)
+    return ObjectGroup(count=count, size=size, colour=colour, shape=shape)
 
 
 @cache

@@ -16,7 +16,16 @@ from PIL import Image, ImageDraw
 
 from shards.order import splitmix64
 from shards.storage.files import replace_file
-from shards.synthetic.grammar import COLOURS, SENTENCES_PER_CLAIM, SHAPES, SIZES, Scene, SceneObject, describe, is_true
+from shards.synthetic.grammar import (
+    COLOURS,
+    SENTENCES_PER_STATEMENT,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    describe,
+    is_true,
+)
 
 __all__ = ["SPLITS", "Scene", "SceneObject", "describe", "draw_scene", "is_true", "render", "scene_of", "write_scenes"]
 
@@ -136,7 +145,7 @@ def _write_split(folder: Path, split: str, image_ids: range, *, seed: int, size_
         (folder / "images" / name).write_bytes(_jpeg(render(scene)))
         images.append({"id": image_id, "file_name": name, "width": size_px, "height": size_px})
         for number, caption in enumerate(describe(scene)):
-            annotation_id = SENTENCES_PER_CLAIM * (image_id - 1) + number + 1
+            annotation_id = SENTENCES_PER_STATEMENT * (image_id - 1) + number + 1
             annotations.append({"id": annotation_id, "image_id": image_id, "caption": caption})
     info = {"description": f"Drawn scenes, seed {seed}, {size_px} px", "version": "1"}
     content = {"info": info, "licenses": [], "images": images, "annotations": annotations}

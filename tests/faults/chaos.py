@@ -20,10 +20,10 @@ from typing import Any
 # This script is also run by its path, when the checkout is not where Python looks.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.faults.comparison import assert_nothing_is_left, assert_unharmed
 from tests.faults.disturbing import Disturbance, disturb
 from tests.faults.scene import Scene
 from tests.faults.strikes import KINDS, plan_events
-from tests.faults.verdict import assert_nothing_is_left, assert_unharmed
 from tests.support.local_cluster import local_cluster
 from tests.support.s3 import Bucket
 from tests.support.tracker_process import Tracker
@@ -133,7 +133,7 @@ def run_chaos(
             events = plan_events(kinds=kinds, num_events=num_kills, num_steps=num_steps, seed=seed)
             every = undisturbed.settings["training"]["checkpoint_every_steps"]
             disturbance = disturb(Scene(cluster, runs[0], tracker, bucket), events, checkpoint_every=every)
-            claims = assert_unharmed(runs[0], undisturbed, tracking_uri=uri).claims
+            claims = assert_unharmed(runs[0], undisturbed, tracking_uri=uri)
             claims.append(assert_nothing_is_left(cluster, runs))
             return Report(rows=_rows(disturbance), claims=claims, notes=_notes(disturbance))
     finally:

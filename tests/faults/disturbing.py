@@ -52,7 +52,7 @@ def disturb(
         checkpoint_every: steps between checkpoints.
 
     Raises:
-        AssertionError: the command failed, or stopped to get on.
+        AssertionError: the command failed, or makes no progress.
     """
     run = scene.run
     strikes: list[Strike] = []
@@ -70,7 +70,7 @@ def disturb(
             break
         scene.do_what_is_due()
         run.look()
-        _assert_gets_on(run, strikes)
+        _assert_makes_progress(run, strikes)
         if waiting:
             due = _due(waiting[0], run, strikes, due)
             if (
@@ -129,7 +129,7 @@ def _phase(run: TrainingRun, strikes: list[Strike], checkpoint_every: int) -> st
     return "around a checkpoint" if around in (0, checkpoint_every - 1) else "while training"
 
 
-def _assert_gets_on(run: TrainingRun, strikes: list[Strike]) -> None:
+def _assert_makes_progress(run: TrainingRun, strikes: list[Strike]) -> None:
     since = max([run.started_at, *(one.at for one in strikes[-1:]), *([run.latest.at] if run.latest else [])])
     silent = time.time() - since
     assert silent < _STALLED_SECONDS, f"no step for {silent:.0f} s, after {strikes[-1:]}:\n{run.log_tail()}"

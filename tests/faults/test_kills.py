@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests.faults.verdict import assert_unharmed
+from tests.faults.comparison import assert_unharmed
 from tests.support.local_cluster import title, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
@@ -95,5 +95,5 @@ def test_the_same_command_continues_the_same_mlflow_run(disturbed):
 
 
 def test_it_ends_with_the_bits_the_samples_and_the_tracked_steps_of_a_run_that_nobody_disturbed(disturbed, undisturbed):
-    claims = assert_unharmed(disturbed.run, undisturbed).claims
+    claims = assert_unharmed(disturbed.run, undisturbed)
     assert [claim.partition(" ")[0] for claim in claims] == ["each", "all", "one", "no"]

@@ -136,7 +136,7 @@ def test_an_unknown_rank_is_refused():
         (10, 11, 18),
     ],
 )
-def test_the_shards_ahead_are_those_of_a_window_and_the_next(start, inside, stop):
+def test_upcoming_shards_are_those_of_a_window_and_the_next(start, inside, stop):
     order = make_order([2] * 5)  # windows of four, four and two samples
     ahead, read = order.upcoming_shards(inside), {number // 2 for number in order.at(start, stop).tolist()}
     assert (set(ahead), {number // 2 for number in order.at(inside, inside + 1)} <= set(ahead[:2])) == (read, True)

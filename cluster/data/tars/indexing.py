@@ -74,7 +74,7 @@ def index(
     faults = _scan(plan, num_workers, cluster or ClusterConfig(), progress)
     splits = _splits_without(plan, faults)
     found = assemble(splits, lambda location: _stored(plan, location).scan, captions=plan.captions, folder=plan.folder)
-    _tell(found)
+    _log_left_out(found)
     vocabulary = _vocabulary_of(plan, splits[plan.config.vocabulary_split])
     write_file(plan.folder, VOCABULARY_NAME, vocabulary.content())
     manifest = Manifest(
@@ -109,7 +109,7 @@ def _vocabulary_of(plan: IndexPlan, locations: Sequence[str]) -> Vocabulary:
     return words.vocabulary(minimum_count=plan.config.minimum_word_count)
 
 
-def _tell(found: Assembled) -> None:
+def _log_left_out(found: Assembled) -> None:
     for what, count in found.others.items():
         logger.warning("%d %s are no samples, and are left out", count, what)
     aside = [(shard, one) for shard in found.shards for one in shard.set_aside]

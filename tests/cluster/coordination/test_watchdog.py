@@ -56,7 +56,7 @@ def watchdog(clock, late):
     return made
 
 
-def test_ranks_that_get_on_do_not_hang(watchdog, clock):
+def test_ranks_that_make_progress_do_not_hang(watchdog, clock):
     for second in range(40):
         clock.now = float(second)
         for rank in range(2):

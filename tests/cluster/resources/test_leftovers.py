@@ -6,7 +6,7 @@ import ray
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
 from cluster.resources import leftovers
-from cluster.resources.gcs import Actor, Group, Tables
+from cluster.resources.gcs import Actor, ReservedGroup, Tables
 from cluster.resources.leftovers import Orphan, find_abandoned, find_orphans, remove_leftovers, remove_orphans
 
 LIVING, DEAD = "01000000", "02000000"
@@ -14,7 +14,7 @@ NOBODY = "f" * 32
 
 
 def group(**changes):
-    return Group(**{
+    return ReservedGroup(**{
         "id": "g", "job_id": DEAD, "actor_id": NOBODY, "name": "", "is_detached": False, "resources": {"CPU": 2.0},
         **changes,
     })  # fmt: skip

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -22,19 +21,13 @@ _SETTLE_SECONDS = 60.0
 _SMALL_IMAGES = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=32)
 
 
-class Verdict(NamedTuple):
-    """What was compared, in words; each claim holds."""
-
-    claims: list[str]
-
-
 def assert_unharmed(
     disturbed: TrainingRun,
     undisturbed: TrainingRun | None,
     *,
     tracking_uri: str | None = None,
-) -> Verdict:
-    """Compare a run that was disturbed with one that was not.
+) -> list[str]:
+    """Compare a run that was disturbed with one that was not; return what was compared, in words: each claim holds.
 
     Args:
         disturbed: run, finished.
@@ -52,7 +45,7 @@ def assert_unharmed(
         claims.append(_compare_weights(disturbed, undisturbed))
     claims.append(_check_tracker(disturbed, num_steps, tracking_uri))
     claims.append(_check_folder(disturbed))
-    return Verdict(claims)
+    return claims
 
 
 def _batches(run: TrainingRun) -> dict[int, list[str]]:
