@@ -213,6 +213,14 @@ def drawn_shards(shared_folder) -> Path:
 
 
 @pytest.fixture(scope="session")
+def drawn_features(shared_folder, drawn_shards) -> Path:
+    """Return a feature set of ``drawn_shards``, of one view; nobody writes to it."""
+    from tests.support.feature_sets import extracted
+
+    return shared_folder("features", lambda folder: extracted(drawn_shards, folder))
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, drawn_shards, empty_tracker) -> Path:
     """Return the folder of a tracked run that never trained, with two checkpoints; the earlier is the better one.
 

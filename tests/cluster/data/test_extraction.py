@@ -17,7 +17,7 @@ from cluster.evaluation.evaluate import evaluate_split
 from cluster.runs.record import load_record
 from cluster.training.trainer import fit
 from tests.support.command_line import captioning
-from tests.support.feature_sets import ENCODER, SEED, content, extracted
+from tests.support.feature_sets import ENCODER, SEED, content
 
 pytestmark = pytest.mark.cluster
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
@@ -25,9 +25,9 @@ FLAGS = ("--model.backbone", ENCODER.backbone, "--model.weights", "none", "--mod
 
 
 @pytest.fixture(scope="module")
-def folder(drawn_shards, tmp_path_factory):
+def folder(drawn_features):
     """Return a feature set made without Ray."""
-    return extracted(drawn_shards, tmp_path_factory.mktemp("features"))
+    return drawn_features
 
 
 @pytest.mark.faults

@@ -17,8 +17,8 @@ from tests.support.feature_sets import ENCODER, SEED, content, damage, extracted
 
 
 @pytest.fixture(scope="module")
-def folder(drawn_shards, tmp_path_factory):
-    return extracted(drawn_shards, tmp_path_factory.mktemp("features"))
+def folder(drawn_features):
+    return drawn_features
 
 
 @pytest.fixture

@@ -34,6 +34,12 @@ def steps_of(shard_set, steps, *, world_size=1, config=CONFIG, **options):
     return [[part for parts in of_ranks for part in parts] for of_ranks in zip(*shares, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def alone(shard_set):
+    """Return the batches of twelve steps, read by one worker; nobody changes them."""
+    return steps_of(shard_set, range(12))
+
+
 def keys(batches):
     return [[key for part in parts for key in part.keys] for parts in batches]
 
@@ -49,23 +55,19 @@ def test_an_epoch_reads_every_sample_once(shard_set):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
-def test_any_number_of_workers_reads_the_same_global_batches(shard_set, world_size):
-    alone, together = (steps_of(shard_set, range(12), world_size=size) for size in (1, world_size))
-    assert keys(alone) == keys(together)
+def test_any_number_of_workers_reads_the_same_global_batches_in_the_same_pixels(shard_set, alone, world_size):
+    together = steps_of(shard_set, range(12), world_size=world_size)
+    assert keys(together) == keys(alone)
+    assert torch.equal(pixels(together), pixels(alone))
 
 
-def test_augmentation_does_not_depend_on_who_reads(shard_set):
-    alone, together = (steps_of(shard_set, range(4), world_size=size) for size in (1, 3))
-    assert torch.equal(pixels(alone), pixels(together))
+def test_reading_resumes_at_any_step(shard_set, alone):
+    assert torch.equal(pixels(steps_of(shard_set, range(7, 12))), pixels(alone[7:]))
 
 
-def test_reading_resumes_at_any_step(shard_set):
-    assert torch.equal(pixels(steps_of(shard_set, range(12))[7:]), pixels(steps_of(shard_set, range(7, 12))))
-
-
-def test_parts_hold_the_same_samples(shard_set):
+def test_parts_hold_the_same_samples(shard_set, alone):
     parts = steps_of(shard_set, range(3), config=replace(CONFIG, accumulation=4))
-    assert (keys(parts), [len(step) for step in parts]) == (keys(steps_of(shard_set, range(3))), [4, 4, 4])
+    assert (keys(parts), [len(step) for step in parts]) == (keys(alone[:3]), [4, 4, 4])
 
 
 def test_a_share_smaller_than_its_parts_has_fewer_parts(shard_set):
@@ -73,9 +75,9 @@ def test_a_share_smaller_than_its_parts_has_fewer_parts(shard_set):
     assert [len(step) for step in steps_of(shard_set, range(2), config=config)] == [2, 2]
 
 
-def test_loader_processes_read_the_same(shard_set):
-    here, beside = (steps_of(shard_set, range(4), num_loader_processes=count) for count in (0, 2))
-    assert torch.equal(pixels(here), pixels(beside))
+def test_loader_processes_read_the_same(shard_set, alone):
+    beside = steps_of(shard_set, range(4), num_loader_processes=2)
+    assert torch.equal(pixels(beside), pixels(alone[:4]))
 
 
 def test_processes_that_take_over_in_between_read_the_same(shard_set):
@@ -127,9 +129,9 @@ def test_bad_samples_are_left_out_and_named(shard_set, drawn_shards, tmp_path, s
     assert [sample.reason.startswith(reason) for sample in found] == [True, True]
 
 
-def test_a_bad_sample_is_known_by_its_position(shard_set, drawn_shards, tmp_path):
+def test_a_bad_sample_is_known_by_its_position(alone, drawn_shards, tmp_path):
     broken, _, _ = damaged(drawn_shards, tmp_path / "shards", suffix="json", num_samples=2)
-    good = [part for parts in steps_of(shard_set, range(9)) for part in parts]
+    good = [part for parts in alone[:9] for part in parts]
     positions = {key: at for part in good for key, at in zip(part.keys, part.positions(), strict=True)}
     found = [one for parts in steps_of(broken, range(9), world_size=3) for part in parts for one in part.bad]
     assert [sample.position for sample in found] == [positions[sample.key] for sample in found]
