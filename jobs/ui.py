@@ -44,7 +44,8 @@ class UiJob:
 def main(invocation: Invocation[UiJob]) -> None:
     """Say where the tracking server's pages are, or replace this process by MLflow's server of the database."""
     job = invocation.settings
-    from cluster.tracking.client import connect, runs_page
+    from cluster.tracking.client import connect
+    from cluster.tracking.experiment import places_of_newest
 
     client = connect(job.tracking, job.storage, only_reads=True)
     uri = client.tracking_uri
@@ -52,7 +53,10 @@ def main(invocation: Invocation[UiJob]) -> None:
     address = uri if is_server else f"http://{job.host}:{job.port}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", job.host, "--port", str(job.port), "--workers", "1"]
-    page = f"{address}/{runs_page(client)}"
+    places = places_of_newest(client)
+    page = f"{address}/{places.runs}"
+    if places.curves:
+        logger.info("losses of all runs in one chart: %s", f"{address}/{places.curves}")
     if invocation.json:
         write_json({"address": address, "command": None if is_server else command})
     if is_server or invocation.dry_run:

@@ -32,7 +32,8 @@ from cluster.search.tracking import SearchTracker
 from cluster.search.trainable import TrialContext, TrialProcess
 from cluster.search.trials import SearchRecord, Trial, check_same_search, load_search, load_trials, trial_run
 from cluster.search.tune_adapters import NextTrialSearcher, SchedulerCallback, run_tuner
-from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import connect, connect_before_start, create_run, tracking_uri
+from cluster.tracking.experiment import experiment_id
 from cluster.training.start import datasets_of, lineage_of
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
-from cluster.config import HomeConfig, TrackerConfig, TrackingConfig
+from cluster.config import HomeConfig, TrackerConfig
 from cluster.errors import Refusal
-from cluster.tracking.access import restore_remedy
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
 from cluster.tracking.server import require_server
 from shards.storage.location import refuse_credentials
@@ -28,8 +26,6 @@ _PAGE_LENGTH = 1000
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker"
 _KEY_TAG = "run_key"
-# Makes MLflow's UI open the experiment on its runs and charts, not on traces of agents.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE_TAG = "mlflow.note.content"
 _FILE_AT_HOME = re.compile(r"^(sqlite(?:\+\w+)?:///)~/")
 
@@ -133,37 +129,6 @@ def _why_unusable(uri: str) -> str:
     if ":" not in uri or uri.startswith("file:"):
         return "is a folder, and MLflow keeps no registry in files any more"
     return "is not an MLflow address"
-
-
-def experiment_id(client: MlflowClient, config: TrackingConfig, storage: HomeConfig) -> str:
-    """Return the experiment's id; create it if absent. The embedded tracker stores artifacts in the home folder.
-
-    Raises:
-        Refusal: the experiment was deleted.
-    """
-    found = client.get_experiment_by_name(config.experiment)
-    if found and found.lifecycle_stage == "deleted":
-        raise Refusal(
-            f"experiment {config.experiment} was deleted in MLflow",
-            f"{restore_remedy('experiment', found.experiment_id)}, or use another --tracking.experiment",
-        )
-    if found:
-        return found.experiment_id
-    is_embedded = database_file(client.tracking_uri) is not None
-    location = (storage.home.absolute() / "artifacts").as_uri() if is_embedded else None
-    try:
-        return client.create_experiment(config.experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
-    except MlflowException:  # another process may have created it in the meantime
-        found = client.get_experiment_by_name(config.experiment)
-        if not found:
-            raise
-        return found.experiment_id
-
-
-def runs_page(client: MlflowClient) -> str:
-    """Return the place, below the tracker's address, of the page with the runs of the newest experiment."""
-    newest = client.search_experiments(max_results=1, order_by=["creation_time DESC"])
-    return f"#/experiments/{newest[0].experiment_id}/runs" if newest else ""
 
 
 def create_run(

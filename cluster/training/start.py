@@ -17,8 +17,9 @@ from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, iden
 from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, format_version_of, load_record, lock_run
 from cluster.tracking.access import restore_remedy, tracker_line
-from cluster.tracking.client import connect, connect_before_start, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import connect, connect_before_start, create_run, tracking_uri
 from cluster.tracking.datasets import dataset_input, split_inputs
+from cluster.tracking.experiment import experiment_id
 from cluster.tracking.markdown import escaped
 from cluster.tracking.shipping import STOPPED_EARLY_TAG, end_tags, ship
 from shards.features.manifest import FEATURES_NAME

@@ -14,7 +14,8 @@ from cluster.coordination.client import CoordinatorClient
 from cluster.coordination.messages import CoordinatorSettings
 from cluster.resources.session import cluster_session
 from cluster.runs.record import RunRecord, load_record, store_of
-from cluster.tracking.client import connect, create_run, experiment_id, tracking_uri
+from cluster.tracking.client import connect, create_run, tracking_uri
+from cluster.tracking.experiment import experiment_id
 from cluster.training.driver import start_coordinator
 from cluster.worker.checkpointing import BackgroundWriter, CheckpointSaver
 from tests.support.local_cluster import wait_until

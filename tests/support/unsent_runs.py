@@ -5,7 +5,8 @@ import uuid
 from cluster.config import TrackingConfig
 from cluster.runs.journal import Journal, Row
 from cluster.runs.record import RunRecord, load_record
-from cluster.tracking.client import create_run, experiment_id
+from cluster.tracking.client import create_run
+from cluster.tracking.experiment import experiment_id
 
 STEPS = range(1, 61)
 

@@ -14,8 +14,9 @@ from captioning.training.optimizer import build_optimizer
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.runs.record import CommittedCheckpoint, RunRecord
 from cluster.runs.score_history import VALIDATION_LOSS
-from cluster.tracking.client import connect, create_run, experiment_id
+from cluster.tracking.client import connect, create_run
 from cluster.tracking.datasets import dataset_input
+from cluster.tracking.experiment import experiment_id
 
 _MODEL = ModelConfig(
     backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0

@@ -14,7 +14,8 @@ from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking import shipping
-from cluster.tracking.client import create_run, experiment_id, tracking_uri
+from cluster.tracking.client import create_run, tracking_uri
+from cluster.tracking.experiment import experiment_id
 
 
 @pytest.fixture(scope="module")

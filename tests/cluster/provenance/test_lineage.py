@@ -11,7 +11,8 @@ from cluster.provenance.lineage import trace
 from cluster.registry.models import resolve_model, shards_of
 from cluster.registry.registration import register
 from cluster.registry.scores import log_evaluation
-from cluster.tracking.client import connect, create_run, experiment_id
+from cluster.tracking.client import connect, create_run
+from cluster.tracking.experiment import experiment_id
 from jobs.cli import run_job
 from shards.features.manifest import load_features
 from shards.manifest import load_manifest

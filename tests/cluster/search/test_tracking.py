@@ -13,7 +13,8 @@ from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.space.space import parse_space
 from cluster.search.tracking import SearchTracker
 from cluster.search.trials import SearchRecord, load_trials
-from cluster.tracking.client import connect, create_run, experiment_id
+from cluster.tracking.client import connect, create_run
+from cluster.tracking.experiment import experiment_id
 
 pytestmark = pytest.mark.cluster
 

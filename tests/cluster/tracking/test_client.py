@@ -4,8 +4,9 @@ import uuid
 import pytest
 
 from cluster.config import TrackingConfig
-from cluster.tracking.client import connect, create_run, experiment_id, quoted, runs_page, set_tags, tracking_uri
+from cluster.tracking.client import connect, create_run, quoted, set_tags, tracking_uri
 from cluster.tracking.datasets import dataset_input
+from cluster.tracking.experiment import experiment_id
 
 
 @pytest.fixture
@@ -49,11 +50,6 @@ def test_mlflows_pages_open_on_the_runs(client, run_id):
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_page_to_open_is_that_of_the_newest_experiments_runs(client):
-    experiment = client.create_experiment("the newest")
-    assert runs_page(client) == f"#/experiments/{experiment}/runs"
-
-
 def test_a_run_says_who_made_it_and_with_what(client, run_id):
     tags = client.get_run(run_id).data.tags
     assert (bool(tags["mlflow.user"]), tags["mlflow.source.name"]) == (True, "captioning")
@@ -76,10 +72,6 @@ def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
 )
 def test_a_value_of_a_filter_is_quoted_if_it_can_be(text, value):
     assert quoted(text) == value
-
-
-def test_the_experiment_is_made_once(client, home):
-    assert experiment_id(client, TrackingConfig(), home) == experiment_id(client, TrackingConfig(), home)
 
 
 def test_tags_are_set(client, run_id):
@@ -124,14 +116,6 @@ def test_a_server_that_does_not_answer_is_named(home):
 def test_an_address_that_cannot_be_used_is_refused_with_the_reason(home, uri, message):
     with pytest.raises(ValueError, match=f"^(the database of )?tracking address {re.escape(uri)} {message}"):
         connect(TrackingConfig(uri=uri), home)
-
-
-def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(client, home):
-    config = TrackingConfig(experiment="deleted")
-    found = experiment_id(client, config, home)
-    client.delete_experiment(found)
-    with pytest.raises(ValueError, match=rf"experiment deleted was deleted .*restore --experiment-id {found}, or use"):
-        experiment_id(client, config, home)
 
 
 @pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9", "postgresql://host/db?user=me&password=secret"])

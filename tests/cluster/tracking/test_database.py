@@ -16,8 +16,9 @@ from sqlalchemy.engine import Engine
 
 from cluster.config import StorageConfig, TrackingConfig
 from cluster.tracking import database
-from cluster.tracking.client import check_tracker, connect, experiment_id
+from cluster.tracking.client import check_tracker, connect
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
+from cluster.tracking.experiment import experiment_id
 from tests.support.repository import ROOT
 
 

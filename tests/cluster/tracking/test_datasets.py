@@ -8,8 +8,9 @@ import mlflow.data
 import pytest
 
 from cluster.config import TrackingConfig
-from cluster.tracking.client import create_run, experiment_id
+from cluster.tracking.client import create_run
 from cluster.tracking.datasets import dataset_input, dataset_of, split_inputs
+from cluster.tracking.experiment import experiment_id
 from shards.manifest import MANIFEST_NAME, load_manifest
 from shards.storage.folders import open_folder
 

@@ -9,7 +9,8 @@ from cluster.config import TrackingConfig
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import RunRecord
 from cluster.tracking import shipping
-from cluster.tracking.client import create_run, experiment_id
+from cluster.tracking.client import create_run
+from cluster.tracking.experiment import experiment_id
 from cluster.tracking.shipping import Shipper, ship
 
 
