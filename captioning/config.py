@@ -174,10 +174,13 @@ class TrainingConfig:
     """Number of latest checkpoints to keep."""
     self_critical_epochs: float = 0.0
     """Further passes over the training split, after those of num_epochs, in self-critical training (arXiv 1612.00563):
-    from the best checkpoint so far, the model learns from the CIDEr-D of captions that it samples. Needs
+    from the best checkpoint so far, the model learns from the CIDEr-D of captions that it generates. Needs
     --validation.best-by validation_cider_d."""
+    self_critical_captions: Literal["beam", "sampled"] = "beam"
+    """Captions that self-critical training compares: beam, the best ones of a beam search (arXiv 1912.08226); sampled, word
+    by word from the model's probabilities, which takes more epochs."""
     self_critical_samples: int = 5
-    """Captions sampled for each image in self-critical training; each is compared with the mean of the others (arXiv
+    """Captions of each image in self-critical training; each is compared with the mean of the others (arXiv
     2003.09971)."""
     self_critical_learning_rate: float = 5e-5
     """Learning rate of self-critical training, the same at every step."""

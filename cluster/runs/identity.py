@@ -27,6 +27,8 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
     # Runs of earlier releases have no such settings: where they change nothing, they are no part of the identity.
     if not run.training.self_critical_epochs:
         nested["training"] = {key: one for key, one in nested["training"].items() if "self_critical" not in key}
+    elif run.training.self_critical_captions == "sampled":
+        del nested["training"]["self_critical_captions"]
     if not run.training.ema_decay:
         del nested["training"]["ema_decay"]
     flat = {f"{section}.{name}": value for section, values in nested.items() for name, value in values.items()}

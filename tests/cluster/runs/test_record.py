@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig, OptimizerConfig
-from cluster.config import ClusterConfig, StorageConfig, TrainRun
+from cluster.config import ClusterConfig, StorageConfig, TrainRun, ValidationConfig
 from cluster.runs.identity import check_identity, config_text, identity_of
 from cluster.runs.pruning import remove_uncounted
 from cluster.runs.record import (
@@ -220,6 +220,16 @@ def test_a_setting_that_earlier_releases_did_not_have_is_part_of_the_identity_wh
     averaged = replace(RUN, training=replace(RUN.training, ema_decay=0.9))
     found = [identity_of(run, manifest()).get("training.ema_decay") for run in (RUN, averaged)]
     assert found == [None, 0.9]
+    critical = [
+        replace(
+            RUN,
+            training=replace(RUN.training, self_critical_epochs=1.0, self_critical_captions=captions),
+            validation=ValidationConfig(best_by="validation_cider_d"),
+        )
+        for captions in ("sampled", "beam")
+    ]
+    found = [identity_of(run, manifest()).get("training.self_critical_captions") for run in critical]
+    assert found == [None, "beam"]
 
 
 def test_the_identity_survives_json():
