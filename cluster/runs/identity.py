@@ -14,6 +14,7 @@ from cluster.settings import as_plain, differences
 from shards.manifest import Manifest
 
 CONFIG_NAME = "config.yaml"
+_SELF_CRITICAL = "self_critical"
 
 
 def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None = None) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
         del nested["training"][name]
     # Runs of earlier releases have no such settings: where they change nothing, they are no part of the identity.
     if not run.training.self_critical_epochs:
-        nested["training"] = {key: one for key, one in nested["training"].items() if "self_critical" not in key}
+        nested["training"] = {key: one for key, one in nested["training"].items() if _SELF_CRITICAL not in key}
     elif run.training.self_critical_captions == "sampled":
         del nested["training"]["self_critical_captions"]
     if not run.training.ema_decay:
@@ -41,13 +42,20 @@ def identity_of(run: TrainRun, manifest: Manifest, features_digest: str | None =
     }
 
 
+def adds_self_critical(record: RunRecord, identity: Mapping[str, Any]) -> bool:
+    """Return whether an identity is a run's own with self-critical training added, which changes none of its steps."""
+    added = {name: value for name, value in identity.items() if _SELF_CRITICAL in name and name not in record.identity}
+    return bool(added) and {**record.identity, **added} == identity
+
+
 def check_identity(record: RunRecord, identity: Mapping[str, Any]) -> None:
-    """Refuse to resume a run with other settings.
+    """Refuse to resume a run with other settings, but for self-critical training that is added to it.
 
     Raises:
         Refusal: the identity differs; the message lists the differences.
     """
-    if changes := differences(record.identity, identity):
+    changes = differences(record.identity, identity)
+    if changes and not adds_self_critical(record, identity):
         remedy = "restore them, or choose another --name"
         if record.latest is None:
             remedy = f"{remedy}; nothing was trained yet, so removing the run's folder loses nothing"

@@ -159,9 +159,14 @@ def create_run(
     run = known[0] if known else client.create_run(experiment, run_name=name, tags=tags)
     run_id = run.info.run_id
     # A driver may have been killed at any line below; logging the same parameters and inputs again changes nothing.
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    log_parameters(client, run_id, parameters)
     client.log_inputs(run_id, [*datasets])
     return run_id
+
+
+def log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
+    """Log settings by dotted name; those that are known already must be the same."""
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
 
 def _source_tags() -> dict[str, str]:

@@ -17,7 +17,7 @@ from cluster.runs.identity import CONFIG_NAME, check_identity, config_text, iden
 from cluster.runs.journal import unshipped
 from cluster.runs.record import RunRecord, format_version_of, load_record, lock_run
 from cluster.tracking.access import restore_remedy, tracker_line
-from cluster.tracking.client import connect, connect_before_start, create_run, tracking_uri
+from cluster.tracking.client import connect, connect_before_start, create_run, log_parameters, tracking_uri
 from cluster.tracking.datasets import dataset_input, split_inputs
 from cluster.tracking.experiment import experiment_id
 from cluster.tracking.markdown import escaped
@@ -95,7 +95,13 @@ def start_record(run: TrainRun, shard_set: ShardSet, client: MlflowClient | None
             name=run.name, identity=identity, key=uuid.uuid4().hex, format_version=format_version_of(run)
         )
         scores = record.scores if record.best_by == run.validation.best_by else ()
-        record = replace(record, best_by=run.validation.best_by, scores=scores, checkpoints_at=run.storage.checkpoints)
+        record = replace(
+            record,
+            identity=identity,  # self-critical training may be new in it
+            best_by=run.validation.best_by,
+            scores=scores,
+            checkpoints_at=run.storage.checkpoints,
+        )
         was_stopped = bool(record.stopped_early)
         record = replace(record, is_finished=False, stopped_early="")
         # Before MLflow: if this process is killed after it created the MLflow run, the next start finds it by the key.
@@ -187,6 +193,7 @@ def _log_start(client: MlflowClient, run: TrainRun, record: RunRecord, *, was_st
     }
     try:
         client.update_run(record.mlflow_run_id, status="RUNNING")
+        log_parameters(client, record.mlflow_run_id, record.identity)
         if was_stopped:
             client.set_tag(record.mlflow_run_id, STOPPED_EARLY_TAG, "")
         client.log_dict(record.mlflow_run_id, placement, f"starts/start-{record.num_starts}.json")

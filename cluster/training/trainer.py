@@ -23,7 +23,7 @@ from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
 from cluster.runs.claim import Claim, claimed
-from cluster.runs.identity import config_text
+from cluster.runs.identity import adds_self_critical, config_text, identity_of
 from cluster.runs.record import RunRecord, driving, load_record, local_checkpoint, recover_record
 from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import tracking_uri
@@ -120,7 +120,7 @@ def fit(
     with driving(run.folder), nullcontext(claim) if claim else claimed(run.folder, run.storage) as held:
         recover_record(run)
         record = known_record(run, shard_set)
-        if record and record.is_finished and not trains_on(run, record):
+        if record and record.is_finished and not trains_on(run, record, shard_set):
             logger.info("run %s", ended_already(record))
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
         client = prepare_start(run, record)
@@ -141,9 +141,11 @@ def fit(
         return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
 
-def trains_on(run: TrainRun, record: RunRecord) -> bool:
-    """Return whether a run that stopped early has steps left under the settings of now."""
-    return bool(record.stopped_early) and not record.history.stop_reason(run.validation.stop_after)
+def trains_on(run: TrainRun, record: RunRecord, shard_set: ShardSet) -> bool:
+    """Return whether a run that ended has steps left under the settings of now."""
+    is_longer = adds_self_critical(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
+    may_go_on = bool(record.stopped_early) and not record.history.stop_reason(run.validation.stop_after)
+    return is_longer or may_go_on
 
 
 def ended_already(record: RunRecord) -> str:

@@ -1,8 +1,9 @@
 """Quality of the captions of each recipe: trained from features, then scored, by the commands that a user runs.
 
-A recipe is a preset and the flags beside it; all of them get the same encoder and the same features. With --folder, the
-same command resumes after an interruption, and keeps what is finished. Differences are paired, with those of the first
-recipe. Needs photographs to mean anything: without --shards it trains on synthetic scenes.
+A recipe is a preset and the flags beside it; all of them get the same encoder and the same features. The recipe
+"attend, self-critical" goes on with the run of "attend". With --folder, the same command resumes after an interruption,
+and keeps what is finished. Differences are paired, with the first recipe, or with the one that a recipe goes on from.
+Needs photographs to mean anything: without --shards it trains on synthetic scenes.
 """
 
 import contextlib
@@ -30,9 +31,10 @@ RECIPES: Mapping[str, str] = {
     "classic": "classic",
     "attend": "attend",
     "transformer": "transformer",
-    "attend, self-critical": "attend --training.self-critical-epochs 5",
+    "attend, self-critical": "attend --training.self-critical-epochs 8",
 }
-"""Preset and flags of each recipe, as they follow ``captioning train``."""
+"""Preset and flags of each recipe, as they follow ``captioning train``; a recipe with a comma in its name goes on with
+the run of the one that is named before the comma."""
 _SHOWN = [metric for metric in METRICS if metric not in ("BLEU-1", "BLEU-2", "BLEU-3")]
 
 
@@ -63,30 +65,40 @@ class Setting:
         run_command("extract", self.shards, folder, "--regions", regions, *views, *self.encoder)
         return folder
 
-    def train(self, name: str, recipe: str, *, seed: int) -> float:
+    def train(self, recipe: str, seed: int) -> float:
         """Train a recipe, from where it was interrupted; return the time that it took over all starts, in seconds."""
-        record = self.folder / f"{name}.training.json"
+        record = self.folder / f"{_name(recipe, seed)}.training.json"
         before = json.loads(record.read_text()) if record.exists() else {"seconds": 0.0, "is_finished": False}
         if before["is_finished"]:
             return before["seconds"]
-        chosen, *own = shlex.split(recipe)
+        chosen, *own = shlex.split(RECIPES[recipe])
         regions = "grid" if preset(chosen).model.reads_regions else "pooled"
         data = ("--shards", self.shards, "--features", self.features(regions), "--home", self.folder / "runs")
         shared = ("--cluster.no-use-gpu", "--training.precision", "bf16", *self.encoder, *self.flags)
         started, is_finished = time.monotonic(), False
         try:
-            run_command("train", chosen, *data, "--name", name, *shared, *own, "--training.seed", seed)
+            run_name = _name(_continued(recipe) or recipe, seed)
+            run_command("train", chosen, *data, "--name", run_name, *shared, *own, "--training.seed", seed)
             is_finished = True
         finally:
             seconds = before["seconds"] + time.monotonic() - started
             replace_file(record, json.dumps({"seconds": seconds, "is_finished": is_finished}).encode())
         return seconds
 
-    def score(self, name: str, *, beam_size: int, against: str) -> Mapping[str, Any]:
-        """Caption and score the split val by the best checkpoint of a run; return what ``captioning score`` tells."""
-        results = self.folder / f"{name}.captions.json"
-        run, data = self.folder / "runs" / "training" / name, ("--shards", self.shards, "--home", self.folder / "runs")
-        run_command("evaluate", run, *data, "--beam-size", beam_size, "--out", results)
+    def score(self, recipe: str, seed: int, *, against: str) -> Mapping[str, Any]:
+        """Caption and score the split val by the best checkpoint of a run; return what ``captioning score`` tells.
+
+        Args:
+            recipe: name of the recipe.
+            seed: seed of its training.
+            against: name of the captions to compare with; empty for none.
+        """
+        results = self.folder / f"{_name(recipe, seed)}.captions.json"
+        if not results.exists():  # later, the run may be another recipe's, which went on with it
+            run = self.folder / "runs" / "training" / _name(_continued(recipe) or recipe, seed)
+            beam_size = 1 if recipe == "classic" else self.beam_size
+            data = ("--shards", self.shards, "--home", self.folder / "runs")
+            run_command("evaluate", run, *data, "--beam-size", beam_size, "--out", results)
         other = ("--against", self.folder / f"{against}.captions.json") if against else ()
         return json.loads(run_command("score", results, self.shards, "--json", *other))
 
@@ -107,7 +119,7 @@ def measure(
     image_size: int = 224,
     recipes: tuple[str, ...] = tuple(RECIPES),
     seeds: tuple[int, ...] = (0,),
-    repeated: tuple[str, ...] = ("show-and-tell", "attend"),
+    repeated: tuple[str, ...] = ("show-and-tell", "attend", "attend, self-critical"),
     folder: Path | None = None,
     beam_size: int = 5,
     views: int = 8,
@@ -144,26 +156,31 @@ def measure(
         )
         for recipe in recipes:
             for seed in seeds if recipe in repeated else seeds[:1]:
-                peer = (
-                    "" if recipe == recipes[0] else _run_name(recipes[0], seed if recipes[0] in repeated else seeds[0])
-                )
-                yield _row(setting, recipe, seed, peer=peer)
+                continued = _continued(recipe)
+                peer = continued if continued in recipes else recipes[0] if recipe != recipes[0] else ""
+                shared_seed = seed if peer in repeated else seeds[0]
+                yield _row(setting, recipe, seed, peer=peer, against=peer and _name(peer, shared_seed))
 
 
-def _run_name(recipe: str, seed: int) -> str:
+def _continued(recipe: str) -> str:
+    """Return the recipe whose run this one goes on with; empty if there is none."""
+    before, comma, _ = recipe.partition(", ")
+    return before if comma else ""
+
+
+def _name(recipe: str, seed: int) -> str:
     return f"{recipe.replace(', ', '-')}-{seed}"
 
 
-def _row(setting: Setting, recipe: str, seed: int, *, peer: str) -> Row:
-    name = _run_name(recipe, seed)
-    seconds = setting.train(name, RECIPES[recipe], seed=seed)
-    scored = setting.score(name, beam_size=1 if recipe == "classic" else setting.beam_size, against=peer)
+def _row(setting: Setting, recipe: str, seed: int, *, peer: str, against: str) -> Row:
+    seconds = setting.train(recipe, seed)
+    scored = setting.score(recipe, seed, against=against)
     scores, intervals, differences = (scored[part] for part in ("scores", "intervals", "differences"))
     cells = {
         one: f"{scores[one]:.3f} ({{:.3f}} to {{:.3f}})".format(*intervals[one]) for one in _SHOWN if one in scores
     }
     if differences:
-        cells[f"CIDEr-D above {peer.rpartition('-')[0]}"] = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(
+        cells[f"CIDEr-D above {peer}"] = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(
             **differences["CIDEr-D"]
         )
     cells["training"] = duration(seconds)

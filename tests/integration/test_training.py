@@ -293,6 +293,18 @@ def test_a_run_that_stopped_early_trains_on_where_it_may(early, skipping, client
     assert (outcome.step, outcome.stopped_early, tags["stopped_early"]) == (NUM_STEPS, "", "")
 
 
+def test_self_critical_training_can_be_added_to_a_finished_run(early, skipping, client):
+    training = replace(skipping.training, self_critical_epochs=0.25, self_critical_samples=2)
+    longer = replace(skipping, training=training, validation=ValidationConfig(best_by="validation_cider_d"))
+    outcomes = [fit(longer), fit(longer)]
+    tracked = client.get_run(early.mlflow_run_id)
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0].step > NUM_STEPS
+    assert (tracked.data.params["training.self_critical_epochs"], tracked.info.status) == ("0.25", "FINISHED")
+    with pytest.raises(ValueError, match=r"training.self_critical_epochs 0\.25 -> "):
+        fit(skipping)
+
+
 def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
     crashing = replace(run, name="crashing", storage=replace(run.storage, ledger=True))
     crashing.folder.mkdir(parents=True)

@@ -232,6 +232,25 @@ def test_a_setting_that_earlier_releases_did_not_have_is_part_of_the_identity_wh
     assert found == [None, "beam"]
 
 
+def known(run):
+    return record(identity=identity_of(run, manifest()))
+
+
+def test_self_critical_training_may_be_added_to_a_run_but_not_changed_or_taken_away():
+    validation = ValidationConfig(best_by="validation_cider_d")
+    plain, short, long = (
+        replace(RUN, training=replace(RUN.training, self_critical_epochs=epochs), validation=validation)
+        for epochs in (0.0, 1.0, 2.0)
+    )
+    check_identity(known(plain), identity_of(short, manifest()))
+    for before, now in [(short, plain), (short, long)]:
+        with pytest.raises(ValueError, match=r"training\.self_critical_epochs 1\.0 -> "):
+            check_identity(known(before), identity_of(now, manifest()))
+    other = replace(short, optimizer=replace(short.optimizer, learning_rate=0.5))
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate"):
+        check_identity(known(plain), identity_of(other, manifest()))
+
+
 def test_the_identity_survives_json():
     identity = identity_of(RUN, manifest())
     assert json.loads(json.dumps(identity)) == identity

@@ -125,6 +125,15 @@ def test_killed_before_and_after_the_switch_it_ends_in_the_same_bits(straight, a
     assert is_equal(weights_of(again, NUM_STEPS), weights_of(straight, NUM_STEPS))
 
 
+def test_added_to_a_run_that_has_ended_it_ends_in_the_same_bits(straight, run, tmp_path):
+    longer = replace(run, storage=replace(run.storage, home=tmp_path))
+    train_until(replace(longer, training=replace(run.training, self_critical_epochs=0.0)), None)
+    assert load_record(longer.folder).latest_step == SWITCH
+    train_until(longer, None)
+    assert load_record(longer.folder).self_critical_from == load_record(straight.folder).self_critical_from
+    assert is_equal(weights_of(longer, NUM_STEPS), weights_of(straight, NUM_STEPS))
+
+
 def with_first_as_best(run):
     record = load_record(run.folder)
     first, *others = record.checkpoints
