@@ -17,6 +17,8 @@ _NOT_IN_MODEL_NAMES = set("""'"`\\@%?#/:""")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 200
 """Largest number of characters in a name: filesystems and MLflow allow some 250, and some names are made longer."""
+HISTORY_SUFFIX = ".history"
+"""End of the name of the registered model that holds another one's history."""
 _LARGEST_NUMBER = 2**53  # exact as a float, which JSON, YAML and MLflow may make of it
 
 
@@ -77,6 +79,13 @@ def credential_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any sec
                 yield mistake
 
 
+def empty_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any section of settings
+    """Yield a line for each setting of a section that may be left out, but is an empty text."""
+    for field in dataclasses.fields(section):
+        if field.default is None and getattr(section, field.name) == "":
+            yield f"{field.name} is an empty text, as of an unset variable; leave it out"
+
+
 def number_mistakes(section: Any) -> Iterator[str]:  # noqa: ANN401  any section of settings
     """Yield a line for each number of a section that no setting can be; sections in it are not searched."""
     for field in dataclasses.fields(section):
@@ -107,6 +116,8 @@ def check_model_name(name: str) -> None:
         raise ValueError(
             f"name {name!r} cannot be a model's name; use letters, digits, spaces, periods, dashes and underscores"
         )
+    if name.endswith(HISTORY_SUFFIX):
+        raise ValueError(f"name {name!r} is for the history of another model; use one that ends otherwise")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"a model's name of {len(name)} characters is too long; use at most {LONGEST_NAME}")
 

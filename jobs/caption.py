@@ -102,7 +102,7 @@ def main(invocation: Invocation[CaptionJob]) -> None:
         _write_page(job.html, done, str(model), faults, job.generation.describe())
     _name_faults(faults, len(done))
     if not job.model.startswith("models:/"):
-        log_next(f"register {job.model} NAME")
+        log_next("register", job.model, "NAME")
 
 
 def _name_faults(faults: Sequence[str], num_good: int) -> None:
@@ -123,6 +123,9 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
         if not files:
             faults.append(f"{path} contains no image file")
         for file in files:
+            if file != path and not file.is_file():
+                faults.append(f"{file}: it is a link that leads nowhere, or no ordinary file")
+                continue
             try:
                 yield read_picture(file)
             except (ValueError, OSError) as error:
@@ -131,7 +134,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
 
 def _images_below(folder: Path) -> list[Path]:
     """Return the images in a folder and its folders, without hidden ones, such as a Mac's ``._photo.jpg``."""
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES and not path.is_dir()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 

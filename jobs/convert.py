@@ -55,7 +55,7 @@ def main(invocation: Invocation[ConvertJob]) -> None:
     """Write the missing shards, or list them with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
     if not invocation.dry_run:
-        log_next(f"train --shards {invocation.settings.shards} --name NAME")
+        log_next("train", "--shards", invocation.settings.shards, "--name", "NAME")
     if invocation.json:
         write_json({"shards": invocation.settings.shards, "digest": manifest.digest, "splits": manifest.splits})
 

@@ -54,7 +54,7 @@ def main(invocation: Invocation[DownloadJob]) -> None:
         with sole_writer(job.folder), transferring() as show:
             plan = _plan(job)  # again: another process may have owned the folder meanwhile
             download(plan, progress=lambda one: show(f"{one.step} {one.name}", one.done_bytes, one.total_bytes))
-        log_next(f"convert {job.folder} SHARDS")
+        log_next("convert", job.folder, "SHARDS")
     if invocation.json:
         archives = [str(archive.path) for archive in plan.archives]
         write_json({"folder": job.folder, "archives": archives, "bytes_to_fetch": plan.bytes_to_fetch})

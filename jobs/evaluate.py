@@ -104,9 +104,9 @@ def main(invocation: Invocation[EvaluateJob]) -> None:
     _show_scores(evaluation)
     if job.model.startswith("models:/"):
         name = job.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
-        log_next(f"promote {name} --shards {job.shards}")
+        log_next("promote", name, "--shards", job.shards)
     else:
-        log_next(f"register {job.model} NAME")
+        log_next("register", job.model, "NAME")
     if invocation.json:
         write_json(evaluation.summary() | {"model": str(model), "checkpoint": model.folder})
 

@@ -164,7 +164,7 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
         len(set_aside),
         manifest.digest[:12],
     )
-    log_next(f"train --shards {job.shards} --features {job.features} --name NAME")
+    log_next("train", "--shards", job.shards, "--features", job.features, "--name", "NAME")
     return manifest
 
 

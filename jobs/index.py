@@ -98,7 +98,7 @@ def main(invocation: Invocation[IndexJob]) -> None:
         logger.warning("left out %s: %s", one.key, one.reason)
     kept = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     logger.info("%s: images %s; digest %s", job.shards, kept, manifest.digest[:12])
-    log_next(f"train --shards {job.shards} --name NAME")
+    log_next("train", "--shards", job.shards, "--name", "NAME")
     if invocation.json:
         write_json({"shards": job.shards, "digest": manifest.digest, "splits": manifest.splits})
 

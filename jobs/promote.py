@@ -98,7 +98,7 @@ def main(invocation: Invocation[PromoteJob]) -> None:
     logger.info("%s version %s %s the champion (%s)", job.name, change.version, verb, before)
     logger.info("%s: %s", change.kind, change.reason)
     if not invocation.dry_run:
-        log_next(f"caption IMAGE --model models:/{job.name}@champion")
+        log_next("caption", "IMAGE", "--model", f"models:/{job.name}@champion")
 
 
 JOB = Job(name="promote", settings=PromoteJob, run=main, description=__doc__, loads=("torch", "mlflow"))

@@ -68,7 +68,7 @@ def main(invocation: Invocation[RegisterJob]) -> None:
         return
     created = register(model, name, client, generation=job.generation, precision=job.precision, intake=job.intake)
     logger.info("%s version %s is the challenger", created.name, created.version)
-    log_next(f"promote {created.name}")
+    log_next("promote", created.name)
     if invocation.json:
         write_json({"name": created.name, "version": str(created.version), "alias": "challenger"})
 

@@ -50,7 +50,7 @@ def main(invocation: Invocation[RollbackJob]) -> None:
     )
     if not invocation.dry_run:
         refresh_cards(job.name, change.version, client)
-        log_next(f"history {job.name}")
+        log_next("history", job.name)
     if invocation.json:
         write_json({"name": job.name, "change": change})
 

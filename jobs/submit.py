@@ -228,7 +228,7 @@ def _run(server: "JobServer", request: "JobRequest", submission: SubmitJob, *, a
         resolved = submit(server, request)
         logger.info("%s job %s", "submitted" if resolved.is_new else "following the live", resolved.id)
         if not submission.wait:
-            log_next(f"status {resolved.id} --watch")
+            log_next("status", resolved.id, "--watch")
             if as_json:
                 write_json({"id": resolved.id, "is_new": resolved.is_new})
             break

@@ -44,7 +44,7 @@ def main(invocation: Invocation[TrainRun]) -> None:
         outcome.validation_loss_nats,
         outcome.best_checkpoint,
     )
-    log_next(f"evaluate {outcome.best_checkpoint} --shards {run.shards}")
+    log_next("evaluate", outcome.best_checkpoint, "--shards", run.shards)
     if invocation.json:
         write_json(outcome)
 

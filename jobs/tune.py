@@ -64,7 +64,7 @@ def _report(outcome: "SearchOutcome") -> None:
     )
     show_table("Best", ("setting", "value"), [(key, f"{value}") for key, value in outcome.best_point.items()])
     logger.info("page: %s", outcome.page)
-    log_next(f"train --config {outcome.best_config}")
+    log_next("train", "--config", outcome.best_config)
     if not outcome.is_tracked:
         logger.warning(
             "MLflow lacks part of this search; run the same command again to backfill it once the server answers"
@@ -110,7 +110,7 @@ def _train_best(run: TuneRun, outcome: "SearchOutcome") -> dict[str, object]:
     version = version_of(model, run.name, client) or register(model, run.name, client)
     show_table("Scores", ("score", "value"), [(name, f"{value:.4f}") for name, value in evaluation.scores.items()])
     logger.info("version %s of %s is the challenger", version.version, run.name)
-    log_next(f"promote {run.name} --shards {run.shards_folder()}")
+    log_next("promote", run.name, "--shards", run.shards_folder())
     return {"best_run": trained.name, "scores": evaluation.scores, "version": version.version}
 
 

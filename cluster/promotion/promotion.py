@@ -222,8 +222,9 @@ def _before(state: ChampionState, client: MlflowClient) -> str:
     present = {str(found.version) for found in versions if not _is_another(found, state.changes)}
     earlier = [version for version in _line(state.changes)[:-1] if version in present - {state.champion}]
     if not earlier:
+        before = f" before version {state.champion}" if state.champion else ""
         raise ValueError(
-            f"{state.name} has no champion before version {state.champion}; "
+            f"{state.name} has no champion{before}; "
             f"captioning models {state.name} lists its versions, captioning promote promotes one"
         )
     return earlier[-1]

@@ -22,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from cluster.errors import one_line
+from cluster.settings import HISTORY_SUFFIX
 from cluster.tracking.client import current_user, utc, versions_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Change:
 
 def history_name(name: str) -> str:
     """Return the name of the registered model that holds a model's history."""
-    return f"{name}.history"
+    return f"{name}{HISTORY_SUFFIX}"
 
 
 def is_history(model: RegisteredModel) -> bool:

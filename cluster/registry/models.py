@@ -128,6 +128,8 @@ def find_version(model: str, client: MlflowClient, *, is_dry_run: bool = False) 
         ValueError: it is not in the registry.
     """
     name, _, alias = model.removeprefix("models:/").partition("@")
+    if not alias and not name.rpartition("/")[0]:
+        raise ValueError(f"{model} names no version; use models:/NAME@alias or models:/NAME/VERSION")
     if alias == CHAMPION:
         return _find_champion(name, client)
     try:

@@ -1,6 +1,7 @@
 """The page of a run, ``run.html`` in its folder: curves, captions at each validation, scores, settings and lineage."""
 
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,7 @@ def _page(
         items=evaluation_items(*evaluated) if evaluated else None,
         num_pictures=len(evaluation.captions) if evaluation else 0,
         facts=facts_of(record.identity, {"run": record.name, **lineage, "folder": str(folder)}),
-        evaluate_command=f"captioning evaluate {folder} --shards SHARDS",
+        evaluate_command=f"captioning evaluate {shlex.quote(str(folder))} --shards SHARDS",
         commands=_commands(folder),
     )
 
@@ -146,7 +147,8 @@ def _summary(record: RunRecord, story: TrainingStory) -> list[tuple[str, str]]:
 
 
 def _commands(folder: Path) -> list[tuple[str, str]]:
+    model = shlex.quote(str(folder))
     return [
-        ("Caption a picture with its best checkpoint", f"captioning caption PICTURE --model {folder}"),
-        ("Register its best checkpoint as a version", f"captioning register {folder} NAME"),
+        ("Caption a picture with its best checkpoint", f"captioning caption PICTURE --model {model}"),
+        ("Register its best checkpoint as a version", f"captioning register {model} NAME"),
     ]

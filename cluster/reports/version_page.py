@@ -1,6 +1,7 @@
 """The page of a registered version, ``model.html``: its scores and captions, beside those of the champion."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -94,6 +95,7 @@ def _page(
 ) -> ModelPage:
     evaluation, description = evaluated.evaluation, model.description
     compared = f", beside {rival.name}, the champion before it" if rival else ""
+    address = shlex.quote(f"models:/{model.name}/{model.version}")
     return ModelPage(
         title=f"{model.name} version {model.version}",
         kicker="Registered model",
@@ -111,7 +113,7 @@ def _page(
         gallery_note=f"The difference is in {FIRST_SCORE}: positive where this version is better." if rival else "",
         pictures_first=True,
         facts=facts_of(identity, description.lineage),
-        commands=[("Caption a picture", f"captioning caption PICTURE --model models:/{model.name}/{model.version}")],
+        commands=[("Caption a picture", f"captioning caption PICTURE --model {address}")],
     )
 
 

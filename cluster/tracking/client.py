@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import time
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from mlflow.entities.model_registry import ModelVersion
 from cluster.config import HomeConfig, TrackerConfig
 from cluster.errors import Refusal
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
-from cluster.tracking.server import require_server
+from cluster.tracking.server import USABLE, require_server
 from shards.storage.location import refuse_credentials
 
 logger = logging.getLogger(__name__)
 
 _PAGE_LENGTH = 1000
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker"
 _KEY_TAG = "run_key"
 _NOTE_TAG = "mlflow.note.content"
 _FILE_AT_HOME = re.compile(r"^(sqlite(?:\+\w+)?:///)~/")
@@ -40,7 +38,7 @@ def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
     if not given:
         given = os.environ.get("MLFLOW_TRACKING_URI")
         refuse_credentials(given, "MLFLOW_TRACKING_URI")
-    uri = given or database_uri(storage.home.absolute() / "mlflow.db")
+    uri = (given or "").strip() or database_uri(storage.home.absolute() / "mlflow.db")
     return _FILE_AT_HOME.sub(lambda found: f"{found[1]}{Path.home()}/", uri)  # SQLite would look for a folder named ~
 
 
@@ -67,9 +65,10 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
 
 
 def has_tracker(config: TrackerConfig, storage: HomeConfig) -> bool:
-    """Return whether there is a tracker to read: False if the embedded one was not created yet."""
-    file = database_file(tracking_uri(config, storage))
-    return file is None or file.exists()
+    """Return whether there may be a tracker to read: False if none was named, and there is no embedded one yet."""
+    uri = tracking_uri(config, storage)
+    file = storage.home.absolute() / "mlflow.db"
+    return uri != database_uri(file) or file.exists()
 
 
 def connect_before_start(config: TrackerConfig, storage: HomeConfig) -> MlflowClient:
@@ -94,11 +93,11 @@ def check_tracker(config: TrackerConfig, storage: HomeConfig) -> str:
         Unreachable, Refusal: as by ``connect``.
     """
     uri = tracking_uri(config, storage)
-    parts = urllib.parse.urlsplit(uri)
-    if parts.scheme in ("http", "https"):
+    scheme = uri.partition(":")[0].lower()
+    if scheme in ("http", "https"):
         require_server(uri)
-    elif parts.scheme.partition("+")[0] not in _DATABASES:
-        raise Refusal(f"tracking address {uri} {_why_unusable(uri)}", _USABLE)
+    elif scheme.partition("+")[0] not in _DATABASES:
+        raise Refusal(f"tracking address {uri} {_why_unusable(uri)}", USABLE)
     elif file := database_file(uri):
         check_database(file)
     else:
@@ -119,7 +118,7 @@ def _require_driver(uri: str) -> None:
             "install it, or use the address of an MLflow server, http://HOST:PORT",
         ) from error
     except ArgumentError:
-        raise Refusal(f"tracking address {uri} is not an address of a database", _USABLE) from None
+        raise Refusal(f"tracking address {uri} is not an address of a database", USABLE) from None
 
 
 def _why_unusable(uri: str) -> str:

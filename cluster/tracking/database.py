@@ -56,9 +56,13 @@ def database_file(uri: str) -> Path | None:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        name = make_url(uri).database
+        url = make_url(uri)
     except ArgumentError:
         raise Refusal(f"tracking address {uri} is not an address of SQLite", "use sqlite:///FILE") from None
+    if url.host or url.database == "":
+        what = "has two slashes" if url.host else "names no file"
+        raise Refusal(f"tracking address {uri} {what}", "use sqlite:///FILE, or sqlite:////FOLDER/FILE")
+    name = url.database
     return None if name is None or name.startswith((":memory:", "file:")) else Path(name)
 
 
@@ -99,6 +103,8 @@ def check_database(file: Path) -> bool:
     """
     if not file.exists():
         return False
+    if file.is_dir():
+        raise Refusal(f"{file} is a folder, and the tracker is a database file", _ELSEWHERE)
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_LOCK_SECONDS)) as database:
             revision, is_empty = _contents(database)

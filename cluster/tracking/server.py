@@ -17,6 +17,8 @@ from cluster.tracking.access import INVALID_HOST
 
 logger = logging.getLogger(__name__)
 
+USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker"
+"""What to do about an address that is none of a tracker."""
 _ENDPOINT = "/api/2.0/mlflow/experiments/search"
 _ANSWER_KEYS = {"experiments", "next_page_token"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 10
@@ -38,7 +40,7 @@ def require_server(uri: str) -> None:
 
     Raises:
         Unreachable: nothing answers, or a server that fails.
-        Refusal: what answers is not MLflow.
+        Refusal: the address has no host or an impossible port, or what answers is not MLflow.
     """
     _require_connection(uri)
     answer = _ask(uri)
@@ -78,11 +80,16 @@ def server_version(uri: str) -> str | None:
 
 
 def _require_connection(uri: str) -> None:
-    parts = urllib.parse.urlsplit(uri)
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
+        parts = urllib.parse.urlsplit(uri)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:  # of the port, or of a bracket without its partner
+        raise Refusal(f"tracking address {uri} cannot be one ({error})", USABLE) from None
+    if not host or " " in host:
+        raise Refusal(f"tracking address {uri} {'has a space in its host' if host else 'has no host'}", USABLE)
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:  # ValueError: a name that no host can have
         raise _no_answer(uri, error) from error
 
 

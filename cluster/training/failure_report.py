@@ -1,5 +1,6 @@
 """Failure report: the text that a person reads when training has failed for good."""
 
+import shlex
 from collections import deque
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def failure_text(run: TrainRun, progress: RunProgress) -> str:
 
 
 def _advice(run: TrainRun, failure: Failure | None, resume: str) -> str:
-    command = f"captioning train --config {run.folder / CONFIG_NAME}"
+    command = f"captioning train --config {shlex.quote(str(run.folder / CONFIG_NAME))}"
     if failure and ClaimLostError.__name__ in failure.reason:
         return f"The other process has the run now; leave it to finish, or take the run back: {command} --take-over"
     return f"After fixing the cause, {resume}: {command}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.settings import credential_mistakes, number_mistakes
+from cluster.settings import credential_mistakes, empty_mistakes, number_mistakes
 
 _DESCRIPTION_INDENT = 8  # of tyro's help texts inside a box
 
@@ -47,7 +47,7 @@ def out_of_bounds(settings: Any) -> list[str]:  # noqa: ANN401  any tree of sett
     """Return a line for each value that the settings' own checks refuse, or that has credentials, with its section."""
     found = []
     for name, section in sections(settings):
-        lines = list(credential_mistakes(section))
+        lines = [*credential_mistakes(section), *empty_mistakes(section)]
         try:
             getattr(section, "__post_init__", lambda: None)()
         except ValueError as error:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -53,9 +54,14 @@ def log_loading(libraries: Sequence[str]) -> None:
         logger.info("loading %s", ", ".join(missing))
 
 
-def log_next(command: str) -> None:
-    """Log the command that usually follows, without ``captioning``; in a submitted job, as another submission."""
-    logger.info("next: captioning %s%s", "submit " if JOB_VARIABLE in os.environ else "", command)
+def log_next(*words: object) -> None:
+    """Log the command that usually follows; in a submitted job, as another submission.
+
+    Args:
+        words: words of the command after ``captioning``, which are quoted for a shell where they need it.
+    """
+    command = shlex.join([*(["submit"] if JOB_VARIABLE in os.environ else []), *map(str, words)])
+    logger.info("next: captioning %s", command)
 
 
 def write_line(*columns: str, stream: TextIO | None = None) -> None:

@@ -18,12 +18,15 @@ from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, TrackingConfig, ValidationConfig
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
+from cluster.data.shard_set import ShardSet
+from cluster.evaluation.evaluate import evaluate_split
 from cluster.resources.session import cluster_session
 from cluster.runs.record import RECORD_NAME, load_record, local_checkpoint, lock_run
 from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import connect
 from cluster.training.trainer import fit
 from shards.manifest import load_manifest
+from tests.support.pictures import write_annotations, write_coco
 from tests.support.raw_tars import spoil_first_image
 from tests.support.s3 import s3_server
 from tests.support.short_runs import NUM_STEPS, short_run
@@ -314,6 +317,35 @@ def test_a_crash_that_comes_back_ends_the_run_soon(run, session):
     ):
         fit(crashing)
     assert load_record(crashing.folder).attempt == 2
+
+
+SENTENCE = "एक कुत्ता बेंच पर 一只狗躺着"
+"""Hindi, whose vowel signs are combining marks, and Chinese, which has no spaces."""
+
+
+@pytest.fixture(scope="module")
+def set_in_scripts(tmp_path_factory):
+    """Return a shard set whose pictures all have one caption, in two scripts that are no alphabet."""
+    folder = tmp_path_factory.mktemp("scripts")
+    for split in ("train", "val"):
+        content = write_coco(folder, split, num_images=15, num_captions=1)
+        for annotation in content["annotations"]:
+            annotation["caption"] = f"{SENTENCE}。"
+        write_annotations(folder, content, name=split)
+    plan = plan_conversion(folder, folder / "shards", ConversionConfig(tokenizer="unicode", minimum_word_count=1))
+    convert(plan, num_workers=0)
+    return folder / "shards"
+
+
+def test_captions_in_scripts_of_marks_and_without_spaces_are_learnt_scored_and_written(run, session, set_in_scripts):
+    training = replace(run.training, num_epochs=NUM_STEPS, checkpoint_every_steps=0)
+    optimizer = replace(run.optimizer, learning_rate=0.05)
+    outcome = fit(replace(run, name="scripts", shards=set_in_scripts, training=training, optimizer=optimizer))
+    shard_set = ShardSet(set_in_scripts)
+    found = evaluate_split(outcome.best_checkpoint, shard_set, "val", step=outcome.step, batch_size=15)
+    assert [*shard_set.vocabulary.words[4:]] == sorted([*SENTENCE[:-5].split(), *SENTENCE[-5:]])
+    assert (found.tokenizer, {*found.captions.values()}) == ("unicode", {SENTENCE})
+    assert found.scores["BLEU-4"] == pytest.approx(1)
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,15 @@ def test_hidden_files_are_no_images_and_a_name_with_a_line_break_is_one_line(cap
     assert (code, names) == (0, ["a\\nb.jpg", "folder.jpg/d.png"])
 
 
+def test_what_is_named_as_an_image_in_a_folder_and_is_none_is_told(captioning, tiny_run, tmp_path):
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    code, _, told = captioning("caption", tmp_path, "--model", tiny_run)
+    why = "it is a link that leads nowhere, or no ordinary file"
+    assert code == 2
+    assert f"could not caption 2 of 2 inputs: {tmp_path}/gone.jpg: {why}; {tmp_path}/pipe.jpg: {why}" in told
+
+
 @pytest.mark.parametrize("job", [("caption", "{pictures}"), ("evaluate", "{model}", "--shards", "{shards}")])
 def test_a_page_that_cannot_be_written_is_refused_before_the_work(captioning, tiny_run, drawn_shards, tmp_path, job):
     places = {"pictures": tmp_path, "model": tiny_run, "shards": drawn_shards}

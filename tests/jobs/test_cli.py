@@ -114,6 +114,19 @@ def test_what_only_reads_creates_no_tracker(arguments, captioning_home, capsys):
 def test_a_list_of_models_without_a_tracker_is_empty_and_creates_none(captioning_home, capsys):
     code = run_in_process(["models", "--json"])
     assert (code, *capsys.readouterr()) == (0, "[]\n", f"nothing was registered in {captioning_home} yet\n")
+
+
+def test_a_tracker_that_was_named_and_is_not_there_is_no_empty_registry(captioning_home, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_job("models", ["--tracking.uri", f"sqlite:///{captioning_home}/none/m.db"])
+    assert f"there is no tracker in {captioning_home}/none: nothing was trained" in capsys.readouterr().err
+
+
+def test_an_empty_address_is_not_taken_for_the_default(captioning_home, capsys):
+    for arguments in (["models", "--tracking.uri", ""], ["jobs", "--address="], ["convert", "a", "b", "--address", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            run_job(arguments[0], arguments[1:])
+        assert "is an empty text, as of an unset variable; leave it out" in capsys.readouterr().err
     assert not captioning_home.exists()
 
 

@@ -128,6 +128,12 @@ def test_a_rollback_to_another_version_of_the_number_is_refused(client, name):
         rollback(name, client, to=1)
 
 
+def test_without_a_champion_there_is_none_before_it(client, name):
+    add_version(name, client)
+    with pytest.raises(ValueError, match=f"^{name} has no champion; captioning models {name} lists its versions"):
+        rollback(name, client)
+
+
 def test_no_other_version_of_its_number_is_the_champion_before(client, name):
     made_anew(name, client)
     with pytest.raises(ValueError, match="has no champion before version 2"):

@@ -137,6 +137,8 @@ def test_more_models_than_a_page_are_listed(own_client, monkeypatch):
     [
         ("models:/nobody@champion", ValueError, "model nobody cannot be read from the registry"),
         ("models:/nobody/3", ValueError, "models:/nobody/3 is not in the registry"),
+        ("models:/nobody", ValueError, "models:/nobody names no version; use models:/NAME@alias or models:/NAME/VER"),
+        ("models:/nobody@", ValueError, "models:/nobody@ names no version; use"),
         ("runs:/0123", ValueError, "runs:/0123 is not in the tracker"),
         ("nowhere", FileNotFoundError, "model .*nowhere is not a folder; use models:/NAME@alias"),
     ],
@@ -178,6 +180,11 @@ def test_a_name_that_mlflow_refuses_is_named(client, run_folder):
 def test_a_name_that_no_command_could_address_is_refused(client, run_folder, wrong):
     with pytest.raises(ValueError, match=r"^name .* cannot be a model's name; use letters, digits, spaces, periods"):
         register(resolve_model(str(run_folder), client), wrong, client)
+
+
+def test_the_name_of_a_history_is_no_models(client, run_folder):
+    with pytest.raises(ValueError, match=r"name 'a\.history' is for the history of another model; use one that ends"):
+        register(resolve_model(str(run_folder), client), "a.history", client)
 
 
 @pytest.mark.parametrize("value", ["no JSON", "[1]", "{}", '{"scores": {"CIDEr-D": "high"}}', "[" * 5000, "null"])

@@ -109,12 +109,19 @@ def test_a_server_that_does_not_answer_is_named(home):
         ("file:///mnt/mlruns", "is a folder, and"),
         ("databricks", "is Databricks, whose registry is not supported; use"),
         ("databricks://profile", "is Databricks"),
+        ("http://", "has no host; use http"),
+        ("http://[::1", "cannot be one (Invalid IPv6 URL); use http"),
+        ("http://host:99999", "cannot be one (Port out of range 0-65535); use http"),
+        ("https://host:x", "cannot be one (Port could not be cast to integer value as 'x'); use http"),
+        ("http://my host:5000", "has a space in its host; use http"),
+        ("sqlite://m.db", "has two slashes; use sqlite:///FILE, or"),
+        ("sqlite:///", "names no file; use sqlite:///FILE, or"),
         ("mysql+nodriver://host/db", "is not an address of a database; use"),
         ("mssql+pymssql://host/db", "needs the Python package pymssql, which is not installed; install it, or use"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_with_the_reason(home, uri, message):
-    with pytest.raises(ValueError, match=f"^(the database of )?tracking address {re.escape(uri)} {message}"):
+    with pytest.raises(ValueError, match=f"^(the database of )?tracking address {re.escape(f'{uri} {message}')}"):
         connect(TrackingConfig(uri=uri), home)
 
 

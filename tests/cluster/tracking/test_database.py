@@ -172,9 +172,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         open_database(tmp_path / "mlflow.db", tmp_path)
 
 
-def test_a_file_that_cannot_be_opened_is_refused(tmp_path):
+def test_a_folder_in_the_databases_place_is_refused(tmp_path):
     (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(ValueError, match=r"mlflow\.db cannot be read \(unable to open database file\); check who may"):
+    with pytest.raises(ValueError, match=r"mlflow\.db is a folder, and the tracker is a database file; move the file"):
         open_database(tmp_path / "mlflow.db", tmp_path)
 
 

@@ -41,8 +41,9 @@ def test_a_failure_before_the_group_began_is_named_by_what_is_known(tmp_path, ra
     ],
 )
 def test_the_command_that_goes_on_is_given_with_its_start(tmp_path, latest, start):
-    assert text(tmp_path, None, latest=latest)[2] == (
-        f"After fixing the cause, {start}: captioning train --config {tmp_path / 'training' / 'r' / 'config.yaml'}"
+    home = tmp_path / "my runs"
+    assert text(home, None, latest=latest)[2] == (
+        f"After fixing the cause, {start}: captioning train --config '{home}/training/r/config.yaml'"
     )
 
 

@@ -1,11 +1,14 @@
 import io
 import json
 import logging
+import shlex
+from pathlib import Path
 
 import pytest
 
+from cluster.job_progress import JOB_VARIABLE
 from jobs.cli import exit_after
-from jobs.console.output import log_loading, write_json, write_line
+from jobs.console.output import log_loading, log_next, write_json, write_line
 
 
 @pytest.mark.parametrize(("level", "is_shown"), [("INFO", False), ("DEBUG", True)])
@@ -32,6 +35,17 @@ def test_only_libraries_that_are_not_imported_yet_are_announced(caplog, log_line
 def test_a_line_has_nothing_that_moves_a_terminals_cursor_or_ends_the_line(capsys):
     write_line("a\tb\x1b[2J.jpg", "a dog\na cat \udce9")
     assert capsys.readouterr().out == "a\\tb\\x1b[2J.jpg\ta dog\\na cat \\udce9\n"
+
+
+def test_the_next_command_can_be_pasted_into_a_shell(caplog, log_lines, monkeypatch):
+    caplog.set_level(logging.INFO, "jobs")
+    log_next("caption", "IMAGE", "--model", "models:/my model@champion")
+    monkeypatch.setenv(JOB_VARIABLE, "job")
+    log_next("train", "--shards", Path("/data/o'neil"), "--name", "NAME")
+    assert [shlex.split(line) for line in log_lines()] == [
+        ["next:", "captioning", "caption", "IMAGE", "--model", "models:/my model@champion"],
+        ["next:", "captioning", "submit", "train", "--shards", "/data/o'neil", "--name", "NAME"],
+    ]
 
 
 def test_what_the_terminals_encoding_lacks_is_escaped():
