@@ -6,10 +6,10 @@ import json
 import pytest
 
 from cluster.checks.result import CheckResult
-from cluster.resources.gcs import Group, Node, Tables
+from cluster.resources.gcs import Node, ReservedGroup, Tables
 from jobs.cli import run_job
 
-LEFT = Group("g", "02000000", "f" * 32, "", is_detached=False, resources={"CPU": 2.0})
+LEFT = ReservedGroup("g", "02000000", "f" * 32, "", is_detached=False, resources={"CPU": 2.0})
 
 
 @pytest.fixture
