@@ -22,7 +22,7 @@ benchmark is added. `python -m tests.benchmarks` measures again and writes this 
 """
 BEST_KNOWN = (
     ("images", 0),
-    ("loader", 0),
+    ("images", 3),
     ("captioning", 0),
     ("decoder", 0),
     ("start", 0),
