@@ -65,6 +65,9 @@ _PLAIN_WORDS = re.compile(
     rf"((?:\s+|[A-Za-z]++(?=[\s,]|\Z)|(?!(?:(?i:{_ABBREVIATION})|{_CAPITALIZED_ABBREVIATION})\.)[A-Za-z]++(?=\.\s*\Z))+)"
     r"(?:\.\s*\Z)?"
 )
+# Nine captions in ten: letters, spaces and commas, and at the end a full stop, which an abbreviation would keep.
+_LETTERS_ALONE = re.compile(r"([A-Za-z, \t\n]*)\.?[ \t\n]*")
+_ABBREVIATIONS = frozenset(re.findall("[a-z]+", f"{_ABBREVIATION} {_CAPITALIZED_ABBREVIATION}".lower()))
 _CONTRACTION = re.compile(r"(?<=[^\W_])(?='(?:s|d|m|re|ve|ll)(?!\w)|n't(?!\w))", re.IGNORECASE)
 _UNKNOWN_CHARACTER = re.compile(r"[^\S ]|[\x00-\x1f\x7f\u200b-\u200f\ufeff\U00010000-\U0010ffff]")
 _NORMAL = re.compile(r"[ -%(-~]*")  # printable ASCII except & and ', with which the spellings and contractions begin
@@ -97,6 +100,10 @@ def tokenize(caption: str) -> list[str]:
     Returns:
         Words without punctuation; empty if the caption is only punctuation.
     """
+    if letters := _LETTERS_ALONE.fullmatch(caption):
+        words = letters[1].lower().replace(",", " ").split()
+        if _SPLIT_WORDS.keys().isdisjoint(words) and _ABBREVIATIONS.isdisjoint(words[-1:]):
+            return words
     return [word for token in _lex(_normalize(caption)) for word in _words(token)]
 
 

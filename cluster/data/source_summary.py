@@ -1,5 +1,6 @@
 """Summary of a source before it is converted: its captions, files and sizes, in a few lines."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -38,8 +39,11 @@ def counts_text(splits: Mapping[str, Sequence[CaptionedImage]]) -> str:
 
 def _captions(images: Sequence[CaptionedImage], plan: ConversionPlan) -> str:
     counts = [len(image.captions) for image in images]
-    words = [word for image in images for text in image.captions for word in plan.vocabulary.tokenizer.tokenize(text)]
-    return f"captions an image: {_range(counts)}; {len(words):,} words, {len(set(words)):,} different"
+    words = Counter[str]()
+    for image in images:
+        for caption in image.captions:
+            words.update(plan.vocabulary.tokenizer.tokenize(caption))
+    return f"captions an image: {_range(counts)}; {words.total():,} words, {len(words):,} different"
 
 
 def _files(images: Sequence[CaptionedImage]) -> str:

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from shards.samples import CaptionedImage, SetAside
 
@@ -22,19 +21,6 @@ class Annotations:
     """sha256 of each annotation file, by name."""
     has_splits: bool = True
     """Whether the source tells the images' splits; otherwise all are of ``train``."""
-
-
-def well_formed(
-    content: dict[str, Any], name: str, form: dict[str, type], set_aside: list[SetAside]
-) -> list[tuple[int, dict[str, Any]]]:
-    """Return the entries of a list that have the form, each with its index; add the others to ``set_aside``."""
-    kept = []
-    for index, entry in enumerate(content[name]):
-        if fault := fault_of(entry, form):
-            set_aside.append(SetAside(key=f"{name}[{index}]", reason=f"{name}[{index}] {fault}"))
-        else:
-            kept.append((index, entry))
-    return kept
 
 
 def fault_of(entry: object, form: dict[str, type]) -> str:

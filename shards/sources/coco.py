@@ -3,20 +3,21 @@
 Source: Chen et al., 2015, Microsoft COCO Captions (https://arxiv.org/abs/1504.00325).
 """
 
-import contextlib
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools.coco import COCO
-
 from shards.samples import CaptionedImage, SetAside, key_of
-from shards.sources.annotations import Annotations, well_formed
-from shards.sources.rows import Row, accept, read_json, require_folder, require_splits, unrepeated, usable
+from shards.sources.annotations import Annotations, fault_of
+from shards.sources.json_lists import Entry, read_lists
+from shards.sources.rows import Row, accept, require_folder, require_splits, unrepeated, usable
 from shards.storage.files import sha256_of
 
+_FORMS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str},
+    "annotations": {"image_id": int, "caption": str},
+}
 _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
 
@@ -44,8 +45,7 @@ def read_coco(
     require_splits(source, files, splits)
     chosen = {split: file for split, file in files.items() if not splits or split in splits}
     for split, file in chosen.items():
-        content = read_json(file, ("images", "annotations"), form="a COCO captions file")
-        rows = _coco_rows(content, set_aside)
+        rows = _coco_rows(file, set_aside)
         folders = [source / "images", source / file.stem.removeprefix("captions_")]
         images = usable(rows, folders, set_aside)
         found[split] = accept(images, str(file), set_aside, skip_bad=skip_bad)
@@ -71,25 +71,36 @@ def _annotation_files(source: Path) -> dict[str, Path]:
     return files
 
 
-def _coco_rows(content: dict[str, Any], set_aside: list[SetAside]) -> list[Row]:
-    """Return the images of a COCO captions file, sorted by image id."""
-    images = well_formed(content, "images", {"id": int, "file_name": str}, set_aside)
-    annotations = well_formed(content, "annotations", {"image_id": int, "caption": str}, set_aside)
-    listed = {image["id"] for image in content["images"] if isinstance(image, dict) and type(image.get("id")) is int}
-    for index, annotation in annotations:
-        image_id = annotation["image_id"]
-        if image_id not in listed:
+def _entries(file: Path) -> Iterator[Entry]:
+    return read_lists(file, tuple(_FORMS), form="a COCO captions file")
+
+
+def _coco_rows(file: Path, set_aside: list[SetAside]) -> Iterator[Row]:
+    """Yield the images of a COCO captions file, sorted by image id."""
+    images: list[dict[str, Any]] = []
+    captions: dict[int, list[str]] = {}
+    listed: set[int] = set()
+    for name, index, value in _entries(file):
+        if name == "images" and isinstance(value, dict) and type(value.get("id")) is int:
+            listed.add(value["id"])
+        if fault := fault_of(value, _FORMS[name]):
+            set_aside.append(SetAside(key=f"{name}[{index}]", reason=f"{name}[{index}] {fault}"))
+        elif name == "images":
+            images.append({"id": value["id"], "file_name": value["file_name"]})
+        else:
+            captions.setdefault(value["image_id"], []).append(value["caption"])
+    if not captions.keys() <= listed:
+        set_aside.extend(_of_no_image(file, listed))
+    kept = unrepeated(images, set_aside)
+    images.clear()
+    for image in sorted(kept, key=lambda image: image["id"]):
+        yield Row(image["id"], (image["file_name"],), captions.pop(image["id"], []))
+
+
+def _of_no_image(file: Path, listed: Container[int]) -> Iterator[SetAside]:
+    """Yield the captions of images that the file does not list, for which it is read once more."""
+    for name, index, value in _entries(file):
+        if name == "annotations" and not fault_of(value, _FORMS[name]) and value["image_id"] not in listed:
+            image_id = value["image_id"]
             reason = f"annotations[{index}] refers to image {image_id}, which is not in images[]"
-            set_aside.append(SetAside(key=key_of(image_id), reason=reason))
-    coco: Any = COCO()  # createIndex adds attributes that the class does not declare
-    coco.dataset = {
-        "images": unrepeated([image for _, image in images], set_aside),
-        # createIndex needs an id for each annotation; the file's own ids are not used and may be missing.
-        "annotations": [{**annotation, "id": index} for index, annotation in annotations],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        coco.createIndex()
-    return [
-        Row(image_id, (image["file_name"],), [row["caption"] for row in coco.imgToAnns.get(image_id, [])])
-        for image_id, image in sorted(coco.imgs.items())
-    ]
+            yield SetAside(key=key_of(image_id), reason=reason)

@@ -1,8 +1,9 @@
 """Images of equal content in a source: across splits they make scores too good, within one they are harmless."""
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from shards.storage.files import sha256_of
 
 _NUM_NAMED = 3
 _PROBE_BYTES = 4096
+_BATCH_SIZE = 256
 _NUM_READERS = 16  # threads that mostly wait for a disk
 
 
@@ -45,20 +47,36 @@ def find_duplicates(splits: Mapping[str, Sequence[CaptionedImage]]) -> list[Dupl
     Raises:
         ValueError: a file cannot be read.
     """
-    groups: list[list[tuple[str, CaptionedImage]]] = [[(split, image) for split in splits for image in splits[split]]]
+    members = [_Member(split, image, 0) for split in splits for image in splits[split]]
     with ThreadPoolExecutor(_NUM_READERS) as pool:
         for sign in (_size, _middle, sha256_of):
-            groups = [part for group in groups for part in _parts(group, sign, pool)]
-    return [Duplicate(tuple(group)) for group in groups]
+            members = _alike(members, sign, pool)
+    groups: dict[int, list[tuple[str, CaptionedImage]]] = {}
+    for split, image, group in members:
+        groups.setdefault(group, []).append((split, image))
+    return [Duplicate(tuple(group)) for group in groups.values()]
 
 
-def _parts(
-    group: Sequence[tuple[str, CaptionedImage]], sign: Callable[[Path], object], pool: ThreadPoolExecutor
-) -> Iterable[list[tuple[str, CaptionedImage]]]:
-    found: defaultdict[object, list[tuple[str, CaptionedImage]]] = defaultdict(list)
-    for member, value in zip(group, pool.map(lambda member: _of(member[1], sign), group), strict=True):
-        found[value].append(member)
-    return [part for part in found.values() if len(part) > 1]
+class _Member(NamedTuple):
+    """An image, its split, and the number of its group: images that no sign has told apart yet."""
+
+    split: str
+    image: CaptionedImage
+    group: int
+
+
+def _alike(members: Sequence[_Member], sign: Callable[[Path], object], pool: ThreadPoolExecutor) -> list[_Member]:
+    """Return the members of the groups of several that a sign leaves, group by group."""
+    # A task of the pool takes a kilobyte: one for each of a million images would take more memory than the images.
+    batches = [members[start : start + _BATCH_SIZE] for start in range(0, len(members), _BATCH_SIZE)]
+    found: defaultdict[tuple[int, object], list[_Member]] = defaultdict(list)
+    for batch, values in zip(
+        batches, pool.map(lambda batch: [_of(one.image, sign) for one in batch], batches), strict=True
+    ):
+        for member, value in zip(batch, values, strict=True):
+            found[member.group, value].append(member)
+    several = [group for group in found.values() if len(group) > 1]
+    return [member._replace(group=number) for number, group in enumerate(several) for member in group]
 
 
 def _of(image: CaptionedImage, sign: Callable[[Path], object]) -> object:
@@ -76,8 +94,8 @@ def _size(path: Path) -> int:
 
 
 def _middle(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(path.stat().st_size // 2)
+    with path.open("rb", buffering=0) as file:
+        file.seek(os.fstat(file.fileno()).st_size // 2)
         return hashlib.sha256(file.read(_PROBE_BYTES)).digest()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.samples import CaptionedImage, SetAside, key_of
-from shards.sources.annotations import Annotations, fault_of, well_formed
-from shards.sources.rows import Row, accept, read_json, require_folder, require_splits, unrepeated, usable
+from shards.sources.annotations import Annotations, fault_of
+from shards.sources.json_lists import read_lists
+from shards.sources.rows import Row, accept, require_folder, require_splits, unrepeated, usable
 from shards.storage.files import sha256_of
 
 
@@ -30,7 +31,7 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
     """
     require_folder(source)
     set_aside: list[SetAside] = []
-    rows = _karpathy_rows(read_json(file, ("images",), form="a Karpathy split file"), set_aside)
+    rows = _karpathy_rows(file, set_aside)
     if not rows:
         accept((), str(file), set_aside, skip_bad=skip_bad)
     require_splits(file, rows, splits)
@@ -47,20 +48,22 @@ def find_split_file(source: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _karpathy_rows(content: dict[str, Any], set_aside: list[SetAside]) -> dict[str, list[Row]]:
+def _karpathy_rows(file: Path, set_aside: list[SetAside]) -> dict[str, list[Row]]:
     """Return the images of a Karpathy split file by split, sorted by image id."""
     form = {"filename": str, "split": str, "sentences": list}
-    images = []
-    for index, image in well_formed(content, "images", form, set_aside):
-        identity = "cocoid" if "cocoid" in image else "imgid"
-        sentences = image["sentences"]
-        faults = [fault_of({"filepath": "", **image}, {identity: int, "filepath": str})]
-        faults += [fault_of(sentence, {"raw": str}) for sentence in sentences]
-        fault = next(filter(None, faults), "")
+    images: list[dict[str, Any]] = []
+    for name, index, image in read_lists(file, ("images",), form="a Karpathy split file"):
+        fault = fault_of(image, form)
+        if not fault:
+            identity = "cocoid" if "cocoid" in image else "imgid"
+            faults = [fault_of({"filepath": "", **image}, {identity: int, "filepath": str})]
+            faults += [fault_of(sentence, {"raw": str}) for sentence in image["sentences"]]
+            fault = next(filter(None, faults), "")
+            image["id"], image["file_name"] = image.get(identity), image["filename"]
         if fault:
-            set_aside.append(SetAside(key=f"images[{index}]", reason=f"images[{index}] {fault}"))
+            set_aside.append(SetAside(key=f"{name}[{index}]", reason=f"{name}[{index}] {fault}"))
         else:
-            images.append({**image, "id": image[identity], "file_name": image["filename"]})
+            images.append(image)
     rows: dict[str, list[Row]] = {}
     for image in sorted(unrepeated(images, set_aside), key=lambda image: image["id"]):
         split = "train" if image["split"] == "restval" else image["split"]

@@ -1,6 +1,5 @@
 """Images as a source lists them -> the usable ones; checks that all readers of sources share."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,30 +34,6 @@ def require_splits(source: Path, present: Iterable[str], splits: Sequence[str]) 
     missing = [split for split in splits if split not in present]
     if missing:
         raise FileNotFoundError(f"{source} has no split {', '.join(missing)}; choose from {', '.join(sorted(present))}")
-
-
-def read_json(path: Path, required: Sequence[str], *, form: str) -> dict[str, Any]:
-    """Return the content of a JSON file.
-
-    Args:
-        path: path of the file.
-        required: names of the lists that it must hold.
-        form: description of the file that is wanted, for messages.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not JSON, or a list is missing.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; give the path of {form}")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again") from None
-    missing = [name for name in required if not isinstance(content, dict) or not isinstance(content.get(name), list)]
-    if missing:
-        raise ValueError(f"{path} has no list {' and no list '.join(missing)}; use {form}")
-    return content
 
 
 def unrepeated(images: Sequence[dict[str, Any]], set_aside: list[SetAside]) -> list[dict[str, Any]]:

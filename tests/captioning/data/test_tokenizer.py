@@ -54,6 +54,34 @@ def test_tokenizing_the_words_of_coco_again_changes_nothing(shared_data):
     assert changed == []
 
 
+_PARTS = [
+    "A",
+    "dogs",
+    "cannot",
+    "Gimme",
+    "etc",
+    "Mass",
+    "St",
+    "no",
+    "tis",
+    "I",
+    "p",
+    "We",
+    ",",
+    ".",
+    " ",
+    "  ",
+    "\n",
+    "\t",
+]
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join))
+def test_captions_of_letters_alone_are_split_as_by_all_rules(caption):
+    by_all_rules = [word for token in tokenizer._lex(tokenizer._normalize(caption)) for word in tokenizer._words(token)]
+    assert tokenize(caption) == by_all_rules
+
+
 @given(st.text())
 def test_any_text_becomes_words_without_spaces(text):
     assert all(word and " " not in word and word.strip() == word for word in tokenize(text))

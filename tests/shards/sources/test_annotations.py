@@ -2,8 +2,7 @@
 
 import pytest
 
-from shards.samples import SetAside
-from shards.sources.annotations import fault_of, well_formed
+from shards.sources.annotations import fault_of
 
 FORM = {"id": int, "file_name": str}
 
@@ -28,11 +27,3 @@ FORM = {"id": int, "file_name": str}
 )
 def test_the_first_fault_of_an_entry_is_told(entry, fault):
     assert fault_of(entry, FORM) == fault
-
-
-def test_entries_that_have_the_form_are_kept_with_their_index(tmp_path):
-    set_aside = []
-    good = {"id": 1, "file_name": "a.jpg"}
-    kept = well_formed({"images": [good, 3, good]}, "images", FORM, set_aside)
-    assert kept == [(0, good), (2, good)]
-    assert set_aside == [SetAside(key="images[1]", reason="images[1] is 3, not an object")]

@@ -3,7 +3,7 @@
 import pytest
 
 from shards.samples import SetAside
-from shards.sources.rows import Row, accept, read_json, require_folder, require_splits, unrepeated, usable
+from shards.sources.rows import Row, accept, require_folder, require_splits, unrepeated, usable
 from tests.support.pictures import write_coco
 
 
@@ -54,6 +54,3 @@ def test_what_is_missing_is_named(tmp_path):
         require_folder(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="has no split val; choose from test, train"):
         require_splits(tmp_path, ["train", "test"], ["val", "test"])
-    (tmp_path / "file.json").write_text("[]")
-    with pytest.raises(ValueError, match="has no list images; use a list of images"):
-        read_json(tmp_path / "file.json", ["images"], form="a list of images")
