@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from shards.storage.file_part import ImageFile
 
 ImageId = int | str
 """An image's id: a number, as in COCO, or a text, such as the file's name below its folder."""
@@ -19,7 +20,7 @@ class CaptionedImage:
     """An image file and its human captions."""
 
     image_id: ImageId
-    path: Path
+    path: ImageFile
     captions: tuple[str, ...]
     columns: dict[str, Any] = field(default_factory=dict, hash=False)
     """Further values of the source, by the names of their columns, as JSON holds them."""

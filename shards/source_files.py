@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from shards.samples import CaptionedImage
+from shards.storage.file_part import FilePart, size_of_file
 
 
 class SourceDigest:
@@ -70,7 +71,7 @@ def size_of(image: CaptionedImage) -> int:
         ValueError: the file cannot be accessed.
     """
     try:
-        return image.path.stat().st_size
+        return size_of_file(image.path)
     except OSError as error:
         raise _unreadable(image, error) from error
 
@@ -80,9 +81,20 @@ def _stamp_of(images: Sequence[CaptionedImage]) -> str:
     try:
         found = [image.path.stat() for image in images]
     except OSError as error:
-        image = next((image for image in images if str(image.path) == str(error.filename)), images[0])
+        image = next(
+            (
+                image
+                for image in images
+                if str(error.filename) in (str(image.path), str(getattr(image.path, "file", "")))
+            ),
+            images[0],
+        )
         raise _unreadable(image, error) from error
-    rows = [(one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
+    sizes = [
+        image.path.num_bytes if isinstance(image.path, FilePart) else one.st_size
+        for image, one in zip(images, found, strict=True)
+    ]
+    rows = [(size, one.st_mtime_ns, one.st_ctime_ns) for size, one in zip(sizes, found, strict=True)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

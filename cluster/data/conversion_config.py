@@ -17,10 +17,11 @@ class ConversionConfig:
 
     splits: tuple[str, ...] = ()
     """Splits to convert; all splits of the source if not given."""
-    format: Literal["auto", "coco", "karpathy", "flickr", "table", "sidecars"] = "auto"
+    format: Literal["auto", "coco", "karpathy", "flickr", "table", "datasets", "sidecars"] = "auto"
     """Form of the source; auto tells it by what is there: coco, annotations/captions_<split>.json; karpathy,
     dataset_*.json; flickr, *.token and lists of images; table, captions or metadata as .csv, .tsv, .jsonl or .parquet,
-    in the folder or in one a split; sidecars, dog.txt beside dog.jpg, a caption a line."""
+    in the folder or in one a split; datasets, what Hugging Face's save_to_disk wrote; sidecars, dog.txt beside dog.jpg,
+    a caption a line."""
     karpathy: Path | None = None
     """Karpathy split file; the source's own splits if not given."""
     annotations: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
 from statistics import fmean
 
 from PIL import Image
@@ -9,6 +11,8 @@ from PIL import Image
 from captioning.config import IMAGE_FORMATS
 from cluster.data.conversion import ConversionPlan
 from shards.samples import CaptionedImage
+from shards.source_files import size_of
+from shards.storage.file_part import FilePart, ImageFile
 
 _NUM_OPENED = 500  # images whose width and height are read
 
@@ -47,7 +51,7 @@ def _captions(images: Sequence[CaptionedImage], plan: ConversionPlan) -> str:
 
 
 def _files(images: Sequence[CaptionedImage]) -> str:
-    kilobytes = [image.path.stat().st_size / 1000 for image in images]
+    kilobytes = [size_of(image) / 1000 for image in images]
     return f"files: {_range(kilobytes)} kB"
 
 
@@ -56,13 +60,17 @@ def _pixels(images: Sequence[CaptionedImage]) -> str:
     shorter, num_unreadable = [], 0
     for image in opened:
         try:
-            with Image.open(image.path, formats=IMAGE_FORMATS) as picture:
+            with Image.open(_opened(image.path), formats=IMAGE_FORMATS) as picture:
                 shorter.append(min(picture.size))
         except (OSError, ValueError, Image.DecompressionBombError):
             num_unreadable += 1
     of = f" of {len(opened):,} images drawn from {len(images):,}" if len(opened) < len(images) else ""
     unreadable = f"; {num_unreadable} cannot be opened" if num_unreadable else ""
     return f"shorter sides: {_range(shorter) if shorter else 'unknown'} px{of}{unreadable}"
+
+
+def _opened(path: ImageFile) -> Path | BytesIO:
+    return BytesIO(path.read_bytes()) if isinstance(path, FilePart) else path
 
 
 def _range(values: Sequence[float]) -> str:

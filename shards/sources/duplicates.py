@@ -5,10 +5,10 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from shards.samples import CaptionedImage
+from shards.storage.file_part import FilePart, ImageFile, size_of_file
 from shards.storage.files import sha256_of
 
 _NUM_NAMED = 3
@@ -49,7 +49,7 @@ def find_duplicates(splits: Mapping[str, Sequence[CaptionedImage]]) -> list[Dupl
     """
     members = [_Member(split, image, 0) for split in splits for image in splits[split]]
     with ThreadPoolExecutor(_NUM_READERS) as pool:
-        for sign in (_size, _middle, sha256_of):
+        for sign in (size_of_file, _middle, _whole):
             members = _alike(members, sign, pool)
     groups: dict[int, list[tuple[str, CaptionedImage]]] = {}
     for split, image, group in members:
@@ -65,7 +65,7 @@ class _Member(NamedTuple):
     group: int
 
 
-def _alike(members: Sequence[_Member], sign: Callable[[Path], object], pool: ThreadPoolExecutor) -> list[_Member]:
+def _alike(members: Sequence[_Member], sign: Callable[[ImageFile], object], pool: ThreadPoolExecutor) -> list[_Member]:
     """Return the members of the groups of several that a sign leaves, group by group."""
     # A task of the pool takes a kilobyte: one for each of a million images would take more memory than the images.
     batches = [members[start : start + _BATCH_SIZE] for start in range(0, len(members), _BATCH_SIZE)]
@@ -79,7 +79,7 @@ def _alike(members: Sequence[_Member], sign: Callable[[Path], object], pool: Thr
     return [member._replace(group=number) for number, group in enumerate(several) for member in group]
 
 
-def _of(image: CaptionedImage, sign: Callable[[Path], object]) -> object:
+def _of(image: CaptionedImage, sign: Callable[[ImageFile], object]) -> object:
     try:
         return sign(image.path)
     except OSError as error:
@@ -89,14 +89,16 @@ def _of(image: CaptionedImage, sign: Callable[[Path], object]) -> object:
         ) from error
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _middle(path: Path) -> bytes:
+def _middle(path: ImageFile) -> bytes:
+    if isinstance(path, FilePart):
+        return hashlib.sha256(path.read_some(path.num_bytes // 2, _PROBE_BYTES)).digest()
     with path.open("rb", buffering=0) as file:
         file.seek(os.fstat(file.fileno()).st_size // 2)
         return hashlib.sha256(file.read(_PROBE_BYTES)).digest()
+
+
+def _whole(path: ImageFile) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if isinstance(path, FilePart) else sha256_of(path)
 
 
 def refuse_leaks(duplicates: Sequence[Duplicate]) -> None:

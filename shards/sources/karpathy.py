@@ -14,6 +14,8 @@ from shards.sources.json_lists import read_lists
 from shards.sources.rows import Row, accept, require_folder, require_splits, unrepeated, usable
 from shards.storage.files import sha256_of
 
+_OF_OTHERS = ("dataset_info.json", "dataset_dict.json")  # of Hugging Face's library
+
 
 def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
     """Read the splits of a Karpathy split file (``dataset_coco.json``, ``dataset_flickr8k.json``, ...).
@@ -44,7 +46,8 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
 
 def find_split_file(source: Path) -> Path | None:
     """Return the only ``dataset_*.json`` in a folder or in its ``annotations/``; None if there is none, or several."""
-    found = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
+    paths = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
+    found = [path for path in paths if path.name not in _OF_OTHERS]
     return found[0] if len(found) == 1 else None
 
 

@@ -10,11 +10,12 @@ from shards.sources.coco import read_coco
 from shards.sources.flickr import find_token_file, read_flickr
 from shards.sources.karpathy import find_split_file, read_karpathy
 from shards.sources.rows import require_folder
+from shards.sources.saved_datasets import find_saved, is_saved
 from shards.sources.sidecars import has_sidecars, read_sidecars
 from shards.sources.splits import deal, parse_ratio, usual_split
 from shards.sources.tables import TableFile, find_tables, read_tables
 
-Form = Literal["coco", "karpathy", "flickr", "table", "sidecars"]
+Form = Literal["coco", "karpathy", "flickr", "table", "datasets", "sidecars"]
 T = TypeVar("T")
 FORMS: tuple[Form, ...] = get_args(Form)
 PUBLISHED: tuple[Form, ...] = ("coco", "karpathy", "flickr")
@@ -80,7 +81,7 @@ def _reader(folder: Path, options: SourceOptions) -> tuple[Form, _Read]:
         return _reader_of_files(folder, options)
     form: Form = "karpathy" if options.karpathy else options.form or _recognize(folder)
     for flag, value in (("--image-column", options.image_column), ("--caption-column", options.caption_column)):
-        if form != "table" and value:
+        if form not in ("table", "datasets") and value:
             raise ValueError(f"{folder} is read as {form}, which has no columns; leave out {flag} {value}")
     match form:
         case "coco":
@@ -96,6 +97,9 @@ def _reader(folder: Path, options: SourceOptions) -> tuple[Form, _Read]:
         case "table":
             wanted = "captions or metadata as .csv, .tsv, .jsonl or .parquet: --annotations SPLIT=FILE names another"
             return form, _table_reader(folder, _present(find_tables(folder), folder, wanted), options)
+        case "datasets":
+            saved = _present(find_saved(folder), folder, "dataset_dict.json or state.json of save_to_disk")
+            return form, _table_reader(folder, [TableFile(path, split) for path, split in saved], options)
 
 
 def _present(found: T | None, folder: Path, wanted: str) -> T:
@@ -129,6 +133,8 @@ def _recognize(folder: Path) -> Form:
         found.append("flickr")
     if find_tables(folder):
         found.append("table")
+    if is_saved(folder):
+        found.append("datasets")
     if len(found) > 1:
         raise ValueError(f"{folder} can be read as {' and as '.join(found)}; choose one with --format")
     if found:
@@ -139,8 +145,8 @@ def _recognize(folder: Path) -> Form:
         raise FileNotFoundError(f"{folder} holds tars, which need no conversion; use captioning index {folder} SHARDS")
     raise FileNotFoundError(
         f"{folder} holds no captions: no annotations/captions_<split>.json (COCO), no dataset_*.json (Karpathy), no "
-        "*.token (Flickr), no captions or metadata as .csv, .tsv, .jsonl or .parquet, and no .txt beside a picture; "
-        "name a file of captions with --annotations SPLIT=FILE"
+        "*.token (Flickr), no captions or metadata as .csv, .tsv, .jsonl or .parquet, no state.json (of Hugging Face's "
+        "save_to_disk), and no .txt beside a picture; name a file of captions with --annotations SPLIT=FILE"
     )
 
 

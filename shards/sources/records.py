@@ -128,3 +128,32 @@ def _parquet(path: Path) -> Table:
                 number += 1
 
     return Table(tuple(file.schema_arrow.names), records())
+
+
+def captions_of(value: object) -> list[str] | None:
+    """Return the captions of a cell: a text, a list, or a list written as JSON; None if it is neither."""
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return [value]
+        try:
+            content = json.loads(value)
+        except ValueError:
+            return [value]
+        return content if isinstance(content, list) and all(isinstance(one, str) for one in content) else [value]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return list(value)
+    return None
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401  whatever a table holds
+    """Return a value as JSON holds it."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from shards.samples import LONGEST_CAPTION, CaptionedImage, ImageId, SetAside, key_of
 from shards.sources.annotations import Annotations
 from shards.sources.image_files import ImageFiles, is_inside, why_outside
+from shards.storage.file_part import FilePart
 from shards.storage.files import sha256_of
 
 # Where the sources of this field keep their images, below the folder that is given.
@@ -15,12 +16,17 @@ _IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "
 
 
 class Row(NamedTuple):
-    """One image of a source; ``names`` are the file names that it may have, ``columns`` its further values."""
+    """One image of a source.
+
+    ``names`` are the file names that it may have, ``columns`` its further values, ``part`` is where its bytes are if it
+    is no file of its own.
+    """
 
     image_id: ImageId
     names: tuple[str, ...]
     captions: Sequence[str]
     columns: dict[str, Any] = {}  # noqa: RUF012
+    part: FilePart | None = None
 
 
 def require_folder(source: Path) -> None:
@@ -59,17 +65,17 @@ def _once(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def usable(rows: Iterable[Row], folders: Sequence[Path], set_aside: list[SetAside]) -> tuple[CaptionedImage, ...]:
     """Return the images that exist and have a usable caption; add the others, and other captions, to ``set_aside``."""
     images, files = [], ImageFiles(folders)
-    for image_id, names, captions, columns in rows:
+    for image_id, names, captions, columns, part in rows:
         written = [" ".join(caption.split()) for caption in captions]
         usable = tuple(caption for caption in written if 0 < len(caption) <= LONGEST_CAPTION)
-        path = files.find(names)
+        path = part or files.find(names)
         reasons = []
         if not all(written):
             reasons.append(f"a caption of image {image_id} ({names[0]}) is empty or only spaces")
         if (longest := max(map(len, written), default=0)) > LONGEST_CAPTION:
             fault = f"has {longest} characters, more than {LONGEST_CAPTION}"
             reasons.append(f"a caption of image {image_id} ({names[0]}) {fault}")
-        if outside := [name for name in names if not is_inside(name)]:
+        if outside := [name for name in names if part is None and not is_inside(name)]:
             reasons.append(f"image {image_id} ({names[0]}) {why_outside(outside[0])}")
         elif path is None:
             reasons.append(f"image {image_id} ({names[0]}) {files.why_not_found(names[0])}")
@@ -139,6 +145,12 @@ def annotations_of(
     return Annotations(
         splits=found,
         set_aside=tuple(set_aside),
-        files={file.name: sha256_of(file) for file in files},
+        files={name: sha256_of(file) for name, file in _by_name(files).items()},
         has_splits="" not in rows,
     )
+
+
+def _by_name(files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files by their names, with their folders' names where they share one."""
+    counts = Counter(file.name for file in files)
+    return {file.name if counts[file.name] == 1 else f"{file.parent.name}/{file.name}": file for file in files}

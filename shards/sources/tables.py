@@ -1,10 +1,9 @@
-"""Reader of tables of captions: CSV, TSV, JSON Lines or Parquet, a row a caption or a row an image.
+"""Reader of tables of captions: CSV, TSV, JSON Lines, Parquet or a saved dataset, a row a caption or a row an image.
 
 It also reads what others call an imagefolder (a ``metadata`` table in the folder of each split; Hugging Face Datasets),
 Flickr30k's ``results.csv`` and Kaggle's ``captions.txt`` of Flickr8k.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any, NamedTuple
 
 from shards.samples import ImageId, SetAside
 from shards.sources.annotations import Annotations
-from shards.sources.records import SUFFIXES, Record, open_table
+from shards.sources.records import SUFFIXES, Record, Table, captions_of, open_table, plain, shown
 from shards.sources.rows import Row, annotations_of, image_folders
+from shards.sources.saved_datasets import STATE_NAME, open_saved
 from shards.sources.splits import is_split, usual_split
+from shards.storage.file_part import FilePart
 
 _IMAGE_COLUMNS = ("file_name", "filename", "image", "image_name", "image_path", "filepath", "path", "file", "img")
 _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "raw", "comment", "sentence", "sentences", "description")
@@ -26,7 +27,10 @@ _NUMBER = re.compile(r"0|[1-9]\d*")
 
 
 class TableFile(NamedTuple):
-    """A table of a source; ``split`` is its split, or empty if its rows tell theirs, or have none."""
+    """A table of a source, a file or the folder of a saved dataset.
+
+    ``split`` is its split, or empty if its rows tell theirs, or have none.
+    """
 
     path: Path
     split: str = ""
@@ -91,20 +95,32 @@ def read_tables(
     set_aside: list[SetAside] = []
     rows: dict[str, list[Row]] = {}
     for path, split in tables:
-        table = open_table(path)
-        columns = _columns(path, table.columns, image_column, caption_column)
-        found = _Images(columns, _below(path.parent, source))
+        table, image_columns = _open(path)
+        columns = _columns(path, table.columns, image_columns, image_column, caption_column)
+        found = _Images(columns, _below(_folder_of(path), source))
         for record in table.records:
             if fault := record.fault or found.add(record):
                 set_aside.append(SetAside(key=f"{path.name}, {record.place}", reason=f"{record.place} {fault}"))
         for own, images in found.by_split(set_aside).items():
             rows.setdefault(split or own, []).extend(images)
-    folders = [*image_folders(source), *(folder for path, _ in tables for folder in image_folders(path.parent))]
+    folders = [*image_folders(source), *(folder for path, _ in tables for folder in image_folders(_folder_of(path)))]
     where = ", ".join(str(path) for path, _ in tables)
-    files = [path for path, _ in tables]
+    files = [path / STATE_NAME if path.is_dir() else path for path, _ in tables]
     return annotations_of(
         rows, folders, where=where, files=files, splits=splits, set_aside=set_aside, skip_bad=skip_bad
     )
+
+
+def _open(path: Path) -> tuple[Table, Sequence[str]]:
+    """Open a table or a saved dataset; return it, and its columns that hold images, not names of files."""
+    if not path.is_dir():
+        return open_table(path), ()
+    saved = open_saved(path)
+    return Table(saved.columns, saved.records()), saved.image_columns
+
+
+def _folder_of(table: Path) -> Path:
+    return table if table.is_dir() else table.parent
 
 
 def _below(folder: Path, source: Path) -> Path | None:
@@ -115,7 +131,9 @@ def _split_folders(source: Path) -> list[Path]:
     return sorted(path for path in source.iterdir() if path.is_dir() and is_split(path.name))
 
 
-def _columns(path: Path, names: Sequence[str], image: str | None, caption: str | None) -> Columns:
+def _columns(
+    path: Path, names: Sequence[str], images: Sequence[str], image: str | None, caption: str | None
+) -> Columns:
     by_name = {name.lower(): name for name in names}
 
     def find(wanted: str | None, usual: Sequence[str]) -> str | None:
@@ -125,7 +143,7 @@ def _columns(path: Path, names: Sequence[str], image: str | None, caption: str |
             raise ValueError(f"{path} has no column {wanted}; it has {', '.join(names)}")
         return wanted
 
-    image = find(image, _IMAGE_COLUMNS)
+    image = images[0] if image is None and len(images) == 1 else find(image, _IMAGE_COLUMNS)
     one = find(caption, _CAPTION_COLUMNS)
     captions = (one,) if one else tuple(name for name in names if _NUMBERED_CAPTION.fullmatch(name.lower()))
     for what, found, flag in (("image's file", image, "--image-column"), ("caption", captions, "--caption-column")):
@@ -154,26 +172,30 @@ class _Images:
     def add(self, record: Record) -> str:
         """Add a row; return what is wrong with it, empty if nothing is."""
         values, columns = record.values, self._columns
-        name = values.get(columns.image)
+        image = values.get(columns.image)
+        name = image.name if isinstance(image, FilePart) else image
         if not isinstance(name, str) or not name:
-            return f"has {columns.image} {_shown(name)}, which is not the name of a file"
+            return f"has {columns.image} {shown(name)}, which is not the name of a file"
+        first = self._first.get(name)
+        if first and not _are_equal(first.values[columns.image], image):
+            return f"has another image {name} than {first.place}; remove one, or save them under different names"
         if columns.split and not values.get(columns.split):
             return f"has no {columns.split}"
         captions: list[str] = []
         for column in columns.captions:
-            found = _captions_of(values.get(column))
+            found = captions_of(values.get(column))
             if found is None:
-                return f"has {column} {_shown(values.get(column))}, which is no caption"
+                return f"has {column} {shown(values.get(column))}, which is no caption"
             captions += found
         meant = {columns.image, columns.image_id, columns.split, *columns.captions}
-        others = {key: _plain(value) for key, value in values.items() if key not in meant and value not in (None, "")}
+        others = {key: plain(value) for key, value in values.items() if key not in meant and value not in (None, "")}
         if name not in self._first:
             self._first[name], self._captions[name], self._others[name] = record, captions, others
             return ""
         for key in (columns.image_id, columns.split):
             if key and values.get(key) != self._first[name].values.get(key):
                 first = self._first[name]
-                return f"has {key} {_shown(values.get(key))} for {name}, {first.place} {_shown(first.values.get(key))}"
+                return f"has {key} {shown(values.get(key))} for {name}, {first.place} {shown(first.values.get(key))}"
         self._captions[name] += captions
         kept = self._others[name]
         self._others[name] = {key: value for key, value in kept.items() if key in others and others[key] == value}
@@ -193,7 +215,9 @@ class _Images:
                 continue
             split = str(self._first[name].values[self._columns.split]) if self._columns.split else ""
             places = (str(self._folder / name), name) if self._folder else (name,)
-            row = Row(image_id, places, self._captions[name], self._others[name])
+            image = self._first[name].values[self._columns.image]
+            part = image if isinstance(image, FilePart) else None
+            row = Row(image_id, places, self._captions[name], self._others[name], part)
             rows.setdefault(usual_split(split), []).append(row)
         return rows
 
@@ -208,29 +232,8 @@ class _Images:
         return {name: str(value) for name, value in given.items()}
 
 
-def _captions_of(value: object) -> list[str] | None:
-    """Return the captions of a cell: a text, a list, or a list written as JSON; None if it is neither."""
-    if isinstance(value, str):
-        if not value.startswith("["):
-            return [value]
-        try:
-            content = json.loads(value)
-        except ValueError:
-            return [value]
-        return content if isinstance(content, list) and all(isinstance(one, str) for one in content) else [value]
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return list(value)
-    return None
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  whatever a table holds
-    """Return a value as JSON holds it."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError):
-        return str(value)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
+def _are_equal(image: object, other: object) -> bool:
+    """Return whether two images of a dataset that have one name are of equal bytes."""
+    if not isinstance(image, FilePart) or not isinstance(other, FilePart):
+        return image == other
+    return image.num_bytes == other.num_bytes and image.read_bytes() == other.read_bytes()

@@ -4,6 +4,7 @@ import pytest
 
 from shards.samples import CaptionedImage
 from shards.source_files import SourceDigest, has_changed, read_image, size_of
+from shards.storage.file_part import FilePart
 
 
 @pytest.fixture
@@ -53,3 +54,16 @@ def test_a_file_that_is_gone_is_named(images, use):
         ValueError, match=r"2\.bmp \(image 2\) cannot be read \(No such file or directory\); fix the source"
     ):
         use(images[2])
+
+
+def test_an_image_inside_a_file_changes_with_it(tmp_path):
+    (tmp_path / "file").write_bytes(b"0123456789")
+    image = CaptionedImage(image_id=1, path=FilePart("a.jpg", tmp_path / "file", 2, 5), captions=("a dog",))
+    digest = SourceDigest([image])
+    digest.add(read_image(image))
+    assert (size_of(image), has_changed([image], digest.as_dict())) == (5, False)
+    (tmp_path / "file").write_bytes(b"01X3456789")
+    assert has_changed([image], digest.as_dict())
+    (tmp_path / "file").unlink()
+    with pytest.raises(ValueError, match=r"a\.jpg in .*file \(image 1\) cannot be read"):
+        size_of(image) and has_changed([image], digest.as_dict())

@@ -4,6 +4,7 @@ import pytest
 
 from shards.samples import CaptionedImage
 from shards.sources.duplicates import find_duplicates
+from shards.storage.file_part import FilePart
 
 
 def image(folder, name, content):
@@ -20,6 +21,18 @@ def test_equal_bytes_are_found_within_and_across_splits(tmp_path):
     }
     found = {str(one): one.is_across_splits for one in find_duplicates(splits)}
     assert found == {"a (train) = d (val)": True, "b (train) = c (train)": False}
+
+
+def test_equal_bytes_are_found_whatever_is_compared_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("shards.sources.duplicates._BATCH_SIZE", 2)
+    splits = {"train": [image(tmp_path, str(n), b"%d" % (n % 4)) for n in range(7)]}
+    (tmp_path / "whole").write_bytes(b"__2__")
+    splits["val"] = [CaptionedImage(image_id="part", path=FilePart("part", tmp_path / "whole", 2, 1), captions=("A.",))]
+    assert [str(one) for one in find_duplicates(splits)] == [
+        "0 (train) = 4 (train)",
+        "1 (train) = 5 (train)",
+        "2 (train) = part (val) = 6 (train)",
+    ]
 
 
 def test_an_image_that_vanished_is_named(tmp_path):

@@ -7,9 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from shards.images import ImageSpec
 from shards.sources.coco import read_coco
 from shards.sources.recognition import FORMS, SourceOptions, read_source
+from shards.writer import plan_shards, write_shard
 from tests.support.pictures import write_annotations, write_coco
+from tests.support.saved_datasets import IMAGE, save_dictionary
+
+PLAN = {"spec": ImageSpec(), "samples_per_shard": 2, "seed": 0}
 
 
 @pytest.fixture
@@ -61,6 +66,24 @@ def as_imagefolder(coco, folder):
         (folder / own / "metadata.jsonl").write_text("\n".join(lines))
 
 
+def as_saved_datasets(coco, folder):
+    schema = pa.schema([("image", IMAGE), ("image_id", pa.int64()), ("captions", pa.list_(pa.string()))])
+    splits = {
+        own: [
+            {
+                "image": {"bytes": (coco / "images" / name).read_bytes(), "path": name},
+                "image_id": image_id,
+                "captions": captions,
+            }
+            for name, image_id, captions in rows_of(coco, split)
+        ]
+        for split, own in (("train", "train"), ("val", "validation"))
+    }
+    save_dictionary(folder / "set", splits, schema, parts=2)
+    for path in (folder / "set").iterdir():
+        path.rename(folder / path.name)
+
+
 def as_karpathy(coco, folder):
     images = [
         {"imgid": image_id, "filename": name, "split": split, "sentences": [{"raw": text} for text in captions]}
@@ -72,7 +95,13 @@ def as_karpathy(coco, folder):
 
 @pytest.mark.parametrize(
     ("write", "form"),
-    [(as_csv, "table"), (as_parquet, "table"), (as_imagefolder, "table"), (as_karpathy, "karpathy")],
+    [
+        (as_csv, "table"),
+        (as_parquet, "table"),
+        (as_imagefolder, "table"),
+        (as_saved_datasets, "datasets"),
+        (as_karpathy, "karpathy"),
+    ],
 )
 def test_every_form_with_ids_gives_what_cocos_gives(coco, tmp_path, write, form):
     folder = tmp_path / "other"
@@ -88,6 +117,14 @@ def test_every_form_with_ids_gives_what_cocos_gives(coco, tmp_path, write, form)
         }
 
     assert told(source.annotations) == told(read_coco(coco))
+    made = {
+        name: [
+            [write_shard(plan, tmp_path / name).sha256 for plan in plan_shards(split, images, **PLAN)]
+            for split, images in annotations.splits.items()
+        ]
+        for name, annotations in (("theirs", source.annotations), ("cocos", read_coco(coco)))
+    }
+    assert made["theirs"] == made["cocos"]
 
 
 def test_forms_without_ids_give_the_same_captions(coco, tmp_path):
