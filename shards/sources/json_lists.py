@@ -13,10 +13,10 @@ _DECODER = json.JSONDecoder()
 
 
 class Entry(NamedTuple):
-    """An entry of a list: the name of the list, the entry's index in it, and its value."""
+    """An entry of a list: the name of the list, the entry's number in it, from 0, and its value."""
 
     list_name: str
-    index: int
+    number: int
     value: Any
 
 
@@ -43,7 +43,7 @@ def read_lists(path: Path, names: Sequence[str], *, form: str) -> Iterator[Entry
             for name, entries in _Document(file).lists():
                 if name in names:
                     found.append(name)
-                    yield from (Entry(name, index, value) for index, value in enumerate(entries))
+                    yield from (Entry(name, number, value) for number, value in enumerate(entries))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch it again") from None
     if missing := [name for name in names if name not in found]:

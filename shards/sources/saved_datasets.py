@@ -78,12 +78,10 @@ def open_saved(folder: Path) -> SavedDataset:
     path = folder / STATE_NAME
     state = _read_object(path)
     listed = state.get("_data_files")
-    names = [one.get("filename") if isinstance(one, dict) else None for one in listed or []]
-    if (
-        not isinstance(listed, list)
-        or not names
-        or not all(isinstance(name, str) and is_inside(name) for name in names)
-    ):
+    entries = listed if isinstance(listed, list) else []
+    found = [one.get("filename") for one in entries if isinstance(one, dict)]
+    names = [name for name in found if isinstance(name, str) and is_inside(name)]
+    if not names or len(names) < len(entries):
         raise ValueError(f"{path} has no list _data_files of names of files; save the dataset again")
     if state.get("_indices_files"):
         raise ValueError(
