@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from shards.storage.file_part import ImageFile
+from shards.file_part import ImageFile
 
 ImageId = int | str
 """An image's id: a number, as in COCO, or a text, such as the file's name below its folder."""

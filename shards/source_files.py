@@ -4,8 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from shards.file_part import FilePart, size_of_file
 from shards.samples import CaptionedImage
-from shards.storage.file_part import FilePart, size_of_file
 
 
 class SourceDigest:

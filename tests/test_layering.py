@@ -46,7 +46,7 @@ FLOORS = {
         {"evaluation", "serving"},
     ),
     "shards": (
-        {"imaging"},
+        {"file_part", "imaging"},
         {"images", "order", "samples", "storage"},
         {"layout"},
         {"archives", "manifest", "source_files", "sources", "synthetic"},

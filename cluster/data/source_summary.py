@@ -10,9 +10,9 @@ from PIL import Image
 
 from captioning.config import IMAGE_FORMATS
 from cluster.data.conversion import ConversionPlan
+from shards.file_part import FilePart, ImageFile
 from shards.samples import CaptionedImage
 from shards.source_files import size_of
-from shards.storage.file_part import FilePart, ImageFile
 
 _NUM_OPENED = 500  # images whose width and height are read
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from shards.samples import CaptionedImage, SetAside
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?\d{1,20})(\.0*)?\s*", re.ASCII)
 _KINDS = {int: "an integer", str: "a string", list: "a list"}
 
@@ -32,7 +32,7 @@ def fault_of(entry: object, form: dict[str, type]) -> str:
             return f"has no {name}"
         if type(entry[name]) is not kind:  # isinstance accepts true and false as integers
             return f"has {name} {_shown(entry[name])}, which is not {_KINDS[kind]}{_integer_meant(entry[name], kind)}"
-        if kind is str and _SURROGATE.search(entry[name]):
+        if kind is str and SURROGATE.search(entry[name]):
             return f"has {name} {_shown(entry[name])}, which contains half of a surrogate pair"
     return ""
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from shards.file_part import FilePart, ImageFile, size_of_file
 from shards.samples import CaptionedImage
-from shards.storage.file_part import FilePart, ImageFile, size_of_file
 from shards.storage.files import sha256_of
 
 _NUM_NAMED = 3

@@ -17,7 +17,7 @@ class ImageFiles:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders = folders
+        self._folders = tuple(dict.fromkeys(folders))
         self._listed: dict[Path, dict[str, str]] = {}
 
     def find(self, names: Sequence[str]) -> Path | None:

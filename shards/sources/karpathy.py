@@ -46,9 +46,14 @@ def read_karpathy(source: Path, file: Path, splits: Sequence[str] = (), *, skip_
 
 def find_split_file(source: Path) -> Path | None:
     """Return the only ``dataset_*.json`` in a folder or in its ``annotations/``; None if there is none, or several."""
-    paths = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
-    found = [path for path in paths if path.name not in _OF_OTHERS]
+    found = split_files(source)
     return found[0] if len(found) == 1 else None
+
+
+def split_files(source: Path) -> list[Path]:
+    """Return all ``dataset_*.json`` in a folder and in its ``annotations/``."""
+    paths = [*source.glob("dataset_*.json"), *(source / "annotations").glob("dataset_*.json")]
+    return sorted(path for path in paths if path.name not in _OF_OTHERS)
 
 
 def _karpathy_rows(file: Path, set_aside: list[SetAside]) -> dict[str, list[Row]]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, get_args
 from shards.sources.annotations import Annotations
 from shards.sources.coco import read_coco
 from shards.sources.flickr import find_token_file, read_flickr
-from shards.sources.karpathy import find_split_file, read_karpathy
+from shards.sources.karpathy import find_split_file, read_karpathy, split_files
 from shards.sources.rows import require_folder
 from shards.sources.saved_datasets import find_saved, is_saved
 from shards.sources.sidecars import has_sidecars, read_sidecars
@@ -124,21 +124,22 @@ def _recognize(folder: Path) -> Form:
 
     A file of Karpathy beside COCO's own is left alone, and so are text files beside pictures if anything else is there.
     """
-    found: list[Form] = []
-    if any((folder / "annotations").glob("captions_*.json")):
-        found.append("coco")
-    elif find_split_file(folder):
-        found.append("karpathy")
-    if find_token_file(folder):
-        found.append("flickr")
-    if find_tables(folder):
-        found.append("table")
-    if is_saved(folder):
-        found.append("datasets")
+    is_coco = any((folder / "annotations").glob("captions_*.json"))
+    forms: dict[Form, object] = {
+        "coco": is_coco,
+        "karpathy": not is_coco and find_split_file(folder),
+        "flickr": find_token_file(folder),
+        "table": find_tables(folder),
+        "datasets": is_saved(folder),
+    }
+    found = [form for form, is_there in forms.items() if is_there]
     if len(found) > 1:
         raise ValueError(f"{folder} can be read as {' and as '.join(found)}; choose one with --format")
     if found:
         return found[0]
+    if len(several := split_files(folder)) > 1:
+        names = " and ".join(path.name for path in several[:3])
+        raise ValueError(f"{folder} holds {names}; choose one with --karpathy FILE")
     if has_sidecars(folder):
         return "sidecars"
     if any(folder.glob("*.tar")):

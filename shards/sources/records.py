@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shards.sources.annotations import SURROGATE
+
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = {".csv": ",;|\t", ".tsv": "\t", ".txt": ",\t|"}
 _LONGEST_CELL = 1_000_000  # characters; Python's own limit of 131,072 is less than a list of many captions
@@ -36,9 +38,10 @@ def open_table(path: Path) -> Table:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; give a table: {', '.join(SUFFIXES)}")
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         return _parquet(path)
-    return _json_lines(path) if path.suffix == ".jsonl" else _delimited(path)
+    return _json_lines(path) if suffix == ".jsonl" else _delimited(path)
 
 
 def read_text(path: Path) -> str:
@@ -55,6 +58,9 @@ def read_text(path: Path) -> str:
             raise ValueError(f"{path} is UTF-16; save it as UTF-8") from None
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} is not UTF-8 in line {line} ({error.reason}); save it as UTF-8") from None
+    if (zero := text.find("\0")) >= 0:
+        line = text.count("\n", 0, zero) + 1
+        raise ValueError(f"{path} holds a zero byte in line {line}, as UTF-16 does; save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -62,7 +68,7 @@ def _delimited(path: Path) -> Table:
     text = read_text(path)
     header = text.split("\n", 1)[0]
     # The one that cuts the header into most columns; a comma if there is a single column.
-    delimiter = max(_DELIMITERS[path.suffix], key=header.count)
+    delimiter = max(_DELIMITERS[path.suffix.lower()], key=header.count)
     csv.field_size_limit(_LONGEST_CELL)
     quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL  # Flickr30k's captions hold quotation marks
     lines = io.StringIO(text, newline="")
@@ -71,8 +77,10 @@ def _delimited(path: Path) -> Table:
         columns = tuple(name.strip() for name in next(rows))
     except (StopIteration, csv.Error) as error:
         raise ValueError(
-            f"{path} has no header ({error or 'it is empty'}); name the columns in its first line"
+            f"{path} has no header ({str(error) or 'it is empty'}); name the columns in its first line"
         ) from None
+    if repeated := [name for name in columns if name and columns.count(name) > 1]:
+        raise ValueError(f"{path} has {columns.count(repeated[0])} columns {repeated[0]}; rename or remove one")
     return Table(columns, _cells(path, rows, columns))
 
 
@@ -94,6 +102,9 @@ def _cells(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[Record]:  
 def _json_lines(path: Path) -> Table:
     records = list(_objects(read_text(path)))
     columns = dict.fromkeys(name for record in records for name in record.values)
+    if records and not columns:
+        first = records[0]
+        raise ValueError(f"{path}, {first.place}, {first.fault or 'has no columns'}; write an object a line")
     return Table(tuple(columns), iter(records))
 
 
@@ -104,10 +115,14 @@ def _objects(text: str) -> Iterator[Record]:
         fault, values = "", None
         try:
             values = json.loads(line)
+        except json.JSONDecodeError as error:
+            fault = f"is not JSON ({error.msg}: character {error.pos})"
         except (ValueError, RecursionError) as error:
             fault = f"is not JSON ({error})"
         if not fault and not isinstance(values, dict):
             fault = "is not an object"
+        if not fault and "\\u" in line and SURROGATE.search(json.dumps(values, ensure_ascii=False)):
+            fault, values = "contains half of a surrogate pair", {name: None for name in values or ()}
         yield Record(f"line {number}", values if isinstance(values, dict) else {}, fault)
 
 
@@ -122,10 +137,14 @@ def _parquet(path: Path) -> Table:
 
     def records() -> Iterator[Record]:
         number = 0
-        for batch in file.iter_batches():
-            for values in batch.to_pylist():
-                yield Record(f"row {number}", values)
-                number += 1
+        try:
+            for batch in file.iter_batches():
+                for values in batch.to_pylist():
+                    yield Record(f"row {number}", values)
+                    number += 1
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is damaged after row {number} ({reason}); write it again") from None
 
     return Table(tuple(file.schema_arrow.names), records())
 

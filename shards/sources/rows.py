@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shards.file_part import FilePart
 from shards.samples import LONGEST_CAPTION, CaptionedImage, ImageId, SetAside, key_of
 from shards.sources.annotations import Annotations
 from shards.sources.image_files import ImageFiles, is_inside, why_outside
-from shards.storage.file_part import FilePart
 from shards.storage.files import sha256_of
 
 # Where the sources of this field keep their images, below the folder that is given.

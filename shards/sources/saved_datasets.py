@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shards.file_part import FilePart
 from shards.sources.image_files import is_inside
 from shards.sources.records import Record
 from shards.sources.splits import is_split, usual_split
-from shards.storage.file_part import FilePart
 
 STATE_NAME, _DICT_NAME = "state.json", "dataset_dict.json"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shards.samples import SetAside
-from shards.sources.annotations import Annotations
+from shards.sources.annotations import SURROGATE, Annotations
 from shards.sources.records import read_text
 from shards.sources.rows import Row, annotations_of
 from shards.sources.splits import is_split, usual_split
@@ -15,7 +15,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", 
 
 def has_sidecars(source: Path) -> bool:
     """Return whether a folder holds a picture with a text file of its name beside it."""
-    return any(path.with_suffix(".txt").is_file() for path in _pictures(source))
+    return any(_text_beside(path).is_file() for path in _pictures(source))
 
 
 def read_sidecars(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Annotations:
@@ -37,7 +37,11 @@ def read_sidecars(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = 
     set_aside: list[SetAside] = []
     rows: dict[str, list[Row]] = {}
     for name in sorted(names, key=Path.as_posix):
-        text = (source / name).with_suffix(".txt")
+        if SURROGATE.search(str(name)):  # as Python reads a name that is not UTF-8
+            key = ascii(name.as_posix())
+            set_aside.append(SetAside(key=key, reason=f"{key} has a name that is not UTF-8; rename it"))
+            continue
+        text = _text_beside(source / name)
         try:
             captions = [line for line in read_text(text).split("\n") if line.strip()] if text.is_file() else []
         except ValueError as error:
@@ -52,6 +56,11 @@ def read_sidecars(source: Path, splits: Sequence[str] = (), *, skip_bad: bool = 
     return annotations_of(
         rows, [source], where=str(source), files=(), splits=splits, set_aside=set_aside, skip_bad=skip_bad
     )
+
+
+def _text_beside(picture: Path) -> Path:
+    texts = [picture.with_suffix(suffix) for suffix in (".txt", ".TXT")]
+    return next((text for text in texts if text.is_file()), texts[0])
 
 
 def _pictures(source: Path) -> Iterator[Path]:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shards.file_part import FilePart
 from shards.samples import ImageId, SetAside
 from shards.sources.annotations import Annotations
 from shards.sources.records import SUFFIXES, Record, Table, captions_of, open_table, plain, shown
 from shards.sources.rows import Row, annotations_of, image_folders
 from shards.sources.saved_datasets import STATE_NAME, open_saved
 from shards.sources.splits import is_split, usual_split
-from shards.storage.file_part import FilePart
 
 _IMAGE_COLUMNS = ("file_name", "filename", "image", "image_name", "image_path", "filepath", "path", "file", "img")
 _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "raw", "comment", "sentence", "sentences", "description")
@@ -55,8 +55,8 @@ def find_tables(source: Path) -> list[TableFile]:
     folders = [(source, ""), *((path, usual_split(path.name)) for path in _split_folders(source))]
     for folder, split in folders:
         for path in sorted(folder.iterdir()):
-            stem, _, own = path.stem.partition("_")
-            is_table = path.suffix in SUFFIXES or path.name == "captions.txt"
+            stem, _, own = path.stem.lower().partition("_")
+            is_table = path.suffix.lower() in SUFFIXES or path.name.lower() == "captions.txt"
             if stem not in _STEMS or not is_table or not path.is_file():
                 continue
             place = (folder, usual_split(own) if own else split)
@@ -179,6 +179,9 @@ class _Images:
         first = self._first.get(name)
         if first and not _are_equal(first.values[columns.image], image):
             return f"has another image {name} than {first.place}; remove one, or save them under different names"
+        if columns.image_id and isinstance(values.get(columns.image_id), bool | float | list | dict):
+            found = shown(values[columns.image_id])
+            return f"has {columns.image_id} {found}, which is neither a whole number nor a text"
         if columns.split and not values.get(columns.split):
             return f"has no {columns.split}"
         captions: list[str] = []

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
+from shards.file_part import FilePart
 from shards.samples import CaptionedImage
 from shards.source_files import SourceDigest, has_changed, read_image, size_of
-from shards.storage.file_part import FilePart
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
+from shards.file_part import FilePart
 from shards.samples import CaptionedImage
 from shards.sources.duplicates import find_duplicates
-from shards.storage.file_part import FilePart
 
 
 def image(folder, name, content):

@@ -150,6 +150,13 @@ def test_cocos_own_files_come_before_karpathys(coco):
     assert read_source(coco, SourceOptions(form="karpathy")).form == "karpathy"
 
 
+def test_two_split_files_are_refused_with_the_flag_that_decides(tmp_path):
+    for name in ("dataset_a.json", "dataset_b.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"holds dataset_a\.json and dataset_b\.json; choose one with --karpathy FILE"):
+        read_source(tmp_path, SourceOptions())
+
+
 def test_two_forms_at_once_are_refused_with_the_flag_that_decides(coco):
     as_csv(coco, coco)
     with pytest.raises(ValueError, match="can be read as coco and as table; choose one with --format"):

@@ -22,6 +22,7 @@ def write(folder, name, content):
         ("a.csv", '\ufeffimage;caption\r\na.jpg;"A dog, wet."\r\n'),
         ("a.csv", "image| caption\na.jpg| A dog, wet.\n\n"),
         ("a.tsv", "image\tcaption\na.jpg\tA dog, wet.\n"),
+        ("A.TSV", "image\tcaption\na.jpg\tA dog, wet.\n"),
         ("captions.txt", 'image,caption\ra.jpg,"A dog, wet."'),
         ("a.jsonl", json.dumps({"image": "a.jpg", "caption": "A dog, wet."}) + "\n\n"),
     ],
@@ -41,7 +42,10 @@ def test_parquet_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
-        ("a.csv", "", "has no header"),
+        ("a.csv", "", r"has no header \(it is empty\)"),
+        ("a.csv", "image,caption,caption\n", "has 2 columns caption; rename or remove one"),
+        ("a.csv", "image,caption\na.jpg,A.\n".encode("utf-16-le"), "holds a zero byte in line 1, as UTF-16 does"),
+        ("a.jsonl", "[1]\n[2]\n", "line 1, is not an object; write an object a line"),
         ("a.csv", 'image,caption\na.jpg,"A dog\n', "line 2, is not a row of a table"),
         ("a.csv", b"image,caption\n\na.jpg,\xe9t\xe9\n", "not UTF-8 in line 3"),
         ("a.csv", "image,caption\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
@@ -53,6 +57,23 @@ def test_a_damaged_table_is_refused_by_name(tmp_path, name, content, fault):
         list(open_table(write(tmp_path, name, content)).records)
 
 
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"image": ["a.jpg"] * 99}), path, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged after row 0 \(.*\); write it again"):
+        list(open_table(path).records)
+
+
+def test_a_parquet_file_of_another_encoding_is_named(tmp_path):
+    text = pa.array([b"\xe9t\xe9"], pa.binary()).view(pa.string())
+    pa.parquet.write_table(pa.table({"caption": text}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged after row 0 \('utf-8' codec"):
+        list(open_table(tmp_path / "a.parquet").records)
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.csv is not a file; give a table"):
         open_table(tmp_path / "a.csv")
@@ -62,7 +83,9 @@ def test_a_missing_table_is_named(tmp_path):
     ("name", "content", "fault"),
     [
         ("a.csv", "image,caption\na.jpg,A dog, wet.\n", "line 2 has 3 columns, the header 2"),
-        ("a.jsonl", '{"image": "a.jpg"}\n{"image"\n', "line 2 is not JSON"),
+        ("a.jsonl", '{"image": "a.jpg"}\n{"image"\n', "line 2 is not JSON (Expecting ':' delimiter: character 8)"),
+        ("a.jsonl", '{"image": "a.jpg", "x": ["\\ud83d"]}\n', "line 1 contains half of a surrogate pair"),
+        ("a.jsonl", '{"image": "a.jpg"}\n' + "9" * 5000, "line 2 is not JSON (Exceeds the limit"),
         ("a.jsonl", '{"image": "a.jpg"}\n[1]\n', "line 2 is not an object"),
     ],
 )

@@ -1,5 +1,7 @@
 """Pictures with texts beside them."""
 
+import os
+
 import pytest
 
 from shards.sources.sidecars import has_sidecars, read_sidecars
@@ -30,6 +32,21 @@ def test_folders_named_by_splits_are_splits(tmp_path):
     put(tmp_path, "train/dogs/a.jpg", "A dog.")
     put(tmp_path, "valid/a.jpg", "A cat.")
     assert list(read_sidecars(tmp_path).splits) == ["train", "val"]
+
+
+def test_a_text_may_be_named_in_upper_case(tmp_path):
+    put(tmp_path, "A.JPG", "A dog.")
+    (tmp_path / "A.txt").rename(tmp_path / "A.TXT")
+    assert has_sidecars(tmp_path)
+    assert [one.captions for one in read_sidecars(tmp_path).splits["train"]] == [("A dog.",)]
+
+
+def test_a_picture_whose_name_is_not_utf_8_is_told(tmp_path):
+    put(tmp_path, "a.jpg", "A dog.")
+    put(tmp_path, os.fsdecode(b"\xe9t\xe9.jpg"), "A summer.")
+    with pytest.raises(ValueError, match=r"'.udce9t.udce9\.jpg' has a name that is not UTF-8; rename it"):
+        read_sidecars(tmp_path)
+    assert len(read_sidecars(tmp_path, skip_bad=True).splits["train"]) == 1
 
 
 @pytest.mark.parametrize(("captions", "fault"), [(None, "b.txt is missing"), (" \n", "b.txt has no caption")])

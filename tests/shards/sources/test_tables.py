@@ -129,6 +129,21 @@ def test_what_is_wrong_is_told_and_set_aside_where_wanted(tmp_path, content, fau
     assert annotations.set_aside
 
 
+@pytest.mark.parametrize("value", ["1.0", "[1]", '{"a": 1}', "true"])
+def test_an_id_is_a_whole_number_or_a_text(tmp_path, value):
+    pictures(tmp_path, "a.jpg")
+    line = f'{{"image": "a.jpg", "text": "A dog.", "image_id": {value}}}'
+    with pytest.raises(ValueError, match=r"line 1 has image_id .*, which is neither a whole number nor a text"):
+        read(tmp_path, line, name="metadata.jsonl")
+
+
+def test_names_of_tables_may_be_in_upper_case(tmp_path):
+    pictures(tmp_path, "a.jpg")
+    assert by_id(read(tmp_path, "Image,Caption\na.jpg,A dog.\n", name="Captions.CSV").splits["train"]) == {
+        "a.jpg": ("A dog.",)
+    }
+
+
 def test_a_wanted_column_that_is_missing_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no column satz; it has image, caption"):
         read(tmp_path, "image,caption\n", caption_column="satz")

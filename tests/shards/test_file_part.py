@@ -1,6 +1,6 @@
 import pytest
 
-from shards.storage.file_part import FilePart, size_of_file
+from shards.file_part import FilePart, size_of_file
 
 
 @pytest.fixture
