@@ -132,7 +132,7 @@ def _recognize(folder: Path) -> Form:
         "table": find_tables(folder),
         "datasets": is_saved(folder),
     }
-    found = [form for form, is_there in forms.items() if is_there]
+    found: list[Form] = [form for form, is_there in forms.items() if is_there]
     if len(found) > 1:
         raise ValueError(f"{folder} can be read as {' and as '.join(found)}; choose one with --format")
     if found:
