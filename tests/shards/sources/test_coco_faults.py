@@ -2,6 +2,7 @@
 
 import pytest
 
+from shards.sources.annotations import fault_of
 from shards.sources.coco import read_coco
 from tests.support.pictures import write_annotations, write_coco
 
@@ -160,3 +161,28 @@ def test_absent_photographs_are_counted(shared_data, tmp_path):
     (tmp_path / "annotations").symlink_to(shared_data / "annotations")
     with pytest.raises(ValueError, match=rf"image 139 .* is in none of .* \(and 4999 more\){SKIP_HINT}"):
         read_coco(tmp_path)
+
+
+FORM = {"id": int, "file_name": str}
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ({"id": 1, "file_name": "a.jpg", "width": 3}, ""),
+        (3, "is 3, not an object"),
+        ({"file_name": "a.jpg"}, "has no id"),
+        ({"id": True, "file_name": "a.jpg"}, "has id true, which is not an integer"),
+        ({"id": 1.5, "file_name": "a.jpg"}, "has id 1.5, which is not an integer"),
+        ({"id": 1.0, "file_name": "a.jpg"}, 'has id 1.0, which is not an integer (write 1, without quotes or ".0")'),
+        ({"id": "01", "file_name": "a.jpg"}, 'has id "01", which is not an integer (write 1, without quotes or ".0")'),
+        ({"id": "2.0", "file_name": 1}, 'has id "2.0", which is not an integer (write 2, without quotes or ".0")'),
+        ({"id": "dog", "file_name": "a.jpg"}, 'has id "dog", which is not an integer'),
+        ({"id": 1, "file_name": 1.0}, "has file_name 1.0, which is not a string"),
+        ({"id": 1, "file_name": ["a"]}, 'has file_name ["a"], which is not a string'),
+        ({"id": 1, "file_name": "\ud800"}, 'has file_name "\\ud800", which contains half of a surrogate pair'),
+        ("a" * 99, f'is "{"a" * 59}..., not an object'),
+    ],
+)
+def test_the_first_fault_of_an_entry_is_told(entry, fault):
+    assert fault_of(entry, FORM) == fault
