@@ -160,8 +160,9 @@ def _parts(column: Any, file: Path, start: int, number: int) -> Sequence[FilePar
         start: address of the file's first byte in memory.
         number: number of the column's first row.
     """
-    content, paths = column.field("bytes"), column.field("path").to_pylist()
-    has_bytes = np.asarray(content.is_valid()) & np.asarray(column.is_valid())
+    content, is_given = column.field("bytes"), column.is_valid().to_pylist()
+    paths = [path if given else None for path, given in zip(column.field("path").to_pylist(), is_given, strict=True)]
+    has_bytes = np.asarray(content.is_valid()) & np.asarray(is_given, bool)
     _, offsets, data = content.buffers()
     if not has_bytes.any():
         return paths
