@@ -54,6 +54,7 @@ def find_saved(source: Path) -> list[tuple[Path, str]]:
     """Return the folders of the datasets in a folder, each with its split; it is empty if there is none.
 
     Raises:
+        FileNotFoundError: a dataset of a dictionary is missing.
         ValueError: the list of a dictionary's datasets is damaged.
     """
     path = source / _DICT_NAME
@@ -61,6 +62,8 @@ def find_saved(source: Path) -> list[tuple[Path, str]]:
         names = _read_object(path).get("splits")
         if not isinstance(names, list) or not all(isinstance(name, str) and is_inside(name) for name in names):
             raise ValueError(f"{path} has no list splits of names of folders; save the dataset again")
+        if missing := [name for name in names if not (source / name).is_dir()]:
+            raise FileNotFoundError(f"{source / missing[0]} is missing, which {path.name} names; fetch it again")
         return [(source / name, usual_split(name)) for name in names]
     split = _read_object(source / STATE_NAME).get("_split") if is_saved(source) else None
     # A dataset alone is mostly "train", for it was never split.

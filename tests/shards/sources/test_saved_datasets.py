@@ -193,6 +193,9 @@ def test_a_dictionary_names_folders_in_it(tmp_path):
     with pytest.raises(ValueError, match=r"dataset_dict\.json has no list splits of names of folders"):
         read(tmp_path / "set")
     (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": ["test"]}))
+    with pytest.raises(FileNotFoundError, match=r"set/test is missing, which dataset_dict\.json names; fetch it again"):
+        read(tmp_path / "set")
+    (tmp_path / "set" / "test").mkdir()
     with pytest.raises(FileNotFoundError, match=r"test/state\.json is missing; give a folder that save_to_disk wrote"):
         read(tmp_path / "set")
 
