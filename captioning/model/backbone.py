@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,6 +24,7 @@ from captioning.config import ModelConfig
 logger = logging.getLogger(__name__)
 
 _HEADS = ("classifier", "fc", "head", "heads")
+_SHAPE_KEEPING = {F.batch_norm, F.gelu, F.hardsigmoid, F.hardswish, F.hardtanh, F.layer_norm, F.relu, F.relu6, F.silu}
 _cuts: dict[tuple[str, int], tuple[Graph, int, int]] = {}
 
 
@@ -128,6 +130,16 @@ class ParametersOnMeta(TorchFunctionMode):
         return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
 
 
+class _ShapesOnly(TorchFunctionMode):
+    """Skips layers whose output has the shape of their input; on the meta device they take most of the time."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401  whatever the function returns
+        """Call a function of torch, or return its input if the output has the same shape."""
+        return args[0] if args and func in _SHAPE_KEEPING else func(*args, **(kwargs or {}))
+
+
 def _give_memory(classifier: nn.Module) -> None:
     """Replace parameters on the meta device with uninitialized ones on the CPU."""
     for module in classifier.modules():
@@ -170,7 +182,7 @@ def _shapes(
     tensors = dict(everything.named_parameters()) | dict(everything.named_buffers())
     image = torch.empty(1, 3, config.image_size_px, config.image_size_px, device="meta")
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _ShapesOnly():
             outputs = functional_call(everything, {name: tensor.to("meta") for name, tensor in tensors.items()}, image)
     except (RuntimeError, AssertionError) as error:
         raise _unfit_size(config, error) from error
