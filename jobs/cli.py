@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from captioning import __version__
 from jobs.console.own_packages import hidden_packages
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def run_command_line(arguments: list[str]) -> NoReturn:
         sys.stdout.write(_usage())
         sys.exit(DONE if arguments else BAD_INPUT)
     if arguments[0] == "--version":
+        from captioning import __version__  # here, because another package may hide ours, which is told above
+
         sys.stdout.write(f"captioning {__version__}\n")
         sys.exit(DONE)
     job, *rest = arguments

@@ -86,6 +86,10 @@ def _pair(path: Path, place: str, entry: object, fault: str) -> tuple[ImageId, l
     image_id = next((values[name] for name in _ID_COLUMNS if values.get(name) not in (None, "")), None)
     caption = next((values[name] for name in _CAPTION_COLUMNS if values.get(name) is not None), None)
     captions = [caption] if isinstance(caption, str) else caption
+    if not fault and image_id is None and (found := next((name for name in _ID_COLUMNS if name in values), None)):
+        raise Refusal(f"{path}, {place}, has no value in {found}", "write the image's id, or leave the entry out")
+    if not fault and caption is None and (found := next((name for name in _CAPTION_COLUMNS if name in values), None)):
+        raise Refusal(f"{path}, {place}, has no value in {found}", "write the caption, or leave the entry out")
     if fault or image_id is None or caption is None:
         raise Refusal(
             f"{path}, {place}, {fault or 'has no image_id and caption'}",

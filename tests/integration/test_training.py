@@ -338,7 +338,7 @@ def set_in_scripts(tmp_path_factory):
 
 
 def test_captions_in_scripts_of_marks_and_without_spaces_are_learnt_scored_and_written(run, session, set_in_scripts):
-    training = replace(run.training, num_epochs=NUM_STEPS, checkpoint_every_steps=0)
+    training = replace(run.training, num_epochs=4 * NUM_STEPS, checkpoint_every_steps=50)
     optimizer = replace(run.optimizer, learning_rate=0.05)
     outcome = fit(replace(run, name="scripts", shards=set_in_scripts, training=training, optimizer=optimizer))
     shard_set = ShardSet(set_in_scripts)

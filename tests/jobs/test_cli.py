@@ -1,4 +1,5 @@
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -88,6 +89,7 @@ def test_a_job_that_is_run_as_a_module_is_refused(answers):
 @pytest.fixture
 def captioning_home(tmp_path, monkeypatch):
     """Return a home folder that does not exist, without another tracker."""
+    importlib.import_module("cluster.presets")  # which has the home folder of its import, also in later tests
     monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "home"

@@ -82,6 +82,12 @@ def test_references_may_be_a_shard_set(captioning, drawn_shards, tmp_path):
         ("r.json", '[{"image_id": 9, "caption": "A."}]', "no references for 1 of 1 candidates"),
         ("r.json", '[{"image_id": 1, "caption": "A."}]', "no candidate for 2 of 3 images"),
         ("r.csv", "name;satz\n1;A.\n", "name the columns image_id and caption"),
+        (
+            "r.json",
+            '[{"image_id": 1, "caption": null}]',
+            "entry 0, has no value in caption; write the caption, or leave the",
+        ),
+        ("r.csv", "image_id,caption\n,A.\n", "has no value in image_id; write the image's id, or leave"),
         ("none.csv", None, "is not a file"),
     ],
 )

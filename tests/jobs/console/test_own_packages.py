@@ -29,10 +29,12 @@ def test_a_folder_of_data_hides_nothing(folder):
     assert hidden_packages() == []
 
 
-def test_the_command_line_says_what_hides_a_package(tmp_path):
-    (tmp_path / "cluster.py").touch()
+def test_the_command_line_says_what_hides_its_packages(tmp_path):
+    for name in ("captioning", "cluster"):
+        (tmp_path / f"{name}.py").touch()
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "jobs", "models"]
     answer = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
-    assert answer.stderr.startswith(f"error: {tmp_path}/cluster.py hides the package cluster of captioning")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 2), answer.stderr
+    for name, line in zip(("captioning", "cluster"), answer.stderr.splitlines(), strict=True):
+        assert line.startswith(f"error: {tmp_path}/{name}.py hides the package {name} of captioning")
