@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,9 +68,40 @@ def write_run_page(
     return path
 
 
-def publish_run_page(run: TrainRun, mlflow_run_id: str, shard_set: ShardSet, lineage: Mapping[str, str]) -> None:
-    """Write the page of a run that has ended into its folder, and log it to MLflow; a failure is a warning."""
-    page = write_run_page(run.folder, shard_set=shard_set, lineage=lineage)
+@contextmanager
+def page_at_the_end(
+    run: TrainRun,
+    mlflow_run_id: str,
+    shard_set: ShardSet,
+    lineage: Mapping[str, str],
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
+    """Write the page of a run into its folder, and log it to MLflow, when the block ends; a failure is a warning.
+
+    Args:
+        run: run that trains in the block.
+        mlflow_run_id: id of its MLflow run.
+        shard_set: shard set of the run.
+        lineage: digests, commit and run id.
+        is_wanted: function that returns False if the run's search has stopped it; then there is no page.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if is_wanted():
+            _publish(run, mlflow_run_id, shard_set, lineage, "stopped by a signal; the same command resumes it")
+        raise
+    except RuntimeError as error:
+        _publish(run, mlflow_run_id, shard_set, lineage, f"{error}".partition("\n")[0].rstrip("."))
+        raise
+    _publish(run, mlflow_run_id, shard_set, lineage)
+
+
+def _publish(
+    run: TrainRun, mlflow_run_id: str, shard_set: ShardSet, lineage: Mapping[str, str], status: str = ""
+) -> None:
+    page = write_run_page(run.folder, shard_set=shard_set, lineage=lineage, status=status)
     if page is None:
         return
     logger.info("page:    %s", page)

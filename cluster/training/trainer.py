@@ -18,7 +18,7 @@ from cluster.checks.result import require
 from cluster.config import TrainRun
 from cluster.coordination.messages import CoordinatorSettings, WorkerConfig
 from cluster.data.shard_set import ShardSet
-from cluster.reports.run_page import publish_run_page
+from cluster.reports.run_page import page_at_the_end
 from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import GROUP_START_SECONDS
 from cluster.resources.session import cluster_session
@@ -129,15 +129,16 @@ def fit(
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
             record = start_record(run, shard_set, client)
             log_summary(run, shard_set)
-            try:
-                config = _worker_config(run, record, shard_set, held)
-                is_tracked = _driver(config, record, shard_set, is_wanted, show_step).train(
-                    lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
-                )
-            except (KeyboardInterrupt, SystemExit):
-                mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
-                raise
-        publish_run_page(run, record.mlflow_run_id, shard_set, config.lineage)
+            lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
+            with page_at_the_end(run, record.mlflow_run_id, shard_set, lineage, is_wanted=is_wanted):
+                try:
+                    config = _worker_config(run, lineage, held)
+                    is_tracked = _driver(config, record, shard_set, is_wanted, show_step).train(
+                        lambda number: build_trainer(config, start=f"{record.num_starts}.{number}")
+                    )
+                except (KeyboardInterrupt, SystemExit):
+                    mark_killed(run, record)  # here, because a signal may arrive before the driver handles signals
+                    raise
         return _outcome(run, load_record(run.folder) or record, is_tracked=is_tracked)
 
 
@@ -178,11 +179,10 @@ def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
         )
 
 
-def _worker_config(run: TrainRun, record: RunRecord, shard_set: ShardSet, claim: Claim | None) -> WorkerConfig:
+def _worker_config(run: TrainRun, lineage: dict[str, str], claim: Claim | None) -> WorkerConfig:
     """Start the run's coordinator, and return the configuration of all ranks."""
     logger.info("starting Ray Train")
     coordinator = start_coordinator(run.folder, _coordinator_settings(run, claim))
-    lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
     return WorkerConfig(run=run, coordinator=coordinator, config_text=config_text(run), lineage=lineage, claim=claim)
 
 

@@ -235,6 +235,11 @@ def test_a_bad_sample_ends_the_run_by_key_and_shard(stopped, spoiled_shards):
     assert f"1 bad sample, {spoiled_shards[1]} of train-000000.tar (the image does not decode" in stopped
 
 
+def test_the_page_of_a_failed_run_says_why(stopped, run):
+    page = (run.folder.parent / "spoiled" / "run.html").read_text()
+    assert "Not finished: training failed on rank 0 (process " in page
+
+
 def test_the_message_names_place_reason_checkpoint_and_command(stopped, run):
     said = [
         part in stopped

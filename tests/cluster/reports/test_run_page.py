@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from cluster.config import StorageConfig, TrainRun
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.evaluate import Evaluation
-from cluster.reports.run_page import Evaluated, publish_run_page, write_run_page
+from cluster.reports.run_page import Evaluated, page_at_the_end, write_run_page
 from cluster.runs.journal import Journal, Row
 from cluster.runs.record import CommittedCheckpoint, RunRecord, load_record
 from cluster.runs.validation_captions import ValidationCaptions, save_captions
@@ -78,10 +79,45 @@ def test_a_page_that_cannot_be_written_is_a_warning(folder, caplog):
 def test_the_page_is_among_the_artifacts_of_the_run(folder, shard_set, home, client, tmp_path):
     run_id = client.create_run("0").info.run_id
     run = TrainRun(name="r", storage=StorageConfig(home=tmp_path))
-    publish_run_page(run, run_id, shard_set, {})  # the tracker of this home folder does not know the run
-    publish_run_page(TrainRun(name="r", storage=home), run_id, shard_set, {})  # and that one has no such folder
+    ends = [
+        run,  # the tracker of this home folder does not know the run
+        TrainRun(name="r", storage=home),  # and that one has no such folder
+    ]
+    for one in ends:
+        with page_at_the_end(one, run_id, shard_set, {}):
+            pass
     assert client.list_artifacts(run_id) == []
     (home.home / "training").mkdir()
     folder.rename(home.home / "training" / "r")
-    publish_run_page(TrainRun(name="r", storage=home), run_id, shard_set, {})
+    with page_at_the_end(TrainRun(name="r", storage=home), run_id, shard_set, {}):
+        pass
     assert [one.path for one in client.list_artifacts(run_id)] == ["run.html"]
+
+
+@pytest.mark.parametrize(
+    ("error", "lead"),
+    [
+        (RuntimeError("training failed on rank 1.\nlog"), "Not finished: training failed on rank 1. Encoder "),
+        (KeyboardInterrupt("stopped"), "Not finished: stopped by a signal; the same command resumes it. Encoder "),
+        (SystemExit(143), "Not finished: stopped by a signal; the same command resumes it. Encoder "),
+    ],
+    ids=["failed", "Ctrl-C", "SIGTERM"],
+)
+def test_a_run_that_does_not_finish_has_a_page_that_says_why(folder, shard_set, empty_tracker, tmp_path, error, lead):
+    run = TrainRun(name="r", storage=StorageConfig(home=tmp_path))
+    shutil.copy(empty_tracker, tmp_path)
+    run.folder.parent.mkdir()
+    folder.rename(run.folder)
+    replace(load_record(run.folder), is_finished=False).save(run.folder)
+    with pytest.raises(type(error)), page_at_the_end(run, "", shard_set, {}):
+        raise error
+    assert any(text.startswith(lead) for text in Page(run.folder / "run.html").texts)
+
+
+def test_a_trial_that_its_search_has_stopped_has_no_page(folder, shard_set, tmp_path):
+    run = TrainRun(name="r", storage=StorageConfig(home=tmp_path))
+    run.folder.parent.mkdir()
+    folder.rename(run.folder)
+    with pytest.raises(SystemExit), page_at_the_end(run, "", shard_set, {}, is_wanted=lambda: False):
+        raise SystemExit(128)
+    assert not (run.folder / "run.html").exists()
