@@ -13,12 +13,15 @@ from cluster.evaluation.cache import CACHE_FOLDER, find_evaluation
 from cluster.evaluation.evaluate import Evaluation
 from cluster.promotion.gate import Gate, search_of
 from cluster.promotion.promotion import Promotion
+from cluster.registry.cards import link_page
 from cluster.registry.champion import CHAMPION
 from cluster.registry.history import read_history
 from cluster.registry.models import ResolvedModel, resolve_model, shards_of
 from cluster.reports.run_page import Evaluated, write_run_page
+from cluster.reports.training_story import CURVES, TrainingStory, story_of
 from cluster.reports.version_page import Rival, version_folder, write_version_page
 from cluster.runs.record import RunRecord, load_record
+from cluster.tracking.metric_history import metrics_by_step
 from cluster.tracking.pages import log_page
 
 logger = logging.getLogger(__name__)
@@ -54,15 +57,16 @@ def write_pages(
     evaluated = Evaluated(evaluation, shard_set)
     if model.name and model.version:
         rival = _rival(model, evaluated, client, storage, over)
-        page = write_version_page(folder or storage.home, model, evaluated, rival)
+        story = None if folder else _story(run_id, client)
+        page = write_version_page(folder or storage.home, model, evaluated, rival, story=story)
         artifacts = version_folder(model)
     elif folder and record and record.best and record.best.step == model.description.step:
         page = write_run_page(folder, shard_set=shard_set, lineage=model.description.lineage, evaluated=evaluated)
         artifacts = ""
     else:
         return None
-    if page and run_id:
-        log_page(client, run_id, page, artifacts)
+    if page and run_id and log_page(client, run_id, page, artifacts) and model.name:
+        link_page(model.name, f"{model.version}", f"{artifacts}/{page.name}", client)
     return page
 
 
@@ -80,6 +84,15 @@ def write_promotion_page(outcome: Promotion, client: MlflowClient, gate: Gate) -
     if evaluation is None:
         return None
     return write_pages(model, evaluation, shard_set, client, gate.storage, over=outcome.change.over)
+
+
+def _story(run_id: str, client: MlflowClient) -> TrainingStory | None:
+    """Return the curves of a run that the tracker has; None if it does not have the run."""
+    try:
+        return story_of(*metrics_by_step(client, run_id, CURVES))
+    except MlflowException as error:
+        logger.debug("no curves of run %s: %s", run_id, one_line(error))
+        return None
 
 
 def _run_of(model: ResolvedModel, storage: HomeConfig) -> tuple[Path, RunRecord] | tuple[None, None]:

@@ -2,10 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput
+from mlflow.entities import DatasetInput, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -14,8 +13,12 @@ from cluster.registry.evaluations import evaluations_of
 from cluster.registry.logged_models import logged_model_id, record_of
 from cluster.registry.model_card import CardDataset, is_card, version_card
 from cluster.tracking.access import tracker_line
+from cluster.tracking.pages import artifact_place
 
 logger = logging.getLogger(__name__)
+
+PAGE_TAG = "page"
+"""Tag of a LoggedModel: path of the version's page among the artifacts of its run."""
 
 
 def refresh_cards(name: str, version: str, client: MlflowClient) -> None:
@@ -25,6 +28,23 @@ def refresh_cards(name: str, version: str, client: MlflowClient) -> None:
         describe_model(name, client)
     except (MlflowException, ValueError) as error:
         logger.warning("the description of %s could not be updated: %s", name, tracker_line(error))
+
+
+def link_page(name: str, version: str, path: str, client: MlflowClient) -> None:
+    """Link the page of a version from its card; a failure is a warning.
+
+    Args:
+        name: name of the registered model.
+        version: number of the version; one that was registered without a LoggedModel has no card.
+        path: path of the page among the artifacts of the run that trained the version.
+        client: client of the tracker and registry.
+    """
+    try:
+        if model_id := logged_model_id(client.get_model_version(name, version)):
+            client.set_logged_model_tags(model_id, {PAGE_TAG: path})
+            refresh_cards(name, version, client)
+    except MlflowException as error:
+        logger.warning("the page of %s version %s could not be linked: %s", name, version, tracker_line(error))
 
 
 def describe_version(found: ModelVersion, client: MlflowClient) -> None:
@@ -49,17 +69,17 @@ def describe_model(name: str, client: MlflowClient) -> None:
 
 
 def _card(title: str, address: str, found: ModelVersion, client: MlflowClient) -> str:
-    record = record_of(found, client)
-    return version_card(title, address, record, evaluations_of(record), list(_datasets(found, client)))
+    record, run = record_of(found, client), _run_of(found, client)
+    datasets = [_dataset(one) for one in run.inputs.dataset_inputs] if run and run.inputs else []
+    page = artifact_place(run, record[PAGE_TAG]) if run and PAGE_TAG in record else ""
+    return version_card(title, address, record, evaluations_of(record), datasets, page=page)
 
 
-def _datasets(found: ModelVersion, client: MlflowClient) -> Iterator[CardDataset]:
+def _run_of(found: ModelVersion, client: MlflowClient) -> Run | None:
     try:
-        run = client.get_run(found.run_id or "")
+        return client.get_run(found.run_id or "")
     except MlflowException:  # deleted, or none
-        return
-    for one in run.inputs.dataset_inputs if run.inputs else ():
-        yield _dataset(one)
+        return None
 
 
 def _dataset(found: DatasetInput) -> CardDataset:

@@ -32,6 +32,8 @@ def version_card(
     record: Mapping[str, str],
     evaluations: Mapping[str, Mapping[str, Any]],
     datasets: Sequence[CardDataset],
+    *,
+    page: str = "",
 ) -> str:
     """Return the card of a version.
 
@@ -41,12 +43,14 @@ def version_card(
         record: settings and lineage of the version, by name; what is missing is left out.
         evaluations: evaluations by split.
         datasets: data of the training run.
+        page: address of the version's page; empty if it has none.
     """
     scores, data = _scores(evaluations), _data(datasets, record)
     rest = [_calls(address), _limits(record), _lineage(record), CARD_END]
+    links = [f"[Its page: curves, captions and scores of each picture]({page})"] if page else []
     text = ""
     for middle in ([*scores, *data], [*scores[:1], *data], scores[:1], []):
-        text = "\n\n".join([_introduction(title, record), *middle, *rest])
+        text = "\n\n".join([_introduction(title, record), *links, *middle, *rest])
         if len(text) <= LONGEST_CARD:
             break
     return text

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioning.evaluation.health import IMAGE_GAIN
@@ -35,6 +35,18 @@ _FLAWS = {
     "empty": "health_empty_share",
 }
 
+CURVES = (
+    "epoch",
+    "train_loss_nats",
+    VALIDATION_LOSS,
+    LAST_VALIDATION_LOSS,
+    "train_reward",
+    *_SCORES.values(),
+    *_FLAWS.values(),
+    *(metric for _, _, metric, _ in _SINGLE),
+)
+"""Names of the metrics that a page shows."""
+
 Metrics = dict[int, dict[str, float]]
 """Metrics of each step, by step."""
 
@@ -61,14 +73,23 @@ def read_story(run_folder: Path, shard_set: ShardSet | None, split: str) -> Trai
         shard_set: shard set with the validation images; None leaves the images out.
         split: name of the validation split.
     """
-    metrics, times = _read_journal(run_folder / "journal")
     captions = load_captions(run_folder)
     samples = _samples(captions, shard_set, split) if captions and shard_set else []
+    story = story_of(*_read_journal(run_folder / "journal"), captions)
+    return replace(story, steps=[one.step for one in captions] if samples else [], samples=samples)
+
+
+def story_of(metrics: Metrics, times: Sequence[int], captions: Sequence[ValidationCaptions] = ()) -> TrainingStory:
+    """Return the curves of a training.
+
+    Args:
+        metrics: metrics of each step; ``CURVES`` are used.
+        times: times at which they were logged, in milliseconds.
+        captions: validations with the intervals of their scores.
+    """
     steps_per_epoch = _steps_per_epoch(metrics)
     return TrainingStory(
         charts=_charts(metrics, captions, steps_per_epoch),
-        steps=[one.step for one in captions] if samples else [],
-        samples=samples,
         seconds=(max(times) - min(times)) / 1000 if times else 0.0,
         num_epochs=max(metrics) / steps_per_epoch if metrics and steps_per_epoch else 0.0,
     )

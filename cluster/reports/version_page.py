@@ -58,15 +58,21 @@ def version_folder(model: RegisteredModel) -> str:
 
 
 def write_version_page(
-    run_folder: Path, model: RegisteredModel, evaluated: Evaluated, rival: Rival | None = None
+    run_folder: Path,
+    model: RegisteredModel,
+    evaluated: Evaluated,
+    rival: Rival | None = None,
+    *,
+    story: TrainingStory | None = None,
 ) -> Path | None:
     """Write the page of a version.
 
     Args:
-        run_folder: folder of the run that trained it; its curves are left out if there is none on this machine.
+        run_folder: folder of the run that trained it, or the one to write to if the run is not on this machine.
         model: the version.
         evaluated: evaluation of the version.
         rival: champion to compare with; None without one.
+        story: curves of a run that is not on this machine; None leaves them out.
 
     Returns:
         The page; None, with a warning, if it cannot be written.
@@ -74,7 +80,7 @@ def write_version_page(
     path = run_folder / version_folder(model) / PAGE_NAME
     try:
         record = load_record(run_folder)
-        story = TrainingStory()
+        story = story or TrainingStory()
         if record and record.mlflow_run_id == model.description.lineage.get("mlflow_run_id"):
             is_own = record.identity.get("data.shards") == evaluated.shard_set.manifest.digest
             split = str(record.identity.get("data.validation_split", "val"))

@@ -2,8 +2,10 @@
 
 import logging
 from pathlib import Path
+from urllib.parse import quote
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from cluster.errors import one_line
 
@@ -20,6 +22,11 @@ def run_address(uri: str, mlflow_run_id: str) -> str:
     if not mlflow_run_id or not uri.startswith(("http://", "https://")):
         return ""
     return f"{uri.rstrip('/')}/#/runs/{mlflow_run_id}"
+
+
+def artifact_place(run: Run, path: str) -> str:
+    """Return the place, below the tracker's address, of the page that shows an artifact of a run."""
+    return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{quote(path)}"
 
 
 def log_page(client: MlflowClient, mlflow_run_id: str, page: Path, folder: str = "") -> bool:

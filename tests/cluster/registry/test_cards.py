@@ -7,7 +7,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from cluster.evaluation.evaluate import Evaluation
-from cluster.registry.cards import refresh_cards
+from cluster.registry.cards import link_page, refresh_cards
 from cluster.registry.logged_models import default_tracker
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
@@ -75,3 +75,15 @@ def test_the_example_of_a_card_works(client, name, created, tmp_path, monkeypatc
         warnings.simplefilter("ignore")
         exec(code, {})
     assert capsys.readouterr().out.strip()
+
+
+def test_a_card_links_the_page_of_its_version(client, name, created, model):
+    link_page(name, "1", f"versions/{name}-1/model.html", client)
+    run = client.get_run(model.mlflow_run_id)
+    place = f"(#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/versions/{name}-1/model.html)"
+    assert [place in text for text in descriptions(name, client)] == [True, True]
+
+
+def test_a_page_that_cannot_be_linked_is_a_warning(client, caplog):
+    link_page("no model", "1", "model.html", client)
+    assert "the page of no model version 1 could not be linked: " in caplog.text

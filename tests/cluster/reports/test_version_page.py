@@ -8,6 +8,7 @@ from captioning.training.checkpoint_description import CheckpointDescription
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation.evaluate import Evaluation
 from cluster.reports.run_page import Evaluated
+from cluster.reports.training_story import story_of
 from cluster.reports.version_page import Rival, write_version_page
 from tests.support.html import Page
 from tests.support.short_runs import MODEL
@@ -63,3 +64,10 @@ def test_a_page_that_cannot_be_written_is_a_warning(evaluated, tmp_path, caplog)
     (tmp_path / "versions").touch()
     assert write_version_page(tmp_path, VERSION, evaluated) is None
     assert "the page of captioner 2 could not be written" in caplog.text
+
+
+def test_a_version_whose_run_is_elsewhere_has_the_curves_that_the_tracker_has(evaluated, tmp_path):
+    metrics = {1: {"train_loss_nats": 3.0, "epoch": 0.5}, 2: {"train_loss_nats": 2.0, "epoch": 1.0}}
+    page = Page(write_version_page(tmp_path / "none", VERSION, evaluated, story=story_of(metrics, [0, 60_000])))
+    assert "Loss" in page.texts
+    assert "The metrics of the training are not on this machine." not in page.texts
