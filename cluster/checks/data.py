@@ -43,6 +43,12 @@ def check_data(run: TrainRun, shard_set: ShardSet | None = None) -> ShardSet:
     _check_copies(run, shard_set)
     check_backbone(run.model.backbone)
     weights_identity(run.model.weights)
+    if run.train_split == run.validation_split:
+        logger.warning(
+            "split %s is both trained on and validated on, so no score tells anything of other images; "
+            "use another --validation-split",
+            run.train_split,
+        )
     if not is_verified:
         logger.info("verifying the shards of splits %s and %s", run.train_split, run.validation_split)
     for split in (run.train_split, run.validation_split):

@@ -31,6 +31,11 @@ def test_data_that_are_whole_are_returned(run, drawn_shards):
     assert check_data(run).folder == drawn_shards
 
 
+def test_a_run_that_validates_on_what_it_trains_on_is_told(run, caplog):
+    check_data(replace(run, train_split="val"))
+    assert "split val is both trained on and validated on, so no score tells anything of other images" in caplog.text
+
+
 def test_a_vocabulary_without_words_is_refused(run, drawn_shards):
     shard_set = ShardSet(drawn_shards)
     shard_set.vocabulary = Vocabulary(SPECIAL_WORDS)
