@@ -137,7 +137,7 @@ class Claim:
             raise Refusal(
                 f"the files at {self.store} belong to {owner.holder}, which showed {max(0, age):.0f} s ago that "
                 "it is alive",
-                "wait for it, or stop it; if it has ended, use --take-over, or wait until its last sign of life is "
+                "wait for it, or stop it; if it has ended, use --take-over, or wait until its last heartbeat is "
                 f"{YOUNG_SECONDS:.0f} s old",
             )
 
