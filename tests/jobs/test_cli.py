@@ -242,13 +242,13 @@ def test_flags_before_the_job_set_the_log_level(flag, level, monkeypatch):
 
 
 ENDING = """
-import atexit, sys, threading, time, types
+import atexit, sys, threading, types
 class Unloaded:
     def __del__(self):
         print("unloaded", file=sys.__stdout__)
 sys.modules["torch"] = types.SimpleNamespace(unloaded=Unloaded())
 atexit.register(print, "cleaned up")
-threading.Thread(target=lambda: (time.sleep(0.1), print("waited"))).start()
+threading.Thread(target=lambda: (threading.main_thread().join(), print("waited"))).start()
 from jobs.cli import main
 main()
 """
