@@ -48,9 +48,14 @@ def known_record(run: TrainRun, shard_set: ShardSet) -> RunRecord | None:
     """Return the run's record if it was started before.
 
     Raises:
-        Refusal: the run was started with other settings, or the record is damaged.
+        Refusal: the run was started with other settings, or its folder has another run, or a damaged record.
     """
     record = load_record(run.folder)
+    if record and record.name != run.name:  # two folders would send their rows to one MLflow run
+        raise Refusal(
+            f"{run.folder} holds run {record.name}, whose folder was copied or renamed",
+            f"give the folder the name {record.name}, or train under another --name",
+        )
     if record:
         check_identity(record, identity_of(run, shard_set.manifest, shard_set.features_digest))
     if record and record.checkpoints and record.checkpoints_at != run.storage.checkpoints:

@@ -1,5 +1,6 @@
 """Records written before the workers start, and the number of connections to the tracker."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_start_that_is_given_a_client_connects_to_nothing(run, shard_set, conn
 def test_a_second_start_connects_once_and_goes_on_with_the_same_mlflow_run(run, shard_set, connections, record):
     again = start_record(run, shard_set)
     assert (len(connections), again.mlflow_run_id, again.num_starts) == (1, record.mlflow_run_id, 2)
+
+
+def test_the_copy_of_a_runs_folder_is_not_taken_for_a_run_of_its_own(run, shard_set, record):
+    copy = replace(run, name="copy")
+    shutil.copytree(run.folder, copy.folder)
+    with pytest.raises(ValueError, match=r"training/copy holds run started, whose folder was copied or renamed; give"):
+        start_record(copy, shard_set)
 
 
 def test_a_run_whose_tracker_is_down_starts_again(run, shard_set, record, caplog):
