@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from shards.manifest import ShardRecord
 from shards.reader import Sample, ShardReader
+from shards.table.shard_table import ShardRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,47 +4,28 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import partial
 
 from shards.images import ImageSpec
-from shards.layout import TarSource
 from shards.samples import SetAside
-from shards.storage.document import Document, seal
-from shards.storage.folders import ShardFolder, write_file
+from shards.storage.document import Document
+from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord, ShardRecords, ShardTable, are_in_place, records_of_split, splits_of
+from shards.table.table_file import save_manifest, with_shards
 
-FORMAT_VERSION = (
-    4  # since 3, images may have to be decoded by the codec that made them; since 4, shards may be elsewhere
-)
-_OF_CONVERTED_SETS = 3
+# Since 3, images may have to be decoded by the codec that made them; since 4, shards may be elsewhere; since 5, their
+# records may be in a table. The version of what is written is the oldest that has it.
+FORMAT_VERSION = 5
+_OF_CONVERTED_SETS, _OF_TARS_IN_PLACE = 3, 4
 _SEALED_SINCE = 2
 MANIFEST_NAME, VOCABULARY_NAME = "manifest.json", "vocabulary.txt"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardRecord:
-    """One finished shard."""
-
-    name: str
-    split: str
-    num_samples: int
-    num_bytes: int
-    sha256: str
-    plan_digest: str
-    set_aside: tuple[SetAside, ...] = ()
-    tar: TarSource | None = None
-    """Where the shard is, if it is a tar of another program; None if it is beside the manifest."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as they are stored: ``tar`` only where it is, as releases before it have none."""
-        content = asdict(self)
-        return content if self.tar else {name: value for name, value in content.items() if name != "tar"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A shard set: its shards by name, and the settings that determine them."""
 
-    shards: tuple[ShardRecord, ...]
+    shards: ShardRecords
     image_spec: ImageSpec
     codec_versions: dict[str, str]
     samples_per_shard: int
@@ -59,6 +40,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Return the sha256 of the sorted shard records, as 64 hexadecimal digits."""
+        if isinstance(self.shards, ShardTable) and self.shards.digest:
+            return self.shards.digest  # the table's sha256 vouches for it, and computing it takes minutes
         # Only what identifies the stored bytes: no plan digests, and no reasons of samples that were set aside.
         rows = sorted(_identity(shard) for shard in self.shards)
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
@@ -66,7 +49,7 @@ class Manifest:
     @property
     def is_in_place(self) -> bool:
         """Return whether the shards are tars of another program, which are used where they are."""
-        return any(shard.tar for shard in self.shards)
+        return are_in_place(self.shards)
 
     @property
     def is_turbo(self) -> bool:
@@ -74,16 +57,11 @@ class Manifest:
         return "simplejpeg" in self.codec_versions
 
     @property
-    def shard_names(self) -> list[str]:
-        """Return the names of the shards."""
-        return [shard.name for shard in self.shards]
-
-    @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
         return splits_of(self.shards)
 
-    def of_split(self, split: str) -> list[ShardRecord]:
+    def of_split(self, split: str) -> Sequence[ShardRecord]:
         """Return the shards of a split, by name.
 
         Raises:
@@ -97,10 +75,11 @@ class Manifest:
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its shard set's folder atomically."""
         # An earlier release reads a set that it could have written.
-        version = FORMAT_VERSION if self.is_in_place else _OF_CONVERTED_SETS
+        version = _OF_TARS_IN_PLACE if self.is_in_place else _OF_CONVERTED_SETS
         content = asdict(replace(self, shards=())) | {"format_version": version}
-        content["shards"] = tuple(shard.as_dict() for shard in self.shards)
-        write_file(folder, MANIFEST_NAME, seal({"digest": self.digest, **content}))
+        save_manifest(
+            folder, MANIFEST_NAME, {"digest": self.digest, **content}, self.shards, table_version=FORMAT_VERSION
+        )
 
 
 def load_manifest(folder: ShardFolder) -> Manifest:
@@ -111,20 +90,11 @@ def load_manifest(folder: ShardFolder) -> Manifest:
         ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, MANIFEST_NAME, what="shard set", job="convert")
-    return document.load(Manifest, newest=FORMAT_VERSION, sealed_since=_SEALED_SINCE)
+    return document.load(
+        Manifest, newest=FORMAT_VERSION, sealed_since=_SEALED_SINCE, complete=partial(with_shards, folder)
+    )
 
 
 def _identity(shard: ShardRecord) -> tuple[str | int, ...]:
     reading = (shard.tar.captions, shard.tar.id_prefix) if shard.tar else ()
     return shard.name, shard.split, shard.num_samples, shard.num_bytes, shard.sha256, *reading
-
-
-def splits_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
-    """Return the number of samples of each split."""
-    splits = sorted({shard.split for shard in shards})
-    return {split: sum(shard.num_samples for shard in shards if shard.split == split) for split in splits}
-
-
-def records_of_split(shards: Sequence[ShardRecord], split: str) -> list[ShardRecord]:
-    """Return the shards of a split, sorted by name; empty if there is no such split."""
-    return sorted((shard for shard in shards if shard.split == split), key=lambda shard: shard.name)

@@ -6,17 +6,18 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from shards.layout import IMAGE_SUFFIXES, JPEG_SUFFIXES, description_of, is_sample, parse_description, split_name
-from shards.manifest import ShardRecord
 from shards.samples import ImageId
 from shards.shard_files import ShardFiles
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder
 from shards.storage.tar_index import Member, index_members
+from shards.table.shard_table import ShardRecord, sizes_of
 
 # Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
 _MAX_OPEN_SHARDS = 256
@@ -138,17 +139,17 @@ class ShardReader:
         job: str = "convert",
         cache_gib: float = DEFAULT_CACHE_GIB,
     ) -> None:
-        self._folder, self._shards, self._cache_gib = folder, list(shards), cache_gib
+        self._folder, self._shards, self._cache_gib = folder, shards, cache_gib
         self._job = "index" if any(shard.tar for shard in self._shards[:1]) else job
         self._files = ShardFiles(folder, cache_gib=cache_gib)
-        self.shard_sizes = [shard.num_samples for shard in shards]
-        self._first = array("q", accumulate(self.shard_sizes, initial=0))
+        self.shard_sizes = sizes_of(shards)
+        self._first = np.concatenate(([0], np.cumsum(self.shard_sizes)))
         self._shard = lru_cache(maxsize=self._files.max_open(shards, limit=_MAX_OPEN_SHARDS))(self._open)
         self._last_opened = -1
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return self._first[-1]
+        return int(self._first[-1])
 
     def __reduce__(self) -> tuple:
         """Pickle without the maps."""

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from shards.manifest import ShardRecord
 from shards.samples import CaptionedImage
 from shards.source_files import has_changed
 from shards.storage.files import sha256_of
 from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_file
+from shards.table.shard_table import ShardRecord
 
 RECORDS_FOLDER = "records"
 _NUM_READERS = 16  # threads that mostly wait for a URL or a disk

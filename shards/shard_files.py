@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from shards.manifest import ShardRecord
+import numpy as np
+
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import FileRecord, RemoteShards, ShardFolder, file_sizes, open_folder
+from shards.table.shard_table import ShardRecord, ShardTable
 
 
 class _File(NamedTuple):
@@ -82,9 +84,12 @@ class ShardFiles:
                 found.setdefault(folder, {})[record.name] = name
         return found
 
-    def remote(self, records: Sequence[ShardRecord]) -> list[ShardRecord]:
-        """Return the records of the shards at URLs."""
-        return [record for record in records if not isinstance(self.find(record)[0], Path)]
+    def remote_sizes(self, records: Sequence[ShardRecord]) -> np.ndarray:
+        """Return the sizes in bytes of the shards at URLs, (N,) int64."""
+        if isinstance(records, ShardTable):
+            return records.num_bytes[records.are_at_urls(is_set_at_url=not isinstance(self.folder, Path))]
+        remote = [record.num_bytes for record in records if not isinstance(self.find(record)[0], Path)]
+        return np.array(remote, np.int64)
 
     def sizes(self, records: Sequence[ShardRecord]) -> dict[str, int]:
         """Return the size in bytes of each shard that exists, by name.
@@ -114,8 +119,8 @@ class ShardFiles:
 
     def max_open(self, records: Sequence[ShardRecord], *, limit: int) -> int:
         """Return how many shards may be open at once, so that copies of remote ones take at most half of the cache."""
-        sizes = [record.num_bytes for record in self.remote(records)]
-        return min(limit, max(2, int(self.cache_gib * 2**30 / 2 / max(sizes)))) if sizes else limit
+        sizes = self.remote_sizes(records)
+        return min(limit, max(2, int(self.cache_gib * 2**30 / 2 / sizes.max()))) if len(sizes) else limit
 
 
 def _file(record: ShardRecord, name: str) -> _File:

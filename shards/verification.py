@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
 from shards.shard_files import ShardFiles
 from shards.storage.cache import DEFAULT_CACHE_GIB
@@ -14,6 +13,7 @@ from shards.storage.digest_cache import DigestCache
 from shards.storage.files import sha256_of
 from shards.storage.folders import ShardFolder
 from shards.storage.remote import UNKNOWN_SIZE
+from shards.table.shard_table import ShardRecord
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from webdataset.writer import TarWriter
 
 from shards.images import ImageSpec, store_image
 from shards.imaging.codec import JpegCodec, codec_versions
-from shards.manifest import ShardRecord
 from shards.order import shuffled
 from shards.records import AnyShardPlan, record_name
 from shards.samples import CaptionedImage, SetAside
 from shards.source_files import SourceDigest, read_image, size_of
 from shards.storage.files import replace_file, replacing, sha256_of
 from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord
 
 _DEALING_DOMAIN = 3
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

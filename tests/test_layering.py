@@ -49,6 +49,7 @@ FLOORS = {
         {"file_part", "imaging"},
         {"images", "order", "samples", "storage"},
         {"layout"},
+        {"table"},
         {"archives", "manifest", "source_files", "sources", "synthetic"},
         {"shard_files"},
         {"reader", "records"},

@@ -102,10 +102,10 @@ def _check_vocabulary(shard_set: ShardSet) -> None:
 def _check_copies(run: TrainRun, shard_set: ShardSet) -> None:
     """Check that the node's cache can hold the shards that training reads at once, and those of the next window."""
     read = shard_set.features or shard_set
-    fetched = ShardFiles(read.folder).remote(read.manifest.shards)
-    if not fetched:
+    fetched = ShardFiles(read.folder).remote_sizes(read.manifest.shards)
+    if not len(fetched):
         return
-    largest = max(shard.num_bytes for shard in fetched)
+    largest = int(fetched.max())
     # The window that is read and the next one, which is fetched meanwhile.
     num_shards = min(2 * run.training.shuffle_window_shards, len(fetched))
     if num_shards * largest > run.storage.cache_gib * 2**30:

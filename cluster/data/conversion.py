@@ -17,7 +17,7 @@ from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
 from cluster.resources.session import cluster_session, named_address
 from shards.imaging.codec import JpegCodec, codec_versions
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, ShardRecord, load_manifest
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, load_manifest
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
 from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
@@ -25,6 +25,8 @@ from shards.sources.duplicates import Duplicate, find_duplicates, refuse_leaks
 from shards.sources.recognition import PUBLISHED, read_source
 from shards.sources.rejected import REJECTED_NAME, list_rejected, refuse_many
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign, write_file
+from shards.table.shard_table import ShardRecord
+from shards.table.table_file import TABLE_PATTERN
 from shards.verification import verify_shards
 from shards.writer import ShardPlan, plan_shards, write_shard
 
@@ -83,7 +85,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
-    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, REJECTED_NAME, "*.tar"))
+    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER, REJECTED_NAME, TABLE_PATTERN, "*.tar"))
     found = read_source(source, config.source_options(), config.splits, skip_bad=config.on_bad == "skip")
     captions = vocabulary_captions(found.annotations.splits, config.vocabulary_split)
     tokenizer = tokenizer_of(captions, config.tokenizer, folder)

@@ -20,9 +20,11 @@ from shards.features.manifest import (
     load_features,
 )
 from shards.features.writer import FeatureShardPlan
-from shards.manifest import MANIFEST_NAME, ShardRecord
+from shards.manifest import MANIFEST_NAME
 from shards.records import RECORDS_FOLDER, finished_records, remove_stale_shards
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign
+from shards.table.shard_table import ShardRecord
+from shards.table.table_file import TABLE_PATTERN
 from shards.verification import verify_shards
 
 _TAR_BYTES_PER_SAMPLE = 2560  # tar headers, the JSON, and padding to blocks of 512 bytes
@@ -174,7 +176,7 @@ def _refuse_another(folder: ShardFolder, manifest: FeatureManifest) -> None:
     """Refuse a folder with a shard set, foreign files, or a finished feature set that was made from something else."""
     if has_file(folder, MANIFEST_NAME):
         raise ValueError(f"{folder} has a shard set; choose another folder for its features")
-    refuse_foreign(folder, (FEATURES_NAME, RECORDS_FOLDER, "*.tar"))
+    refuse_foreign(folder, (FEATURES_NAME, TABLE_PATTERN, RECORDS_FOLDER, "*.tar"))
     if has_file(folder, FEATURES_NAME) and load_features(folder).digest != manifest.digest:
         raise ValueError(
             f"{folder} has a finished feature set from other images, another encoder or other settings; "

@@ -13,7 +13,7 @@ from cluster.errors import portable
 from cluster.log_text import clean_logs
 from cluster.resources.capacity import check_capacity
 from shards.features.writer import FeatureShardPlan
-from shards.manifest import ShardRecord
+from shards.table.shard_table import ShardRecord
 
 
 def extract_on_cluster(

@@ -15,10 +15,10 @@ from captioning.data.views import decode_views
 from captioning.model.encoder import Encoder
 from shards.features.manifest import FeatureSettings
 from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
-from shards.manifest import ShardRecord
 from shards.reader import DamagedSampleError, ShardReader
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ Shapes: B images, S pixels a side.
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -43,7 +44,7 @@ class _ValidationShare(Dataset[CaptionBatch]):
     """Map an index to one batch of a rank's contiguous share of a split, not augmented."""
 
     def __init__(self, source: Source, config: TrainingConfig, ranks: tuple[int, int], most: int | None) -> None:
-        self._source, num_samples = source, sum(source.shard_sizes)
+        self._source, num_samples = source, int(np.sum(source.shard_sizes))
         rank, world_size = ranks
         stop = num_samples * (rank + 1) // world_size
         self._start, self._stop = num_samples * rank // world_size, stop if most is None else min(stop, most)

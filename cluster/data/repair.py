@@ -8,7 +8,7 @@ from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
 from cluster.data.shard_set import ShardSet
 from cluster.errors import Refusal
-from shards.manifest import ShardRecord
+from shards.table.shard_table import ShardRecord
 
 
 def repair(

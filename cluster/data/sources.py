@@ -30,8 +30,8 @@ class Source(Protocol):
     """A split of a shard set, as batches."""
 
     @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Return the number of samples of each shard."""
+    def shard_sizes(self) -> np.ndarray:
+        """Return the number of samples of each shard, (N,) int64."""
         ...
 
     def prefetch(self, shards: Sequence[int]) -> None:

@@ -7,14 +7,18 @@ finite in float16. The manifest is written last, so it marks a complete feature 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal
 
-from shards.manifest import ShardRecord, records_of_split, splits_of
-from shards.storage.document import Document, seal
-from shards.storage.folders import ShardFolder, write_file
+from shards.storage.document import Document
+from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord, ShardRecords, records_of_split, splits_of
+from shards.table.table_file import save_manifest, with_shards
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # since 2, the records of shards may be in a table
+_OF_LISTED_SHARDS = 1
 FEATURES_NAME = "features.json"
 
 
@@ -68,7 +72,7 @@ def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: Featur
 class FeatureManifest:
     """A feature set: its shards by name, and the inputs and settings that determine them."""
 
-    shards: tuple[ShardRecord, ...]
+    shards: ShardRecords
     shards_digest: str
     """Digest of the shard set."""
     vocabulary_digest: str
@@ -90,16 +94,11 @@ class FeatureManifest:
         return self.settings.views, self.num_regions, self.num_channels
 
     @property
-    def shard_names(self) -> list[str]:
-        """Return the names of the shards."""
-        return [shard.name for shard in self.shards]
-
-    @property
     def splits(self) -> dict[str, int]:
         """Return the number of samples of each split."""
         return splits_of(self.shards)
 
-    def of_split(self, split: str) -> list[ShardRecord]:
+    def of_split(self, split: str) -> Sequence[ShardRecord]:
         """Return the shards of a split, by name.
 
         Raises:
@@ -115,9 +114,9 @@ class FeatureManifest:
 
     def save(self, folder: ShardFolder) -> None:
         """Write the manifest to its feature set's folder atomically."""
-        content = asdict(replace(self, shards=()))
-        content["shards"] = tuple(shard.as_dict() for shard in self.shards)
-        write_file(folder, FEATURES_NAME, seal({"digest": self.digest, **content}))
+        content = asdict(replace(self, shards=())) | {"format_version": _OF_LISTED_SHARDS}
+        content = {"digest": self.digest, **content}
+        save_manifest(folder, FEATURES_NAME, content, self.shards, table_version=FORMAT_VERSION)
 
 
 def load_features(folder: ShardFolder) -> FeatureManifest:
@@ -128,4 +127,4 @@ def load_features(folder: ShardFolder) -> FeatureManifest:
         ValueError: the manifest is damaged, was edited, or has another format version.
     """
     document = Document(folder, FEATURES_NAME, what="feature set", job="extract")
-    return document.load(FeatureManifest, newest=FORMAT_VERSION, sealed_since=1)
+    return document.load(FeatureManifest, newest=FORMAT_VERSION, sealed_since=1, complete=partial(with_shards, folder))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.features.manifest import FeatureEncoder, FeatureSettings, feature_digest
-from shards.manifest import ShardRecord
 from shards.samples import CaptionedImage, SetAside
 from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord
 from shards.writer import write_samples
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from shards.storage.folders import ShardFolder, read_file
+from shards.storage.folders import FileRecord, ShardFolder, read_file
 
 
 class SetManifest(Protocol):
@@ -20,8 +20,8 @@ class SetManifest(Protocol):
         ...
 
     @property
-    def shard_names(self) -> Sequence[str]:
-        """Return the names of the shards."""
+    def shards(self) -> Sequence[FileRecord]:
+        """Return the records of the shards."""
         ...
 
 
@@ -53,13 +53,21 @@ class Document:
         self.path = f"{folder}/{name}"
         self.remedy = f"delete {self.path} and run captioning {job} again"
 
-    def load(self, kind: type[M], *, newest: int, sealed_since: int) -> M:
+    def load(
+        self,
+        kind: type[M],
+        *,
+        newest: int,
+        sealed_since: int,
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: content,
+    ) -> M:
         """Return the manifest, after checking that it is whole and names only shards that lie beside it.
 
         Args:
             kind: dataclass of the manifest.
             newest: newest format version that this release reads; also the one that it writes.
             sealed_since: first format version with a seal; earlier ones have a digest alone.
+            complete: function that adds what is in other files to the content, after checking it.
 
         Raises:
             FileNotFoundError: there is no manifest.
@@ -68,11 +76,13 @@ class Document:
         content = self.read(newest=newest)
         stored_seal, version = content.pop("seal", None), content["format_version"]
         is_sealed = version < sealed_since or stored_seal == _seal_of(content)
-        digest = content.pop("digest", None)
-        found = self.parse(kind, content | {"format_version": newest})
+        completed = self._completed(complete, content)
+        digest = completed.pop("digest", None)
+        found = self.parse(kind, completed | {"format_version": newest})
         if not is_sealed or digest != found.digest:
             raise ValueError(f"{self.path} was edited: its content does not match its digest; {self.remedy}")
-        self.refuse_outside(found.shard_names)
+        if "shards" in content:  # those in another file are checked where they are read
+            self.refuse_outside([shard.name for shard in found.shards])
         return found
 
     def read(self, *, newest: int, oldest: int = 1) -> dict[str, Any]:
@@ -95,6 +105,14 @@ class Document:
         content = self._checked(dict[str, Any], lambda adapter: adapter.validate_json(stored))
         self._require_version(content.get("format_version"), newest=newest, oldest=oldest)
         return content
+
+    def _completed(
+        self, complete: Callable[[dict[str, Any]], dict[str, Any]], content: dict[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            return complete(content)
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged ({error}); {self.remedy}") from None
 
     def parse(self, kind: type[T], content: dict[str, Any]) -> T:
         """Return the content as an object of type ``kind``.

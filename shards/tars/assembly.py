@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from shards.layout import CONVERTED, TarSource
-from shards.manifest import ShardRecord
 from shards.samples import ImageId
 from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord
 from shards.tars.scan import TarScan
 
 

@@ -18,7 +18,8 @@ from cluster.checks.data import check_data
 from cluster.config import TrainRun
 from shards.images import ImageSpec
 from shards.imaging.codec import codec_versions
-from shards.manifest import VOCABULARY_NAME, Manifest, ShardRecord
+from shards.manifest import VOCABULARY_NAME, Manifest
+from shards.table.shard_table import ShardRecord
 from shards.writer import ShardPlan, write_samples
 from tests.benchmarks.measuring import Benchmark, Row
 

@@ -3,8 +3,9 @@ import hashlib
 import pytest
 
 from shards.images import ImageSpec
-from shards.manifest import Manifest, ShardRecord
+from shards.manifest import Manifest
 from shards.samples import SetAside
+from shards.table.shard_table import ShardRecord
 
 _CONTENTS = {"train-000000.tar": b"first", "train-000001.tar": b"second", "val-000000.tar": b"third"}
 

@@ -7,14 +7,9 @@ from dataclasses import replace
 import pytest
 
 from shards.images import ImageSpec
-from shards.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    Manifest,
-    ShardRecord,
-    load_manifest,
-)
+from shards.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
 from shards.storage.document import seal
+from shards.table.shard_table import ShardRecord
 
 
 def rewrite(folder, change):
@@ -155,11 +150,11 @@ FIELDS = ("codec_versions", "samples_per_shard", "seed", "vocabulary_digest", "m
         (record_elsewhere, r"names the shard \.\./\.\./train-000000.tar, which is not beside it"),
         (
             lambda content: content.update(format_version=FORMAT_VERSION + 1),
-            "format version 5, this release reads 1 to 4; upgrade captioning, or",
+            "format version 6, this release reads 1 to 5; upgrade captioning, or",
         ),
-        (lambda content: content.pop("format_version"), "format version None, this release reads 1 to 4"),
-        (lambda content: content.update(format_version=0), "format version 0, this release reads 1 to 4"),
-        (lambda content: content.update(format_version=True), "format version True, this release reads 1 to 4"),
+        (lambda content: content.pop("format_version"), "format version None, this release reads 1 to 5"),
+        (lambda content: content.update(format_version=0), "format version 0, this release reads 1 to 5"),
+        (lambda content: content.update(format_version=True), "format version True, this release reads 1 to 5"),
         (lambda content: content.pop("seed"), r"is damaged \(seed: .*\)"),
         (lambda content: content.update(shards=[{"name": 3}]), r"is damaged \(shards.0.name: .*\)"),
         (

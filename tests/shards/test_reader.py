@@ -14,6 +14,7 @@ from shards.sources.coco import read_coco
 from shards.writer import plan_shards, write_shard
 from tests.support.pictures import write_coco
 from tests.support.raw_tars import description, record_of, write_tar
+from tests.support.shard_tables import as_table
 
 CONVERT_AGAIN = "; run captioning convert again$"
 
@@ -49,8 +50,16 @@ def test_numbers_count_through_the_shards_that_were_given(written):
     folder, records, plans = written
     reader = ShardReader(folder, [records[2], records[0]])
     images = [*plans[2].images, *plans[0].images]
-    assert (reader.shard_sizes, len(reader)) == ([1, 3], 4)
+    assert (reader.shard_sizes.tolist(), len(reader)) == ([1, 3], 4)
     assert [reader.read(number).key for number in range(4)] == [image.key for image in images]
+
+
+def test_shards_in_a_table_are_read_as_those_in_a_list(written, monkeypatch):
+    folder, records, _ = written
+    listed, tabled = ShardReader(folder, records), ShardReader(folder, as_table(records, folder, monkeypatch))
+    assert (tabled.shard_sizes.tolist(), len(tabled)) == ([3, 3, 1], 7)
+    for reader in (tabled, pickle.loads(pickle.dumps(tabled))):
+        assert [reader.read(number) for number in range(7)] == [listed.read(number) for number in range(7)]
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

@@ -6,10 +6,10 @@ import pickle
 import pytest
 
 from shards.layout import TarSource
-from shards.manifest import ShardRecord
 from shards.shard_files import ShardFiles
 from shards.storage.files import sha256_of
 from shards.storage.remote import UNKNOWN_SIZE, RemoteFolder
+from shards.table.shard_table import ShardRecord
 from shards.verification import verify_shards
 from tests.support.http_server import answering
 from tests.support.raw_tars import tar_samples, write_tar
@@ -50,7 +50,7 @@ def test_a_tar_is_opened_where_it_is(tar, tmp_path, location):
             assert file.read() == tar.read_bytes()
         assert files.sizes([record])[record.name] in (record.num_bytes, UNKNOWN_SIZE)
         verify_shards(tmp_path / "set", [record])
-    assert (len(files.remote([record])), files.cache_gib) == ("{url}" in location, 2)
+    assert (len(files.remote_sizes([record])), files.cache_gib) == ("{url}" in location, 2)
 
 
 def test_nothing_is_read_from_a_pipe_in_a_tars_place(tar, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from shards.features.manifest import FeatureEncoder, FeatureManifest, FeatureSettings
 from shards.features.writer import FeatureSample, FeatureShardPlan, write_feature_shard
-from shards.manifest import ShardRecord
+from shards.table.shard_table import ShardRecord
 
 ENCODER = FeatureEncoder(backbone="resnet18", weights="DEFAULT", image_size_px=64)
 

@@ -5,8 +5,9 @@ import json
 import tarfile
 from dataclasses import replace
 
-from shards.manifest import ShardRecord, load_manifest
+from shards.manifest import load_manifest
 from shards.storage.files import sha256_of
+from shards.table.shard_table import ShardRecord
 from tests.support.pictures import encoded, noise
 
 

@@ -17,6 +17,7 @@ from shards.records import RECORDS_FOLDER
 from shards.shard_files import ShardFiles
 from shards.sources.splits import deal_whole, parse_ratio
 from shards.storage.folders import ShardFolder, has_file, open_folder, refuse_foreign
+from shards.table.table_file import TABLE_PATTERN
 from shards.tars.patterns import find_tars, split_of
 from shards.tars.recognition import recognize_captions
 from shards.tars.store import ScanStore
@@ -81,7 +82,7 @@ def plan_index(addresses: Sequence[str], location: ShardFolder | str, config: In
         OSError: a URL does not answer.
     """
     folder = open_folder(location)
-    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, RECORDS_FOLDER))
+    refuse_foreign(folder, (MANIFEST_NAME, VOCABULARY_NAME, TABLE_PATTERN, RECORDS_FOLDER))
     splits = _splits(addresses, config)
     finished = load_manifest(folder) if has_file(folder, MANIFEST_NAME) else None
     if finished:

@@ -17,6 +17,7 @@ from shards.storage.files import sha256_of
 from shards.synthetic.scenes import write_scenes
 from shards.writer import write_shard
 from tests.support.command_line import captioning
+from tests.support.shard_tables import in_tables
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 
@@ -247,3 +248,12 @@ for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False).decode("pi
 
 def test_the_manifest_is_what_was_returned(scenes, tmp_path):
     assert convert(plan(scenes, tmp_path), num_workers=0) == load_manifest(tmp_path)
+
+
+def test_a_set_with_a_table_is_kept_by_the_same_command(scenes, converted, tmp_path, monkeypatch):
+    in_tables(monkeypatch)
+    convert(plan(scenes, tmp_path), num_workers=0)
+    before, again = content(tmp_path), plan(scenes, tmp_path)
+    assert (again.missing, len([*tmp_path.glob("shards-*.arrow")])) == ((), 1)
+    assert convert(again, num_workers=0).digest == load_manifest(converted).digest
+    assert content(tmp_path) == before

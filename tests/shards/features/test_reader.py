@@ -141,9 +141,13 @@ def saved_with(stored, change, *, is_sealed_again=False):
         (
             lambda found: found.update(format_version=9),
             False,
-            "format version 9, this release reads 1; upgrade",
+            "format version 9, this release reads 1 to 2; upgrade",
         ),
-        (lambda found: found.update(format_version=0), False, "has format version 0, this release reads 1; delete"),
+        (
+            lambda found: found.update(format_version=0),
+            False,
+            "has format version 0, this release reads 1 to 2; delete",
+        ),
         (lambda found: found["encoder"].update(backbone="alexnet"), False, "was edited: .*; delete"),
         (lambda found: found["shards"][0].update(sha256="6" * 64), False, "was edited"),
         (lambda found: found.update(digest="7" * 64), True, "was edited"),

@@ -3,9 +3,9 @@
 import pytest
 
 from shards.layout import TarSource
-from shards.manifest import ShardRecord
 from shards.reader import ShardReader
 from shards.samples import SetAside
+from shards.table.shard_table import ShardRecord
 from shards.tars.scan import scan_tar
 from tests.support.pictures import encoded, noise
 from tests.support.raw_tars import description, tar_samples, write_tar
