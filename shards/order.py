@@ -4,6 +4,9 @@ Position p belongs to epoch p // N, where N is the number of samples. In each ep
 samples within every window of consecutive shards. The sort keys are hashes of (seed, epoch, index) by splitmix64
 (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2714064.2660195), so the order depends on these numbers alone and
 not on a library's random generator. Memory is O(shards + samples of a window).
+
+The shards of an epoch are not sorted as a whole, which would take most of the time until a first batch: they are put
+into buckets by the highest bits of their keys, and a bucket is sorted when a window of it is read.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ import numpy as np
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of splitmix64: 2**64 over the golden ratio, made odd
 _CHUNK = 2**15
+_SHARDS_OF_BUCKET, _BUCKETS_KEPT = 2**14, 4  # sorted in a millisecond; two windows may be of two buckets each
 _SHARD_DOMAIN, _SAMPLE_DOMAIN = 1, 2  # shards.writer uses 3
 
 
@@ -40,6 +44,11 @@ def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.n
         epoch: number of the epoch, below 2**64.
         domain: number that makes permutations of different things differ under one seed.
     """
+    return indices[_ranked(_keys_of(indices, seed=seed, epoch=epoch, domain=domain))]
+
+
+def _keys_of(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.ndarray:
+    """Return the sort keys of indices, (N,) uint64, all different; arguments as in ``shuffled``."""
     state = np.zeros(1, np.uint64)
     # Hashed one after the other, so that (seed 1, epoch 2) and (seed 2, epoch 1) differ.
     for part in (seed, epoch, domain):
@@ -48,7 +57,7 @@ def shuffled(indices: np.ndarray, *, seed: int, epoch: int, domain: int) -> np.n
     for start in range(0, len(indices), _CHUNK):  # which stays in a core's cache
         part = indices[start : start + _CHUNK].astype(np.uint64)
         keys[start : start + _CHUNK] = splitmix64(splitmix64(state + part * _GAMMA))
-    return indices[_ranked(keys)]
+    return keys
 
 
 def _ranked(keys: np.ndarray) -> np.ndarray:
@@ -66,6 +75,64 @@ def _ranked(keys: np.ndarray) -> np.ndarray:
         first, last = np.searchsorted(packed, (packed[at] & ~low, packed[at] | low))
         ranked[first : last + 1] = sorted(ranked[first : last + 1], key=keys.__getitem__)
     return ranked
+
+
+class _ShuffledShards:
+    """The shards of an epoch in their order, of which no more is sorted than is asked for.
+
+    Args:
+        sizes: (N,) int64 number of samples of each shard.
+        seed: seed of the shuffle.
+        epoch: number of the epoch.
+    """
+
+    def __init__(self, sizes: np.ndarray, *, seed: int, epoch: int) -> None:
+        self._sizes = sizes
+        self._keys = _keys_of(np.arange(len(sizes)), seed=seed, epoch=epoch, domain=_SHARD_DOMAIN)
+        # A bucket is the shards whose keys have the same highest bits; numpy shifts no number by all of its 64.
+        self._shift = np.uint64(63 - (len(sizes) // _SHARDS_OF_BUCKET).bit_length())
+        buckets = (self._keys >> self._shift).view(np.int64)
+        self._rank_ends = np.cumsum(np.bincount(buckets))
+        # Sums in floating point, which are exact below 2**53 samples.
+        self._sample_ends = np.cumsum(np.bincount(buckets, weights=sizes).astype(np.int64))
+        self._bucket = lru_cache(maxsize=_BUCKETS_KEPT)(self._sort_bucket)
+
+    def __len__(self) -> int:
+        """Return the number of shards."""
+        return len(self._sizes)
+
+    def ranked(self, start: int, stop: int) -> np.ndarray:
+        """Return the shards that come at ranks [start, stop) of the epoch, or as many of them as there are."""
+        stop = min(stop, len(self))
+        parts = [np.empty(0, np.int64)]
+        while start < stop:
+            number = int(np.searchsorted(self._rank_ends, start, side="right"))
+            shards, _ = self._bucket(number)
+            first = int(self._rank_ends[number]) - len(shards)
+            parts.append(shards[start - first : stop - first])
+            start += len(parts[-1])
+        return np.concatenate(parts)
+
+    def rank_at(self, offset: int) -> int:
+        """Return the rank of the shard that has the sample position ``offset`` within the epoch."""
+        number = int(np.searchsorted(self._sample_ends, offset, side="right"))
+        shards, sample_ends = self._bucket(number)
+        first = int(self._rank_ends[number]) - len(shards)
+        return first + int(np.searchsorted(sample_ends, offset, side="right"))
+
+    def samples_before(self, rank: int) -> int:
+        """Return the position within the epoch at which the shard of a rank, below the number of shards, begins."""
+        number = int(np.searchsorted(self._rank_ends, rank, side="right"))
+        shards, sample_ends = self._bucket(number)
+        at = rank - int(self._rank_ends[number]) + len(shards)
+        return int(sample_ends[at]) - int(self._sizes[shards[at]])
+
+    def _sort_bucket(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shards of a bucket in order, and the position within the epoch at which each ends."""
+        unsorted = np.flatnonzero((self._keys >> self._shift) == np.uint64(number))
+        shards = unsorted[_ranked(self._keys[unsorted])]
+        sizes = self._sizes[shards]
+        return shards, np.cumsum(sizes) + (int(self._sample_ends[number]) - int(sizes.sum()))
 
 
 class SampleOrder:
@@ -91,8 +158,9 @@ class SampleOrder:
         self._first = np.concatenate(([0], np.cumsum(sizes)))
         self._seed, self._window_shards = seed, window_shards
         # Two each, because a batch may reach into the next window and the next epoch.
-        self._epoch_layout = lru_cache(maxsize=2)(self._lay_out_epoch)
+        self._shards = lru_cache(maxsize=2)(self._shuffle_shards)
         self._window = lru_cache(maxsize=2)(self._shuffle_window)
+        self._last = 0, 0, np.empty(0, np.int64)  # epoch, position within it and samples of the window read last
 
     def __reduce__(self) -> tuple:
         """Pickle without the caches, and the sizes in few bytes: there may be millions."""
@@ -121,29 +189,33 @@ class SampleOrder:
     def upcoming_shards(self, position: int) -> list[int]:
         """Return the shards of the window at a position, followed by those of the next window."""
         epoch, offset = divmod(position, self.num_samples)
-        shards, window_ends = self._epoch_layout(epoch)
-        first = int(np.searchsorted(window_ends, offset, side="right")) * self._window_shards
-        ahead = shards[first : first + 2 * self._window_shards].tolist()
+        shards = self._shards(epoch)
+        first = self._window_at(shards, offset) * self._window_shards
+        ahead = shards.ranked(first, first + 2 * self._window_shards).tolist()
         if first + self._window_shards >= len(shards):
-            ahead += self._epoch_layout(epoch + 1)[0][: self._window_shards].tolist()
+            ahead += self._shards(epoch + 1).ranked(0, self._window_shards).tolist()
         return ahead
 
     def _from_epoch(self, epoch: int, offset: int, count: int) -> np.ndarray:
         """Return up to ``count`` sample numbers from one window, starting at ``offset`` within the epoch."""
-        window_ends = self._epoch_layout(epoch)[1]
-        window = int(np.searchsorted(window_ends, offset, side="right"))
-        begin = int(window_ends[window - 1]) if window else 0
-        return self._window(epoch, window)[offset - begin : offset - begin + count]
+        last_epoch, begin, samples = self._last
+        if epoch != last_epoch or not begin <= offset < begin + len(samples):
+            shards = self._shards(epoch)
+            window = self._window_at(shards, offset)
+            begin, samples = shards.samples_before(window * self._window_shards), self._window(epoch, window)
+            self._last = epoch, begin, samples
+        return samples[offset - begin : offset - begin + count]
 
-    def _lay_out_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the shuffled shards of an epoch, and the position within the epoch at which each window ends."""
-        shards = shuffled(np.arange(len(self._sizes)), seed=self._seed, epoch=epoch, domain=_SHARD_DOMAIN)
-        starts = np.arange(0, len(shards), self._window_shards)
-        return shards, np.cumsum(np.add.reduceat(self._sizes[shards], starts))
+    def _window_at(self, shards: _ShuffledShards, offset: int) -> int:
+        return shards.rank_at(offset) // self._window_shards
+
+    def _shuffle_shards(self, epoch: int) -> _ShuffledShards:
+        """Return the shuffled shards of an epoch."""
+        return _ShuffledShards(self._sizes, seed=self._seed, epoch=epoch)
 
     def _shuffle_window(self, epoch: int, window: int) -> np.ndarray:
         """Return the shuffled samples of one window of an epoch."""
-        shards = self._epoch_layout(epoch)[0][window * self._window_shards : (window + 1) * self._window_shards]
+        shards = self._shards(epoch).ranked(window * self._window_shards, (window + 1) * self._window_shards)
         samples = np.concatenate([np.arange(int(self._first[shard]), int(self._first[shard + 1])) for shard in shards])
         return shuffled(samples, seed=self._seed, epoch=epoch, domain=_SAMPLE_DOMAIN)
 

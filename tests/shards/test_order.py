@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import SampleOrder, _ranked, rank_share, splitmix64
+from shards.order import SampleOrder, _ranked, rank_share, shuffled, splitmix64
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
 property_test = settings(max_examples=60, deadline=None, derandomize=True)
@@ -82,6 +82,26 @@ def test_the_order_is_the_same_for_ever():
 
 
 RECORDED = [3, 6, 4, 2, 0, 1, 5, 7, 10, 8, 11, 9, 11, 8, 3, 10]
+
+
+@pytest.mark.parametrize("shards_of_bucket", [1, 4, 2**14])
+def test_sorting_a_part_gives_the_order_of_sorting_all(monkeypatch, shards_of_bucket):
+    monkeypatch.setattr("shards.order._SHARDS_OF_BUCKET", shards_of_bucket)
+    for seed in range(40):
+        sizes = np.random.default_rng(seed).integers(0, 6, 1 + seed)
+        sizes[-1] += 1
+        order = SampleOrder(sizes, seed=seed, window_shards=1 + seed % 5)
+        epochs = [fully_sorted(sizes, seed=seed, epoch=epoch, window_shards=1 + seed % 5) for epoch in range(3)]
+        assert order.at(0, 3 * order.num_samples).tolist() == np.concatenate(epochs).tolist()
+
+
+def fully_sorted(sizes, *, seed, epoch, window_shards):
+    """Return the samples of an epoch in order, of shards that are sorted all at once."""
+    first = np.concatenate(([0], np.cumsum(sizes)))
+    ordered = shuffled(np.arange(len(sizes)), seed=seed, epoch=epoch, domain=1)
+    windows = [ordered[start : start + window_shards] for start in range(0, len(ordered), window_shards)]
+    samples = [np.concatenate([np.arange(first[one], first[one + 1]) for one in window]) for window in windows]
+    return np.concatenate([shuffled(window, seed=seed, epoch=epoch, domain=2) for window in samples])
 
 
 def test_an_order_travels_to_another_process():
