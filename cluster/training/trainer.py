@@ -119,8 +119,7 @@ def fit(
     warn_of_long_warmup(run, num_samples=shard_set.manifest.splits[run.train_split])
     with driving(run.folder), nullcontext(claim) if claim else claimed(run.folder, run.storage) as held:
         recover_record(run)
-        record = known_record(run, shard_set)
-        if record and record.is_finished and not trains_on(run, record, shard_set):
+        if (record := known_record(run, shard_set)) and record.is_finished and not trains_on(run, record, shard_set):
             logger.info("run %s", ended_already(record))
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
         client = prepare_start(run, record)
