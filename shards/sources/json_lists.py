@@ -1,14 +1,13 @@
 """Lists of a JSON file, read an entry at a time, so that the captions of millions of images fit into memory."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 _PART_CHARACTERS = 2**20
 _LONGEST_CUT = 16  # characters at the end of a part that may be the beginning of a word or an escape
-_SPACES = re.compile(r"[ \t\n\r]*")
+_SPACES = ("", " ", "\n", "\t", "\r")
 _DECODER = json.JSONDecoder()
 
 
@@ -134,12 +133,14 @@ class _Document:
 
     def _next(self) -> str:
         """Skip spaces, and return the character after them; empty at the end of the text."""
-        while True:
-            found = _SPACES.match(self._text, self._at)
-            self._at = found.end() if found else self._at
-            if self._at < len(self._text) or self._is_whole:
-                return self._text[self._at : self._at + 1]
-            self._extend()
+        while (mark := self._text[self._at : self._at + 1]) in _SPACES:
+            if mark:
+                self._at += 1
+            elif self._is_whole:
+                break
+            else:
+                self._extend()
+        return mark
 
     def _extend(self) -> None:
         """Drop what was read, and read on; at least as much as is left, so that a long value takes linear time."""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.raw_tars import tar_samples, write_tar
+from tests.support.small_disk import read_only, small_disk
 
 
 @pytest.fixture
@@ -38,6 +39,16 @@ def test_a_dry_run_writes_nothing(captioning, tars, tmp_path):
     code, printed, told = captioning("index", tars, tmp_path / "set", "--dry-run", "--json")
     assert (code, len(json.loads(printed)["train"]), (tmp_path / "set").exists()) == (0, 2, False)
     assert "--split-by 95:5 deals whole tars" in told
+
+
+def test_a_folder_that_may_not_be_written_is_told_in_a_line(captioning, tars, tmp_path):
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", kib=64) as disk, read_only(disk):
+        code, printed, told = captioning("index", tars, disk / "set", "--minimum-word-count", "1")
+    assert (code in (1, 2), printed) == (True, "")
+    assert f"{disk}/set" in told
+    assert "Read-only file system" in told
+    assert "Traceback" not in told
 
 
 def test_a_set_is_needed_beside_the_tars(captioning, tars):

@@ -20,3 +20,13 @@ def small_disk(folder: Path, *, kib: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[Path]:
+    """Let nobody write to a disk of ``small_disk``, as where permission is lacking; root may write anywhere else."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
