@@ -20,7 +20,7 @@ from shards.storage.tar_index import Member, index_members
 from shards.table.shard_table import ShardRecord, sizes_of
 
 # Each open shard holds a file descriptor, and a process commonly has 1,024; training reads one window at a time.
-_MAX_OPEN_SHARDS = 256
+MOST_OPEN_SHARDS = 256
 # Files of samples that are read; other suffixes may be many, and are not indexed.
 _READ_SUFFIXES = (*IMAGE_SUFFIXES, "txt", "json", "npy")
 _NUM_AHEAD = 2  # shards to fetch beyond the current one when they are read in order
@@ -129,6 +129,8 @@ class ShardReader:
         shards: records of the shards to read.
         job: command that makes such shards, for error messages.
         cache_gib: size limit in GiB of this node's copies of tars at URLs; that of the folder if it is at a URL.
+        most_open: number of shards that stay mapped, such as the shards of a shuffle window; their indices take half a
+            kilobyte a sample.
     """
 
     def __init__(
@@ -138,13 +140,15 @@ class ShardReader:
         *,
         job: str = "convert",
         cache_gib: float = DEFAULT_CACHE_GIB,
+        most_open: int = MOST_OPEN_SHARDS,
     ) -> None:
         self._folder, self._shards, self._cache_gib = folder, shards, cache_gib
         self._job = "index" if any(shard.tar for shard in self._shards[:1]) else job
         self._files = ShardFiles(folder, cache_gib=cache_gib)
         self.shard_sizes = sizes_of(shards)
         self._first = np.concatenate(([0], np.cumsum(self.shard_sizes)))
-        self._shard = lru_cache(maxsize=self._files.max_open(shards, limit=_MAX_OPEN_SHARDS))(self._open)
+        self._most_open = min(most_open, MOST_OPEN_SHARDS)
+        self._shard = lru_cache(maxsize=self._files.max_open(shards, limit=self._most_open))(self._open)
         self._last_opened = -1
 
     def __len__(self) -> int:
@@ -153,7 +157,8 @@ class ShardReader:
 
     def __reduce__(self) -> tuple:
         """Pickle without the maps."""
-        return partial(ShardReader, job=self._job, cache_gib=self._cache_gib), (self._folder, self._shards)
+        made = partial(ShardReader, job=self._job, cache_gib=self._cache_gib, most_open=self._most_open)
+        return made, (self._folder, self._shards)
 
     def read(self, number: int) -> Sample:
         """Return the sample with this number.

@@ -7,7 +7,7 @@ from cluster.errors import Refusal
 from shards.features.manifest import FeatureManifest, load_features
 from shards.features.reader import FeatureReader
 from shards.manifest import VOCABULARY_NAME, Manifest, load_manifest
-from shards.reader import ShardReader
+from shards.reader import MOST_OPEN_SHARDS, ShardReader
 from shards.shard_files import ShardFiles
 from shards.storage.cache import DEFAULT_CACHE_GIB
 from shards.storage.folders import ShardFolder, open_folder, read_file
@@ -28,9 +28,9 @@ class FeatureSet:
         self.folder = folder
         self.manifest: FeatureManifest = load_features(folder)
 
-    def reader(self, split: str) -> FeatureReader:
-        """Return a reader of a split; sample numbers are the same as in the shard set."""
-        return FeatureReader(self.folder, self.manifest, split)
+    def reader(self, split: str, *, most_open: int = MOST_OPEN_SHARDS) -> FeatureReader:
+        """Return a reader of a split, with so many shards open; sample numbers are the same as in the shard set."""
+        return FeatureReader(self.folder, self.manifest, split, most_open=most_open)
 
 
 class ShardSet:
@@ -82,16 +82,19 @@ class ShardSet:
         """Return the digest of the feature set, if there is one."""
         return self.features.manifest.digest if self.features else None
 
-    def reader(self, split: str) -> ShardReader:
-        """Return a reader of a split; samples are numbered through its shards, sorted by name."""
-        return ShardReader(self.folder, self.manifest.of_split(split), cache_gib=self._cache_gib)
+    def reader(self, split: str, *, most_open: int = MOST_OPEN_SHARDS) -> ShardReader:
+        """Return a reader of a split, with so many shards open; samples are numbered through its shards by name."""
+        records = self.manifest.of_split(split)
+        return ShardReader(self.folder, records, cache_gib=self._cache_gib, most_open=most_open)
 
     def source(self, split: str, *, model: ModelConfig, config: TrainingConfig) -> Source:
         """Return the source of a split's batches: its features if there is a feature set, else its images."""
+        window = config.shuffle_window_shards  # read in order of position, no shard is needed after its window
         if self.features:
-            return FeatureSource(self.features.reader(split), self.vocabulary, config=config)
+            return FeatureSource(self.features.reader(split, most_open=window), self.vocabulary, config=config)
         by_pillow = not self.manifest.is_turbo
-        return ImageSource(self.reader(split), self.vocabulary, model=model, config=config, by_pillow=by_pillow)
+        reader = self.reader(split, most_open=window)
+        return ImageSource(reader, self.vocabulary, model=model, config=config, by_pillow=by_pillow)
 
 
 def _vocabulary_of(folder: ShardFolder) -> Vocabulary:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.features.manifest import FeatureManifest
-from shards.reader import DamagedSampleError, OpenShard, ShardReader
+from shards.reader import MOST_OPEN_SHARDS, DamagedSampleError, OpenShard, ShardReader
 from shards.storage.folders import ShardFolder
 
 _MAGIC_LENGTH = 8  # bytes of an .npy file's magic string and version; the header's length follows in two bytes
@@ -28,13 +28,16 @@ class FeatureReader:
         folder: folder of the feature set.
         manifest: manifest of the feature set.
         split: name of the split to read.
+        most_open: number of shards that stay mapped.
 
     Raises:
         ValueError: there is no such split.
     """
 
-    def __init__(self, folder: ShardFolder, manifest: FeatureManifest, split: str) -> None:
-        self._reader = ShardReader(folder, manifest.of_split(split), job="extract")
+    def __init__(
+        self, folder: ShardFolder, manifest: FeatureManifest, split: str, *, most_open: int = MOST_OPEN_SHARDS
+    ) -> None:
+        self._reader = ShardReader(folder, manifest.of_split(split), job="extract", most_open=most_open)
         self.shard_sizes = self._reader.shard_sizes
         self.num_views, *shape = self._shape = manifest.shape
         self.view_shape = tuple(shape)

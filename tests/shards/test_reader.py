@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 import shards.reader
 from shards.images import ImageSpec
+from shards.order import SampleOrder
 from shards.reader import Sample, ShardReader
 from shards.sources.coco import read_coco
 from shards.writer import plan_shards, write_shard
@@ -95,10 +96,23 @@ def test_nothing_is_opened_before_it_is_read(tmp_path, written):
 
 def test_few_shards_are_open_at_once(written, monkeypatch):
     folder, records, _ = written
-    monkeypatch.setattr(shards.reader, "_MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(shards.reader, "MOST_OPEN_SHARDS", 2)
     reader = ShardReader(folder, records)
     keys = [reader.read(number % 7).key for number in range(14)]
     assert (keys[:7], reader._shard.cache_info().currsize) == (keys[7:], 2)
+
+
+def test_an_epoch_opens_each_shard_once_and_keeps_those_of_a_window(tmp_path):
+    write_coco(tmp_path / "coco", num_images=7)
+    images = read_coco(tmp_path / "coco").splits["train"]
+    plans = plan_shards("train", images, spec=ImageSpec(), samples_per_shard=1, seed=5)
+    reader = ShardReader(tmp_path, [write_shard(plan, tmp_path) for plan in plans], most_open=3)
+    order = SampleOrder(reader.shard_sizes, seed=0, window_shards=3)
+    for number in order.at(0, 7):
+        reader.read(number)
+    found = reader._shard.cache_info()
+    assert (found.misses, found.currsize, found.maxsize) == (7, 3, 3)
+    assert pickle.loads(pickle.dumps(reader))._shard.cache_info().maxsize == 3
 
 
 def test_a_reader_travels_with_no_map(written):
