@@ -11,7 +11,7 @@ from captioning.data.vocabulary import Vocabulary
 from cluster.codec import TurboCodec
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
-from cluster.data.conversion_config import ConversionConfig
+from cluster.data.conversion_config import ConversionConfig, changes_since
 from cluster.data.output import require_owner
 from cluster.errors import Refusal, portable
 from cluster.log_text import clean_logs
@@ -100,7 +100,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     planned = (_plan_split(split, images, config, codec) for split, images in annotations.splits.items())
     shards = [shard for of_split in planned for shard in of_split]
     if finished:
-        _refuse_another(folder, finished, shards, vocabulary)
+        _refuse_another(folder, finished, shards, vocabulary, changes_since(finished, config, annotations.files))
     plan = ConversionPlan(
         folder=folder,
         shards=tuple(shards),
@@ -177,13 +177,13 @@ def convert(
 
 
 def _refuse_another(
-    folder: ShardFolder, manifest: Manifest, shards: Sequence[ShardPlan], vocabulary: Vocabulary
+    folder: ShardFolder, manifest: Manifest, shards: Sequence[ShardPlan], vocabulary: Vocabulary, changes: str
 ) -> None:
     """Refuse to overwrite a finished shard set that was made from something else."""
     present = {record.name: record.plan_digest for record in manifest.shards}
     planned = {shard.name: shard.digest() for shard in shards}
     if present != planned or manifest.vocabulary_digest != vocabulary.digest:
-        raise _another(folder, "images, captions, settings or codecs")
+        raise _another(folder, f"images, captions, settings or codecs{changes}")
 
 
 def _limit_rejected(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:

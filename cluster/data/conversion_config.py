@@ -1,5 +1,6 @@
 """Settings of a conversion, and of an index of tars. Imports no torch, Ray or MLflow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,7 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from captioning.bounds import outside, raise_mistakes
+from cluster.settings import differences
 from shards.images import ImageSpec
+from shards.manifest import Manifest
 from shards.sources.recognition import SourceOptions
 
 
@@ -72,6 +75,25 @@ class ConversionConfig:
             caption_column=self.caption_column,
             split_by=self.split_by,
         )
+
+
+def changes_since(manifest: Manifest, config: ConversionConfig, files: Mapping[str, str]) -> str:
+    """Return which settings and annotation files differ from a finished shard set's, in brackets; empty if none do.
+
+    Args:
+        manifest: manifest of the shard set.
+        config: settings of a conversion.
+        files: sha256 of each annotation file, by name.
+    """
+    known = files if manifest.annotations else {}  # an earlier release kept no checksums
+    before = _settings_of(manifest, manifest.image_spec) | {n: one[:8] for n, one in manifest.annotations.items()}
+    found = differences(before, _settings_of(config, config.image) | {n: one[:8] for n, one in known.items()})
+    return f" ({', '.join(found[:3])})" if found else ""
+
+
+def _settings_of(config: ConversionConfig | Manifest, spec: ImageSpec) -> dict[str, int | str]:
+    counts = {name: getattr(config, name) for name in ("samples_per_shard", "minimum_word_count", "seed")}
+    return counts | {"shorter_side_px": spec.shorter_side_px, "quality": spec.quality}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
