@@ -1,7 +1,15 @@
-"""A training step of this project, beside the barest loop of PyTorch on the same model and the same batch."""
+"""A training step of this project, beside the barest loop of PyTorch on the same model and the same batch.
 
-from collections.abc import Iterator
+And what share of a step two workers wait for data, when they read and decode images themselves.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from itertools import repeat
+from pathlib import Path
 
 import torch
 
@@ -12,10 +20,14 @@ from captioning.training.loop import TrainingState, train
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.optimizer import build_optimizer
 from tests.benchmarks.measuring import Benchmark, Row, interleaved
+from tests.support import torchrun_training
+from tests.support.drawn_shards import draw_shards
 from tests.support.random_batch import random_batch, random_vocabulary
+from tests.support.training_process import environment
 
 _CPU = torch.device("cpu")
 _OPTIMIZER = OptimizerConfig(warmup_steps=10)
+_NUM_UNCOUNTED = 2  # first steps, in which files are opened and memory is allocated
 
 
 class Ours:
@@ -65,6 +77,37 @@ class Barest:
             self._optimizer.step()
 
 
+def data_wait_shares(shards: Path, sizes: Sequence[int | str], num_steps: int) -> list[float]:
+    """Return the share of each step in which two workers under ``torchrun`` wait for data.
+
+    Args:
+        shards: folder of the shard set.
+        sizes: torchvision model, side of an image in pixels, and images of a step.
+        num_steps: number of steps.
+    """
+    module = torchrun_training.__name__  # not its path: the folder of a script shadows modules of Python
+    words = ["--standalone", "--nproc-per-node", "2", "-m", module, str(shards), *map(str, sizes), str(num_steps)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words], env=environment(), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-1000:])
+    return [float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("step ")]
+
+
+def _data_wait(sizes: Sequence[int | str], num_steps: int) -> Row:
+    with tempfile.TemporaryDirectory(prefix="step-") as name:
+        shards = draw_shards(Path(name), num_train=120, num_val=15, size_px=256)
+        shares = data_wait_shares(shards, sizes, num_steps)
+    backbone, size_px, batch_size = sizes
+    return Row(
+        what=f"data-wait share of a step of {batch_size} images of {size_px} px, live {backbone}, two workers",
+        unit="%",
+        ours=100 * statistics.median(shares[_NUM_UNCOUNTED:]),
+        less_is_better=True,
+    )
+
+
 def measure(
     *,
     backbones: tuple[str, ...] = ("resnet18", "mobilenet_v2"),
@@ -72,6 +115,7 @@ def measure(
     batch_size: int = 16,
     steps: int = 2,
     rounds: int = 7,
+    worker_steps: int = 30,
 ) -> Iterator[Row]:
     """Take steps of both in turns, with the encoder frozen.
 
@@ -81,6 +125,7 @@ def measure(
         batch_size: images per step, with five captions of ten words each.
         steps: steps of a turn.
         rounds: number of turns.
+        worker_steps: steps of two workers that read their batches, of twice as many images, for the first backbone.
     """
     torch.set_num_threads(1)
     vocabulary = random_vocabulary()
@@ -97,9 +142,17 @@ def measure(
         )
         what = f"a step of {batch_size} images of {image_size} px, frozen {backbone}, one thread"
         yield Row.of_seconds(what, seconds, count=steps)
+    yield _data_wait((backbones[0], image_size, 2 * batch_size), worker_steps)
 
 
 BENCHMARK = Benchmark(
     measure,
-    small={"backbones": ("squeezenet1_1",), "image_size": 64, "batch_size": 2, "steps": 1, "rounds": 1},
+    small={
+        "backbones": ("squeezenet1_1",),
+        "image_size": 64,
+        "batch_size": 2,
+        "steps": 1,
+        "rounds": 1,
+        "worker_steps": 3,
+    },
 )
