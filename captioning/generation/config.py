@@ -1,6 +1,6 @@
 """Settings of caption generation. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -9,6 +9,8 @@ from captioning.config import BEAM_SIZES, LONGEST_CAPTION_WORDS
 
 TEMPERATURES = (0.01, 100)
 """Smallest and largest temperature of sampling."""
+UNRECORDED: Mapping[str, int] = {"no_repeat_ngram": 0}
+"""Values of settings in a record that does not name them, because its release had another default than this one."""
 _SEARCH_ONLY = ("beam_size", "groups", "group_penalty")
 _SAMPLING_ONLY = ("top_p", "num_samples", "sampling_seed")
 
@@ -23,8 +25,8 @@ class GenerationConfig:
     """Exponent of the length: captions rank by log-probability divided by length ** exponent; 0 favours short ones."""
     min_words: int = 0
     """Smallest number of words in a caption."""
-    no_repeat_ngram: int = 0
-    """Length in words of sequences that may come only once in a caption, such as 3; 0 allows repetition."""
+    no_repeat_ngram: int = 3
+    """Length in words of sequences that may come only once in a caption; 0 allows repetition."""
     groups: int = 1
     """Groups that the beam is divided into; each avoids the words of those before it (diverse beam search, arXiv
     1610.02424), so that the captions of an image differ more."""
@@ -83,8 +85,9 @@ class GenerationConfig:
         return {name: value for name, (value, default) in given.items() if value != default}
 
     def summary(self) -> dict[str, Any]:
-        """Return the settings as they are recorded with scores: the beam size, and what else is not the default."""
-        others = self.not_default()
+        """Return the settings as they are recorded with scores: the beam size, and what else a record must name."""
+        unnamed = {one.name: UNRECORDED.get(one.name, one.default) for one in fields(self)}
+        others = {name: getattr(self, name) for name, value in unnamed.items() if getattr(self, name) != value}
         others.pop("beam_size", None)
         return {"beam_size": self.beam_size} | ({"generation": others} if others else {})
 
@@ -126,7 +129,9 @@ class GenerationConfig:
         told = {
             "length_power": f"length power {self.length_power:g}",
             "min_words": f"at least {self.min_words} words",
-            "no_repeat_ngram": f"no {self.no_repeat_ngram} words in a row twice",
+            "no_repeat_ngram": f"no {self.no_repeat_ngram} words in a row twice"
+            if self.no_repeat_ngram
+            else "repetition allowed",
             "group_penalty": f"group penalty {self.group_penalty:g}",
         }
         return ", ".join(parts + [text for name, text in told.items() if name in self.not_default()])

@@ -189,7 +189,7 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, generation: Gen
         "model": model_digest(model.description),
         "shards": shard_set.manifest.digest,
         "split": split,
-        # Earlier releases had a beam size alone, as these settings have where the others are the defaults.
+        # Earlier releases had a beam size alone, as these settings have where the others say nothing new.
         **generation.summary(),
         # Earlier releases had one tokenizer and one precision, and no names for them.
         **({} if tokenizer is PTB else {"tokenizer": tokenizer.name}),

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
 
 from captioning.config import Precision
-from captioning.generation.config import GenerationConfig
+from captioning.generation.config import UNRECORDED, GenerationConfig
 from captioning.training.checkpoint_description import (
     CONFIG,
     CheckpointDescription,
@@ -164,16 +164,18 @@ def precision_of(tags: Mapping[str, str]) -> Precision:
 
 
 def _generation_of(record: Mapping[str, str]) -> GenerationConfig:
-    """Return the settings of the search that a version was registered with; earlier releases have the defaults."""
+    """Return the settings of the search that a version was registered with; earlier releases recorded none."""
     # A beam size alone was that of requests to the server, in which the gate did not judge.
     given = {one.name: record.get(f"{GENERATION_PREFIX}{one.name}") for one in fields(GenerationConfig)}
     try:
-        return TypeAdapter(GenerationConfig).validate_python({name: text for name, text in given.items() if text})
+        recorded = {**UNRECORDED, **{name: text for name, text in given.items() if text}}
+        return TypeAdapter(GenerationConfig).validate_python(recorded)
     except ValueError as error:
         logger.warning(
-            "the settings of the search are not those that a release records (%s); using the defaults", one_line(error)
+            "the settings of the search are not those that a release records (%s); using those of earlier releases",
+            one_line(error),
         )
-        return GenerationConfig()
+        return GenerationConfig(**UNRECORDED)
 
 
 def _run_folder(model: str, client: MlflowClient) -> Path:

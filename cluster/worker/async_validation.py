@@ -175,7 +175,8 @@ def score_checkpoint(run: TrainRun, checkpoint: CommittedCheckpoint) -> dict[str
             shard_set,
             run.validation_split,
             step=checkpoint.step,
-            generation=GenerationConfig(beam_size=run.validation.beam_size),
+            # Repetition is allowed, so that a model that begins to repeat itself is noticed.
+            generation=GenerationConfig(beam_size=run.validation.beam_size, no_repeat_ngram=0),
             batch_size=_BATCH_SIZE,
             skip_bad=run.training.on_bad_sample == "skip",
         )

@@ -96,9 +96,11 @@ class Setting:
         results = self.folder / f"{_name(recipe, seed)}.captions.json"
         if not results.exists():  # later, the run may be another recipe's, which went on with it
             run = self.folder / "runs" / "training" / _name(_continued(recipe) or recipe, seed)
-            beam_size = 1 if recipe == "classic" else self.beam_size
+            search = (
+                ("--beam-size", 1, "--no-repeat-ngram", 0) if recipe == "classic" else ("--beam-size", self.beam_size)
+            )
             data = ("--shards", self.shards, "--home", self.folder / "runs")
-            run_command("evaluate", run, *data, "--beam-size", beam_size, "--out", results)
+            run_command("evaluate", run, *data, *search, "--out", results)
         other = ("--against", self.folder / f"{against}.captions.json") if against else ()
         return json.loads(run_command("score", results, self.shards, "--json", *other))
 

@@ -8,6 +8,7 @@ from captioning.data.vocabulary import EOS
 from captioning.evaluation.captioner import Captioner, coco_results
 from captioning.generation.beam_search import beam_search
 from captioning.generation.config import GenerationConfig
+from captioning.generation.constraints import Constraints
 from captioning.training.checkpoint_description import CheckpointDescription
 from tests.support import tiny_models
 
@@ -35,7 +36,8 @@ def write(model, jpegs=JPEGS, **options):
 
 def test_a_caption_is_what_beam_search_finds(model):
     images = torch.stack([decode_image(jpeg, 64) for jpeg in JPEGS])
-    found = beam_search(model.decoder, model.encoder(images), beam_size=3, max_words=6)
+    options = {"max_words": 6, "constraints": Constraints(no_repeat_ngram=3)}
+    found = beam_search(model.decoder, model.encoder(images), beam_size=3, **options)
     captions = [tuple(tiny_models.VOCABULARY.decode(ids) for ids in rows) for rows in found.tokens.tolist()]
     assert [one.captions for one in write(model)] == captions
 

@@ -48,9 +48,10 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         ({}, "beam size 3"),
         ({"beam_size": 6, "groups": 3, "group_penalty": 1.0}, "beam size 6 in 3 groups, group penalty 1"),
         (
-            {"length_power": 0.7, "min_words": 5, "no_repeat_ngram": 3},
-            "beam size 3, length power 0.7, at least 5 words, no 3 words in a row twice",
+            {"length_power": 0.7, "min_words": 5, "no_repeat_ngram": 2},
+            "beam size 3, length power 0.7, at least 5 words, no 2 words in a row twice",
         ),
+        ({"no_repeat_ngram": 0}, "beam size 3, repetition allowed"),
         ({"temperature": 1.0}, "sampling at temperature 1, seed 0"),
         (
             {"temperature": 0.8, "top_p": 0.9, "num_samples": 4, "sampling_seed": 7},
@@ -70,6 +71,11 @@ def test_every_setting_is_told_where_it_differs():
     assert {name for one in told for name in one.not_default()} == {one.name for one in fields(GenerationConfig)}
     for one in told:
         assert all(f"{value:g}" in one.describe() for value in one.not_default().values())
+
+
+def test_a_record_names_what_earlier_releases_did_otherwise():
+    assert GenerationConfig().summary() == {"beam_size": 3, "generation": {"no_repeat_ngram": 3}}
+    assert GenerationConfig(no_repeat_ngram=0).summary() == {"beam_size": 3}
 
 
 def test_settings_of_the_other_way_return_to_their_defaults():

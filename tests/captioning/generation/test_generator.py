@@ -38,7 +38,7 @@ def test_samples_come_likeliest_first():
         max_words=4,
         temperature=2.0,
         top_p=0.9,
-        constraints=Constraints(min_words=1),
+        constraints=Constraints(min_words=1, no_repeat_ngram=3),
     )
     assert found.log_probability.sort().values.tolist() == drawn.log_probability.sort().values.tolist()
     assert torch.equal(found.score, found.score.sort(descending=True).values)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from captioning.evaluation.behaviour import Variant, draw_images, make_variant
-from captioning.generation.config import GenerationConfig
+from captioning.generation.config import UNRECORDED, GenerationConfig
 from captioning.training.checkpoint_description import OPTIMIZER
 from cluster.data.shard_set import ShardSet
 from cluster.evaluation import cache as evaluation_cache
@@ -144,8 +144,10 @@ def test_every_setting_of_the_search_is_in_the_key(model, shard_set, cache):
     assert found.summary()["generation"] == {"no_repeat_ngram": 1}
 
 
-def test_an_entry_of_an_earlier_release_has_a_beam_size_and_the_other_settings_defaults(model, shard_set, cache):
-    wanted = evaluated(model, shard_set, cache)
+def test_an_entry_of_an_earlier_release_has_a_beam_size_and_the_other_settings_defaults(model, shard_set, tmp_path):
+    cache = tmp_path / "evaluations"
+    search = GenerationConfig(**UNRECORDED)
+    wanted = evaluated(model, shard_set, cache, search=search)
     stored = json.loads(entry(cache).read_text())
     assert stored["key"]["beam_size"] == 3
     assert "generation" not in stored["key"]
@@ -154,7 +156,7 @@ def test_an_entry_of_an_earlier_release_has_a_beam_size_and_the_other_settings_d
     text = json.dumps([stored["key"], stored["content"]], sort_keys=True, separators=(",", ":"))
     alter(entry(cache), content=stored["content"], digest=hashlib.sha256(text.encode() + b"\n").hexdigest())
     before = entry(cache).read_bytes()
-    assert (evaluated(model, shard_set, cache), entry(cache).read_bytes()) == (wanted, before)
+    assert (evaluated(model, shard_set, cache, search=search), entry(cache).read_bytes()) == (wanted, before)
 
 
 @pytest.mark.parametrize(

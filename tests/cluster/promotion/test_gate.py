@@ -94,7 +94,7 @@ def test_each_version_is_judged_with_the_search_that_it_was_registered_with(mode
     found = judge(challenger, models[WORSE], shard_set, "val", GATE, cache=cache).evidence
     assert [found[role]["search"] for role in ("challenger", "champion")] == [
         {"beam_size": 1, "generation": {"no_repeat_ngram": 2}},
-        {"beam_size": 3},
+        {"beam_size": 3, "generation": {"no_repeat_ngram": 3}},
     ]
 
 

@@ -73,11 +73,11 @@ def test_a_version_that_could_not_become_the_challenger_is_finished_by_the_same_
 
 
 def test_a_version_is_resolved_with_the_search_that_it_was_registered_with(client, model, name, caplog):
-    search = GenerationConfig(beam_size=4, groups=2, group_penalty=0.25, min_words=3, no_repeat_ngram=3)
+    search = GenerationConfig(beam_size=4, groups=2, group_penalty=0.25, min_words=3, no_repeat_ngram=2)
     version = register(model, name, client, generation=search).version
     assert resolve_model(f"models:/{name}/{version}", client).generation == search
     client.set_model_version_tag(name, version, "generation.groups", "three")
-    assert resolve_model(f"models:/{name}/{version}", client).generation == GenerationConfig()
+    assert resolve_model(f"models:/{name}/{version}", client).generation == GenerationConfig(no_repeat_ngram=0)
     assert "the settings of the search are not those that a release records (" in caplog.text
 
 
@@ -93,7 +93,7 @@ def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
 
 def test_a_models_history_is_no_model(client, model, name):
     make_champion(name, client)
-    with pytest.raises(ValueError, match=r"\.history is the history of another model; choose another name"):
+    with pytest.raises(ValueError, match=r"\.history' is for the history of another model; use one that ends otherwise"):
         register(model, history_name(name), client)
 
 

@@ -278,7 +278,7 @@ def test_the_version_says_what_it_takes_and_gives(served):
             {"name": "beam", "type": "long", "default": 3, "shape": None},
             {"name": "length_power", "type": "double", "default": 1.0, "shape": None},
             {"name": "min_words", "type": "long", "default": 0, "shape": None},
-            {"name": "no_repeat_ngram", "type": "long", "default": 0, "shape": None},
+            {"name": "no_repeat_ngram", "type": "long", "default": 3, "shape": None},
             {"name": "groups", "type": "long", "default": 1, "shape": None},
             {"name": "group_penalty", "type": "double", "default": 0.5, "shape": None},
             {"name": "temperature", "type": "double", "default": 0.0, "shape": None},
