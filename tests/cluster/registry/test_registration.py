@@ -93,7 +93,7 @@ def test_a_beam_that_no_request_may_ask_for_is_refused(client, model, name):
 
 def test_a_models_history_is_no_model(client, model, name):
     make_champion(name, client)
-    with pytest.raises(ValueError, match=r"\.history' is for the history of another model; use one that ends otherwise"):
+    with pytest.raises(ValueError, match=r"\.history' is for the history of another model; use one"):
         register(model, history_name(name), client)
 
 
