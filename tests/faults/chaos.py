@@ -33,7 +33,7 @@ logger = logging.getLogger("chaos")
 
 NUM_WORKERS, NUM_NODES = 2, 3
 _NUM_DRAWN, _BATCH_SIZE = 120, 15
-_STEPS_PER_KILL = 30
+_STEPS_PER_KILL = 24
 _LOST = "0"  # of all kinds together: a run that lost a sample gets no table, but an error
 FLAGS = {
     "model.backbone": "squeezenet1_1",
@@ -55,7 +55,6 @@ FLAGS = {
     "cluster.hang-seconds": "20",
 }
 SELF_CRITICAL = {
-    "training.num-epochs": "2",
     "training.self-critical-samples": "3",
     "training.max-caption-words": "12",
     "validation.best-by": "validation_cider_d",
@@ -89,10 +88,11 @@ COLUMNS = (
 
 
 def flags_for(num_kills: int, shards: Path, further: Sequence[str] = ()) -> list[str]:
-    """Return the flags of a run that is long enough for so many kills; after its first epochs, it is self-critical."""
+    """Return the flags of a run that is long enough for so many kills; in its second half, it is self-critical."""
     num_epochs = -(-(max(4, num_kills) * _STEPS_PER_KILL * _BATCH_SIZE) // _NUM_DRAWN)
     settings = FLAGS | SELF_CRITICAL | {"shards": str(shards)}
-    settings["training.self-critical-epochs"] = str(num_epochs - int(settings["training.num-epochs"]))
+    settings["training.num-epochs"] = str(num_epochs - num_epochs // 2)
+    settings["training.self-critical-epochs"] = str(num_epochs // 2)
     return [text for name, value in settings.items() for text in (f"--{name}", value)] + ["--ledger", *further]
 
 

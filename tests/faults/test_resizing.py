@@ -11,7 +11,7 @@ from tests.support.training_process import TrainingRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
-_NUM_KILLS = 7  # as long as a run that is killed so often: Ray Train takes seconds to notice that a node has come
+_NUM_KILLS = 6  # as long as a run that is killed so often: Ray Train takes seconds to notice that a node has come
 _ELASTIC = ["--cluster.num-workers", "1:4", "--cluster.resize-seconds", "3"]
 
 
