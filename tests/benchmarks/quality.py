@@ -26,12 +26,14 @@ from shards.storage.files import replace_file
 from tests.benchmarks.measuring import Benchmark, Row
 from tests.support.drawn_shards import draw_shards
 
+_SELF_CRITICAL = "--training.self-critical-epochs 8 --validation.best-by validation_cider_d"
 RECIPES: Mapping[str, str] = {
     "show-and-tell": "show-and-tell",
+    "show-and-tell, self-critical": f"show-and-tell {_SELF_CRITICAL} --training.self-critical-learning-rate 5e-5",
     "classic": "classic",
     "attend": "attend",
+    "attend, self-critical": f"attend {_SELF_CRITICAL}",
     "transformer": "transformer",
-    "attend, self-critical": "attend --training.self-critical-epochs 8",
 }
 """Preset and flags of each recipe, as they follow ``captioning train``; a recipe with a comma in its name goes on with
 the run of the one that is named before the comma."""
