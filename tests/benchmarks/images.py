@@ -3,10 +3,12 @@
 OpenCV, which a peer and the loader's limit use, is no dependency of this project: install ``opencv-python-headless``.
 """
 
+import gc
 import io
 import logging
 import math
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -206,9 +208,13 @@ def measure(
         contents = [path.read_bytes() for path in sorted(photographs.glob("*.jpg"))[:num_images]]
     else:
         contents = drawn_photographs(num_images)
-    yield from _conversion_rows(contents, rounds)
-    with tempfile.TemporaryDirectory(prefix="images-") as name:
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="images-") as name:
+        # Of the peers: torchvision's functions are deprecated, and webdataset leaves the files of its shards open.
+        warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", DeprecationWarning)
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield from _conversion_rows(contents, rounds)
         yield _loader_row(Path(name), contents, batch_size, rounds)
+        gc.collect()
 
 
 BENCHMARK = Benchmark(measure, small={"num_images": 4, "batch_size": 2, "rounds": 1})

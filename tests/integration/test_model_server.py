@@ -90,7 +90,7 @@ def as_user(server, monkeypatch):
 COMMANDS = {
     "evaluate": "evaluate models:/captioner@challenger --shards {shards}",
     "caption": "caption {home}/photo.jpg --model models:/captioner/1",
-    "register": "register runs:/{run} captioner",
+    "register": "register runs:/{run} captioner --beam-size 2",
     "promote": "promote captioner --shards {shards}",
     "models": "models captioner",
     "history": "history captioner",
