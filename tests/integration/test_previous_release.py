@@ -76,7 +76,8 @@ def test_a_search_it_left_half_done_ends_under_the_same_parent(folder, client, s
 
 def test_a_version_it_registered_scores_as_it_did(folder, client):
     model = resolve_model("models:/captioner/1", client)
-    found = evaluate_split(model.folder, ShardSet(folder / "shards"), "val", step=12, batch_size=8)
+    settings = {"generation": model.generation, "batch_size": 8}
+    found = evaluate_split(model.folder, ShardSet(folder / "shards"), "val", step=12, **settings)
     assert {name: found.scores[name] for name in SCORES} == pytest.approx(SCORES, rel=1e-3)
 
 
