@@ -182,7 +182,7 @@ class TrainingConfig:
     self_critical_samples: int = 5
     """Captions of each image in self-critical training; each is compared with the mean of the others (arXiv
     2003.09971)."""
-    self_critical_learning_rate: float = 1e-5
+    self_critical_learning_rate: float = 5e-5
     """Learning rate of self-critical training, the same at every step."""
     self_critical_bleu_weight: float = 0.0
     """Factor on BLEU-4 (0 to 1) in the reward of self-critical training, where it is added to CIDEr-D (0 to 10)."""

@@ -29,10 +29,10 @@ from tests.support.drawn_shards import draw_shards
 _SELF_CRITICAL = "--training.self-critical-epochs 8 --validation.best-by validation_cider_d"
 RECIPES: Mapping[str, str] = {
     "show-and-tell": "show-and-tell",
-    "show-and-tell, self-critical": f"show-and-tell {_SELF_CRITICAL} --training.self-critical-learning-rate 5e-5",
+    "show-and-tell, self-critical": f"show-and-tell {_SELF_CRITICAL}",
     "classic": "classic",
     "attend": "attend",
-    "attend, self-critical": f"attend {_SELF_CRITICAL}",
+    "attend, self-critical": f"attend {_SELF_CRITICAL} --training.self-critical-learning-rate 1e-5",
     "transformer": "transformer",
 }
 """Preset and flags of each recipe, as they follow ``captioning train``; a recipe with a comma in its name goes on with
