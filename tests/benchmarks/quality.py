@@ -187,7 +187,7 @@ def _row(setting: Setting, recipe: str, seed: int, *, peer: str, against: str) -
         cells[f"CIDEr-D above {peer}"] = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(
             **differences["CIDEr-D"]
         )
-    cells["training"] = duration(seconds)
+    cells["training"] = duration(seconds) + (" more" if _continued(recipe) else "")
     # Not zero even where a model has learned nothing: no figure of a benchmark is.
     return Row(what=f"{recipe}, seed {seed}", unit="CIDEr-D", ours=max(scores["CIDEr-D"], 1e-9), cells=cells)
 

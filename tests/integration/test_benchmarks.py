@@ -129,7 +129,9 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are():
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ValueError, match="there is no recipe 'nothing'; use one of 'show-and-tell', 'classic'"):
+    with pytest.raises(
+        ValueError, match="there is no recipe 'nothing'; use one of 'show-and-tell', 'show-and-tell, self-"
+    ):
         next(iter(benchmark("quality").measure(recipes=("nothing",), shards=tmp_path, folder=tmp_path)))
 
 
