@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import yaml
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, installed_versions
 from jobs.cli import run_job
+from tests.support.ports import free_port
 
 IMAGE = ["--image", "registry.example/captioning:1"]
 
@@ -93,8 +93,7 @@ def served(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("served")
     *_, deployment = yaml.safe_load_all(expected("mlflow", name="site"))
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(port) if word == "5000" else word for word in container["command"]]
     variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     variables |= {

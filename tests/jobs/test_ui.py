@@ -7,7 +7,8 @@ import urllib.request
 
 import pytest
 
-from tests.support.mlflow_servers import free_port, running, wait_until_it_answers
+from tests.support.mlflow_servers import running, wait_until_it_answers
+from tests.support.ports import free_port
 
 
 def test_it_says_what_it_would_start(captioning, home):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -18,14 +17,10 @@ import pytest
 from cluster.config import ClusterConfig
 from cluster.resources.environment import set_library_defaults
 from cluster.resources.session import cluster_session
+from tests.support.ports import free_port
 
 ADMIN = "admin"
 BIN = Path(sys.executable).parent
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from cluster.resources.environment import set_library_defaults
 from cluster.submission.address import check_server
 from cluster.submission.archive import PACKAGES
 from tests.support import command_line
+from tests.support.ports import free_port
 from tests.support.repository import ROOT
 
 
@@ -35,34 +35,36 @@ def job_head(*, num_gpus=0, **variables):
     sizes = ["--num-cpus", "2", "--num-gpus", f"{num_gpus}", "--object-store-memory", "80000000"]
     ray = Path(sys.executable).with_name("ray")
     command = [ray, "start", "--head", "--block", "--include-dashboard", "true", "--temp-dir", scratch]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | path | variables
-    head = subprocess.Popen([*command, *options, *sizes], env=environment, start_new_session=True, **quiet)
+    with Path(scratch, "ray-start.log").open("wb") as log:
+        streams = {"stdout": log, "stderr": subprocess.STDOUT}
+        head = subprocess.Popen([*command, *options, *sizes], env=environment, start_new_session=True, **streams)
     try:
-        yield _when_it_answers(f"http://127.0.0.1:{port}")
+        yield _when_it_answers(f"http://127.0.0.1:{port}", head, Path(scratch))
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(60)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def _when_it_answers(address):
-    deadline = time.monotonic() + 60
+def _when_it_answers(address, head, scratch):
+    deadline = time.monotonic() + 180
     while True:
+        assert head.poll() is None, f"ray start ended with {head.returncode}:\n{_last_words(scratch)}"
         try:
             check_server(address)
         except PermissionError:
             return address
         except ConnectionError:
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, f"no dashboard answers at {address}:\n{_last_words(scratch)}"
             time.sleep(0.5)
         else:
             return address
+
+
+def _last_words(scratch):
+    logs = [scratch / "ray-start.log", *scratch.glob("session_latest/logs/dashboard*")]
+    return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
 
 
 def code_that(text, folder):

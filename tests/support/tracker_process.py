@@ -1,7 +1,6 @@
 """MLflow server in its own process, which can be stopped and started again."""
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.local_cluster import wait_until
+from tests.support.ports import free_port
 
 
 class Tracker:
@@ -23,8 +23,7 @@ class Tracker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self._port = server.getsockname()[1]
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
         wait_until(self.is_up, lambda: "the MLflow server answers", seconds=90)

@@ -21,17 +21,13 @@ from cluster.checks.result import NAMES
 from cluster.config import ClusterConfig, StorageConfig, TrackingConfig, TrainRun
 from cluster.resources.capacity import check_capacity
 from cluster.resources.session import cluster_session
+from tests.support.ports import free_port
 from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).with_name("ray")
 JOBS = ROOT / "jobs"
 HIDE = f'mount -t tmpfs none "$1" && mount --bind "$2" {JOBS} && shift 2 && exec "$@"'
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import tarfile
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from cluster.resources.environment import set_library_defaults
 from cluster.runs.record import RunRecord
 from cluster.worker import prometheus
 from cluster.worker.prometheus import MetricsExport
+from tests.support.ports import free_port
 
 NUM_STEPS = 8  # an epoch, in which every image comes once
 BAD = BadSample("7", "train-000000.tar", 3, "truncated")
@@ -116,8 +116,7 @@ def ranked(drawn_shards, tmp_path_factory):
         storage=StorageConfig(home=home),
     )
     RunRecord(name=run.name, identity={}).save(run.folder)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     ray.init(
         num_cpus=1,
         include_dashboard=False,
