@@ -159,7 +159,7 @@ def ended_already(record: RunRecord) -> str:
 
 
 def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
-    """Log a warning if the learning rate rises during more than a tenth of the training.
+    """Log a warning if the learning rate rises during more than a fifth of the training.
 
     The warm-up is not shortened, because it is part of the run's identity: an earlier run must resume with its own.
 
@@ -168,9 +168,9 @@ def warn_of_long_warmup(run: TrainRun, *, num_samples: int) -> None:
         num_samples: number of samples in the training split.
     """
     num_steps = num_cross_entropy_steps(run.training, num_samples)
-    if run.optimizer.warmup_steps > max(1, num_steps // 10):
+    if run.optimizer.warmup_steps > max(1, num_steps // 5):
         logger.warning(
-            "the warm-up of %d steps is longer than a tenth of the training (%d steps), so the learning rate is low "
+            "the warm-up of %d steps is longer than a fifth of the training (%d steps), so the learning rate is low "
             "for too long; use --optimizer.warmup-steps %d, or train for more epochs",
             run.optimizer.warmup_steps,
             num_steps,

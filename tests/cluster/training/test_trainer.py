@@ -44,13 +44,13 @@ def test_a_missing_shard_is_refused(run, drawn_shards, tmp_path):
         fit(replace(run, name="missing", shards=folder))
 
 
-@pytest.mark.parametrize(("warmup_steps", "is_long"), [(3, False), (4, True)])
-def test_a_warmup_longer_than_a_tenth_of_the_training_is_told(warmup_steps, is_long, caplog):
+@pytest.mark.parametrize(("warmup_steps", "is_long"), [(6, False), (7, True)])
+def test_a_warmup_longer_than_a_fifth_of_the_training_is_told(warmup_steps, is_long, caplog):
     run = TrainRun(
         optimizer=OptimizerConfig(warmup_steps=warmup_steps), training=TrainingConfig(num_epochs=3, batch_size=10)
     )
     warn_of_long_warmup(run, num_samples=100)
-    told = "the warm-up of 4 steps is longer than a tenth of the training (30 steps)"
+    told = "the warm-up of 7 steps is longer than a fifth of the training (30 steps)"
     assert (told in caplog.text, "use --optimizer.warmup-steps 3" in caplog.text) == (is_long, is_long)
 
 
