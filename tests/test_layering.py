@@ -32,7 +32,6 @@ FLOORS = {
         {"registry", "reports", "submission", "worker"},
         {"promotion", "provenance", "training"},
         {"search"},
-        {"api_arguments"},
         {"api"},
     ),
     "captioning": (
@@ -93,7 +92,7 @@ TESTED_ELSEWHERE = {
     "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),
     "captioning/training/losses.py": ("captioning/training/test_loop", "captioning/model/test_caption_model"),
     "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
-    "cluster/data/conversion_config.py": ("jobs/test_convert", "cluster/test_api"),
+    "cluster/data/conversion_config.py": ("jobs/test_convert", "cluster/api/test_training"),
     "cluster/data/document_frequencies.py": ("integration/test_document_frequencies",),
     "cluster/data/loader_processes.py": ("cluster/data/test_loading",),
     "cluster/data/sources.py": ("cluster/data/test_loading", "integration/test_feature_training"),

@@ -26,14 +26,6 @@ def model(tiny_run, storage):
     return api.load(tiny_run, beam_size=2, storage=storage)
 
 
-def test_a_conversion_returns_the_manifest_and_prints_nothing(drawn_shards, tmp_path, capfd):
-    scenes, shards = str(drawn_shards.parent / "scenes"), str(tmp_path / "shards")
-    config = api.ConversionConfig(samples_per_shard=50, minimum_word_count=1)
-    first, again = (api.convert(scenes, shards, config=config, num_workers=0) for _ in range(2))
-    assert (first.splits, again.digest == first.digest) == ({"train": 120, "val": 30}, True)
-    assert capfd.readouterr() == ("", "")
-
-
 def test_one_picture_has_the_same_caption_in_whatever_form_it_is_given(model, photo):
     forms = [photo, str(photo), photo.read_bytes(), Image.open(photo)]
     single = [model.caption(form).caption for form in forms]
@@ -81,14 +73,3 @@ def test_a_registered_version_is_promoted_loaded_and_not_promoted_again(tiny_run
     assert repr(api.load(f"models:/{NAME}@champion", storage=storage)).startswith(f"LoadedModel({NAME} version 1, ")
     with pytest.raises(GateRefusal, match="captioner version 1 is already the champion"):
         api.promote(NAME, version=1, storage=storage, **gate)
-
-
-def test_a_submission_names_its_cluster(monkeypatch):
-    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match="no cluster was given"):
-        api.submit(api.TrainRun(name="big"))
-
-
-def test_a_run_whose_shards_are_missing_is_refused(tmp_path, storage):
-    with pytest.raises(FileNotFoundError, match="none"):
-        api.train(api.TrainRun(name="n", shards=str(tmp_path / "none"), storage=storage))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from captioning.generation.config import GenerationConfig
-from cluster.api_arguments import as_location, search_settings, storage_or_default, with_locations
+from cluster.api.arguments import as_location, search_settings, storage_or_default, with_locations
 from cluster.config import StorageConfig, TrainRun
 
 
