@@ -36,6 +36,7 @@ _SLOW_FIRST = (
     "cluster/data/test_extraction.py",
     "faults/test_kills.py",
     "integration/test_registry_story.py",
+    "integration/test_training_that_stops.py",
     "faults/test_search_kills.py",
     "cluster/search/test_tuner.py",
     "integration/test_model_server.py",

@@ -1,4 +1,4 @@
-"""Which package may import which, parsed from the source, and where files and tests stand."""
+"""Which package may import which, parsed from the source; ``test_tree`` tests where files stand."""
 
 import ast
 import graphlib
@@ -6,14 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections import Counter
-from functools import cache
 
 import pytest
 
 from tests.support.repository import ROOT
+from tests.support.source_tree import PACKAGES, imported_roots, imports, module_name, nodes, sources
 
-PACKAGES = ("captioning", "cluster", "jobs", "shards")
 FORBIDDEN = {
     "shards": {"captioning", "cluster", "jobs", "ray", "mlflow", "torch", "torchvision"},
     "captioning": {"shards", "cluster", "jobs", "ray", "mlflow"},
@@ -77,90 +75,6 @@ FREE_OF = {
     "cluster/worker/rank.py": {"ray", "mlflow"},
     "cluster/worker/start.py": {"ray", "mlflow"},
 }
-MOST_FILES = 15
-AS_MANY_AS_JOBS = {"jobs", "tests/jobs", "tests/support"}
-# Product modules that are tested through those who use them, and in which files.
-TESTED_ELSEWHERE = {
-    "captioning/bounds.py": ("captioning/test_config",),
-    "captioning/model/decoders/attention.py": (
-        "captioning/model/decoders/test_attend",
-        "captioning/model/decoders/test_transformer",
-    ),
-    "captioning/model/decoders/factory.py": ("captioning/model/decoders/test_interface",),
-    "captioning/training/collectives.py": ("captioning/training/test_loop", "integration/test_training_in_groups"),
-    "captioning/training/ddp.py": ("integration/test_training_in_groups",),
-    "captioning/training/gradients.py": ("captioning/training/test_loop", "captioning/training/test_bad_samples"),
-    "captioning/training/losses.py": ("captioning/training/test_loop", "captioning/model/test_caption_model"),
-    "cluster/coordination/interface.py": ("cluster/coordination/test_client", "cluster/coordination/test_local"),
-    "cluster/data/conversion_config.py": ("jobs/test_convert", "cluster/api/test_training"),
-    "cluster/data/document_frequencies.py": ("integration/test_document_frequencies",),
-    "cluster/data/loader_processes.py": ("cluster/data/test_loading",),
-    "cluster/data/sources.py": ("cluster/data/test_loading", "integration/test_feature_training"),
-    "cluster/job_progress.py": ("jobs/console/test_job_view",),
-    "cluster/promotion/gate_config.py": ("cluster/promotion/test_gate_checks",),
-    "cluster/promotion/pages.py": ("jobs/test_promote", "jobs/test_evaluate"),
-    "cluster/registry/history.py": ("cluster/registry/test_champion",),
-    "cluster/registry/models.py": ("cluster/registry/test_versions",),
-    "cluster/registry/scores.py": ("cluster/registry/test_versions",),
-    "cluster/registry/evaluations.py": ("cluster/registry/test_versions",),
-    "cluster/registry/packaging.py": ("cluster/registry/test_registration", "cluster/registry/test_serving"),
-    "cluster/registry/safe_loading.py": ("cluster/registry/test_registration",),
-    "cluster/runs/identity.py": ("cluster/runs/test_record",),
-    "cluster/runs/pruning.py": ("cluster/runs/test_record", "cluster/runs/test_writer"),
-    "cluster/submission/plan.py": ("jobs/test_submit", "integration/test_submitted_jobs"),
-    "cluster/worker/resume.py": ("cluster/worker/test_checkpointing", "faults/test_kills"),
-    "cluster/worker/start.py": ("cluster/worker/test_rank",),
-    "shards/file_part.py": ("shards/test_source_files",),
-    "shards/records.py": ("shards/test_finished_shards",),
-    "shards/sources/annotations.py": ("shards/sources/test_coco_faults",),
-    "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
-    "jobs/__main__.py": ("jobs/test_cli",),
-    "jobs/console/demo_view.py": ("integration/test_demonstration",),
-    "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),
-    "jobs/demo.py": ("integration/test_readme",),
-    "jobs/download.py": ("shards/archives/test_download",),
-    "jobs/jobs.py": ("integration/test_submitted_jobs",),
-    "jobs/lineage.py": ("cluster/provenance/test_lineage",),
-    "jobs/register.py": ("jobs/test_promote", "integration/test_registry_story"),
-    "jobs/serve.py": ("integration/test_model_server", "cluster/registry/test_registration"),
-    "jobs/status.py": ("jobs/console/test_job_view", "integration/test_submitted_jobs"),
-    "jobs/stop.py": ("integration/test_submitted_jobs",),
-}
-
-
-def sources(package):
-    return sorted((ROOT / package).rglob("*.py"))
-
-
-def module_name(path):
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-@cache
-def nodes(path):
-    return list(ast.walk(ast.parse(path.read_text())))
-
-
-@cache
-def imports(path):
-    """Return the modules that a file imports anywhere, by absolute names."""
-    found = set()
-    for node in nodes(path):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if is_module(name) else f"{node.module}" for name in modules}
-    return found
-
-
-def is_module(name):
-    path = ROOT.joinpath(*name.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file()
-
-
-def imported_roots(path):
-    return {name.split(".")[0] for name in imports(path)}
 
 
 def floor_of(name):
@@ -267,35 +181,3 @@ def test_every_import_is_a_declared_dependency():
     allowed = {module_of.get(name, name.replace("-", "_")) for name in declared} | set(PACKAGES)
     roots = {root for package in PACKAGES for path in sources(package) for root in imported_roots(path)}
     assert roots - set(sys.stdlib_module_names) <= allowed
-
-
-def test_no_folder_holds_more_files_than_a_reader_can_survey():
-    files = [path for package in (*PACKAGES, "tests") for path in sources(package) if path.name != "__init__.py"]
-    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in files)
-    assert {name: size for name, size in sizes.items() if size > MOST_FILES and name not in AS_MANY_AS_JOBS} == {}
-
-
-def test_each_package_says_what_lives_in_it():
-    folders = {path.parent for package in PACKAGES for path in sources(package)}
-    assert [folder for folder in folders if not (ROOT / folder / "__init__.py").read_text().startswith('"""')] == []
-
-
-def test_each_module_has_a_test_file_at_its_mirrored_path_or_a_reason():
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for path in sources(package)
-        if path.name != "__init__.py"
-    }
-    untested = {name for name in modules if not mirrored(name).is_file()}
-    assert untested == set(TESTED_ELSEWHERE)
-
-
-@pytest.mark.parametrize("name", TESTED_ELSEWHERE)
-def test_the_files_that_test_a_module_without_its_own_are_there(name):
-    assert all((ROOT / "tests" / f"{file}.py").is_file() for file in TESTED_ELSEWHERE[name])
-
-
-def mirrored(name):
-    path = ROOT / "tests" / name
-    return path.with_name(f"test_{path.name}")

@@ -8,15 +8,12 @@ and commits, ranks send the number of their attempt, so a worker that was cut of
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from captioning.evaluation.health import Health, changes, scores_of
 from cluster.coordination.attempt import CurrentAttempt
-from cluster.coordination.event_log import EventLog
 from cluster.coordination.messages import (
     Attempt,
     CoordinatorSettings,
@@ -25,16 +22,14 @@ from cluster.coordination.messages import (
     RunProgress,
     TrainEvent,
     WorkerInfo,
-    metrics_text,
     workers_text,
 )
 from cluster.coordination.restart_policy import Failure
+from cluster.coordination.run_state import RunState
 from cluster.coordination.watchdog import end_with, kill_ranks
 from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
-from cluster.runs.record import CommittedCheckpoint, lock_run
-from cluster.runs.writer import RunWriter
-from cluster.tracking.shipping import HEALTH_TAG, Shipper, end_tags
+from cluster.runs.record import CommittedCheckpoint
 
 
 class Coordinator:
@@ -66,19 +61,10 @@ class Coordinator:
     ) -> None:
         clean_logs()
         os.environ.update(environment or {})
-        lock = lock_run(folder, driver_pid=settings.driver_pid)
-        self._writer = RunWriter(
-            folder, lock, keep_best=settings.keep_best, keep_last=settings.keep_last, claim=settings.claim
-        )
-        self._events = EventLog(clock)
-        self._shipper = Shipper(self._writer.journal, self._writer.record, settings.tracking_uri)
+        self._state = RunState(folder, settings, clock)
         self._current = CurrentAttempt(settings, log_event=self.log_event, kill=kill, end_controller=end_controller)
-        self._row: Row | None = None
-        self._validated: CommittedCheckpoint | None = None
-        self._num_steps_redone = 0
-        self._reply = HeartbeatReply("none", 0)
-        self._stop_after, self._is_stopped, self._is_over = settings.stop_after, False, False
-        end_with(settings.driver_pid, before=self._writer.journal.flush)
+        self._reply, self._is_stopped, self._is_over = HeartbeatReply("none", 0), False, False
+        end_with(settings.driver_pid, before=self._state.writer.journal.flush)
 
     def begin_attempt(self, workers: Sequence[WorkerInfo] = ()) -> Attempt:
         """Begin a new attempt from the latest committed checkpoint; calls of earlier attempts are refused from now on.
@@ -88,14 +74,9 @@ class Coordinator:
         """
         if self._current.final_failure or self._is_over:
             raise PermissionError("the run is over; there is no further attempt")
-        record = self._writer.begin_attempt()
+        record = self._state.begin_attempt(len(workers))
         self._current.begin(record.latest_step, workers)
         self._reply = self._reply.after_checkpoint()
-        if record.latest or record.attempt > 1:
-            group = f" with {workers_text(len(workers))}" if workers else ""
-            self.log_event(f"attempt {record.attempt} resumes at step {record.latest_step}{group}")
-        elif workers:
-            self.log_event(f"{workers_text(len(workers))} started; loading weights")
         return Attempt.of(record)
 
     def reject(self, attempt: int, checkpoint: CommittedCheckpoint, reason: str) -> Attempt:
@@ -106,10 +87,8 @@ class Coordinator:
             PermissionError: the attempt is no longer the current one.
         """
         self._require_current(attempt)
-        self._writer.reject(checkpoint)
-        self._current.step = step = self._writer.record.latest_step
-        self.log_event(f"checkpoint {checkpoint.name} is damaged ({reason}); using the checkpoint at step {step}")
-        return Attempt.of(self._writer.record)
+        self._current.step = self._state.reject(checkpoint, reason).latest_step
+        return Attempt.of(self._state.record)
 
     def heartbeat(self, attempt: int, rank: int, progress: int, rows: Sequence[Row] = ()) -> HeartbeatReply:
         """Record a rank's heartbeat and the rows of its steps since its last call; reply with a request.
@@ -145,17 +124,13 @@ class Coordinator:
         """
         self._require_current(attempt)
         self._add_rows(rows)
-        health = self._writer.record.health
-        self._writer.commit(step, metrics, awaits_score=awaits_score)
-        self._note_health(health)
+        self._state.commit(step, metrics, awaits_score=awaits_score, is_requested=self._reply.request != "none")
         self._current.note_checkpoint()
-        self._note_scores(step, metrics)
-        self._log_checkpoint(step, metrics)
         self._reply = self._reply.after_checkpoint()
 
     def report_failure(self, attempt: int | None, failure: Failure) -> None:
         """Record how a rank failed; a failure that all ranks agree on ends the run."""
-        if attempt in (None, self._writer.record.attempt):  # None: the rank failed before it joined an attempt
+        if attempt in (None, self._state.record.attempt):  # None: the rank failed before it joined an attempt
             self._current.fail(failure)
 
     def report_preemption(self, attempt: int) -> None:
@@ -172,9 +147,7 @@ class Coordinator:
         """
         self._require_current(attempt)
         self._add_rows(rows)
-        best = self._writer.begin_self_critical()
-        self.log_event(f"self-critical training starts from the checkpoint at step {best.step}")
-        return best
+        return self._state.begin_self_critical()
 
     def end_training(self, attempt: int, stopped_early: str = "") -> None:
         """Record that the ranks have stopped and their last checkpoint is committed; stop watching them for hangs.
@@ -185,14 +158,14 @@ class Coordinator:
         """
         if self._is_current(attempt):
             if stopped_early:
-                self._stop_early(stopped_early)
+                self._state.stop_early(stopped_early)
             self._is_stopped = True
-            self._events.log_last_checkpoint()
+            self._state.events.log_last_checkpoint()
             self._current.note_stopped()
 
     def log_event(self, event: str) -> None:
         """Log a line for the user, which the driver shows."""
-        self._events.log(event)
+        self._state.events.log(event)
 
     def notify(self, event: TrainEvent) -> None:
         """Handle an event of Ray Train's controller or workers."""
@@ -205,36 +178,29 @@ class Coordinator:
         self.log_event(f"resizing the group to {workers_text(num_workers)}")
         self._current.set_ending("resize")
         self.request("checkpoint")
-        return self._writer.record.latest_step
+        return self._state.record.latest_step
 
     def may_resize(self, before: int) -> bool:
         """Return whether a checkpoint later than step ``before`` is committed, or none can come any more."""
-        return self._writer.record.latest_step > before or not self._current.may_save()
+        return self._state.record.latest_step > before or not self._current.may_save()
 
     def newest_unscored(self, step: int) -> CommittedCheckpoint | None:
         """Return the checkpoint of a step and keep it until it is scored; None if a newer one waits for its score."""
-        return self._writer.newest_unscored(step)
+        return self._state.writer.newest_unscored(step)
 
     def await_score(self, step: int) -> None:
         """Record that a validation task will score the checkpoint of a step."""
-        self._writer.await_score(step)
+        self._state.writer.await_score(step)
 
     def add_score(self, step: int, metrics: Mapping[str, float]) -> None:
         """Attach scores to the checkpoint of an earlier step."""
-        health = self._writer.record.health
-        self._writer.add_score(step, metrics)
-        self._note_health(health)
-        self._note_scores(step, metrics)
-        self.log_event(f"scores of the checkpoint at step {step}: {metrics_text(scores_of(metrics))}")
-        reason = self._writer.record.history.stop_reason(self._stop_after)
-        if reason and not self._is_stopped:
-            self._stop_early(reason)
+        if (reason := self._state.add_score(step, metrics)) and not self._is_stopped:
+            self._state.stop_early(reason)
             self.request("stop")
 
     def give_up_score(self, step: int, reason: str) -> None:
         """Record that a checkpoint cannot be scored."""
-        self._writer.give_up_score(step)
-        self.log_event(f"the checkpoint at step {step} could not be scored: {reason}")
+        self._state.give_up_score(step, reason)
 
     def request(self, request: Request) -> None:
         """Request a checkpoint of all ranks, or that they stop after one."""
@@ -246,66 +212,39 @@ class Coordinator:
 
     def progress(self, num_events_known: int = 0) -> RunProgress:
         """Return the progress of the run, without the first ``num_events_known`` log lines, which the caller has."""
-        events, num_events = self._events.after(num_events_known)
+        events, num_events = self._state.events.after(num_events_known)
         return RunProgress(
-            attempt=self._writer.record.attempt,
-            row=self._row,
+            attempt=self._state.record.attempt,
+            row=self._state.row,
             events=events,
             num_events=num_events,
-            num_steps_redone=self._num_steps_redone,
+            num_steps_redone=self._state.num_steps_redone,
             final_failure=self._current.final_failure,
             is_stopped=self._is_stopped,
-            latest=self._writer.record.latest,
+            latest=self._state.record.latest,
             workers=self._current.workers,
             may_save=self._current.may_save(),
-            best=self._writer.record.best,
+            best=self._state.record.best,
             phase=self._current.phase,
-            validated=self._validated,
-            stopped_early=self._writer.record.stopped_early,
+            validated=self._state.validated,
+            stopped_early=self._state.record.stopped_early,
         )
 
     def finish(self, status: str) -> bool:
         """End the run with status FINISHED, FAILED or KILLED; return whether the tracker has all rows."""
         self._is_over = True
         self._current.close()
-        if status == "FINISHED":
-            self._writer.finish()
-        with closing(self._writer):
-            if status == "FAILED" and self._writer.is_disowned():
-                return False  # the status in MLflow is the new owner's
-            return self._shipper.finish(status, end_tags(self._writer.record))
-
-    def _stop_early(self, reason: str) -> None:
-        self._writer.stop_early(reason)
-        self.log_event(f"stopping early: {reason}")
-
-    def _note_health(self, before: Health) -> None:
-        for line in changes(before, self._writer.record.health):
-            self.log_event(line)
-        if before.told() != (told := self._writer.record.health.told()):
-            self._shipper.set_tag(HEALTH_TAG, "; ".join(told.values()))
-
-    def _note_scores(self, step: int, metrics: Mapping[str, float]) -> None:
-        if metrics:
-            attempt, scores = self._writer.record.attempt, scores_of(metrics)
-            self._validated = CommittedCheckpoint(step=step, attempt=attempt, metrics=scores)
-
-    def _log_checkpoint(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log a checkpoint, at once if it is the best so far or was requested."""
-        best = self._writer.record.best
-        is_best = bool(metrics) and best is not None and best.step == step
-        self._events.log_checkpoint(step, metrics, at_once=is_best or self._reply.request != "none")
+        return self._state.finish(status)
 
     def _is_current(self, attempt: int) -> bool:
-        return self._current.is_training and attempt == self._writer.record.attempt
+        return self._current.is_training and attempt == self._state.record.attempt
 
     def _require_current(self, attempt: int) -> None:
-        now = self._writer.record.attempt
         if not self._is_current(attempt):
+            now = self._state.record.attempt
             raise PermissionError(f"attempt {attempt} was replaced by {now}; its checkpoint is not committed")
 
     def _add_rows(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self._num_steps_redone += not self._writer.journal.append(row)
-            self._row = row
-            self._current.step = row.step
+        self._state.add_rows(rows)
+        if rows:
+            self._current.step = rows[-1].step

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from captioning.config import OptimizerConfig, TrainingConfig
-from captioning.training.loop import train
 from captioning.training.validation import validation_loss
 from cluster.config import StorageConfig, TrainRun
 from cluster.data.loading import calibration_images, training_batches, validation_batches
 from cluster.data.shard_set import ShardSet
-from cluster.worker.resume import build_state
 from shards.features.reader import FeatureReader
 from tests.support.feature_sets import ENCODER, SEED, damage, extracted
+from tests.support.run_steps import steps_of_run
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(batch_size=13, seed=SEED, crop_area=1.0, flip=False)
@@ -126,20 +125,9 @@ def run_on(shards, features, home, **changes):
 def trained(run, num_steps):
     """Train as a rank does; return the losses and the validation loss after it."""
     shard_set = ShardSet(run.shards, run.features)
-    state, replica = build_state(run, shard_set, None, device=CPU)
-    shared = {"model": run.model, "config": run.training, "ranks": (0, 1)}
-    batches = training_batches(shard_set, "train", steps=range(num_steps), **shared)
-    results = train(
-        state,
-        replica,
-        batches,
-        optimizer_config=run.optimizer,
-        config=run.training,
-        num_steps=num_steps,
-        device=CPU,
-    )
+    state, results = steps_of_run(run, shard_set, num_steps)
     losses = [result.loss_nats for result in results]
-    validation = validation_batches(shard_set, "val", **shared)
+    validation = validation_batches(shard_set, "val", model=run.model, config=run.training, ranks=(0, 1))
     return [*losses, validation_loss(state.model, validation, config=run.training, device=CPU)]
 
 

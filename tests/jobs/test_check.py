@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,15 +17,8 @@ from cluster.config import ClusterConfig
 from cluster.resources import gcs
 from cluster.resources.environment import set_library_defaults
 from cluster.resources.session import cluster_session
+from tests.support.clock import eventually
 from tests.support.repository import ROOT
-
-
-def wait_until(condition, *, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-
 
 # An actor on the far node creates a placement group after its job is dead: until then, the raylet there, which would
 # kill the actor, is suspended.
@@ -105,14 +97,14 @@ def remains(tmp_path_factory):
             jobs.append(subprocess.Popen([sys.executable, "-c", code, cluster.address, folder]))
             undo.callback(jobs[-1].wait)
             undo.callback(jobs[-1].kill)
-        wait_until(lambda: (folder / "living").exists() and (folder / "ready").exists())
+        eventually(lambda: (folder / "living").exists() and (folder / "ready").exists(), seconds=60)
         raylet = psutil.Process(far.all_processes["raylet"][0].process.pid)
         with cluster_session(ClusterConfig(address=cluster.address)):
             raylet.suspend()
             jobs[1].kill()
-            wait_until(lambda: gcs.read_tables().dead_jobs)
+            eventually(lambda: gcs.read_tables().dead_jobs, seconds=60, every_seconds=0.1)
             (folder / "go").touch()
-            wait_until((folder / "made").exists, seconds=20)
+            eventually((folder / "made").exists)
             raylet.resume()
         yield cluster.address
 
@@ -189,7 +181,7 @@ def test_cleaning_removes_all_leftovers_and_nothing_else(cleaned, listed, remain
 @pytest.mark.cluster
 def test_cpus_are_free_again_and_the_living_job_keeps_its_own(cleaned, remains):
     with cluster_session(ClusterConfig(address=remains)):
-        wait_until(lambda: 2.5 in [node.free.get("CPU") for node in gcs.list_nodes()], seconds=20)
+        eventually(lambda: 2.5 in [node.free.get("CPU") for node in gcs.list_nodes()], every_seconds=0.1)
         tables = gcs.read_tables()
     assert ("in use" in [one.name for one in tables.groups], "coordinator/runs/living" in [
         one.name for one in tables.actors if one.is_alive

@@ -7,11 +7,9 @@ import torch
 import torch.distributed as dist
 
 from captioning.config import ModelConfig, TrainingConfig
-from captioning.training.loop import train
 from cluster.config import TrainRun
-from cluster.data.loading import training_batches
 from cluster.data.shard_set import ShardSet
-from cluster.worker.resume import build_state
+from tests.support.run_steps import steps_of_run
 
 
 def main(shards: Path, backbone: str, size_px: int, batch_size: int, num_steps: int) -> None:
@@ -31,27 +29,10 @@ def main(shards: Path, backbone: str, size_px: int, batch_size: int, num_steps: 
         model=ModelConfig(backbone=backbone, weights="none", image_size_px=size_px),
         training=TrainingConfig(batch_size=batch_size),
     )
-    shard_set, device = ShardSet(shards), torch.device("cpu")
-    state, replica = build_state(run, shard_set, None, device=device)
-    batches = training_batches(
-        shard_set,
-        run.train_split,
-        model=run.model,
-        config=run.training,
-        ranks=(dist.get_rank(), dist.get_world_size()),
-        steps=range(num_steps),
-    )
-    results = train(
-        state,
-        replica,
-        batches,
-        optimizer_config=run.optimizer,
-        config=run.training,
-        num_steps=num_steps,
-        device=device,
-    )
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    _, results = steps_of_run(run, ShardSet(shards), num_steps, ranks=(rank, world_size))
     for result in results:
-        if dist.get_rank() == 0:
+        if rank == 0:
             sys.stdout.write(f"step {result.step} {result.data_wait_seconds / result.seconds}\n")
     dist.destroy_process_group()
 

@@ -19,16 +19,6 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture(scope="module")
-def state():
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, state):
-    return save(tmp_path_factory.mktemp("run") / "checkpoint", state)
-
-
 @pytest.fixture
 def folder(original, tmp_path):
     """Return a copy that a test may damage."""

@@ -5,20 +5,10 @@ import errno
 import pytest
 import torch
 
-from tests.support.checkpoints import save, trained
+from tests.support.checkpoints import save
 from tests.support.small_disk import small_disk
 
 WRITTEN = ("model.safetensors", "optimizer.pt", "vocabulary.txt")
-
-
-@pytest.fixture(scope="module")
-def state():
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, state):
-    return save(tmp_path_factory.mktemp("run") / "checkpoint", state)
 
 
 @pytest.mark.parametrize("last", range(len(WRITTEN)), ids=WRITTEN)

@@ -15,6 +15,7 @@ from cluster.coordination.messages import (
     WorkersStarting,
 )
 from cluster.coordination.restart_policy import Failure
+from tests.support.clock import eventually
 
 WORKER = WorkerInfo(rank=0, node_id="n", host="host", pid=4194305, log="")
 
@@ -44,13 +45,6 @@ def follow():
     yield follow
     for one in made:
         one.attempt.close()
-
-
-def eventually(condition, *, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def test_failures_are_told_to_people(follow):

@@ -12,6 +12,7 @@ from cluster.config import ClusterConfig
 from cluster.coordination.client import CoordinatorClient, this_worker
 from cluster.coordination.watchdog import Watchdog, _kill, kill_ranks
 from cluster.resources.session import cluster_session
+from tests.support.clock import Clock
 
 END_WITH = """
 import sys, threading
@@ -24,14 +25,6 @@ threading.Event().wait()
 
 class At(NamedTuple):
     rank: int
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

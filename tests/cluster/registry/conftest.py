@@ -8,16 +8,32 @@ from cluster.tracking.client import connect
 from tests.support.packages import packaged_once
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(tiny_run):
     """Return a client of the tracker of ``tiny_run``."""
     return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model(tiny_run, client):
     """Return the best checkpoint of ``tiny_run``."""
     return resolve_model(str(tiny_run), client)
+
+
+@pytest.fixture(scope="session")
+def stored(client, model):
+    """Return a version that accepts image bytes only."""
+    from cluster.registry.registration import register
+
+    return register(model, "bytes", client)
+
+
+@pytest.fixture(scope="session")
+def served(stored, client):
+    """Return that version, as MLflow serves it."""
+    from tests.support.served_versions import load
+
+    return load(stored, client)
 
 
 @pytest.fixture

@@ -12,16 +12,7 @@ from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.claim import YOUNG_SECONDS, Claim, ClaimLostError, claimed
 from cluster.runs.pruning import Pruner
 from cluster.runs.record import CommittedCheckpoint, RunRecord
-
-
-class Clock:
-    """Clock that a test advances."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 class PartitionedStore(CheckpointStore):
@@ -43,7 +34,7 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 import json
 import shutil
-import time
 
 import pytest
 
 from cluster.runs.record import RunRecord, load_record, lock_run
 from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.runs.writer import RunWriter
+from tests.support.clock import eventually
 
 
 @pytest.fixture
@@ -39,13 +39,6 @@ def commit(writer, step, loss=None, *, awaits_score=False):
 
 def write_checkpoint(folder, step, attempt=1):
     (folder / "checkpoints" / f"step-{step:08d}-attempt-{attempt}").mkdir(parents=True)
-
-
-def eventually(condition, *, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def test_a_record_on_disk_is_whole_json(writer, folder):

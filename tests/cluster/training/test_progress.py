@@ -9,16 +9,7 @@ from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint
 from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.training.progress import ProgressLog
-
-
-class Clock:
-    """A clock that the test sets by hand, in seconds."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 def progress(step, events=(), attempt=1):

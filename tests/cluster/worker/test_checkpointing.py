@@ -3,16 +3,7 @@ import threading
 import pytest
 
 from cluster.worker.checkpointing import BackgroundWriter
-
-
-class Clock:
-    """Clock that a test advances."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 def test_work_goes_on_in_the_background():

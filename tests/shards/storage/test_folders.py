@@ -7,7 +7,6 @@ import sys
 import time
 from typing import NamedTuple
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -54,19 +53,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def memory():
-    """Return a filesystem with the set in it, at memory://bucket/set."""
-    system = fsspec.filesystem("memory")
+def memory(memory):
+    """Return a file system with the set in it, at memory://bucket/set."""
     for name in NAMES:
-        system.pipe_file(f"/bucket/set/{name}", content_of(name))
-    yield system
-    system.rm("/", recursive=True)
-
-
-@pytest.fixture
-def waits():
-    """Return the waits between attempts, in seconds."""
-    return []
+        memory.pipe_file(f"/bucket/set/{name}", content_of(name))
+    return memory
 
 
 @pytest.fixture

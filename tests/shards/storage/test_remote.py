@@ -2,26 +2,12 @@
 
 import pickle
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from shards.storage.remote import RemoteFolder
 
 URL = "memory://bucket/set"
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.rm("/", recursive=True)
-
-
-@pytest.fixture
-def waits():
-    """Return the waits between attempts, in seconds."""
-    return []
 
 
 @pytest.fixture
