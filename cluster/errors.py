@@ -4,12 +4,12 @@ A fault that may pass (a network, a full disk, lost processes, no memory) is tol
 """
 
 import errno
-import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cluster.log_text import clean
+from cluster.system_errors import is_unknown_host, system_fault
 
 # Of the system's errors, these are about a path or an address that somebody gave; the others may pass.
 _ABOUT_INPUT = (
@@ -89,10 +89,15 @@ def one_line(error: BaseException | str, *, with_kind: bool = True, longest: int
 
     Args:
         error: the error, or its text as reported by another process or library.
-        with_kind: whether to begin with the name of the error's class; ignored for a text.
+        with_kind: whether to begin with the name of the error's class, before the error's own text; ignored for a text.
         longest: number of characters after which the text is cut; None to keep all of it.
     """
-    text = f"{type(error).__name__}: {error}" if with_kind and isinstance(error, BaseException) else str(error)
+    if not isinstance(error, BaseException):
+        text = error
+    elif with_kind:
+        text = f"{type(error).__name__}: {error}"
+    else:
+        text = fault.found if (fault := system_fault(error)) else str(error)
     return clean(" ".join(text.split()))[:longest]
 
 
@@ -122,8 +127,9 @@ def passing_fault(error: BaseException) -> str | None:
     Args:
         error: any error; its causes and contexts are searched as well.
     """
-    fault = next((one for one in causes(error) if _may_pass(one)), None)
-    if fault is None:
+    chain = [*causes(error)]
+    fault = next((one for one in chain if _may_pass(one)), None)
+    if fault is None or any(map(is_unknown_host, chain)):
         return None
     if isinstance(fault, PassingFault):
         return str(fault)
@@ -151,12 +157,13 @@ def is_out_of_memory(error: BaseException | str) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, the error that it was raised from or while handling, and so on."""
+    """Yield an error, the error that it was raised from or while handling, and so on, up to one raised from None."""
     found: Any = error
     while isinstance(found, BaseException):
         yield found
+        context = None if found.__suppress_context__ else found.__context__
         # The last is the error of a task, in Ray's own.
-        found = found.__cause__ or found.__context__ or getattr(found, "cause", None)
+        found = found.__cause__ or context or getattr(found, "cause", None)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -184,12 +191,15 @@ def _is_about_a_full_disk(error: BaseException) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(_FULL.search(str(error)))
 
 
+def error_line(error: BaseException) -> str:
+    """Return what an error says, and of the system's errors what to do, on one line."""
+    fault = system_fault(error)
+    text = found_and_remedy(*fault) if fault else str(error)
+    return one_line(text, longest=None) or type(error).__name__
+
+
 def _found(error: BaseException) -> str:
-    """Return what an error says, on one line: of the system's errors, the path and what is wrong with it."""
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{where}{error.strerror}"
     if _is_of_ray(error):
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return one_line(lines[0] if is_out_of_memory(error) else lines[-1])
-    return one_line(error, with_kind=False, longest=None) or type(error).__name__
+    return error_line(error)

@@ -21,6 +21,7 @@ from captioning.bounds import outside, raise_mistakes
 from captioning.config import BATCH_SIZES, Precision
 from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig, TrackerConfig
+from cluster.errors import one_line
 from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
@@ -129,7 +130,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
             try:
                 yield read_picture(file)
             except (ValueError, OSError) as error:
-                faults.append(f"{file}: {error}")
+                faults.append(f"{file}: {one_line(error, with_kind=False, longest=None)}")
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -176,7 +176,7 @@ def _judge(error: Exception) -> tuple[int, list[str]]:
     Bad input stays bad however often the command runs. A fault that may pass (a network, a full disk) is a failure like
     any other, and may be worth another try.
     """
-    from cluster.errors import GateRefusal, Mistakes, one_line, passing_fault
+    from cluster.errors import GateRefusal, Mistakes, error_line, one_line, passing_fault
     from cluster.tracking.access import access_refusal, tracker_fault
 
     text = str(error).strip() or type(error).__name__
@@ -194,7 +194,7 @@ def _judge(error: Exception) -> tuple[int, list[str]]:
     if fault := passing_fault(error):
         return FAILED, [f"error: {fault}"]
     if isinstance(error, ValueError | OSError):
-        return BAD_INPUT, [f"error: {one_line(text, longest=None)}"]
+        return BAD_INPUT, [f"error: {error_line(error)}"]
     if isinstance(error, RuntimeError):
         return FAILED, [f"error: {text}"]
     bug = "this is a bug in captioning; set CAPTIONING_LOG_LEVEL=DEBUG for the traceback"

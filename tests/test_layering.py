@@ -21,7 +21,19 @@ FORBIDDEN = {
 # Lowest first: a package imports only from floors below its own (launch may import settings).
 FLOORS = {
     "cluster": (
-        {"codec", "errors", "formats", "git", "job_progress", "launch", "log_text", "settings", "signals", "yaml_file"},
+        {
+            "codec",
+            "errors",
+            "formats",
+            "git",
+            "job_progress",
+            "launch",
+            "log_text",
+            "settings",
+            "signals",
+            "system_errors",
+            "yaml_file",
+        },
         {"locations"},
         {"config"},
         {"presets", "resources", "runs"},
@@ -54,7 +66,13 @@ FLOORS = {
         {"features"},
     ),
 }
-SAME_FLOOR = {("launch", "settings"), ("formats", "errors"), ("errors", "log_text"), ("yaml_file", "errors")}
+SAME_FLOOR = {
+    ("launch", "settings"),
+    ("formats", "errors"),
+    ("errors", "log_text"),
+    ("errors", "system_errors"),
+    ("yaml_file", "errors"),
+}
 # Packages of ``cluster`` that may import these libraries; all others do without.
 ALLOWED = {
     "mlflow": {"api", "tracking", "registry", "promotion", "provenance", "search", "training/start"},

@@ -102,9 +102,10 @@ def _require_answer(address: str) -> None:
 
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        reason = one_line(error, with_kind=False)
         raise Unreachable(
-            f"no Ray cluster answers at {address} ({error})", "start it, or correct --cluster.address"
+            f"no Ray cluster answers at {address} ({reason})", "start it, or correct --cluster.address"
         ) from error
     try:
         version = ask_version(address)

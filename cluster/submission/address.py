@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
+from cluster.errors import one_line
 from shards.storage.location import refuse_credentials
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -52,10 +53,10 @@ def check_server(address: str) -> None:
         if os.environ.get("RAY_AUTH_MODE") != "token":
             raise no_token(address) from None
         return  # Ray's own client sends the token
-    except OSError as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        reason = getattr(error, "reason", error)  # of urllib's own error, which is text or an error again
         raise ConnectionError(
-            f"no Ray cluster answers at {address} ({reason}); start it, or correct --address"
+            f"no Ray cluster answers at {address} ({one_line(reason, with_kind=False)}); start it, or correct --address"
         ) from error
     except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         raise _not_ray(address) from error

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from cluster.errors import Refusal, Unreachable
+from cluster.errors import Refusal, Unreachable, one_line
 from cluster.tracking.access import INVALID_HOST
 
 logger = logging.getLogger(__name__)
@@ -20,9 +20,11 @@ logger = logging.getLogger(__name__)
 USABLE = "use http://HOST:PORT or sqlite:///FILE, or leave it out to use the embedded tracker"
 """What to do about an address that is none of a tracker."""
 _ENDPOINT = "/api/2.0/mlflow/experiments/search"
+_REFUSED_ENDPOINT = "/api/2.0/mlflow/experiments/get"  # without the id that it needs
 _ANSWER_KEYS = {"experiments", "next_page_token"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 10
 _VERSION = re.compile(r"\d+(\.\w+){1,4}")
+_ERROR_CODE = re.compile(r"[A-Z][A-Z_]+")
 _FAILING = (500, 502, 503, 504)
 _WAITS_SECONDS = (1, 2, 4, 8)  # between requests to a server that fails
 
@@ -43,14 +45,14 @@ def require_server(uri: str) -> None:
         Refusal: the address has no host or an impossible port, or what answers is not MLflow.
     """
     _require_connection(uri)
-    answer = _ask(uri)
+    answer = _ask_for_experiments(uri)
     for number, seconds in enumerate(_WAITS_SECONDS):
         if answer.status not in _FAILING:
             break
         if number == 0:
             logger.info("MLflow at %s answers %s; trying again for %d s", uri, answer.title, sum(_WAITS_SECONDS))
         time.sleep(seconds)
-        answer = _ask(uri)
+        answer = _ask_for_experiments(uri)
     if answer.status in _FAILING:
         raise Unreachable(
             f"MLflow at {uri} answers {answer.title}",
@@ -62,7 +64,7 @@ def require_server(uri: str) -> None:
             f"MLflow at {uri} does not accept this name of its host ({answer.status} {INVALID_HOST})",
             f"start the server with --allowed-hosts {host}, or use a name that it accepts, such as localhost",
         )
-    if not _is_from_mlflow(answer):
+    if not _is_from_mlflow(answer, uri):
         remedy = "check the address and the port; on macOS, port 5000 belongs to AirPlay"
         raise Refusal(f"what answers at {uri} is not MLflow ({answer.title})", remedy)
 
@@ -90,17 +92,21 @@ def _require_connection(uri: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:  # ValueError: a name that no host can have
-        raise _no_answer(uri, error) from error
+        raise _no_answer(uri, one_line(error, with_kind=False)) from error
 
 
-def _ask(uri: str) -> _Answer:
-    """Send the request with the credentials that MLflow's client would send."""
+def _ask_for_experiments(uri: str) -> _Answer:
+    return _ask(uri, _ENDPOINT, {"max_results": 1})
+
+
+def _ask(uri: str, endpoint: str, parameters: dict[str, int]) -> _Answer:
+    """Send a request with the credentials that MLflow's client would send."""
     try:
         answer: Any = http_request(
             get_default_host_creds(uri),
-            _ENDPOINT,
+            endpoint,
             "GET",
-            params={"max_results": 1},
+            params=parameters,
             max_retries=0,
             timeout=_ANSWER_SECONDS,
             raise_on_status=False,
@@ -114,11 +120,11 @@ def _ask(uri: str) -> _Answer:
     return _Answer(answer.status_code, title, answer.text)
 
 
-def _no_answer(uri: str, reason: object) -> Unreachable:
+def _no_answer(uri: str, reason: str) -> Unreachable:
     return Unreachable(f"MLflow at {uri} does not answer ({reason})", "start the server, or correct --tracking.uri")
 
 
-def _is_from_mlflow(answer: _Answer) -> bool:
+def _is_from_mlflow(answer: _Answer, uri: str) -> bool:
     if answer.status in (401, 429):
         return True
     is_ok = answer.status == 200
@@ -126,4 +132,21 @@ def _is_from_mlflow(answer: _Answer) -> bool:
         document = json.loads(answer.text or ("{}" if is_ok else ""))
     except ValueError:
         return answer.text.strip() == "Permission denied"  # of MLflow's basic authentication
-    return isinstance(document, dict) and ("error_code" in document or (is_ok and document.keys() <= _ANSWER_KEYS))
+    if not isinstance(document, dict):
+        return False
+    if not is_ok:
+        return _ERROR_CODE.fullmatch(str(document.get("error_code"))) is not None
+    return document.keys() <= _ANSWER_KEYS and (_has_experiments(document) or _refuses_what_mlflow_refuses(uri))
+
+
+def _has_experiments(document: dict[str, Any]) -> bool:
+    found = document.get("experiments")
+    return isinstance(found, list) and any(isinstance(one, dict) and "experiment_id" in one for one in found)
+
+
+def _refuses_what_mlflow_refuses(uri: str) -> bool:
+    """Ask for an experiment without its id, because no experiments may also be the answer of a server that says {}.
+
+    A proxy may put a page of its own in place of MLflow's refusal, so the status decides.
+    """
+    return _ask(uri, _REFUSED_ENDPOINT, {}).status >= 400

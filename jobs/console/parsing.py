@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
-from cluster.errors import Mistakes, shorten
+from cluster.errors import Mistakes, error_line, shorten
 from cluster.settings import as_plain, with_absolute_paths
 from cluster.yaml_file import read_mapping, shown
 from jobs.console.help import HelpStream, own_rules
@@ -81,7 +81,7 @@ def _submitted(job: Job[T], settings: T, mistakes: list[str]) -> Invocation[Any]
     except Mistakes as error:
         mistakes += error.lines
     except (ValueError, OSError) as error:
-        mistakes.append(f"{error}")
+        mistakes.append(error_line(error))
     else:
         mistakes += found
         return invocation

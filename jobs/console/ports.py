@@ -3,7 +3,7 @@
 import os
 import socket
 
-from cluster.errors import Refusal
+from cluster.errors import Refusal, one_line
 
 _LAST_PORT = 65535
 
@@ -22,8 +22,9 @@ def require_free_port(host: str, port: int) -> None:
         raise Refusal(f"there is no port {port}", f"choose a --port from 1 to {_LAST_PORT}")
     try:
         socket.getaddrinfo(host, port)
-    except OSError as error:
-        raise Refusal(f"host {host} is not an address of this machine ({error.strerror})", "correct --host") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        reason = one_line(error, with_kind=False)
+        raise Refusal(f"host {host} is not an address of this machine ({reason})", "correct --host") from None
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

@@ -101,6 +101,11 @@ def response(status):
     return found
 
 
+def from_none(error, context):
+    error.__context__, error.__suppress_context__ = context, True
+    return error
+
+
 def caused(error, cause):
     error.__cause__ = cause
     return error
@@ -153,6 +158,7 @@ def test_a_fault_that_may_pass_is_told(error, told):
         requests.HTTPError("404 for http://h", response=response(404)),
         caused(PermissionError("it requires a token"), ray.exceptions.AuthenticationError("no token")),
         ray.exceptions.RayTaskError("f", "trace\nback", ValueError("x")),
+        from_none(Refusal("host x is unknown", "correct it"), ConnectionError("x")),
     ],
 )
 def test_bad_input_and_faults_of_the_program_do_not_pass(error):

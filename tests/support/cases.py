@@ -93,7 +93,7 @@ def write_commands(folder: Path) -> str:
     """Write the commands that cases use, of this checkout and this Python; return the PATH that has them first."""
     folder.mkdir(parents=True)
     python = shlex.quote(sys.executable)
-    for name, arguments in (("captioning", "-m jobs.cli"), ("python", "")):
+    for name, arguments in (("captioning", "-m jobs.cli"), ("mlflow", "-m mlflow"), ("python", "")):
         (folder / name).write_text(f'#!/bin/sh\nexec {python} {arguments} "$@"\n')
         (folder / name).chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"

@@ -8,6 +8,7 @@ from cluster.tracking.server import require_server
 from tests.support.http_server import answering
 
 ENDPOINT = "/api/2.0/mlflow/experiments/search?max_results=1"
+REFUSED = "/api/2.0/mlflow/experiments/get"
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,7 @@ def without_waits(monkeypatch):
     [
         (200, {}),
         (200, {"experiments": [], "next_page_token": ""}),
+        (200, {"experiments": [{"experiment_id": "0", "name": "Default"}], "next_page_token": "x"}),
         (401, b"You are not authenticated"),
         (403, b"Permission denied"),
         (403, {"error_code": "PERMISSION_DENIED"}),
@@ -32,6 +34,16 @@ def test_mlflow_passes_whatever_it_says_to_this_user(answer):
         require_server(address)
 
 
+@pytest.mark.parametrize(
+    "document", [{}, b"", {"experiments": []}, {"experiments": {}}, {"experiments": [{"name": "x"}]}, {"a": 1}], ids=str
+)
+def test_a_server_that_answers_the_same_to_everything_is_not_mlflow(document):
+    with answering({ENDPOINT: (200, document), REFUSED: (200, document)}) as address:
+        message = rf"what answers at {address} is not MLflow \(200 OK, server BaseHTTP.*; check the address"
+        with pytest.raises(ValueError, match=message):
+            require_server(address)
+
+
 def test_a_path_before_the_api_is_kept():
     with answering({f"/mlflow{ENDPOINT}": (200, {})}) as address:
         require_server(f"{address}/mlflow/")
@@ -39,7 +51,15 @@ def test_a_path_before_the_api_is_kept():
 
 @pytest.mark.parametrize(
     "answer",
-    [(403, b""), (200, b"<title>JupyterLab</title>"), (200, b"[]"), (200, {"jobs": 0}), (404, {"message": "none"})],
+    [
+        (403, b""),
+        (200, b"<title>JupyterLab</title>"),
+        (200, b"[]"),
+        (200, {"jobs": 0}),
+        (200, {"error_code": "OTHER"}),
+        (404, {"message": "none"}),
+        (404, {"error_code": 404}),
+    ],
     ids=str,
 )
 def test_another_program_is_named_with_its_status(answer):
@@ -68,7 +88,7 @@ def test_a_server_that_fails_is_asked_again_with_a_line(log_lines, caplog):
 
 
 def test_a_server_that_works_again_passes():
-    answers = [(503, b""), (200, {})]
+    answers = [(503, b""), (200, {"experiments": [{"experiment_id": "0"}]})]
 
     class Recovering(dict):
         def get(self, key, default=None):

@@ -1,0 +1,125 @@
+"""The system's errors, made by the system, as lines that people read."""
+
+import errno
+import os
+import pwd
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import Unreachable, error_line, one_line, passing_fault
+from cluster.system_errors import is_unknown_host, system_fault
+
+
+def open_too_long(folder):
+    (folder / ("n" * 300)).open()
+
+
+def open_a_circle(folder):
+    (folder / "circle").symlink_to("circle")
+    (folder / "circle").open()
+
+
+def list_a_file(folder):
+    (folder / "file").touch()
+    [*(folder / "file").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("fails", "line"),
+    [
+        (lambda folder: (folder / "none").open(), "{folder}/none does not exist; correct the path"),
+        (Path.open, "{folder} is a folder, and a file is needed; correct the path"),
+        (Path.mkdir, "{folder} exists already; choose another path, or remove it"),
+        (list_a_file, "{folder}/file is not a folder, or a part of its path is not; correct the path"),
+        (open_a_circle, "the symbolic links of {folder}/circle lead back to themselves; correct them"),
+        (open_too_long, "{long} is longer than the file system allows; choose a shorter name"),
+    ],
+)
+def test_a_path_is_named_with_why_it_fails_and_what_to_do(fails, line, tmp_path):
+    with pytest.raises(OSError, match=r"\[Errno ") as raised:
+        fails(tmp_path)
+    long = f"{tmp_path}/{'n' * 300}"
+    told = line.format(folder=tmp_path, long=f"{long[:100]}...{long[-50:]}")
+    assert (error_line(raised.value), passing_fault(raised.value)) == (told, None)
+    assert one_line(raised.value, with_kind=False) == told.partition("; ")[0]
+
+
+DENIED = """
+import os, sys
+from cluster.errors import error_line
+for name, path in zip(*[iter(sys.argv[1:])] * 2):
+    try:
+        {"read": open, "write": lambda path: open(path, "wb"), "remove": os.remove}[name](path)
+    except OSError as error:
+        print(error_line(error))
+"""
+
+
+def test_who_may_not_do_what_is_told(tmp_path):
+    for name in ("closed", "fixed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch(mode=0o444)
+    tries = {
+        ("read", "closed/file"): "look into folder {folder}/closed",
+        ("write", "fixed/file"): "write {folder}/fixed/file",
+        ("write", "fixed/new"): "write to folder {folder}/fixed",
+        ("remove", "fixed/file"): "write {folder}/fixed/file",
+        ("read", "secret"): "read {folder}/secret",
+    }
+    (tmp_path / "secret").touch(mode=0o200)
+    (tmp_path / "closed").chmod(0o000)
+    (tmp_path / "fixed").chmod(0o555)
+    # Root may do everything, unless its capabilities are dropped.
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    words = [word for action, path in tries for word in (action, str(tmp_path / path))]
+    command = [*drop, sys.executable, "-c", DENIED, *words]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+        (tmp_path / "fixed").chmod(0o755)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    remedy = "give the user this permission, or choose another path"
+    assert answer.stdout.splitlines() == [
+        f"user {user} may not {told.format(folder=tmp_path)}; {remedy}" for told in tries.values()
+    ]
+
+
+def test_too_many_open_files_are_told_with_the_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with pytest.raises(OSError, match="Too many") as raised:
+            opened.extend(Path("/dev/null").open() for _ in range(64))  # noqa: SIM115  kept open
+        line = passing_fault(raised.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for file in opened:
+            file.close()
+    assert line == "/dev/null: this process has too many open files; raise the limit of 64 with ulimit -n"
+
+
+def test_an_error_without_a_path_is_the_systems_text():
+    assert system_fault(PermissionError(errno.EACCES, "Permission denied")) == ("Permission denied", "")
+    assert system_fault(OSError("no code")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_unknown"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), False),
+        (UnicodeError("encoding with 'idna' codec failed (UnicodeError: label too long)"), True),
+        (UnicodeError("another"), False),
+    ],
+)
+def test_an_unknown_host_is_bad_input_and_a_name_server_without_answer_is_not(error, is_unknown):
+    silent = Unreachable("MLflow does not answer", "")
+    silent.__cause__ = error
+    assert (is_unknown_host(error), passing_fault(silent) is None) == (is_unknown, is_unknown)
