@@ -9,31 +9,37 @@ from tests.support.packages import packaged_once
 
 
 @pytest.fixture(scope="session")
-def client(tiny_run):
+def tiny_client(tiny_run):
     """Return a client of the tracker of ``tiny_run``."""
     return connect(TrackingConfig(), StorageConfig(home=tiny_run.parent.parent))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def client(tiny_client):
+    """Return the client of the module's tracker: that of ``tiny_run``, unless the module has another."""
+    return tiny_client
+
+
+@pytest.fixture(scope="module")
 def model(tiny_run, client):
     """Return the best checkpoint of ``tiny_run``."""
     return resolve_model(str(tiny_run), client)
 
 
 @pytest.fixture(scope="session")
-def stored(client, model):
+def stored(tiny_client, tiny_run):
     """Return a version that accepts image bytes only."""
     from cluster.registry.registration import register
 
-    return register(model, "bytes", client)
+    return register(resolve_model(str(tiny_run), tiny_client), "bytes", tiny_client)
 
 
 @pytest.fixture(scope="session")
-def served(stored, client):
+def served(stored, tiny_client):
     """Return that version, as MLflow serves it."""
     from tests.support.served_versions import load
 
-    return load(stored, client)
+    return load(stored, tiny_client)
 
 
 @pytest.fixture
