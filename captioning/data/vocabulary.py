@@ -7,6 +7,7 @@ before the first word names it. So the words of a model and the way to make and 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from captioning.data.tokenizers import PTB, Tokenizer, find_tokenizer
@@ -78,7 +79,7 @@ def build_vocabulary(captions: Iterable[str], *, minimum_count: int, tokenizer: 
     Raises:
         ValueError: there are too many words, or none.
     """
-    counts = Counter(word for caption in captions for word in tokenizer.tokenize(caption))
+    counts = Counter(chain.from_iterable(map(tokenizer.tokenize, captions)))
     return vocabulary_of_counts(counts, minimum_count=minimum_count, tokenizer=tokenizer)
 
 

@@ -28,12 +28,13 @@ def fault_of(entry: object, form: dict[str, type]) -> str:
     if not isinstance(entry, dict):
         return f"is {_shown(entry)}, not an object"
     for name, kind in form.items():
-        if name not in entry:
-            return f"has no {name}"
-        if type(entry[name]) is not kind:  # isinstance accepts true and false as integers
-            return f"has {name} {_shown(entry[name])}, which is not {_KINDS[kind]}{_integer_meant(entry[name], kind)}"
-        if kind is str and SURROGATE.search(entry[name]):
-            return f"has {name} {_shown(entry[name])}, which contains half of a surrogate pair"
+        value = entry.get(name)
+        if type(value) is not kind:  # isinstance accepts true and false as integers
+            if name not in entry:
+                return f"has no {name}"
+            return f"has {name} {_shown(value)}, which is not {_KINDS[kind]}{_integer_meant(value, kind)}"
+        if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
+            return f"has {name} {_shown(value)}, which contains half of a surrogate pair"
     return ""
 
 

@@ -81,11 +81,12 @@ def _coco_rows(file: Path, set_aside: list[SetAside]) -> Iterator[Row]:
     captions: dict[int, list[str]] = {}
     listed: set[int] = set()
     for name, index, value in _entries(file):
-        if name == "images" and isinstance(value, dict) and type(value.get("id")) is int:
-            listed.add(value["id"])
         if fault := fault_of(value, _FORMS[name]):
+            if name == "images" and isinstance(value, dict) and type(value.get("id")) is int:
+                listed.add(value["id"])
             set_aside.append(SetAside(key=f"{name}[{index}]", reason=f"{name}[{index}] {fault}"))
         elif name == "images":
+            listed.add(value["id"])
             images.append({"id": value["id"], "file_name": value["file_name"]})
         else:
             captions.setdefault(value["image_id"], []).append(value["caption"])

@@ -1,6 +1,8 @@
 """Recognition of a source: which of the known forms a folder has, and the reader for it."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -46,6 +48,19 @@ class Source:
     annotations: Annotations
 
 
+@contextmanager
+def _without_collecting_cycles() -> Iterator[None]:
+    """Pause the search for cycles, which looks at all images again and again: a third of the time of a million."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_collecting_cycles()
 def read_source(folder: Path, options: SourceOptions, splits: Sequence[str] = (), *, skip_bad: bool = False) -> Source:
     """Read the captioned images of a folder in one of the known forms.
 

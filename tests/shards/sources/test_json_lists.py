@@ -6,7 +6,7 @@ import random
 import pytest
 
 from shards.sources import json_lists
-from shards.sources.json_lists import Entry, read_lists
+from shards.sources.json_lists import read_lists
 
 ENTRIES = [
     {"id": 12345, "text": 'é "\\ \ud83d \n [1, {'},
@@ -37,14 +37,22 @@ def test_entries_are_those_of_the_whole_wherever_a_part_ends(tmp_path, monkeypat
     monkeypatch.setattr(json_lists, "_PART_CHARACTERS", part)
     content = {"info": {"a": [1]}, "other": ENTRIES, "second": ENTRIES[::-1], "n": 17, "first": ENTRIES, "last": []}
     path = write(tmp_path, json.dumps(content, indent=indent, ensure_ascii=False))
-    expected = [Entry(name, *one) for name in ("second", "first") for one in enumerate(content[name])]
+    expected = [(name, *one) for name in ("second", "first") for one in enumerate(content[name])]
     assert read(path) == expected
+
+
+@pytest.mark.parametrize("number", [7.25, 1e-20, 1.5e20, -0.5e-5, 10])
+def test_a_number_is_whole_wherever_a_part_ends(tmp_path, monkeypatch, number):
+    path = write(tmp_path, json.dumps({"first": [number, number, {"a": number}], "second": []}))
+    for part in range(1, 40):
+        monkeypatch.setattr(json_lists, "_PART_CHARACTERS", part)
+        assert read(path) == [("first", 0, number), ("first", 1, number), ("first", 2, {"a": number})]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
 def test_encodings_are_told_apart_as_json_tells_them(tmp_path, encoding):
     path = write(tmp_path, '{"first": ["é"], "second": []}', encoding)
-    assert read(path) == [Entry("first", 0, "é")]
+    assert read(path) == [("first", 0, "é")]
 
 
 def test_what_json_refuses_is_refused_and_nothing_else(tmp_path, monkeypatch):
