@@ -87,6 +87,8 @@ def _set_rows(shard_set: "ShardSet") -> Iterator[tuple[str, str]]:
     yield "tokenizer", shard_set.vocabulary.tokenizer.name
     yield "codecs", ", ".join(f"{name} {version}" for name, version in manifest.codec_versions.items())
     yield "set aside", str(num_set_aside)
+    if manifest.licenses:
+        yield "licences", ", ".join(manifest.licenses)
     yield from ((f"sha256 of {name}", sha256) for name, sha256 in manifest.annotations.items())
 
 

@@ -35,6 +35,8 @@ class Manifest:
     set_aside: tuple[SetAside, ...] = ()
     annotations: dict[str, str] = field(default_factory=dict)
     """sha256 of each annotation file, by name; empty if an earlier release wrote the manifest."""
+    licenses: tuple[str, ...] = ()
+    """Licences of the data, as the source names them; empty if it names none, or an earlier release converted it."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -77,6 +79,8 @@ class Manifest:
         # An earlier release reads a set that it could have written.
         version = _OF_TARS_IN_PLACE if self.is_in_place else _OF_CONVERTED_SETS
         content = asdict(replace(self, shards=())) | {"format_version": version}
+        if not self.licenses:
+            del content["licenses"]  # so that a set without them is the same as that of an earlier release
         save_manifest(
             folder, MANIFEST_NAME, {"digest": self.digest, **content}, self.shards, table_version=FORMAT_VERSION
         )

@@ -67,6 +67,7 @@ class ConversionPlan:
             minimum_word_count=self.config.minimum_word_count,
             set_aside=self.annotations.set_aside,
             annotations=self.annotations.files,
+            licenses=self.annotations.licenses,
         )
 
 

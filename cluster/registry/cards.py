@@ -92,6 +92,7 @@ def _dataset(found: DatasetInput) -> CardDataset:
         use=next((tag.value for tag in found.tags), "input"),
         num_rows=num_rows if isinstance(num_rows, int) else None,
         source=f"{source.get('uri') or source.get('url') or 'unknown'}",
+        licenses=tuple(map(str, licenses)) if isinstance(licenses := profile.get("licenses"), list) else (),
     )
 
 

@@ -10,6 +10,7 @@ CARD_END = "_Written by captioning. A text without this line is yours, and stays
 LONGEST_CARD = 5_000
 """Width of MLflow's column, in characters; PostgreSQL refuses longer text."""
 _LONGEST_FACT, _MOST_SPLITS, _MOST_DATASETS, _MOST_SCORES = 120, 4, 6, 12
+_MOST_LICENSES = 8  # COCO names as many
 _DECODER_SETTING, _MOST_SETTINGS = "decoder.", 12
 
 
@@ -24,6 +25,8 @@ class CardDataset(NamedTuple):
     """Number of images; None if it is not recorded."""
     source: str
     """Location of the dataset."""
+    licenses: tuple[str, ...] = ()
+    """Licences of its data, as its source names them."""
 
 
 def version_card(
@@ -106,8 +109,17 @@ def _data(datasets: Sequence[CardDataset], record: Mapping[str, str]) -> list[st
     ] or ([f"- shard set `{_code(digest)}`"] if digest else [])
     if not lines:
         return []
-    licence = "Licence: that of the photographs and captions, which the shard set does not record."
-    return ["### Data\n\n" + "\n".join([*lines, "", licence])]
+    return ["### Data\n\n" + "\n".join([*lines, "", _licence(datasets)])]
+
+
+def _licence(datasets: Sequence[CardDataset]) -> str:
+    named = dict.fromkeys(text for one in datasets for text in one.licenses)
+    if not named:
+        return "Licence: that of the photographs and captions, which the shard set does not record."
+    shown = ", ".join(escaped(text[:_LONGEST_FACT]) for text in [*named][:_MOST_LICENSES])
+    return (
+        f"Licences that the source of the data names: {shown}{', and others' if len(named) > _MOST_LICENSES else ''}."
+    )
 
 
 def _calls(address: str) -> str:

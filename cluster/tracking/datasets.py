@@ -1,7 +1,7 @@
 """Datasets of MLflow: the splits of shard sets, and the feature sets, that a run reads; ``mlflow.data`` opens them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
@@ -32,6 +32,7 @@ def split_inputs(folder: ShardFolder, manifest: Manifest, contexts: Iterable[tup
             context=context,
             index=MANIFEST_NAME,
             num_rows=manifest.splits[split],
+            licenses=manifest.licenses,
         )
         for split, context in contexts
         if split in manifest.splits
@@ -44,7 +45,14 @@ def split_name(folder: ShardFolder, split: str) -> str:
 
 
 def dataset_input(
-    name: str, location: str, digest: str, *, context: str, index: str, num_rows: int | None = None
+    name: str,
+    location: str,
+    digest: str,
+    *,
+    context: str,
+    index: str,
+    num_rows: int | None = None,
+    licenses: Sequence[str] = (),
 ) -> DatasetInput:
     """Return a dataset as the input of a run.
 
@@ -55,15 +63,16 @@ def dataset_input(
         context: use of the dataset, such as ``training``.
         index: name of the set's file that lists the others, which MLflow opens if the set is on a web server.
         num_rows: number of samples; None if it is not known.
+        licenses: licences of the data, as its source names them.
     """
     kind, source = _source(location, index)
-    profile = None if num_rows is None else json.dumps({"num_rows": num_rows})
+    known = ({} if num_rows is None else {"num_rows": num_rows}) | ({"licenses": [*licenses]} if licenses else {})
     dataset = Dataset(
         name=name,
         digest=digest[:_DIGEST_LENGTH],
         source_type=kind,
         source=json.dumps(source),
-        profile=profile,
+        profile=json.dumps(known) if known else None,
     )
     return DatasetInput(dataset, [InputTag(_CONTEXT_TAG, context)])
 

@@ -19,6 +19,8 @@ class Annotations:
     set_aside: tuple[SetAside, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """sha256 of each annotation file, by name."""
+    licenses: tuple[str, ...] = ()
+    """Licences that the source names, each with its address if it has one."""
     has_splits: bool = True
     """Whether the source tells the images' splits; otherwise all are of ``train``."""
 

@@ -18,6 +18,7 @@ _FORMS: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "caption": str},
 }
+_MOST_LICENSES, _LONGEST_LICENSE = 20, 200
 _ANNOTATION_NAME = re.compile(r"captions_(.+?)(?:19\d\d|20\d\d)?")
 
 
@@ -40,17 +41,19 @@ def read_coco(
     """
     found: dict[str, tuple[CaptionedImage, ...]] = {}
     set_aside: list[SetAside] = []
+    licenses: list[str] = []
     if files is None:
         files = _annotation_files(source)
     require_splits(source, files, splits)
     chosen = {split: file for split, file in files.items() if not splits or split in splits}
     for split, file in chosen.items():
-        rows = _coco_rows(file, set_aside)
+        rows = _coco_rows(file, set_aside, licenses)
         folders = [source / "images", source / file.stem.removeprefix("captions_")]
         images = usable(rows, folders, set_aside)
         found[split] = accept(images, str(file), set_aside, skip_bad=skip_bad)
     digests = {file.name: sha256_of(file) for file in chosen.values()}
-    return Annotations(splits=found, set_aside=tuple(set_aside), files=digests)
+    named = tuple(dict.fromkeys(filter(None, licenses)))[:_MOST_LICENSES]
+    return Annotations(splits=found, set_aside=tuple(set_aside), files=digests, licenses=named)
 
 
 def _annotation_files(source: Path) -> dict[str, Path]:
@@ -72,15 +75,27 @@ def _annotation_files(source: Path) -> dict[str, Path]:
 
 
 def _entries(file: Path) -> Iterator[Entry]:
-    return read_lists(file, tuple(_FORMS), form="a COCO captions file")
+    return read_lists(file, tuple(_FORMS), form="a COCO captions file", optional=("licenses",))
 
 
-def _coco_rows(file: Path, set_aside: list[SetAside]) -> Iterator[Row]:
-    """Yield the images of a COCO captions file, sorted by image id."""
+def _license_text(entry: object) -> str:
+    """Return the name and the address of an entry of ``licenses``; empty if it has no name."""
+    if fault_of(entry, {"name": str}) or not isinstance(entry, dict):
+        return ""
+    address = "" if fault_of(entry, {"url": str}) else entry["url"]
+    text = f"{entry['name']} ({address})" if address else entry["name"]
+    return " ".join(text.split())[:_LONGEST_LICENSE]
+
+
+def _coco_rows(file: Path, set_aside: list[SetAside], licenses: list[str]) -> Iterator[Row]:
+    """Yield the images of a COCO captions file, sorted by image id; what is wrong and its licences go to the lists."""
     images: list[dict[str, Any]] = []
     captions: dict[int, list[str]] = {}
     listed: set[int] = set()
     for name, index, value in _entries(file):
+        if name == "licenses":
+            licenses.append(_license_text(value))
+            continue
         if fault := fault_of(value, _FORMS[name]):
             if name == "images" and isinstance(value, dict) and type(value.get("id")) is int:
                 listed.add(value["id"])

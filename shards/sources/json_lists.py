@@ -18,13 +18,14 @@ Entry = tuple[str, int, Any]
 """An entry of a list: the name of the list, the entry's number in it, from 0, and its value."""
 
 
-def read_lists(path: Path, names: Sequence[str], *, form: str) -> Iterator[Entry]:
+def read_lists(path: Path, names: Sequence[str], *, form: str, optional: Sequence[str] = ()) -> Iterator[Entry]:
     """Yield the entries of some lists of the object that a JSON file holds; its other values are passed over.
 
     Args:
         path: path of the file.
         names: names of the lists, all of which the file must have.
         form: description of the file that is wanted, for messages.
+        optional: names of further lists, which the file may have.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -39,7 +40,7 @@ def read_lists(path: Path, names: Sequence[str], *, form: str) -> Iterator[Entry
         # Half of a surrogate pair is a fault of one caption, not of the file; json.loads does the same.
         with path.open(encoding=encoding, errors="surrogatepass", newline="") as file:
             for name, entries in _Document(file).lists():
-                if name in names:
+                if name in names or name in optional:
                     found.append(name)
                     yield from zip(repeat(name), count(), entries, strict=False)
     except (ValueError, RecursionError) as error:

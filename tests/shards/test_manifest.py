@@ -24,6 +24,14 @@ def test_a_manifest_comes_back_as_it_was_saved(three_shards):
     assert load_manifest(folder) == manifest
 
 
+def test_licences_are_kept_and_are_no_part_of_the_digest(three_shards):
+    folder, manifest = three_shards
+    assert "licenses" not in json.loads((folder / MANIFEST_NAME).read_bytes())
+    named = replace(manifest, licenses=("Attribution License",))
+    named.save(folder)
+    assert (load_manifest(folder), named.digest) == (named, manifest.digest)
+
+
 def as_first_written(content):
     """Make a manifest one of format version 1, which had no seal; the first ones did not note annotations either."""
     del content["seal"], content["annotations"]

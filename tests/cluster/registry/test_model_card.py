@@ -73,6 +73,16 @@ def test_a_card_says_which_search_found_the_captions(recorded, text):
     assert heading.endswith(text)
 
 
+def test_a_card_names_the_licences_that_the_source_names():
+    assert "Licence: that of the photographs and captions, which the shard set does not record." in card()
+    licensed = TRAINING._replace(licenses=("Attribution License (http://h/by_2.0/)", "*Other*"))
+    found = card(datasets=(licensed, licensed._replace(use="validation")))
+    told = r"Licences that the source of the data names: Attribution License (http://h/by\_2.0/), \*Other\*."
+    assert (told in found, "does not record" in found) == (True, False)
+    many = TRAINING._replace(licenses=tuple(f"L{number}" for number in range(9)))
+    assert "L7, and others." in card(datasets=(many,))
+
+
 def test_the_lineage_is_five_lines():
     assert len(re.findall("^- ", card().split("### Lineage")[1], re.MULTILINE)) == 5
 

@@ -1,6 +1,7 @@
 import http.server
 import json
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -55,17 +56,19 @@ def test_mlflow_loads_the_manifest_from_a_web_server(drawn_shards, tmp_path):
 
 
 def test_the_splits_of_a_shard_set_are_inputs_of_a_run(client, home, drawn_shards):
-    manifest = load_manifest(drawn_shards)
+    manifest = replace(load_manifest(drawn_shards), licenses=("Attribution License",))
     wanted = [("train", "training"), ("val", "validation"), ("test", "validation")]
     datasets = split_inputs(open_folder(drawn_shards), manifest, wanted)
     experiment = experiment_id(client, TrackingConfig(), home)
     run_id = create_run(client, experiment, key="inputs", name="r", parameters={}, tags={}, datasets=datasets)
     run = client.get_run(run_id)
     found = {
-        one.dataset.name: (one.tags[0].value, json.loads(one.dataset.profile)["num_rows"])
-        for one in run.inputs.dataset_inputs
+        one.dataset.name: (one.tags[0].value, json.loads(one.dataset.profile)) for one in run.inputs.dataset_inputs
     }
-    assert found == {"shards-train": ("training", 120), "shards-val": ("validation", 30)}
+    assert found == {
+        "shards-train": ("training", {"num_rows": 120, "licenses": ["Attribution License"]}),
+        "shards-val": ("validation", {"num_rows": 30, "licenses": ["Attribution License"]}),
+    }
     assert dataset_of(run, "val", manifest.digest) == ("shards-val", manifest.digest[:36])
 
 

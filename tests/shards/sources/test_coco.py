@@ -87,6 +87,16 @@ def test_other_parts_of_coco_do_no_harm(tmp_path):
     assert read_coco(tmp_path).splits == expected
 
 
+def test_the_licences_that_a_file_names_are_kept(tmp_path):
+    content = write_coco(tmp_path)
+    assert read_coco(tmp_path).licenses == ()
+    by, unnamed = {"id": 4, "name": "Attribution\nLicense", "url": "http://h/by/2.0/"}, {"id": 3, "url": "http://h"}
+    listed = [by, {"id": 7, "name": "No known restrictions"}, by, unnamed, 3, {"name": "\ud800"}, {"name": "n" * 300}]
+    write_annotations(tmp_path, {**content, "licenses": listed})
+    expected = ("Attribution License (http://h/by/2.0/)", "No known restrictions", "n" * 200)
+    assert read_coco(tmp_path).licenses == expected
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder; give the folder that holds the images"):
         read_coco(tmp_path / "nowhere")
