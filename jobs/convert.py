@@ -5,6 +5,7 @@ Examples:
     captioning convert data/coco data/coco-shards --karpathy dataset_coco.json    # the split of Karpathy and Li
     captioning convert photos data/photos-shards --split-by 90:5:5            # captions.csv, or dog.txt beside dog.jpg
     captioning convert photos data/photos-shards --dry-run                    # what was recognized; writes nothing
+    captioning convert photos data/photos-shards --rebuild                    # pictures or captions have changed
 """
 
 import contextlib
@@ -89,6 +90,8 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
         len(plan.shards),
         len(plan.finished),
     )
+    if plan.difference:
+        logger.info("%s was made from other %s", job.shards, plan.difference)
     if is_dry:
         for shard in plan.missing:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from shards.images import ImageSpec
 from shards.samples import SetAside
@@ -97,6 +98,18 @@ def load_manifest(folder: ShardFolder) -> Manifest:
     return document.load(
         Manifest, newest=FORMAT_VERSION, sealed_since=_SEALED_SINCE, complete=partial(with_shards, folder)
     )
+
+
+def remove_manifest(folder: ShardFolder) -> None:
+    """Remove a shard set's manifest, without which it is unfinished.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if isinstance(folder, Path):
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    else:
+        folder.remove(MANIFEST_NAME)
 
 
 def _identity(shard: ShardRecord) -> tuple[str | int, ...]:

@@ -13,10 +13,14 @@ from typing import Any, NamedTuple, NoReturn
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.errors import PassingFault, is_out_of_memory, one_line
+from cluster.config import ClusterConfig
+from cluster.errors import PassingFault, is_out_of_memory, one_line, portable
+from cluster.log_text import clean_logs
 from shards.records import Named
 from shards.storage.files import remove_torn
 from shards.storage.folders import ShardFolder
+from shards.table.shard_table import ShardRecord
+from shards.writer import ShardPlan, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -140,3 +144,35 @@ class ActorPool:
             f"{self._num_lost_in_a_row} actors were lost in a row, the last {what} ({reason}); "
             "check the cluster, then run the same command again to resume"
         )
+
+
+def write_by_actors(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) -> Iterator[ShardRecord]:
+    """Yield the records of shards of images that actors write, in the order in which they are done.
+
+    Raises:
+        ValueError, OSError, RuntimeError: as in ``cluster.data.conversion.convert``.
+    """
+    from cluster.resources.capacity import check_capacity
+
+    check_capacity(ClusterConfig(num_workers=1), flag="--num-workers")
+    actor_class: Any = ray.remote(num_cpus=1)(_Worker)
+    for records in ActorPool(plans, folder, lambda: actor_class.remote(folder)).write_all(num_workers):
+        yield from records
+
+
+class _Worker:
+    """The writer of an actor; returns the faults of the images and of the storage."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        clean_logs()
+        self._folder = folder
+
+    def prepare(self) -> None:
+        """Do nothing: the actor has started."""
+
+    def write(self, plan: ShardPlan) -> ShardRecord | Exception:
+        """Write a shard; return its record, or a fault of its images or of the storage."""
+        try:
+            return write_shard(plan, self._folder)
+        except (ValueError, OSError) as error:
+            return portable(error)

@@ -3,9 +3,8 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from captioning.data.vocabulary import Vocabulary
 from cluster.codec import TurboCodec
@@ -13,13 +12,11 @@ from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
 from cluster.data.conversion_config import ConversionConfig, changes_since
 from cluster.data.output import require_owner
-from cluster.errors import Refusal, portable
-from cluster.log_text import clean_logs
+from cluster.errors import Refusal
 from cluster.resources.session import cluster_session, named_address
 from shards.imaging.codec import JpegCodec, codec_versions
-from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, load_manifest
+from shards.manifest import MANIFEST_NAME, VOCABULARY_NAME, Manifest, load_manifest, remove_manifest
 from shards.records import RECORDS_FOLDER, finished_records, other_sources, remove_stale_shards
-from shards.samples import CaptionedImage
 from shards.sources.annotations import Annotations
 from shards.sources.duplicates import Duplicate, find_duplicates, refuse_leaks
 from shards.sources.recognition import PUBLISHED, read_source
@@ -48,6 +45,8 @@ class ConversionPlan:
     duplicates: tuple[Duplicate, ...]
     vocabulary: Vocabulary
     config: ConversionConfig
+    difference: str = ""
+    """What the finished shard set in the folder, which is to be written again, was made from, as a clause."""
 
     @property
     def missing(self) -> tuple[ShardPlan, ...]:
@@ -82,7 +81,8 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
         ValueError: the source is not recognized or faulty, splits share an image, there is no split or no word for the
-            vocabulary, or the folder has another shard set or files that a conversion does not write.
+            vocabulary, or the folder has files that a conversion does not write, or another shard set and ``rebuild``
+            is off.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)
@@ -95,40 +95,62 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     duplicates = tuple(find_duplicates(annotations.splits))
     if (config.on_leak or ("keep" if found.form in PUBLISHED else "stop")) == "stop":
         refuse_leaks(duplicates)
-    finished = load_manifest(folder) if has_file(folder, MANIFEST_NAME) else None
-    # A finished shard set of an earlier release keeps its codec, so that it stays as it is.
-    codec = TurboCodec() if finished is None or finished.is_turbo else None
-    planned = (_plan_split(split, images, config, codec) for split, images in annotations.splits.items())
-    shards = [shard for of_split in planned for shard in of_split]
-    if finished:
-        _refuse_another(folder, finished, shards, vocabulary, changes_since(finished, config, annotations.files))
     plan = ConversionPlan(
         folder=folder,
-        shards=tuple(shards),
-        finished=tuple(finished_records(shards, folder)),
+        shards=(),
+        finished=(),
         form=found.form,
         annotations=annotations,
         duplicates=duplicates,
         vocabulary=vocabulary,
         config=config,
     )
-    if finished and (changed := other_sources(plan.missing, folder)):
-        raise _another(folder, f"images (the content of some has changed, in {len(changed)} shards)")
-    return plan
+    if not has_file(folder, MANIFEST_NAME):
+        return _with_finished(replace(plan, shards=_shards(plan, TurboCodec())))
+    finished = load_manifest(folder)
+    # A finished shard set of an earlier release keeps its codec, so that it stays as it is.
+    plan = replace(plan, shards=_shards(plan, TurboCodec() if finished.is_turbo else None))
+    if not (difference := _difference(plan, finished)):
+        plan = _with_finished(plan)
+        if not (changed := other_sources(plan.missing, folder)):
+            return plan
+        difference = f"images (the content of some has changed, in {len(changed)} shards)"
+    if finished.is_in_place or not config.rebuild:
+        remedy = "choose another folder" + (
+            "" if finished.is_in_place else ", or write it again with captioning convert --rebuild"
+        )
+        raise Refusal(f"{folder} has a finished shard set from other {difference}", remedy)
+    return _with_finished(replace(plan, shards=_shards(plan, TurboCodec()), difference=difference))
 
 
-def _plan_split(
-    split: str, images: Sequence[CaptionedImage], config: ConversionConfig, codec: JpegCodec | None
-) -> list[ShardPlan]:
-    return plan_shards(
-        split,
-        images,
-        spec=config.image,
-        samples_per_shard=config.samples_per_shard,
-        seed=config.seed,
-        skip_bad=config.on_bad == "skip",
-        codec=codec,
+def _shards(plan: ConversionPlan, codec: JpegCodec | None) -> tuple[ShardPlan, ...]:
+    config = plan.config
+    planned = (
+        plan_shards(
+            split,
+            images,
+            spec=config.image,
+            samples_per_shard=config.samples_per_shard,
+            seed=config.seed,
+            skip_bad=config.on_bad == "skip",
+            codec=codec,
+        )
+        for split, images in plan.annotations.splits.items()
     )
+    return tuple(shard for of_split in planned for shard in of_split)
+
+
+def _with_finished(plan: ConversionPlan) -> ConversionPlan:
+    return replace(plan, finished=tuple(finished_records(plan.shards, plan.folder)))
+
+
+def _difference(plan: ConversionPlan, finished: Manifest) -> str:
+    """Return what a finished shard set was made from that a plan differs in, as a clause; empty if it does not."""
+    present = {record.name: record.plan_digest for record in finished.shards}
+    planned = {shard.name: shard.digest() for shard in plan.shards}
+    if present == planned and finished.vocabulary_digest == plan.vocabulary.digest:
+        return ""
+    return f"images, captions, settings or codecs{changes_since(finished, plan.config, plan.annotations)}"
 
 
 def default_workers(plan: ConversionPlan, cluster: ClusterConfig) -> int:
@@ -159,6 +181,9 @@ def convert(
     """
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
+    if plan.difference:
+        logger.warning("%s is written again, and no job can read it until that is done", plan.folder)
+        remove_manifest(plan.folder)  # first, because a set with a manifest is complete, whenever this ends
     remove_stale_shards(plan.shards, plan.folder)
     records = list(plan.finished)
     _limit_rejected(plan, records)
@@ -175,16 +200,6 @@ def convert(
     require_owner()
     manifest.save(plan.folder)
     return manifest
-
-
-def _refuse_another(
-    folder: ShardFolder, manifest: Manifest, shards: Sequence[ShardPlan], vocabulary: Vocabulary, changes: str
-) -> None:
-    """Refuse to overwrite a finished shard set that was made from something else."""
-    present = {record.name: record.plan_digest for record in manifest.shards}
-    planned = {shard.name: shard.digest() for shard in shards}
-    if present != planned or manifest.vocabulary_digest != vocabulary.digest:
-        raise _another(folder, f"images, captions, settings or codecs{changes}")
 
 
 def _limit_rejected(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
@@ -209,10 +224,6 @@ def _refuse_empty(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
             )
 
 
-def _another(folder: ShardFolder, what: str) -> Refusal:
-    return Refusal(f"{folder} has a finished shard set from other {what}", "choose another folder, or delete this one")
-
-
 def _written(
     plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int, cluster: ClusterConfig
 ) -> Iterator[ShardRecord]:
@@ -222,30 +233,6 @@ def _written(
         yield from (write_shard(plan, folder) for plan in plans)
         return
     with cluster_session(cluster):
-        import ray
+        from cluster.data.actor_pool import write_by_actors
 
-        from cluster.data.actor_pool import ActorPool
-        from cluster.resources.capacity import check_capacity
-
-        check_capacity(ClusterConfig(num_workers=1), flag="--num-workers")
-        actor_class: Any = ray.remote(num_cpus=1)(_Worker)
-        for records in ActorPool(plans, folder, lambda: actor_class.remote(folder)).write_all(num_workers):
-            yield from records
-
-
-class _Worker:
-    """The writer of an actor; returns the faults of the images and of the storage."""
-
-    def __init__(self, folder: ShardFolder) -> None:
-        clean_logs()
-        self._folder = folder
-
-    def prepare(self) -> None:
-        """Do nothing: the actor has started."""
-
-    def write(self, plan: ShardPlan) -> ShardRecord | Exception:
-        """Write a shard; return its record, or a fault of its images or of the storage."""
-        try:
-            return write_shard(plan, self._folder)
-        except (ValueError, OSError) as error:
-            return portable(error)
+        yield from write_by_actors(plans, folder, num_workers)

@@ -1,6 +1,6 @@
 """Settings of a conversion, and of an index of tars. Imports no torch, Ray or MLflow."""
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +11,7 @@ from captioning.bounds import outside, raise_mistakes
 from cluster.settings import differences
 from shards.images import ImageSpec
 from shards.manifest import Manifest
+from shards.sources.annotations import Annotations
 from shards.sources.recognition import SourceOptions
 
 
@@ -59,6 +60,9 @@ class ConversionConfig:
     written is kept."""
     seed: int = 0
     """Seed of the shuffle that assigns images to shards."""
+    rebuild: bool = False
+    """Write a finished shard set again whose source or settings have changed: the shards that differ. It is unfinished
+    until that is done, and the same command goes on with it."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -77,18 +81,32 @@ class ConversionConfig:
         )
 
 
-def changes_since(manifest: Manifest, config: ConversionConfig, files: Mapping[str, str]) -> str:
-    """Return which settings and annotation files differ from a finished shard set's, in brackets; empty if none do.
+def changes_since(manifest: Manifest, config: ConversionConfig, annotations: Annotations) -> str:
+    """Return what differs from a finished shard set's, in brackets: settings, numbers of images, annotation files.
 
     Args:
         manifest: manifest of the shard set.
         config: settings of a conversion.
-        files: sha256 of each annotation file, by name.
+        annotations: images of its source.
+
+    Returns:
+        The first three differences; empty if there is none.
     """
-    known = files if manifest.annotations else {}  # an earlier release kept no checksums
-    before = _settings_of(manifest, manifest.image_spec) | {n: one[:8] for n, one in manifest.annotations.items()}
-    found = differences(before, _settings_of(config, config.image) | {n: one[:8] for n, one in known.items()})
+    known = annotations.files if manifest.annotations else {}  # an earlier release kept no checksums
+    before = _settings_of(manifest, manifest.image_spec) | _images_of(manifest)
+    now = _settings_of(config, config.image)
+    now |= {f"{split} images": len(images) for split, images in annotations.splits.items()}
+    found = differences(before, now)
+    found += differences(*({name: one[:8] for name, one in of.items()} for of in (manifest.annotations, known)))
     return f" ({', '.join(found[:3])})" if found else ""
+
+
+def _images_of(manifest: Manifest) -> dict[str, int]:
+    """Return the number of images of each split, with those that were set aside."""
+    counts = Counter[str]()
+    for shard in manifest.shards:
+        counts[f"{shard.split} images"] += shard.num_samples + len(shard.set_aside)
+    return dict(counts)
 
 
 def _settings_of(config: ConversionConfig | Manifest, spec: ImageSpec) -> dict[str, int | str]:

@@ -124,9 +124,57 @@ def test_a_finished_shard_set_of_pictures_that_changed_since_is_refused(scenes, 
     first = min((source / "images").iterdir())
     first.write_bytes(first.read_bytes()[:-2] + b"  ")  # no end marker, and the same size
     with pytest.raises(
-        ValueError, match=r"other images \(the content of some has changed, in 1 shards\); choose another"
+        ValueError,
+        match=r"other images \(the content of some has changed, in 1 shards\); choose another folder, or write",
     ):
         plan(source, folder)
+
+
+@pytest.fixture
+def changed(scenes, tmp_path):
+    """Return a source of which a caption of one picture has changed and a picture of val is gone."""
+    source = shutil.copytree(scenes, tmp_path / "changed")
+    for split in ("train", "val"):
+        path = source / "annotations" / f"captions_{split}.json"
+        content = json.loads(path.read_text())
+        content["annotations"][0]["caption"] += " a"
+        gone = content["images"].pop() if split == "val" else {"id": None}
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] != gone["id"]]
+        path.write_text(json.dumps(content))
+    return source
+
+
+def test_a_source_that_changed_is_refused_with_the_difference_and_rebuild_goes_on(changed, converted, tmp_path, caplog):
+    folder = shutil.copytree(converted, tmp_path / "out")
+    with pytest.raises(
+        ValueError,
+        match=r"\(val images 20 -> 19, captions_train.* -> .*\); choose .* again with captioning convert --rebuild",
+    ):
+        plan(changed, folder)
+    assert content(folder) == content(converted)
+    planned = plan(changed, folder, rebuild=True)
+    assert len([one for one in planned.missing if one.split == "train"]) == 1
+    with pytest.raises(KeyboardInterrupt):
+        convert(planned, num_workers=0, progress=raising)
+    assert "no job can read it until that is done" in caplog.text
+    assert not (folder / "manifest.json").exists()
+    convert(plan(changed, folder), num_workers=0)
+    convert(plan(changed, tmp_path / "fresh"), num_workers=0)
+    # The records of shards that were kept have the times of the files that they were written from.
+    assert without_records(folder) == without_records(tmp_path / "fresh")
+
+
+def without_records(folder):
+    return {name: stored for name, stored in content(folder).items() if not name.startswith("records/")}
+
+
+def raising(record):
+    raise KeyboardInterrupt
+
+
+def test_rebuild_leaves_a_set_of_the_same_source_as_it_is(scenes, converted):
+    planned = plan(scenes, converted, rebuild=True)
+    assert (planned.difference, planned.missing) == ("", ())
 
 
 def test_a_split_none_of_whose_images_decodes_is_never_finished(scenes, tmp_path):
