@@ -113,10 +113,11 @@ def main(invocation: Invocation[DemoJob]) -> None:
 
 def _go(job: DemoJob) -> dict[str, Any]:
     from cluster.resources.session import cluster_session
-    from cluster.tracking.client import connect
+    from cluster.tracking.client import check_tracker, connect
     from cluster.tracking.pages import log_page
     from shards.synthetic.scenes import write_scenes
 
+    check_tracker(job.tracking, job.storage)  # before the data is drawn and converted, which takes a minute
     watch = _Stopwatch()
     size_px = job.run().model.image_size_px
     logger.info("drawing %d synthetic scenes", job.num_train + job.num_val + job.num_unseen)

@@ -103,7 +103,7 @@ def _found(
         yield "same", f"says one sentence of {_share_text(same, num_captions)}"
     gain = metrics.get(IMAGE_GAIN, math.inf)
     if gain < _LEAST_GAIN_NATS:
-        yield "blind", f"scores captions as well with other pictures ({gain:+.3f} nats/word), so it does not see them"
+        yield "blind", f"scores captions as well with other pictures ({gain:+z.3f} nats/word), so it does not see them"
     empty = metrics.get("health_empty_share", 0.0)
     if empty >= _MOST_EMPTY:
         yield "empty", f"says nothing of {_share_text(empty, num_captions)}"

@@ -129,7 +129,7 @@ def _summary(evaluation: Evaluation, rival: Rival | None) -> list[tuple[str, str
     ]
     if rival and FIRST_SCORE in evaluation.scores and FIRST_SCORE in rival.evaluation.scores:
         gain = evaluation.scores[FIRST_SCORE] - rival.evaluation.scores[FIRST_SCORE]
-        figures.append((f"{FIRST_SCORE} against {rival.name}", f"{gain:+.3f}"))
+        figures.append((f"{FIRST_SCORE} against {rival.name}", f"{gain:+z.3f}"))
         images = [image for image in evaluation.images if image in rival.evaluation.images]
         gains = [evaluation.images[image].cider_d - rival.evaluation.images[image].cider_d for image in images]
         better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)

@@ -172,6 +172,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, home, monkeypatch,
     ("arguments", "message"),
     [
         (["models", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
+        (["demo", "--tracking.uri", "http://127.0.0.1:9"], "error: MLflow at http://127.0.0.1:9 does not answer"),
         (["check", "--cluster.address", "127.0.0.1:9"], "error: no Ray cluster answers at 127.0.0.1:9"),
     ],
 )

@@ -59,6 +59,12 @@ def test_the_rival_is_named_beside_its_caption(page_of):
     assert "+0.50" in texts
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_sign_and_no_colour(page_of):
+    page = page_of(items=[replace(FULL.items[0], gain=-0.001)])
+    marks = [one["class"] for one in page.all("span") if "score" in one.get("class", "")]
+    assert ("±0.00" in page.texts, marks) == (True, ["score"])
+
+
 def test_groups_without_facts_are_left_out(page_of):
     texts = page_of().texts
     assert ("Model" in texts, "Nothing" in texts) == (True, False)
