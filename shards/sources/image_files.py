@@ -2,12 +2,15 @@
 
 import errno
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
+_WINDOWS_ROOT = re.compile(r"[A-Za-z]:[/\\]|\\\\")  # C:/ or C:\, or \\ of a share
 _LONGEST_NAME = 255  # bytes of a file's name, without its folders, on Linux and macOS
 
 
@@ -33,6 +36,11 @@ class ImageFiles:
     def why_not_found(self, name: str) -> str:
         """Return why there is no file of a name, as a clause; names the file that was meant if it is known."""
         reason = f"is in none of {', '.join(self._folders)}"
+        if _URL.match(name):
+            return f"{reason}: the name is a URL; download the images, and write the names of their files"
+        if _WINDOWS_ROOT.match(name):
+            below = f"such as {PureWindowsPath(name).name}"
+            return f"{reason}: the name is an absolute path of Windows; write it below that folder, {below}"
         if "\\" in name:
             return f"{reason}: the name has Windows' backslashes; write / instead"
         if (num_bytes := _longest_part(name)) > _LONGEST_NAME:

@@ -32,6 +32,14 @@ def test_a_name_is_found_as_it_is(files, tmp_path, name):
             ", but {folder}/sub holds a b.jpeg, which differs in upper and lower case; rename one of them",
         ),
         ("sub\\a b.jpeg", ": the name has Windows' backslashes; write / instead"),
+        *(
+            (name, ": the name is an absolute path of Windows; write it below that folder, such as 1.jpg")
+            for name in ("C:/pictures/1.jpg", "c:\\pictures\\1.jpg", "\\\\nas\\pictures\\1.jpg")
+        ),
+        *(
+            (name, ": the name is a URL; download the images, and write the names of their files")
+            for name in ("http://host/1.jpg", "s3://bucket/1.jpg", "file:///data/1.jpg", "http:/host/1.jpg")
+        ),
     ],
 )
 def test_the_file_that_was_meant_is_named(files, tmp_path, name, why):
