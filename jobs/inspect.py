@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NUM_SHOWN = 100
+_LARGEST_SHOWN = 90_000  # bytes of a picture in the page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,13 +111,18 @@ def _range(spread: tuple[int, float, int]) -> str:
 
 def _write_page(path: Path, shard_set: "ShardSet", found: "dict[str, SplitSummary]") -> None:
     from captioning.pages.gallery import GalleryItem, GalleryPage, write_gallery
+    from captioning.pages.thumbnails import thumbnail
     from shards.inspection import draw_samples
 
-    items = [
-        GalleryItem(name=f"{split} {sample.key}", jpeg=sample.jpeg, captions=sample.captions)
-        for split in found
-        for sample in draw_samples(shard_set.reader(split), num_drawn=_NUM_SHOWN)
-    ]
+    items = []
+    for split in found:
+        for sample in draw_samples(shard_set.reader(split), num_drawn=_NUM_SHOWN):
+            try:
+                jpeg = thumbnail(sample.jpeg, most_bytes=_LARGEST_SHOWN)  # tars in place have other formats, too
+            except ValueError as error:
+                logger.warning("%s %s of %s is left out of the page: %s", split, sample.key, sample.shard, error)
+                continue
+            items.append(GalleryItem(name=f"{split} {sample.key}", jpeg=jpeg, captions=sample.captions))
     facts = [("Shard set", [*_set_rows(shard_set)])]
     facts += [(f"Split {split}", [*_split_rows(one)]) for split, one in found.items()]
     images = [(split, f"{one.num_samples:,} images") for split, one in found.items()]

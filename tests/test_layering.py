@@ -45,10 +45,10 @@ FLOORS = {
         {"api"},
     ),
     "captioning": (
-        {"bounds", "hashing", "image_limits", "pages"},
+        {"bounds", "hashing", "image_limits"},
         {"decoder_config"},
         {"config"},
-        {"data"},
+        {"data", "pages"},
         {"model"},
         {"generation"},
         {"training"},

@@ -12,6 +12,7 @@ _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:[/\\]|\\\\")  # C:/ or C:\, or \\ of a share
 _LONGEST_NAME = 255  # bytes of a file's name, without its folders, on Linux and macOS
+_LONGEST_PATH = 4095  # bytes on Linux
 
 
 class ImageFiles:
@@ -36,6 +37,8 @@ class ImageFiles:
     def why_not_found(self, name: str) -> str:
         """Return why there is no file of a name, as a clause; names the file that was meant if it is known."""
         reason = f"is in none of {', '.join(self._folders)}"
+        if not name.strip("./"):
+            return "has no name of a file"
         if _URL.match(name):
             return f"{reason}: the name is a URL; download the images, and write the names of their files"
         if _WINDOWS_ROOT.match(name):
@@ -47,6 +50,8 @@ class ImageFiles:
             return f"{reason}: the name has {num_bytes} bytes, and a file's has at most {_LONGEST_NAME}"
         for folder in self._folders.values():
             path = folder / name
+            if (num_bytes := len(os.fsencode(path))) > _LONGEST_PATH:
+                return f"{reason}: its path has {num_bytes} bytes, and a file's has at most {_LONGEST_PATH}"
             if os.path.lexists(path):
                 return f"{reason}, for {path} is {_kind_of(path)}; put the image in its place"
             if near := self._names_alike(path.parent).get(_alike(path.name)):

@@ -79,9 +79,13 @@ def _delimited(path: Path) -> Table:
         raise ValueError(
             f"{path} has no header ({str(error) or 'it is empty'}); name the columns in its first line"
         ) from None
+    _refuse_repeated(path, columns)
+    return Table(columns, _cells(path, rows, columns))
+
+
+def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
     if repeated := [name for name in columns if name and columns.count(name) > 1]:
         raise ValueError(f"{path} has {columns.count(repeated[0])} columns {repeated[0]}; rename or remove one")
-    return Table(columns, _cells(path, rows, columns))
 
 
 def _cells(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[Record]:  # noqa: ANN401  csv's class is private
@@ -134,6 +138,7 @@ def _parquet(path: Path) -> Table:
         file: Any = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not Parquet ({' '.join(str(error).split())}); write it again") from None
+    _refuse_repeated(path, file.schema_arrow.names)
 
     def records() -> Iterator[Record]:
         number = 0

@@ -175,7 +175,7 @@ class _Images:
         image = values.get(columns.image)
         name = image.name if isinstance(image, FilePart) else image
         if not isinstance(name, str) or not name:
-            return f"has {columns.image} {shown(name)}, which is not the name of a file"
+            return _why_no_name(name, columns.image)
         first = self._first.get(name)
         if first and not _are_equal(first.values[columns.image], image):
             return f"has another image {name} than {first.place}; remove one, or save them under different names"
@@ -233,6 +233,12 @@ class _Images:
         if all(_NUMBER.fullmatch(str(value)) for value in given.values()):
             return {name: int(str(value)) for name, value in given.items()}
         return {name: str(value) for name, value in given.items()}
+
+
+def _why_no_name(value: object, column: str) -> str:
+    if isinstance(value, dict) and "bytes" in value:
+        return f"has the image itself in {column}; load the table by datasets, and give what save_to_disk writes"
+    return f"has {column} {shown(value)}, which is not the name of a file"
 
 
 def _are_equal(image: object, other: object) -> bool:

@@ -71,6 +71,10 @@ def _range_size(found: re.Match[str]) -> int:
 def _on_this_machine(path: Path) -> list[str]:
     path = Path(os.path.normpath(path.absolute()))
     if path.is_dir():
+        if dangling := [one for one in path.rglob("*.tar") if one.is_symlink() and not one.exists()]:
+            raise FileNotFoundError(
+                f"{min(dangling)} is a link that leads nowhere; restore its tar, or remove the link"
+            )
         return _checked((one.as_posix() for one in path.rglob("*") if one.is_file()), str(path), is_pattern=True)
     if path.exists():
         return _checked([path.as_posix()], str(path), is_pattern=False)

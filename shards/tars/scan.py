@@ -62,7 +62,9 @@ class _Contents:
         key, suffix = name
         sample = self.samples.setdefault(key, _Sample())
         sample.suffixes.append(suffix)
-        if suffix == caption_suffix(self._captions):
+        if suffix in IMAGE_SUFFIXES and not member.num_bytes:
+            sample.fault = f"its {suffix} is empty"
+        elif suffix == caption_suffix(self._captions):
             try:
                 self._read_captions(sample, member.read())
             except (ValueError, RecursionError) as error:

@@ -4,7 +4,7 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from shards.storage.folders import RemoteShards, ShardFolder, open_folder
 
@@ -12,6 +12,7 @@ _BLOCK = 2**20
 _SMALL_BLOCK = 2**14  # tarfile copies the rest of a block at every read
 _LARGEST_TEXT = 16 * 2**20  # bytes of a sample's captions, so that a damaged size does not fill the memory
 _END_OF_TAR = bytes(512)
+_MOST_EMPTY = 1000  # reads after the end of a file
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class Member(NamedTuple):
     """A file in a tar; ``read`` returns its content, before the next file is asked for."""
 
     name: str
+    num_bytes: int
     read: Callable[[], bytes]
 
 
@@ -40,12 +42,15 @@ class HashedFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.sha256, self.num_bytes, self.head, self.tail = hashlib.sha256(), 0, b"", b""
-        self._block, self._at = memoryview(b""), 0
+        self._block, self._at, self._num_empty = memoryview(b""), 0, 0
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most ``size``; empty at the end."""
         if self._at == len(self._block):
             self._block, self._at = memoryview(self._next_block()), 0
+            self._num_empty += not self._block
+            if self._num_empty > _MOST_EMPTY:  # tarfile reads on to where a size in a header says that the next file is
+                raise EOFError("a file in it is longer than the rest of it")
         content = bytes(self._block[self._at : self._at + size])
         self._at += len(content)
         return content
@@ -101,14 +106,18 @@ def read_members(file: HashedFile) -> Iterator[Member]:
     """Yield the files of a tar in order, then read the file to its end.
 
     Raises:
-        TarError: it is no tar, is compressed, or was cut off.
+        TarError: it is no tar, is compressed, was cut off, or goes on after its end.
     """
     try:
         with tarfile.open(fileobj=file, mode="r|", bufsize=_SMALL_BLOCK) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType]
             for member in tar:
                 tar.members = []  # tarfile keeps them all
                 if member.isfile():
-                    yield Member(member.name, lambda member=member: _content(tar, member))
+                    yield Member(member.name, member.size, lambda member=member: _content(tar, member))
+            stream: Any = tar.fileobj
+            while rest := stream.read(_BLOCK):
+                if rest.strip(b"\0"):
+                    raise TarError("it goes on after the end of a tar, as tars joined by cat do; use them as they were")
     except (tarfile.TarError, EOFError) as error:
         raise TarError(_why_no_tar(file, error)) from None
     while file.read(_BLOCK):

@@ -47,7 +47,7 @@ def test_a_folder_that_may_not_be_written_is_told_in_a_line(captioning, tars, tm
         code, printed, told = captioning("index", tars, disk / "set", "--minimum-word-count", "1")
     assert (code in (1, 2), printed) == (True, "")
     assert f"{disk}/set" in told
-    assert "Read-only file system" in told
+    assert "is on a read-only file system" in told
     assert "Traceback" not in told
 
 

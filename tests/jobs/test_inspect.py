@@ -1,6 +1,11 @@
 """``captioning inspect`` from the command line."""
 
+import io
 import json
+
+from PIL import Image
+
+from tests.support.raw_tars import tar_samples, write_tar
 
 
 def test_a_set_is_shown_with_its_splits(captioning, drawn_shards):
@@ -33,3 +38,15 @@ def test_one_json_document_has_all_of_it(captioning, drawn_shards, tmp_path):
 def test_a_missing_split_is_named(captioning, drawn_shards):
     code, _, told = captioning("inspect", drawn_shards, "--split", "dev")
     assert (code, "has no split dev; it has train, val" in told) == (2, True), told
+
+
+def test_pictures_of_other_formats_are_shown_and_broken_ones_left_out(captioning, tmp_path):
+    gif = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(gif, "GIF")
+    others = [("b.gif", gif.getvalue()), ("b.txt", b"A cat."), ("c.jpg", b"no picture"), ("c.txt", b"A cow.")]
+    write_tar(tmp_path / "0.tar", [*tar_samples(["a"]), *others])
+    captioning("index", tmp_path, tmp_path / "set", "--minimum-word-count", 1)
+    page = tmp_path / "page.html"
+    code, _, told = captioning("inspect", tmp_path / "set", "--html", page)
+    assert (code, page.read_text().count("<img ")) == (0, 2), told
+    assert "train c of 0.tar is left out of the page: the picture does not decode" in told

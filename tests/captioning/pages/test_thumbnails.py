@@ -37,3 +37,24 @@ def test_even_noise_fits_into_the_bytes(most_bytes):
 def test_a_file_that_is_cut_off_is_refused():
     with pytest.raises(ValueError, match=r"the picture does not decode \(.*\); convert it again"):
         thumbnail(jpeg(900, 900, is_noise=True)[:5000], most_bytes=90_000)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP"])
+def test_an_image_of_another_format_becomes_a_jpeg(form):
+    content = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(content, form)
+    assert size_of(thumbnail(content.getvalue(), most_bytes=90_000)) == ("JPEG", (40, 20))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"%!PS-Adobe-3.0"])
+def test_what_is_no_image_is_refused(content):
+    with pytest.raises(ValueError, match="the picture does not decode"):
+        thumbnail(content, most_bytes=90_000)
+
+
+def test_a_header_that_claims_billions_of_pixels_is_refused():
+    content = bytearray(jpeg(40, 20))
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = b"\xff" * 4
+    with pytest.raises(ValueError, match=r"the picture does not decode \(Image size \(4294836225 pixels\) exceeds"):
+        thumbnail(bytes(content), most_bytes=90_000)

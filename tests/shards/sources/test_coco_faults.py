@@ -91,7 +91,7 @@ FAULTS = {
     "image of text": (["3.jpg"], [], "images[2]", 'is "3.jpg", not an object'),
     "long nonsense": ([list(range(99))], [], "images[2]", "is [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"),
     "no such file": ([image(4)], [caption(4)], "000000000004", "image 4 (000000000004.jpg) is in none of"),
-    "empty file name": ([image(4, file_name="")], [caption(4)], "000000000004", "image 4 () is in none of"),
+    "empty file name": ([image(4, file_name="")], [caption(4)], "000000000004", "image 4 () has no name of a file"),
     "no captions": ([image(3)], [], "000000000003", "image 3 (000000000003.jpg) has no caption"),
     "way out": ([image(4, file_name="../secret.jpg")], [caption(4)], "000000000004", "points outside its folder"),
     "hidden way out": ([image(4, file_name="a/../../secret.jpg")], [caption(4)], "000000000004", "points outside its"),

@@ -47,6 +47,18 @@ def test_the_file_that_was_meant_is_named(files, tmp_path, name, why):
     assert files.why_not_found(name) == f"is in none of {tmp_path}/none, {tmp_path}{why.format(folder=tmp_path)}"
 
 
+@pytest.mark.parametrize("name", ["", ".", "./"])
+def test_what_names_no_file_is_told(files, name):
+    assert (files.find([name]), files.why_not_found(name)) == (None, "has no name of a file")
+
+
+def test_a_path_that_no_file_can_have_is_told(files, tmp_path):
+    name = "ü/" * 2000 + "a.jpg"
+    assert files.find([name]) is None
+    longest = len(f"{tmp_path}/none/{name}".encode())
+    assert files.why_not_found(name).endswith(f": its path has {longest} bytes, and a file's has at most 4095")
+
+
 @pytest.mark.parametrize(
     ("make", "kind"),
     [

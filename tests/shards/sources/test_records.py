@@ -67,6 +67,14 @@ def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path):
         list(open_table(path).records)
 
 
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path):
+    arrays = [pa.array([text]) for text in ("a.jpg", "A.", "B.")]
+    table = pa.Table.from_arrays(arrays, names=["image", "caption", "caption"])
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet has 2 columns caption; rename or remove one"):
+        open_table(tmp_path / "a.parquet")
+
+
 def test_a_parquet_file_of_another_encoding_is_named(tmp_path):
     text = pa.array([b"\xe9t\xe9"], pa.binary()).view(pa.string())
     pa.parquet.write_table(pa.table({"caption": text}), tmp_path / "a.parquet")

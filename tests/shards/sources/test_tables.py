@@ -137,6 +137,12 @@ def test_an_id_is_a_whole_number_or_a_text(tmp_path, value):
         read(tmp_path, line, name="metadata.jsonl")
 
 
+def test_images_in_a_table_itself_are_told(tmp_path):
+    line = json.dumps({"image": {"bytes": "...", "path": "a.jpg"}, "caption": "A dog."})
+    with pytest.raises(ValueError, match=r"line 1 has the image itself in image; load .* what save_to_disk writes"):
+        read(tmp_path, line, name="metadata.jsonl")
+
+
 def test_names_of_tables_may_be_in_upper_case(tmp_path):
     pictures(tmp_path, "a.jpg")
     assert by_id(read(tmp_path, "Image,Caption\na.jpg,A dog.\n", name="Captions.CSV").splits["train"]) == {

@@ -60,12 +60,16 @@ def test_a_web_server_need_not_list_its_files():
         ("{000000..999999999}.tar", ValueError, r"is no pattern \(it names more than 1,000,000 tars\)"),
         ("z", ValueError, "x.tar.gz: a sample in the middle of a compressed tar cannot be read alone; decompress it"),
         ("z/x.tar.gz", ValueError, "x.tar.gz: a sample in the middle"),
+        ("l", FileNotFoundError, "l/1.tar is a link that leads nowhere; restore its tar, or remove the link"),
         ("e", FileNotFoundError, "e has no .tar; it has 1 other files, first .*note.txt; give tars"),
     ],
 )
 def test_what_names_no_tar_is_refused(folder, address, kind, fault):
     (folder / "z").mkdir()
     (folder / "z" / "x.tar.gz").write_bytes(b"")
+    (folder / "l").mkdir()
+    (folder / "l" / "0.tar").write_bytes(b"")
+    (folder / "l" / "1.tar").symlink_to("gone")
     (folder / "e").mkdir()
     (folder / "e" / "note.txt").write_bytes(b"")
     with pytest.raises(kind, match=fault):

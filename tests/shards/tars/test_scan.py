@@ -74,6 +74,15 @@ def test_a_key_that_is_there_twice_is_set_aside(scan):
     assert reader.read(0).image_id == "b"
 
 
+def test_an_empty_image_is_set_aside(scan):
+    found, _, reader = scan(
+        [*tar_samples(["a"]), ("b.txt", b"A dog."), ("b.jpg", b""), ("c.jpg", b""), ("c.txt", b"A cat.")]
+    )
+    assert found.ids == ("a",)
+    assert found.set_aside == tuple(SetAside(key=key, reason="its jpg is empty") for key in "bc")
+    assert len(reader) == 1
+
+
 def test_tars_of_convert_keep_their_ids(scan):
     found, _, reader = scan([("1.jpg", PNG), ("1.json", description(7))], "json")
     assert (found.ids, reader.read(0).image_id, reader.read(0).captions) == ((7,), 7, ("Caption 7.",))

@@ -40,12 +40,27 @@ def test_a_tar_that_was_cut_off_is_refused(tar, cut):
         with_tar(str(tar), names_in)
 
 
+def with_size(content, size):
+    """Return a tar with another size of its first file, in binary as GNU tar writes large ones."""
+    header = bytearray(content[:512])
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + content[512:]
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
         (lambda content: gzip.compress(content), "it is compressed, and a sample in the middle cannot be read alone"),
         (lambda content: b"", "it is empty; fetch it again"),
         (lambda content: b"<html>" * 500, "it is no whole tar"),
+        (lambda content: content + content, "it goes on after the end of a tar, as tars joined by cat do; use them as"),
+        (lambda content: content + b"more" * 200, "it goes on after the end of a tar"),
+        (
+            lambda content: with_size(content, b"\x80" + b"\xff" * 11),
+            r"it is no whole tar \(a file in it is longer than the rest of it\); fetch it again",
+        ),
     ],
 )
 def test_what_is_no_tar_is_told(tar, change, fault):
