@@ -26,6 +26,7 @@ from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json, write_line
 from jobs.console.output_files import require_output_files
+from shards.storage.files import require_listable
 
 if TYPE_CHECKING:
     from captioning.evaluation.captioner import Captioner, ImageCaptions
@@ -135,6 +136,7 @@ def _pictures(job: CaptionJob, faults: list[str]) -> "Iterator[Picture]":
 
 def _images_below(folder: Path) -> list[Path]:
     """Return the images in a folder and its folders, without hidden ones, such as a Mac's ``._photo.jpg``."""
+    require_listable(folder)
     found = [path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES and not path.is_dir()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 

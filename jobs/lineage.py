@@ -77,7 +77,7 @@ def _rows(lineage: "Lineage") -> Iterator[tuple[str, str]]:
 
 
 def _data_rows(what: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield what, f"{data['digest']} at {data['location']}"
+    yield what, f"{data['digest']} at {data['location']}" if data["location"] else data["digest"]
     if "tokenizer" in data:
         yield f"{what}'s tokenizer", data["tokenizer"]
     if "fault" in data:

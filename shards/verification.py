@@ -108,6 +108,8 @@ def _faults_of(files: ShardFiles, shard: ShardRecord, check_image: Callable[[byt
             if check_image
             else []
         )
+    except PermissionError:
+        raise  # that this user may not read a shard says nothing about its content
     except (OSError, ValueError) as error:
         return [f"cannot be read ({' '.join(str(error).split())})"]
 

@@ -16,6 +16,7 @@ from shards.sources.saved_datasets import find_saved, is_saved
 from shards.sources.sidecars import has_sidecars, read_sidecars
 from shards.sources.splits import deal, parse_ratio, usual_split
 from shards.sources.tables import TableFile, find_tables, read_tables
+from shards.storage.files import require_listable
 
 Form = Literal["coco", "karpathy", "flickr", "table", "datasets", "sidecars"]
 T = TypeVar("T")
@@ -139,6 +140,9 @@ def _recognize(folder: Path) -> Form:
 
     A file of Karpathy beside COCO's own is left alone, and so are text files beside pictures if anything else is there.
     """
+    require_listable(folder)
+    if (folder / "annotations").is_dir():
+        require_listable(folder / "annotations")
     is_coco = any((folder / "annotations").glob("captions_*.json"))
     forms: dict[Form, object] = {
         "coco": is_coco,

@@ -30,6 +30,15 @@ def stamp_of(path: Path) -> FileStamp:
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
+def require_listable(folder: Path) -> None:
+    """Check that a folder may be listed: ``Path.glob`` takes one that this user may not list for an empty one.
+
+    Raises:
+        OSError: it may not, or it cannot be listed.
+    """
+    os.scandir(folder).close()
+
+
 @contextmanager
 def full_disk_names(path: Path) -> Iterator[None]:
     """Add a file's path to the error of a full disk, which comes from a write and does not say of which file."""

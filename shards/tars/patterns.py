@@ -9,6 +9,7 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from shards.sources.splits import usual_split
+from shards.storage.files import require_listable
 from shards.storage.folders import RemoteShards
 from shards.storage.location import local_folder, refuse_credentials
 
@@ -71,6 +72,7 @@ def _range_size(found: re.Match[str]) -> int:
 def _on_this_machine(path: Path) -> list[str]:
     path = Path(os.path.normpath(path.absolute()))
     if path.is_dir():
+        require_listable(path)
         if dangling := [one for one in path.rglob("*.tar") if one.is_symlink() and not one.exists()]:
             raise FileNotFoundError(
                 f"{min(dangling)} is a link that leads nowhere; restore its tar, or remove the link"

@@ -5,14 +5,13 @@ import os
 import pwd
 import resource
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import Unreachable, error_line, one_line, passing_fault
 from cluster.system_errors import is_unknown_host, system_fault
+from tests.support.unprivileged import unprivileged
 
 
 def open_too_long(folder):
@@ -74,20 +73,15 @@ def test_who_may_not_do_what_is_told(tmp_path):
     (tmp_path / "secret").touch(mode=0o200)
     (tmp_path / "closed").chmod(0o000)
     (tmp_path / "fixed").chmod(0o555)
-    # Root may do everything, unless its capabilities are dropped.
-    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     words = [word for action, path in tries for word in (action, str(tmp_path / path))]
-    command = [*drop, sys.executable, "-c", DENIED, *words]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        told = unprivileged(DENIED, *words)
     finally:
         (tmp_path / "closed").chmod(0o755)
         (tmp_path / "fixed").chmod(0o755)
     user = pwd.getpwuid(os.geteuid()).pw_name
     remedy = "give the user this permission, or choose another path"
-    assert answer.stdout.splitlines() == [
-        f"user {user} may not {told.format(folder=tmp_path)}; {remedy}" for told in tries.values()
-    ]
+    assert told == [f"user {user} may not {what.format(folder=tmp_path)}; {remedy}" for what in tries.values()]
 
 
 def test_too_many_open_files_are_told_with_the_limit():

@@ -16,6 +16,7 @@ from shards.verification import find_faults, verify_shards
 from shards.writer import write_samples, write_shard
 from tests.support.repository import ROOT
 from tests.support.shard_plans import deal, seven_images
+from tests.support.unprivileged import unprivileged
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +218,38 @@ def test_each_damaged_shard_is_named_with_what_is_wrong(tmp_path):
         plans[2].name: "has",
     }
     assert done == [1, 2, 3, 4, 5]
+
+
+FORBIDDEN = """
+import sys
+from pathlib import Path
+from shards.manifest import load_manifest
+from shards.sources.recognition import SourceOptions, read_source
+from shards.tars.patterns import find_tars
+from shards.verification import find_faults
+shard_set, closed = map(Path, sys.argv[1:])
+calls = [
+    lambda: find_faults(shard_set, load_manifest(shard_set).shards),
+    lambda: read_source(closed, SourceOptions(), ()),
+    lambda: find_tars([str(closed)]),
+]
+for call in calls:
+    try:
+        print(call())
+    except PermissionError as error:
+        print(error.filename)
+"""
+
+
+def test_what_may_not_be_read_is_neither_damaged_nor_empty(three_shards, tmp_path):
+    folder, manifest = three_shards
+    (shard := folder / manifest.shards[0].name).chmod(0o000)
+    (closed := tmp_path / "closed").mkdir(mode=0o000)
+    try:
+        told = unprivileged(FORBIDDEN, folder, closed)
+    finally:
+        closed.chmod(0o755)
+    assert told == [str(shard), str(closed), str(closed)]
 
 
 def test_a_sample_that_was_stored_broken_is_named(tmp_path):
