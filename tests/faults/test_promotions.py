@@ -1,13 +1,18 @@
-"""Changes of a champion at the same time, and changes whose process is killed: one line of champions, none lost."""
+"""Registrations and changes of a champion, killed or at the same time: none is lost or done twice."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from mlflow import MlflowClient
 
 from cluster.registry.champion import read_champion_state, reconcile_alias
+from cluster.registry.logged_models import UNFINISHED_TAG
+from cluster.registry.models import resolve_model
+from cluster.registry.versions import list_versions
+from cluster.tracking.client import versions_of
 from tests.support.cutting_proxy import cutting
-from tests.support.promoting_processes import STARTING, change_often, promote_version
+from tests.support.promoting_processes import STARTING, change_often, promote_version, register_once
 from tests.support.registered_versions import alias_of, make_champion, servable
 from tests.support.tracker_process import Tracker
 
@@ -106,3 +111,45 @@ def test_an_answer_that_is_lost_changes_the_champion_once(tracker, client, name)
             if cutter.count < number:
                 break
     assert cutter.count < number
+
+
+@pytest.fixture(scope="module")
+def checkpoint(client, run, tiny_run):
+    """Return a checkpoint of a run that is in this tracker."""
+    found = resolve_model(str(tiny_run), client)
+    lineage = found.description.lineage | {"mlflow_run_id": run.info.run_id}
+    return replace(found, description=replace(found.description, lineage=lineage))
+
+
+def test_a_registration_that_is_killed_after_any_request_is_finished_by_the_next_command(
+    tracker, client, run, checkpoint, tmp_path
+):
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    name, number = "killed while it registered", 0
+    client.create_registered_model(name)
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(name, "challenger", "1")
+    outcomes = []
+    with cutting(tracker.uri, only_writes=True) as (address, cutter):
+        while len(outcomes) == number:
+            number, before = number + 1, versions_of(name, client)
+            process = STARTING.Process(target=register_once, args=(address, checkpoint, name, tmp_path))
+            cutter.arm(number, "after", process.kill)
+            process.start()
+            process.join()
+            found, alias = versions_of(name, client), client.get_registered_model(name).aliases["challenger"]
+            is_made, is_moved = len(found) > len(before), alias != before[-1].version
+            assert (len(found) - len(before) <= 1, alias in (before[-1].version, found[-1].version)) == (True, True)
+            newest = list_versions(client, name)[0]
+            assert (newest.version, newest.aliases) == (found[-1].version, ("challenger",))
+            assert not [one for one in versions_of(name, client) if UNFINISHED_TAG in one.tags]
+            if process.exitcode:
+                outcomes.append((is_made, is_moved))
+    # The old version at first, the new one at the end, and in between a version that is not the challenger yet.
+    assert (process.exitcode, outcomes, set(outcomes)) == (
+        0,
+        sorted(outcomes),
+        {(False, False), (True, False), (True, True)},
+    )
+    half = client.search_logged_models(["0"], filter_string=f"tags.`{UNFINISHED_TAG}` = '{name}'")
+    assert list(half) == []

@@ -17,10 +17,12 @@ class Cutter:
 
     Args:
         address: of the server.
+        only_writes: whether to count no GET, which leaves the server as it was.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, only_writes: bool = False) -> None:
         self.server = urlsplit(address).netloc
+        self._only_writes = only_writes
         self._lock = threading.Lock()
         self.arm(0, "before", lambda: None)
 
@@ -34,28 +36,30 @@ class Cutter:
         """
         self._number, self._moment, self._strike, self.count = number, moment, strike, 0
 
-    def next(self) -> int:
-        """Count a request."""
+    def next(self, method: str) -> int:
+        """Count a request; return its number, 0 for one that does not count."""
+        if self._only_writes and method == "GET":
+            return 0
         with self._lock:
             self.count += 1
             return self.count
 
     def cuts(self, number: int, moment: Moment) -> bool:
         """Return whether the line is cut now, having struck."""
-        if (number, moment) != (self._number, self._moment):
+        if not number or (number, moment) != (self._number, self._moment):
             return False
         self._strike()
         return True
 
 
 @contextmanager
-def cutting(address: str) -> Iterator[tuple[str, Cutter]]:
+def cutting(address: str, *, only_writes: bool = False) -> Iterator[tuple[str, Cutter]]:
     """Stand before a server; yield the address to use, and what decides about cuts."""
-    cutter = Cutter(address)
+    cutter = Cutter(address, only_writes=only_writes)
 
     class Pass(BaseHTTPRequestHandler):
         def do_GET(self):
-            number = cutter.next()
+            number = cutter.next(self.command)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.close_connection = True
             if cutter.cuts(number, "before"):

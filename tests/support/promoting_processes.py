@@ -1,19 +1,23 @@
-"""Processes that change a champion, each started from one that has all it needs in memory."""
+"""Processes that register a version or change a champion, each started from one that has all it needs in memory."""
 
 import multiprocessing
 import os
 import random
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from mlflow import MlflowClient
 
 from cluster.errors import GateRefusal
 from cluster.promotion.promotion import promote, rollback
+from cluster.registry import registration
+from cluster.registry.models import ResolvedModel
 from tests.support.registered_versions import judgement
 
 STARTING = multiprocessing.get_context("forkserver")
-STARTING.set_forkserver_preload(["cluster.promotion.promotion", "cluster.tracking.client"])
+_LOADED = ["cluster.promotion.promotion", "cluster.registry.registration", "cluster.tracking.client"]
+STARTING.set_forkserver_preload(_LOADED)
 
 
 # A client that is quick to try again, and silent.
@@ -32,6 +36,13 @@ def promote_version(address: str, name: str, version: int) -> None:
     """Promote a version."""
     os.environ |= _QUICK
     promote(name, MlflowClient(address, address), yes, version=version)
+
+
+def register_once(address: str, model: ResolvedModel, name: str, package: Path) -> None:
+    """Register a model, whose files are packaged already, as a version."""
+    os.environ |= _QUICK
+    registration.save_package = lambda *_, **__: package
+    registration.register(model, name, MlflowClient(address, address))
 
 
 def change_often(address: str, name: str, versions: list[int], seed: int, told: Connection) -> None:
