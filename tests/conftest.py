@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from tests.support.repository import ROOT
 
@@ -16,8 +17,11 @@ from tests.support.repository import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more of the machine than of what is tested.
-hypothesis.settings.register_profile("unhurried", deadline=None)
+# The same examples in every run, whatever an earlier one has found or the sources say: to look for constants in all
+# modules that are imported takes each process seconds.
+hypothesis.settings.register_profile("unhurried", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("unhurried")
+providers._get_local_constants = lambda: providers._local_constants
 
 # Looking for garbage among all that imports leave takes a third of the time that imports take.
 gc.disable()
@@ -92,6 +96,12 @@ def no_loading_line():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.console.output.log_loading", lambda libraries: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def package_folder(tmp_path_factory) -> Path:
+    """Return the folder of packages of registered models, each of which is made once: ``tests/support/packages``."""
+    return tmp_path_factory.mktemp("packages")
 
 
 @pytest.fixture(scope="session")

@@ -70,14 +70,14 @@ def registry_job(captioning, registry_home, drawn_shards, monkeypatch):
 
 
 @pytest.fixture
-def name(request, registry_client, trained_sources, registry_job):
+def name(request, registry_client, trained_sources):
     """Return the name of a model for one test: its champion is version 1, the worse; its challenger is version 2."""
-    from tests.support.registered_versions import add_version
+    from tests.support.registered_versions import add_version, make_champion
     from tests.support.trained_models import BETTER, WORSE
 
     name = request.node.name
     add_version(name, registry_client, trained_sources[WORSE])
-    registry_job("promote", name)
+    make_champion(name, registry_client, "1")
     add_version(name, registry_client, trained_sources[BETTER])
     return name
 

@@ -1,8 +1,8 @@
-from tests.support.registered_versions import alias_of
+from tests.support.registered_versions import alias_of, make_champion
 
 
 def test_a_rollback_is_on_record(registry_job, registry_client, name):
-    registry_job("promote", name)
+    make_champion(name, registry_client, "2")
     code, document, told = registry_job("rollback", name, "--reason", "it is worse at night")
     changes = registry_job("history", name)[1]["changes"]
     assert (code, alias_of(name, registry_client), document["change"]) == (0, "1", changes[-1])
@@ -13,6 +13,6 @@ def test_a_rollback_is_on_record(registry_job, registry_client, name):
 
 
 def test_a_dry_rollback_changes_nothing(registry_job, registry_client, name):
-    registry_job("promote", name)
+    make_champion(name, registry_client, "2")
     registry_job("rollback", name, "--dry-run")
     assert alias_of(name, registry_client) == "2"

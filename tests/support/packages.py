@@ -8,11 +8,13 @@ import pytest
 
 from cluster.registry import registration
 
+_made: dict[Path, dict] = {}
+
 
 @contextmanager
 def packaged_once(folder: Path) -> Iterator[None]:
     """Let registrations of the same checkpoint with the same settings share a package, kept below ``folder``."""
-    save_package, made = registration.save_package, {}
+    save_package, made = registration.save_package, _made.setdefault(folder, {})
 
     def package(model, scratch, *, generation, intake):
         key = (model.folder, model.precision, model.description.max_caption_words, repr(generation), repr(intake))

@@ -1,4 +1,4 @@
-"""Packages of registered models that the tests of a module share."""
+"""Packages of registered models that tests share."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.support.packages import packaged_once
 
 
 @pytest.fixture(scope="module", autouse=True)
-def packages(tmp_path_factory):
-    """Make each package once for all tests of a module."""
-    with packaged_once(tmp_path_factory.mktemp("packages")):
+def packages(package_folder):
+    """Make each package once for all tests."""
+    with packaged_once(package_folder):
         yield

@@ -49,7 +49,7 @@ def name(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def packages(tmp_path_factory):
-    """Make each package once for all tests of a module."""
-    with packaged_once(tmp_path_factory.mktemp("packages")):
+def packages(package_folder):
+    """Make each package once for all tests."""
+    with packaged_once(package_folder):
         yield
