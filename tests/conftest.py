@@ -1,5 +1,6 @@
 import fcntl
 import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -54,6 +55,10 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    # For each part of each test, pytest attaches to every logger that does not propagate; torch has 60 of them.
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("torch.") and isinstance(logger, logging.Logger):
+            logger.propagate = True
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # with Python's own 700, an eighth of the time of an MLflow request
     gc.enable()

@@ -85,9 +85,9 @@ def test_metadata_are_removed_but_not_what_says_how_colours_are_stored():
     assert decoded(without_metadata(BASELINE)).tobytes() == decoded(BASELINE).tobytes()
 
 
-@pytest.mark.parametrize("length", range(0, 700, 13))
-def test_metadata_of_a_cut_file_are_removed(length):
-    assert without_metadata(BASELINE[:length]).startswith(b"\xff\xd8")
+def test_metadata_of_a_cut_file_are_removed():
+    found = {length: without_metadata(BASELINE[:length]) for length in range(0, 700, 13)}
+    assert [length for length, content in found.items() if not content.startswith(b"\xff\xd8")] == []
 
 
 def test_texts_of_a_png_are_removed():

@@ -32,15 +32,17 @@ def difference(content, spec):
     return np.abs(np.subtract(*(np.asarray(decoded(one.jpeg).convert("RGB"), float) for one in (ours, theirs)))).mean()
 
 
-@pytest.mark.parametrize("size", [(60, 40), (150, 100), (300, 200), (40, 301), (1031, 771), (48, 48), (1, 900)])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"exif": 6}, {"exif": 2}])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_jpeg_is_stored_as_pillow_stores_it(size, options, mode):
+def test_a_jpeg_of_any_size_is_stored_as_pillow_stores_it(options, mode):
     if "exif" in options:
         exif = Image.Exif()
         exif[0x0112] = options["exif"]
         options = {"exif": exif}
-    assert difference(encoded(photograph(*size, mode), quality=95, **options), SMALL_SPEC) < LARGEST_DIFFERENCE
+    sizes = [(60, 40), (150, 100), (300, 200), (40, 301), (1031, 771), (48, 48), (1, 900)]
+    contents = {size: encoded(photograph(*size, mode), quality=95, **options) for size in sizes}
+    found = {size: difference(content, SMALL_SPEC) for size, content in contents.items()}
+    assert {size: value for size, value in found.items() if value >= LARGEST_DIFFERENCE} == {}
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
@@ -88,12 +90,12 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("spec", [SMALL_SPEC, LARGEST], ids=["shrunk", "kept"])
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("form", FORMS)
-def test_damage_is_noticed_in_any_form(form, damage, spec):
-    with pytest.raises(ValueError, match=r"^it does not decode \(.*\); fetch it again$"):
-        store_image(DAMAGE[damage](FORMS[form]), spec, CODEC)
+def test_damage_is_noticed_in_any_form_whether_the_image_shrinks_or_not(damage):
+    for content in FORMS.values():
+        for spec in (SMALL_SPEC, LARGEST):
+            with pytest.raises(ValueError, match=r"^it does not decode \(.*\); fetch it again$"):
+                store_image(DAMAGE[damage](content), spec, CODEC)
 
 
 def with_segment(kind, data, length=None):

@@ -47,18 +47,16 @@ def get(url, **changes):
     return fetch(url, **{"max_bytes": 1000, "is_allowed": None} | changes)
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["8.8.8.8", "2606:4700::1111", "1.1.1.1", "192.0.1.0", "198.20.0.0", "223.255.255.255", "2001:200::", "2001:db9::",
-     "2003::1", "3ffe:ffff::"],
-)  # fmt: skip
-def test_an_address_of_the_internet_is_public(address):
-    assert is_public(ipaddress.ip_address(address))
+def test_addresses_of_the_internet_are_public():
+    addresses = [
+        "8.8.8.8", "2606:4700::1111", "1.1.1.1", "192.0.1.0", "198.20.0.0", "223.255.255.255", "2001:200::",
+        "2001:db9::", "2003::1", "3ffe:ffff::",
+    ]  # fmt: skip
+    assert [one for one in addresses if not is_public(ipaddress.ip_address(one))] == []
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
+def test_other_addresses_are_not_public():
+    addresses = [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "0.0.0.0", "100.100.100.200", "224.0.0.1", "240.0.0.1",
         "169.254.169.254",  # the metadata service of clouds, which returns credentials
         "168.63.129.16",  # the same for virtual machines on Azure
@@ -66,10 +64,8 @@ def test_an_address_of_the_internet_is_public(address):
         "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1", "ff0e::1", "100::1", "5f00::1",
         "4000::1", "1fff::1", "2001::1", "2001:1ff::1", "2001:db8::1", "2620:4f:8000::1", "3fff::1", "3fff:fff::1",
         "::ffff:8.8.8.8", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:0:7f00:1::",  # embed an IPv4 address
-    ],
-)  # fmt: skip
-def test_other_addresses_are_not_public(address):
-    assert not is_public(ipaddress.ip_address(address))
+    ]  # fmt: skip
+    assert [one for one in addresses if is_public(ipaddress.ip_address(one))] == []
 
 
 def test_an_answer_within_the_limits_comes_whole(site):

@@ -54,8 +54,7 @@ def num_copies(cache):
     return len([path for path in cache.glob("*") if len(path.name) == 64])
 
 
-@pytest.mark.parametrize("num_loader_processes", [0, 2])
-@pytest.mark.parametrize("window_shards", [1, 16])
+@pytest.mark.parametrize(("num_loader_processes", "window_shards"), [(0, 1), (2, 16)])
 def test_batches_are_those_of_the_folder(system, drawn_shards, num_loader_processes, window_shards):
     config = replace(CONFIG, shuffle_window_shards=window_shards)
     remote = images(ShardSet(URL), config=config, num_loader_processes=num_loader_processes)
