@@ -51,7 +51,7 @@ def build_classifier(config: ModelConfig, *, load_weights: bool) -> nn.Module:
     except OSError as error:
         raise _no_download(config.backbone, error) from error
     if not torch.empty(0).is_meta:  # on meta, the caller wants no memory either
-        _give_memory(classifier)
+        give_memory(classifier)
     return classifier.eval()
 
 
@@ -140,12 +140,14 @@ class _ShapesOnly(TorchFunctionMode):
         return args[0] if args and func in _SHAPE_KEEPING else func(*args, **(kwargs or {}))
 
 
-def _give_memory(classifier: nn.Module) -> None:
-    """Replace parameters on the meta device with uninitialized ones on the CPU."""
-    for module in classifier.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.is_meta:
-                setattr(module, name, nn.Parameter(torch.empty_like(parameter, device="cpu")))
+def give_memory(model: nn.Module) -> None:
+    """Replace parameters on the meta device with uninitialized ones on the CPU; what modules share stays shared."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, old in module.named_parameters(recurse=False):
+            if old.is_meta:
+                new = nn.Parameter(torch.empty_like(old, device="cpu"), requires_grad=old.requires_grad)
+                setattr(module, name, made.setdefault(old, new))
 
 
 def _classifier_options(config: ModelConfig, *, is_pretrained: bool, is_random: bool) -> dict[str, Any]:

@@ -89,6 +89,13 @@ def meta_model(config: ModelConfig, *, vocabulary_size: int) -> CaptionModel:
         return CaptionModel(config, vocabulary_size=vocabulary_size, load_weights=False)
 
 
+def allocate(model: CaptionModel) -> None:
+    """Give uninitialized memory on the CPU to the parameters of a model that has none."""
+    from captioning.model.backbone import give_memory  # imports torchvision
+
+    give_memory(model)
+
+
 def count_parameters(config: ModelConfig, *, vocabulary_size: int) -> int:
     """Return the number of parameters of a model, frozen ones included, without allocating it."""
     return sum(weight.numel() for weight in meta_model(config, vocabulary_size=vocabulary_size).parameters())

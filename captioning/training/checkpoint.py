@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captioning.config import ModelConfig
 from captioning.data.vocabulary import Vocabulary, load_vocabulary
-from captioning.model.caption_model import CaptionModel, meta_model
+from captioning.model.caption_model import CaptionModel, allocate, meta_model
 from captioning.training.checkpoint_description import (
     CONFIG,
     DESCRIPTION_NAME,
@@ -139,8 +139,9 @@ def load_model(
     """
     description = describe_checkpoint(folder)
     vocabulary = load_vocabulary(folder / VOCABULARY)
-    _require_shapes(folder / WEIGHTS, meta_model(description.model, vocabulary_size=len(vocabulary)))
-    model = CaptionModel(description.model, vocabulary_size=len(vocabulary), load_weights=False)
+    model = meta_model(description.model, vocabulary_size=len(vocabulary))
+    _require_shapes(folder / WEIGHTS, model)
+    allocate(model)
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.to(device or torch.device("cpu")).eval(), vocabulary, description
 

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -137,6 +138,22 @@ def training_state(seed=0, *, is_double=False, optimizer=OPTIMIZER, ema_decay=No
     return TrainingState(built, build_optimizer(built, optimizer), average=average)
 
 
+_DRAWS = ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_")
+
+
+@torch.no_grad()
+def _fill(tensor, *_, **__):
+    """Fill a weight with a few random values again and again, as many as no layer's width divides."""
+    values = (2 * torch.rand(65_521) - 1) * (len(tensor) / tensor.numel()) ** 0.5
+    if tensor.ndim == 1:
+        values *= 0.01
+    flat, width = tensor.view(-1), len(values)
+    whole = len(flat) // width * width
+    flat[:whole].view(-1, width).copy_(values)
+    flat[whole:].copy_(values[: len(flat) - whole])
+    return tensor
+
+
 @lru_cache(maxsize=2)
 def classifier_of(name, **options):
     """Return a classifier with random weights, and batch-norm statistics other than mean 0 and variance 1.
@@ -144,7 +161,8 @@ def classifier_of(name, **options):
     Callers share it, so nobody changes it.
     """
     torch.manual_seed(0)
-    classifier = torchvision.models.get_model(name, weights=None, **options).eval()
+    with patch.multiple(nn.init, **dict.fromkeys(_DRAWS, _fill)):  # to draw all values takes up to a second
+        classifier = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in classifier.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)

@@ -64,7 +64,7 @@ def test_a_network_that_saw_other_pixels_gets_them():
 def test_an_image_size_that_does_not_fit_is_refused(name, size_px, reason):
     message = f"backbone {name} cannot take images of {size_px} px .*{reason}.*; use another --model.image-size-px"
     with pytest.raises(ValueError, match=message):
-        Encoder(replace(MODEL, backbone=name, image_size_px=size_px))
+        Encoder(replace(MODEL, backbone=name, image_size_px=size_px), load_weights=False)
 
 
 def test_a_pretrained_transformer_takes_its_own_image_size_only():

@@ -53,6 +53,7 @@ def test_the_loaded_model_scores_as_the_saved_one(tmp_path, changes):
     model, vocabulary, description = load_model(tmp_path / "c")
     assert torch.equal(model(batch()), state.model(batch()))
     assert (vocabulary.words, description.model) == (VOCABULARY.words, config)
+    assert [one.requires_grad for one in model.parameters()] == [one.requires_grad for one in state.model.parameters()]
 
 
 @torch.no_grad()
