@@ -29,7 +29,7 @@ BEST_KNOWN = (
     ("overheads", 0),
     ("verification", 0),
     ("features", 1),
-    ("order", 3),
+    ("scale", 5),
     ("step", 0),
 )
 """Rows of the main README, by benchmark and number: the first five of which there are results."""
