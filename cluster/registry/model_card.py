@@ -11,6 +11,7 @@ LONGEST_CARD = 5_000
 """Width of MLflow's column, in characters; PostgreSQL refuses longer text."""
 _LONGEST_FACT, _MOST_SPLITS, _MOST_DATASETS, _MOST_SCORES = 120, 4, 6, 12
 _MOST_LICENSES = 8  # COCO names as many
+_GAP = "&nbsp; "  # MLflow's pages leave no space between the columns of a table
 _DECODER_SETTING, _MOST_SETTINGS = "decoder.", 12
 
 
@@ -87,11 +88,12 @@ def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _table(split: str, found: Mapping[str, Any]) -> str:
     intervals, confidence = found.get("intervals") or {}, found.get("confidence")
     share = f"{confidence:.0%} interval" if isinstance(confidence, float) else "interval"
-    lines = [f"| score | value | {share} |", "| --- | --- | --- |"]
+    lines = [f"| score | {_GAP}value | {_GAP}{share} |", "| --- | --- | --- |"]
     for name, value in [*found["scores"].items()][:_MOST_SCORES]:
         ends = intervals.get(name)
         lines.append(
-            f"| {escaped(name[:_LONGEST_FACT])} | {value:.4f} | {f'{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |"
+            f"| {escaped(name[:_LONGEST_FACT])} | {_GAP}{value:.4f} | "
+            f"{f'{_GAP}{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |"
         )
     named = escaped(split[:_LONGEST_FACT])
     search = escaped(search_text(found)[:_LONGEST_FACT])

@@ -1,5 +1,6 @@
 """The tracker's side of an error: refused requests, no answer, or one that is not MLflow's. Does not import MLflow."""
 
+import logging
 import os
 import re
 from typing import NamedTuple
@@ -17,8 +18,10 @@ _NO_ANSWER = re.compile(
 )
 # The part of urllib3's texts that names the cause.
 _REASON = re.compile(
-    r"too many \d+ error responses|timed out|Connection refused|Name or service not known|No route to host"
+    r"too many \d+ error responses|timed out|Connection refused|Name or service not known|No route to host|"
+    r"Remote end closed connection|Connection reset by peer"
 )
+_RETRYING = "Retrying ("  # beginning of urllib3's warning, whose values are what it will try, the error, and the path
 
 _OWN = ("builtins", "captioning", "cluster", "jobs", "shards")
 _ABOUT_THE_REQUEST = (
@@ -61,6 +64,26 @@ def unanswered_request(error: BaseException) -> str | None:
             why = reason[0] if reason else " ".join(found["reason"].split())
             return f"MLflow at {found['address']} does not answer ({why}); {NO_ANSWER_REMEDY}"
     return None
+
+
+class RetryWarnings(logging.Filter):
+    """Filter of the log of MLflow's HTTP library: a request that is tried again is told in words of this project."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return True, having put the cause of the retry in place of the library's own objects."""
+        if str(record.msg).startswith(_RETRYING):
+            reason = _REASON.search(record.getMessage())
+            record.msg = "the tracker does not answer (%s); trying again"
+            record.args = (reason[0] if reason else "the connection is broken",)
+        return True
+
+
+_RETRY_WARNINGS = RetryWarnings()
+
+
+def explain_retries() -> None:
+    """Log a request to the tracker that is tried again as one plain line."""
+    logging.getLogger("urllib3.connectionpool").addFilter(_RETRY_WARNINGS)  # the same filter is added once
 
 
 class TrackerFault(NamedTuple):

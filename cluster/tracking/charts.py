@@ -11,6 +11,8 @@ from typing import Any
 from cluster.runs.score_history import VALIDATION_LOSS
 
 VIEW_NAME = "curves"
+MODE = "workflowType=machine_learning"
+"""Query of MLflow's pages for those of models; otherwise they are those of agents, whose first page has no runs."""
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_NAME}"
 _SECTION = "Training"
 _SECTIONS = (_SECTION, "Model metrics", "System metrics")
@@ -46,7 +48,7 @@ def view_page(experiment: str) -> str:
     Args:
         experiment: id of the experiment.
     """
-    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&viewStateShareKey={VIEW_NAME}"
+    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&viewStateShareKey={VIEW_NAME}&{MODE}"
 
 
 def _chart(title: str, metrics: tuple[str, ...]) -> dict[str, Any]:

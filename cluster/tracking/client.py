@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from cluster.config import HomeConfig, TrackerConfig
 from cluster.errors import Refusal
+from cluster.tracking.access import explain_retries
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
 from cluster.tracking.server import USABLE, require_server
 from shards.storage.location import refuse_credentials
@@ -59,6 +60,7 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
     uri = check_tracker(config, storage)
     if file := database_file(uri):
         open_database(file, storage.home / "artifacts", only_reads=only_reads)
+    explain_retries()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from cluster.config import HomeConfig, TrackingConfig
 from cluster.errors import Refusal
 from cluster.tracking.access import restore_remedy
-from cluster.tracking.charts import VIEW_TAG, view_page, view_tag
+from cluster.tracking.charts import MODE, VIEW_TAG, view_page, view_tag
 from cluster.tracking.database import database_file
 
 
@@ -59,4 +59,5 @@ def places_of_newest(client: MlflowClient) -> Places:
     if not newest:
         return Places("", "")
     experiment = newest[0].experiment_id
-    return Places(f"#/experiments/{experiment}/runs", view_page(experiment) if VIEW_TAG in newest[0].tags else "")
+    curves = view_page(experiment) if VIEW_TAG in newest[0].tags else ""
+    return Places(f"#/experiments/{experiment}/runs?{MODE}", curves)

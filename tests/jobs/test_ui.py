@@ -17,7 +17,7 @@ def test_it_says_what_it_would_start(captioning, home):
     assert (code, found["address"], said) == (
         0,
         "http://127.0.0.1:5001",
-        "MLflow's pages would be at http://127.0.0.1:5001/#/experiments/0/runs\n",
+        "MLflow's pages would be at http://127.0.0.1:5001/#/experiments/0/runs?workflowType=machine_learning\n",
     )
     assert found["command"][3:6] == ["server", "--backend-store-uri", f"sqlite:///{home.home}/mlflow.db"]
 

@@ -52,8 +52,8 @@ def test_a_version_has_the_status_that_the_gate_gave_it_and_its_scores(client, n
     metrics = client.get_logged_model(logged_model_id(found)).metrics
     linked = {(one.key, one.value, one.step, one.dataset_name) for one in metrics if one.value == 0.625}
     assert linked == {("val/CIDEr-D", 0.625, 5, "shards-val")}
-    assert "| score | value | 95% interval |" in found.description
-    assert "| CIDEr-D | 0.6250 | 0.5000 to 0.7500 |" in found.description
+    assert "| score | &nbsp; value | &nbsp; 95% interval |" in found.description
+    assert "| CIDEr-D | &nbsp; 0.6250 | &nbsp; 0.5000 to 0.7500 |" in found.description
 
 
 def test_the_scores_are_stored_with_the_search_that_found_the_captions(client, name):

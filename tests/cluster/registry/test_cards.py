@@ -35,7 +35,7 @@ def test_a_version_and_its_model_have_a_card_with_the_data_of_the_run(client, na
 def test_scores_of_later_are_in_the_card(client, name, created):
     evaluation = Evaluation(split="val", shards_digest="d" * 64, step=5, scores={"CIDEr-D": 0.4321}, captions={1: "a"})
     log_evaluation(resolve_model(f"models:/{name}/1", client), evaluation, client)
-    assert all("| CIDEr-D | 0.4321 |" in text for text in descriptions(name, client))
+    assert all("| CIDEr-D | &nbsp; 0.4321 |" in text for text in descriptions(name, client))
 
 
 def test_the_model_has_the_card_of_its_champion(client, name, created):

@@ -40,9 +40,9 @@ def card(record=RECORD, evaluations=None, datasets=(TRAINING,)):
     [
         "captioner version 3 writes a sentence about a photograph: resnet152 encoder, lstm decoder, 224 px.",
         "### Scores on 5000 images of split val, beam 3",
-        "| score | value | 95% interval |",
-        "| CIDEr-D | 0.9123 | 0.9000 to 0.9200 |",
-        "| BLEU-4 | 0.3000 |  |",
+        "| score | &nbsp; value | &nbsp; 95% interval |",
+        "| CIDEr-D | &nbsp; 0.9123 | &nbsp; 0.9000 to 0.9200 |",
+        "| BLEU-4 | &nbsp; 0.3000 |  |",
         f"- training: coco-train, 118,287 images, `{'s' * 36}`, from `s3://bucket/coco`",
         'model = mlflow.pyfunc.load_model("models:/captioner/3")',
         "captioning caption photo.jpg --model 'models:/captioner/3'",

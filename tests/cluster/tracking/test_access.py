@@ -1,5 +1,6 @@
 """Explanations of refused requests; ``integration/test_model_server`` covers the refusals of a real server."""
 
+import logging
 import sqlite3
 
 import pytest
@@ -7,7 +8,13 @@ from mlflow.exceptions import MlflowException, RestException, get_error_code
 from requests import HTTPError, Response
 from sqlalchemy.exc import OperationalError
 
-from cluster.tracking.access import access_refusal, is_about_the_request, tracker_fault, unanswered_request
+from cluster.tracking.access import (
+    access_refusal,
+    explain_retries,
+    is_about_the_request,
+    tracker_fault,
+    unanswered_request,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +40,25 @@ def test_requests_without_a_user_are_told(user):
         "MLflow refuses requests without a user (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
         "the credentials of a user of the server"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            "ReadTimeoutError(\"HTTPConnectionPool(host='h', port=5000): Read timed out. (read timeout=30)\")",
+            "timed out",
+        ),
+        ("RemoteDisconnected('Remote end closed connection without response')", "Remote end closed connection"),
+        ("Strange()", "the connection is broken"),
+    ],
+)
+def test_a_request_that_is_tried_again_is_told_in_plain_words(error, reason, caplog):
+    explain_retries()
+    log = logging.getLogger("urllib3.connectionpool")
+    log.warning("Retrying (%r) after connection broken by '%r': %s", "Retry(total=2)", error, "/api/2.0/mlflow/runs")
+    log.warning("another line %s", "of it")
+    assert caplog.messages == [f"the tracker does not answer ({reason}); trying again", "another line of it"]
 
 
 def test_a_user_with_another_password_is_named(user):

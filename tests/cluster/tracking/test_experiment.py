@@ -31,7 +31,7 @@ def test_an_experiment_of_an_earlier_release_gets_the_view_and_keeps_what_somebo
 
 def test_the_page_to_open_is_that_of_the_newest_experiments_runs(client):
     experiment = client.create_experiment("the newest")
-    assert places_of_newest(client) == Places(f"#/experiments/{experiment}/runs", "")
+    assert places_of_newest(client) == Places(f"#/experiments/{experiment}/runs?workflowType=machine_learning", "")
 
 
 def test_the_curves_of_the_newest_experiment_are_a_page_if_it_has_the_view(client, home):
