@@ -43,7 +43,6 @@ TESTED_ELSEWHERE = {
     "shards/records.py": ("shards/test_finished_shards",),
     "shards/sources/annotations.py": ("shards/sources/test_coco_faults",),
     "cluster/worker/worker.py": ("integration/test_training", "cluster/training/test_frames"),
-    "jobs/__main__.py": ("jobs/test_cli",),
     "jobs/console/demo_view.py": ("integration/test_demonstration",),
     "jobs/console/dry_run_view.py": ("integration/test_dry_run", "jobs/test_submit"),
     "jobs/demo.py": ("integration/test_readme",),
