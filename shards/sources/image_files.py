@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_LARGEST_FILE = 2**30  # bytes; an image is read whole, and no camera's file is as large
 _URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:[/\\]|\\\\")  # C:/ or C:\, or \\ of a share
 _LONGEST_NAME = 255  # bytes of a file's name, without its folders, on Linux and macOS
@@ -39,19 +40,14 @@ class ImageFiles:
         reason = f"is in none of {', '.join(self._folders)}"
         if not name.strip("./"):
             return "has no name of a file"
-        if _URL.match(name):
-            return f"{reason}: the name is a URL; download the images, and write the names of their files"
-        if _WINDOWS_ROOT.match(name):
-            below = f"such as {PureWindowsPath(name).name}"
-            return f"{reason}: the name is an absolute path of Windows; write it below that folder, {below}"
-        if "\\" in name:
-            return f"{reason}: the name has Windows' backslashes; write / instead"
-        if (num_bytes := _longest_part(name)) > _LONGEST_NAME:
-            return f"{reason}: the name has {num_bytes} bytes, and a file's has at most {_LONGEST_NAME}"
+        if fault := _fault_of(name):
+            return f"{reason}: the name {fault}"
         for folder in self._folders.values():
             path = folder / name
             if (num_bytes := len(os.fsencode(path))) > _LONGEST_PATH:
                 return f"{reason}: its path has {num_bytes} bytes, and a file's has at most {_LONGEST_PATH}"
+            if path.is_file():
+                return f"has {path.stat().st_size} bytes, more than {_LARGEST_FILE}; shrink it first"
             if os.path.lexists(path):
                 return f"{reason}, for {path} is {_kind_of(path)}; put the image in its place"
             if near := self._names_alike(path.parent).get(_alike(path.name)):
@@ -79,15 +75,29 @@ def why_outside(name: str) -> str:
     return "has a name that points outside its folder"
 
 
+def _fault_of(name: str) -> str:
+    """Return what is wrong with a name wherever it is looked for, as a clause; empty if nothing is."""
+    if _URL.match(name):
+        return "is a URL; download the images, and write the names of their files"
+    if _WINDOWS_ROOT.match(name):
+        return f"is an absolute path of Windows; write it below that folder, such as {PureWindowsPath(name).name}"
+    if "\\" in name:
+        return "has Windows' backslashes; write / instead"
+    if (num_bytes := _longest_part(name)) > _LONGEST_NAME:
+        return f"has {num_bytes} bytes, and a file's has at most {_LONGEST_NAME}"
+    return ""
+
+
 def _is_file(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  of a text, for speed
+        status = os.stat(path)  # noqa: PTH116  of a text, for speed
     except ValueError:  # the name holds a zero byte
         return False
     except OSError as error:
         if error.errno not in _NO_SUCH_FILE:
             raise
         return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE
 
 
 def _longest_part(name: str) -> int:

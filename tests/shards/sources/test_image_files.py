@@ -47,6 +47,13 @@ def test_the_file_that_was_meant_is_named(files, tmp_path, name, why):
     assert files.why_not_found(name) == f"is in none of {tmp_path}/none, {tmp_path}{why.format(folder=tmp_path)}"
 
 
+def test_a_file_that_would_fill_the_memory_is_no_image(files, tmp_path):
+    (tmp_path / "0.jpg").touch()
+    os.truncate(tmp_path / "0.jpg", 2**30 + 1)  # which takes no disk
+    assert files.find(["0.jpg"]) is None
+    assert files.why_not_found("0.jpg") == "has 1073741825 bytes, more than 1073741824; shrink it first"
+
+
 @pytest.mark.parametrize("name", ["", ".", "./"])
 def test_what_names_no_file_is_told(files, name):
     assert (files.find([name]), files.why_not_found(name)) == (None, "has no name of a file")
