@@ -46,10 +46,10 @@ def check_server(address: str) -> None:
     request = urllib.request.Request(f"{address}/api/version", headers={"Accept": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
-            version = json.loads(answer.read())["ray_version"]
+            major, minor, *_ = (version := json.loads(answer.read())["ray_version"]).split(".")
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
-            raise _not_ray(address) from error
+            raise not_ray(address) from error
         if os.environ.get("RAY_AUTH_MODE") != "token":
             raise no_token(address) from None
         return  # Ray's own client sends the token
@@ -58,17 +58,18 @@ def check_server(address: str) -> None:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({one_line(reason, with_kind=False)}); start it, or correct --address"
         ) from error
-    except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
-        raise _not_ray(address) from error
+    except (ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException) as error:
+        raise not_ray(address) from error
     ours = importlib.metadata.version("ray")
-    if version.split(".")[:2] != ours.split(".")[:2]:
+    if [major, minor] != ours.split(".")[:2]:
         raise ValueError(
             f"the cluster at {address} runs Ray {version}, and this code needs Ray {ours}; "
             f"install ray=={ours} there, or a version of captioning for Ray {version} here"
         )
 
 
-def _not_ray(address: str) -> ValueError:
+def not_ray(address: str) -> ValueError:
+    """Return the error for a server whose answer is not that of Ray's job server."""
     return ValueError(
         f"what answers at {address} is not Ray's job server; use the dashboard's address (port 8265 by default)"
     )

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
 from cluster.errors import last_line
 from cluster.resources.environment import set_library_defaults
-from cluster.submission.address import address_set, check_server, no_token, server_address
+from cluster.submission.address import address_set, check_server, no_token, not_ray, server_address
 from cluster.submission.dashboard import DashboardSnapshot, read_dashboard
 from cluster.submission.job import JobState, job_state_of
 
@@ -227,6 +230,8 @@ class JobServer:
             yield
         except AuthenticationError:
             raise no_token(self.address) from None
+        except (json.JSONDecodeError, ValidationError) as error:
+            raise not_ray(self.address) from error
         except OSError as error:  # base class of all errors of the client's HTTP library
             raise ConnectionError(
                 f"the cluster at {self.address} does not answer ({type(error).__name__}); "

@@ -52,7 +52,18 @@ def test_another_version_is_refused(serve):
         check_server(address)
 
 
-@pytest.mark.parametrize("answer", [(404, "nothing"), (200, b"<html>"), (200, {"version": 1}), (200, [1]), (500, "")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, "nothing"),
+        (200, b"<html>"),
+        (200, {"version": 1}),
+        (200, {"ray_version": None}),
+        (200, {"ray_version": "2"}),
+        (200, [1]),
+        (500, ""),
+    ],
+)
 def test_what_is_not_ray_is_refused(serve, answer):
     address = serve({"/api/version": answer})
     with pytest.raises(ValueError, match=r"what answers at .* is not Ray's job server; use the dashboard's address"):

@@ -30,6 +30,16 @@ def test_a_refused_token_is_told():
             server.jobs()
 
 
+@pytest.mark.parametrize("document", [{}, b"<html>log in</html>"], ids=str)
+def test_an_answer_that_is_not_rays_is_told(document):
+    with answering({**ANSWERS, "/api/jobs/a-1": (200, document)}) as address:
+        server = JobServer(address)
+        with pytest.raises(
+            ValueError, match=rf"what answers at {address} is not Ray's job server; use the dashboard's"
+        ):
+            server.job("a-1")
+
+
 def test_a_cluster_that_is_gone_is_told(gone):
     with pytest.raises(ConnectionError, match=r"the cluster at .* does not answer \(ConnectionError\); check that it"):
         gone.jobs()
