@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from webdataset.writer import TarWriter
 
 from shards.images import ImageSpec, store_image
 from shards.imaging.codec import JpegCodec, codec_versions
@@ -130,6 +129,8 @@ def write_samples(
         return record
     path, record_path = folder / plan.name, folder / record_name(plan.name)
     record_path.parent.mkdir(parents=True, exist_ok=True)  # marks the folder as a shard set's, in case of a kill
+    from webdataset.writer import TarWriter  # imports torch, for which those who only plan shards need not wait
+
     num_samples = 0
     with replacing(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
         for sample in samples:

@@ -156,6 +156,7 @@ def test_processes_that_compute_nothing_load_no_torch():
         "api",
         "coordination.coordinator",
         "coordination.messages",
+        "data.conversion",
         "training.callbacks",
         "training.group_trainer",
         "config",
