@@ -134,6 +134,7 @@ def _parquet(path: Path) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path.open("rb").close()  # Python's error of a file that may not be read has its path, and Arrow's has not
     try:
         file: Any = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:

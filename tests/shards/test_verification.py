@@ -224,14 +224,16 @@ FORBIDDEN = """
 import sys
 from pathlib import Path
 from shards.manifest import load_manifest
+from shards.sources.records import open_table
 from shards.sources.recognition import SourceOptions, read_source
 from shards.tars.patterns import find_tars
 from shards.verification import find_faults
-shard_set, closed = map(Path, sys.argv[1:])
+shard_set, closed, table = map(Path, sys.argv[1:])
 calls = [
     lambda: find_faults(shard_set, load_manifest(shard_set).shards),
     lambda: read_source(closed, SourceOptions(), ()),
     lambda: find_tars([str(closed)]),
+    lambda: open_table(table),
 ]
 for call in calls:
     try:
@@ -245,11 +247,12 @@ def test_what_may_not_be_read_is_neither_damaged_nor_empty(three_shards, tmp_pat
     folder, manifest = three_shards
     (shard := folder / manifest.shards[0].name).chmod(0o000)
     (closed := tmp_path / "closed").mkdir(mode=0o000)
+    (table := tmp_path / "captions.parquet").touch(mode=0o000)
     try:
-        told = unprivileged(FORBIDDEN, folder, closed)
+        told = unprivileged(FORBIDDEN, folder, closed, table)
     finally:
         closed.chmod(0o755)
-    assert told == [str(shard), str(closed), str(closed)]
+    assert told == [str(shard), str(closed), str(closed), str(table)]
 
 
 def test_a_sample_that_was_stored_broken_is_named(tmp_path):
