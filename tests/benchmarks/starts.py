@@ -36,7 +36,7 @@ _RESTART = (
 )
 _FLAGS = (
     "--model.backbone squeezenet1_1 --model.weights none --model.trainable-from features.12 --model.image-size-px 64 "
-    "--training.batch-size 15 --training.checkpoint-every-steps 5 --cluster.num-workers 2"
+    "--training.batch-size 15 --training.checkpoint-every-steps 5"
 )
 _TORCHRUN = """
 import os, torch, torch.distributed as dist
@@ -100,10 +100,16 @@ class Timeline:
 
 
 @contextmanager
-def training(folder: Path, shards: Path, *, num_epochs: int) -> Iterator[Timeline]:
-    """Train in a process with an embedded cluster; end it with the block."""
-    words = [*_FLAGS.split(), "--shards", f"{shards}", "--home", f"{folder}", "--name", "run"]
-    timeline = Timeline(command("train", *words, "--training.num-epochs", f"{num_epochs}"))
+def training(folder: Path, shards: Path, flags: str) -> Iterator[Timeline]:
+    """Train the run ``run`` with two workers, in a process with an embedded cluster; end it with the block.
+
+    Args:
+        folder: home folder.
+        shards: folder of the shard set.
+        flags: further flags of ``captioning train``.
+    """
+    words = ["--shards", f"{shards}", "--home", f"{folder}", "--name", "run", "--cluster.num-workers", "2"]
+    timeline = Timeline(command("train", *words, *flags.split()))
     try:
         yield timeline
     finally:
@@ -180,7 +186,8 @@ def measure(*, kills: bool = True) -> Iterator[Row]:
         shards = draw_shards(folder, num_train=120, num_val=15)
         run = folder / "home" / "training" / "run"
         restart: dict[str, float] = {}
-        with training(folder / "home", shards, num_epochs=1000 if kills else 1) as timeline:
+        flags = f"{_FLAGS} --training.num-epochs {1000 if kills else 1}"
+        with training(folder / "home", shards, flags) as timeline:
             start = phases(timeline, _START, run, since=timeline.started_at)
             if kills:
                 timeline.wait_for(lambda: timeline.time_of("checkpoint at step"), "a checkpoint")

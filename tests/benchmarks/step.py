@@ -1,15 +1,16 @@
 """A training step of this project, beside the barest loop of PyTorch on the same model and the same batch.
 
-And what share of a step two workers wait for data, when they read and decode images themselves.
+With two workers, a step under Ray Train, from one to the next, stands beside the same loop under ``torchrun``.
 """
 
+import itertools
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -19,7 +20,9 @@ from captioning.model.caption_model import CaptionModel
 from captioning.training.loop import TrainingState, train
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.optimizer import build_optimizer
+from cluster.runs.journal import list_segments, read_segment
 from tests.benchmarks.measuring import Benchmark, Row, interleaved
+from tests.benchmarks.starts import training
 from tests.support import torchrun_training
 from tests.support.drawn_shards import draw_shards
 from tests.support.random_batch import random_batch, random_vocabulary
@@ -27,7 +30,8 @@ from tests.support.training_process import environment
 
 _CPU = torch.device("cpu")
 _OPTIMIZER = OptimizerConfig(warmup_steps=10)
-_NUM_UNCOUNTED = 2  # first steps, in which files are opened and memory is allocated
+_SHARE = "data_wait_share"
+_NUM_UNCOUNTED = 6  # first steps, in which memory is allocated, and the number of loader processes is chosen
 
 
 class Ours:
@@ -46,7 +50,7 @@ class Ours:
         results = train(
             self._state,
             self._state.model,
-            repeat([self._batch]),
+            itertools.repeat([self._batch]),
             optimizer_config=_OPTIMIZER,
             config=TrainingConfig(),
             num_steps=self._state.step + num_steps,
@@ -77,14 +81,40 @@ class Barest:
             self._optimizer.step()
 
 
-def data_wait_shares(shards: Path, sizes: Sequence[int | str], num_steps: int) -> list[float]:
-    """Return the share of each step in which two workers under ``torchrun`` wait for data.
+class WorkerSteps(NamedTuple):
+    """Steps of two workers: the seconds from each to the next, and the share of each that they wait for data."""
+
+    seconds: list[float]
+    data_wait_shares: list[float]
+
+
+def under_ray(home: Path, shards: Path, sizes: Sequence[int | str], num_steps: int) -> WorkerSteps:
+    """Take steps by ``captioning train``, with its cluster, record and tracker.
 
     Args:
+        home: new home folder.
         shards: folder of the shard set.
         sizes: torchvision model, side of an image in pixels, and images of a step.
         num_steps: number of steps.
     """
+    backbone, size_px, batch_size = sizes
+    flags = (
+        f"--model.backbone {backbone} --model.weights none --model.image-size-px {size_px} --training.num-epochs 1000 "
+        f"--training.batch-size {batch_size}"
+    )
+
+    def taken() -> list[tuple[float, float]]:
+        segments = list_segments(home / "training" / "run" / "journal")
+        rows = sorted((row for segment in segments for row in read_segment(segment)), key=lambda row: row.step)
+        return [(row.timestamp_ms / 1000, row.metrics[_SHARE]) for row in rows if _SHARE in row.metrics]
+
+    with training(home, shards, flags) as timeline:
+        timeline.wait_for(lambda: 1.0 if len(taken()) >= num_steps else None, f"step {num_steps}")
+    return _counted(taken()[:num_steps])
+
+
+def under_torchrun(shards: Path, sizes: Sequence[int | str], num_steps: int) -> WorkerSteps:
+    """Take the same steps by the same loop under ``torchrun``."""
     module = torchrun_training.__name__  # not its path: the folder of a script shadows modules of Python
     words = ["--standalone", "--nproc-per-node", "2", "-m", module, str(shards), *map(str, sizes), str(num_steps)]
     done = subprocess.run(
@@ -92,20 +122,36 @@ def data_wait_shares(shards: Path, sizes: Sequence[int | str], num_steps: int) -
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-1000:])
-    return [float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("step ")]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("step ")]
+    return _counted((float(at), float(share)) for _, at, share in lines)
 
 
-def _data_wait(sizes: Sequence[int | str], num_steps: int) -> Row:
+def _counted(steps: Iterable[tuple[float, float]]) -> WorkerSteps:
+    """Return the steps that count, from the time at the end of each, in seconds, and its share of waiting."""
+    times, shares = zip(*list(steps)[_NUM_UNCOUNTED:], strict=True)
+    return WorkerSteps([after - before for before, after in itertools.pairwise(times)], list(shares))
+
+
+def _rows_of_workers(sizes: Sequence[int | str], num_steps: int, turns: int) -> Iterator[Row]:
+    ours, peer = [], []
     with tempfile.TemporaryDirectory(prefix="step-") as name:
-        shards = draw_shards(Path(name), num_train=120, num_val=15, size_px=256)
-        shares = data_wait_shares(shards, sizes, num_steps)
+        folder = Path(name)
+        shards = draw_shards(folder, num_train=120, num_val=15, size_px=256)
+        for turn in range(turns):
+            ours.append(under_ray(folder / f"home-{turn}", shards, sizes, num_steps))
+            peer.append(under_torchrun(shards, sizes, num_steps))
     backbone, size_px, batch_size = sizes
-    return Row(
-        what=f"data-wait share of a step of {batch_size} images of {size_px} px, live {backbone}, two workers",
-        unit="%",
-        ours=100 * statistics.median(shares[_NUM_UNCOUNTED:]),
+    what = f"a step of {batch_size} images of {size_px} px, live {backbone}, two workers"
+    yield Row(
+        what=f"{what}, under Ray Train",
+        unit="ms",
+        ours=1000 * statistics.median(one for turn in ours for one in turn.seconds),
+        peer=1000 * statistics.median(one for turn in peer for one in turn.seconds),
+        peer_name="the same loop under torchrun",
         less_is_better=True,
     )
+    share = statistics.median(one for turn in ours for one in turn.data_wait_shares)
+    yield Row(what=f"data-wait share of {what}", unit="%", ours=100 * share, less_is_better=True)
 
 
 def measure(
@@ -116,6 +162,7 @@ def measure(
     steps: int = 2,
     rounds: int = 7,
     worker_steps: int = 30,
+    worker_turns: int = 3,
 ) -> Iterator[Row]:
     """Take steps of both in turns, with the encoder frozen.
 
@@ -126,6 +173,7 @@ def measure(
         steps: steps of a turn.
         rounds: number of turns.
         worker_steps: steps of two workers that read their batches, of twice as many images, for the first backbone.
+        worker_turns: number of turns of two workers.
     """
     torch.set_num_threads(1)
     vocabulary = random_vocabulary()
@@ -142,7 +190,7 @@ def measure(
         )
         what = f"a step of {batch_size} images of {image_size} px, frozen {backbone}, one thread"
         yield Row.of_seconds(what, seconds, count=steps)
-    yield _data_wait((backbones[0], image_size, 2 * batch_size), worker_steps)
+    yield from _rows_of_workers((backbones[0], image_size, 2 * batch_size), worker_steps, worker_turns)
 
 
 BENCHMARK = Benchmark(
@@ -153,6 +201,7 @@ BENCHMARK = Benchmark(
         "batch_size": 2,
         "steps": 1,
         "rounds": 1,
-        "worker_steps": 3,
+        "worker_steps": 9,
+        "worker_turns": 1,
     },
 )

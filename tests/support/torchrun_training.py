@@ -1,6 +1,7 @@
 """One rank of a training under ``torchrun``: the loop of this project, without its cluster, record and tracker."""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from tests.support.run_steps import steps_of_run
 
 
 def main(shards: Path, backbone: str, size_px: int, batch_size: int, num_steps: int) -> None:
-    """Train, and print the number of each step and the share of its time that is waited for data.
+    """Train, and print when each step ended and the share of its time that is waited for data.
 
     Args:
         shards: folder of the shard set.
@@ -33,7 +34,8 @@ def main(shards: Path, backbone: str, size_px: int, batch_size: int, num_steps: 
     _, results = steps_of_run(run, ShardSet(shards), num_steps, ranks=(rank, world_size))
     for result in results:
         if rank == 0:
-            sys.stdout.write(f"step {result.step} {result.data_wait_seconds / result.seconds}\n")
+            sys.stdout.write(f"step {time.time()} {result.data_wait_seconds / result.seconds}
+")
     dist.destroy_process_group()
 
 
