@@ -9,19 +9,45 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.constants import (
+    DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
+    get_env_vars_to_propagate,
+)
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.resources.environment import collect_garbage_rarely
+from cluster.resources.prestart import can_prestart, first_call, prestart_processes
 
 _SHUTDOWN_SECONDS = 30.0
 # What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
 # killed controller (``cluster.resources.leftovers``); the cleaner cannot without a dashboard.
 _UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+
+def prestart_group(num_workers: int) -> None:
+    """Have Ray start the processes of a coordinator, a controller and a worker group at once, if it can.
+
+    Args:
+        num_workers: number of workers.
+    """
+    if not can_prestart():
+        return
+    env_vars = get_env_vars_to_propagate()
+    env_vars.setdefault(RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR, DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE)
+    prestart_processes(1, {})  # the coordinator
+    prestart_processes(2, env_vars)  # the controller, and the actor by which the workers agree
+    prestart_processes(num_workers, env_vars | worker_env_vars(), of_an_actor=True)
+
+
+def worker_env_vars() -> dict[str, str]:
+    """Return the environment variables by which the processes of workers import ahead; none without a session."""
+    return first_call("cluster.worker.preload.preload") if can_prestart() else {}
 
 
 class GroupTrainer(DataParallelTrainer):

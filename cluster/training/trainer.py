@@ -29,7 +29,7 @@ from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
-from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig
+from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig, prestart_group, worker_env_vars
 from cluster.training.progress import StepProgress
 from cluster.training.start import known_record, lineage_of, mark_killed, prepare_start, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
@@ -80,6 +80,7 @@ def build_trainer(config: WorkerConfig, *, start: str) -> GroupTrainer:
         ),
         run_config=RunConfig(
             name=f"start-{start}",
+            worker_runtime_env={"env_vars": worker_env_vars()},
             storage_path=str(run.folder / "ray"),
             # Unlimited for Ray: the coordinator knows why the last attempt ended, and decides whether to try again.
             failure_config=FailureConfig(max_failures=-1),
@@ -124,6 +125,7 @@ def fit(
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
         client = prepare_start(run, record)
         with cluster_session(run.cluster):
+            prestart_group(run.cluster.min_workers)
             logger.info("checking nodes")
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
             record = start_record(run, shard_set, client)

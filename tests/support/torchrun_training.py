@@ -34,8 +34,7 @@ def main(shards: Path, backbone: str, size_px: int, batch_size: int, num_steps: 
     _, results = steps_of_run(run, ShardSet(shards), num_steps, ranks=(rank, world_size))
     for result in results:
         if rank == 0:
-            sys.stdout.write(f"step {time.time()} {result.data_wait_seconds / result.seconds}
-")
+            sys.stdout.write(f"step {time.time()} {result.data_wait_seconds / result.seconds}\n")
     dist.destroy_process_group()
 
 
