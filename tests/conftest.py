@@ -1,4 +1,5 @@
 import fcntl
+import functools
 import gc
 import logging
 import os
@@ -100,6 +101,16 @@ def no_loading_line():
     """Leave out a job's line on the libraries that it loads: it depends on what earlier tests have imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.console.output.log_loading", lambda libraries: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_parsing():
+    """Let the parser of command lines read the source of each class of settings once, instead of for each line."""
+    from tyro._docstrings import _ClassTokenization
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ClassTokenization, "make", staticmethod(functools.cache(_ClassTokenization.make)))
         yield
 
 
