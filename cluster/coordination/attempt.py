@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cluster.coordination.hang_detection import Watchdog
 from cluster.coordination.messages import (
     ControllerLost,
     ControllerStarted,
@@ -22,7 +23,6 @@ from cluster.coordination.messages import (
     workers_text,
 )
 from cluster.coordination.restart_policy import AttemptHistory, Ending, Failure, FinalFailure, deaths_of
-from cluster.coordination.watchdog import Watchdog
 
 # A worker may hang before or after Ray Train learns where it runs; the user sees one message for both.
 _START_HANGS = "the start of the workers hangs"

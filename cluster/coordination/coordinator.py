@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from cluster.coordination.attempt import CurrentAttempt
+from cluster.coordination.hang_detection import end_with, kill_ranks
 from cluster.coordination.messages import (
     Attempt,
     CoordinatorSettings,
@@ -26,7 +27,6 @@ from cluster.coordination.messages import (
 )
 from cluster.coordination.restart_policy import Failure
 from cluster.coordination.run_state import RunState
-from cluster.coordination.watchdog import end_with, kill_ranks
 from cluster.log_text import clean_logs
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint

@@ -13,7 +13,7 @@ from cluster.coordination.messages import CoordinatorSettings, metrics_text, wor
 from cluster.runs.journal import Row
 from cluster.runs.record import CommittedCheckpoint, RunRecord, lock_run
 from cluster.runs.writer import RunWriter
-from cluster.tracking.shipping import HEALTH_TAG, Shipper, end_tags
+from cluster.tracking.metric_logging import HEALTH_TAG, Shipper, end_tags
 
 
 class RunState:

@@ -21,7 +21,7 @@ from cluster.search.space.config import METRIC_MODES
 from cluster.search.trials import SearchRecord, Trial, TrialState, point_text
 from cluster.tracking.access import tracker_line
 from cluster.tracking.client import create_run, set_tags
-from cluster.tracking.shipping import end_tags, log_metrics, ship
+from cluster.tracking.metric_logging import end_tags, log_metrics, ship
 
 logger = logging.getLogger(__name__)
 

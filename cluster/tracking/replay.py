@@ -14,7 +14,7 @@ from cluster.errors import Refusal, one_line
 from cluster.runs.journal import DamagedSegmentError, Row, list_segments, read_segment
 from cluster.runs.record import RECORD_NAME, RunRecord, load_record, lock_run
 from cluster.tracking.access import is_about_the_request, restore_remedy, tracker_line
-from cluster.tracking.shipping import end_tags, log_metrics, metrics_of
+from cluster.tracking.metric_logging import end_tags, log_metrics, metrics_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from cluster.tracking.client import connect, connect_before_start, create_run, l
 from cluster.tracking.datasets import dataset_input, split_inputs
 from cluster.tracking.experiment import experiment_id
 from cluster.tracking.markdown import escaped
-from cluster.tracking.shipping import STOPPED_EARLY_TAG, end_tags, ship
+from cluster.tracking.metric_logging import STOPPED_EARLY_TAG, end_tags, ship
 from shards.features.manifest import FEATURES_NAME
 from shards.storage.files import replace_file
 

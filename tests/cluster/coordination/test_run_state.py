@@ -11,7 +11,7 @@ from cluster.runs.claim import Claim
 from cluster.runs.journal import Journal, unshipped
 from cluster.runs.record import load_record, lock_run
 from cluster.runs.score_history import VALIDATION_LOSS
-from cluster.tracking import shipping
+from cluster.tracking import metric_logging
 from tests.support.clock import eventually
 from tests.support.coordinators import metrics, row, settings
 
@@ -94,7 +94,7 @@ def test_steps_that_are_computed_again_are_tracked_once(folder, home, client):
 
 def test_a_tracker_that_is_down_loses_nothing_and_stops_nothing(folder, home, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setitem(shipping._LAST_SECONDS, "FINISHED", 0.1)
+    monkeypatch.setitem(metric_logging._LAST_SECONDS, "FINISHED", 0.1)
     state = begun(folder, home, tracking_uri="http://127.0.0.1:9")
     state.add_rows([row(1)])
     was_tracked = state.finish("FINISHED")

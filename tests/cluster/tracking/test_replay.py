@@ -12,8 +12,8 @@ from cluster.config import TrackingConfig
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import load_record, lock_run
 from cluster.tracking.client import connect
+from cluster.tracking.metric_logging import log_metrics, metrics_of, ship
 from cluster.tracking.replay import find_run, replay
-from cluster.tracking.shipping import log_metrics, metrics_of, ship
 from tests.support.unsent_runs import STEPS, history, run_id_of, truncate, unsent_run
 
 pytestmark = pytest.mark.cluster
@@ -56,7 +56,7 @@ def test_a_second_replay_adds_nothing(client, run):
 @pytest.mark.parametrize("page", [1, 7])
 def test_only_what_the_tracker_lacks_is_sent_however_its_pages_fall(client, run, there, page, monkeypatch):
     monkeypatch.setattr("cluster.tracking.replay._METRICS_PER_PAGE", page)
-    monkeypatch.setattr("cluster.tracking.shipping._METRICS_PER_BATCH", 5)
+    monkeypatch.setattr("cluster.tracking.metric_logging._METRICS_PER_BATCH", 5)
     rows = [row for _, found in unshipped(run / "journal") for row in found if row.step in there]
     log_metrics(client, run_id_of(run), metrics_of(rows))
     sent = replay(run, client)

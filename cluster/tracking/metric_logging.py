@@ -1,4 +1,4 @@
-"""Shipping of a run's journal to MLflow during training; training never waits for the tracker.
+"""Logging of a run's metrics, from its journal, to MLflow during training; training never waits for the tracker.
 
 Nor does the start of a run wait for MLflow, which takes a second to import: the thread that ships imports it.
 """

@@ -8,10 +8,10 @@ from mlflow.exceptions import MlflowException
 from cluster.config import TrackingConfig
 from cluster.runs.journal import Journal, Row, unshipped
 from cluster.runs.record import RunRecord
-from cluster.tracking import shipping
+from cluster.tracking import metric_logging
 from cluster.tracking.client import create_run
 from cluster.tracking.experiment import experiment_id
-from cluster.tracking.shipping import Shipper, ship
+from cluster.tracking.metric_logging import Shipper, ship
 
 
 @pytest.fixture
@@ -71,14 +71,16 @@ def test_the_tracker_gets_a_status_once_all_rows_are_there(client, run_id, tmp_p
 @pytest.fixture
 def unmonitored(monkeypatch):
     """Disable system metrics, because their thread would outlive the test."""
-    monkeypatch.setattr("cluster.tracking.shipping._start_monitor", lambda record, tracking_uri: None)
+    monkeypatch.setattr("cluster.tracking.metric_logging._start_monitor", lambda record, tracking_uri: None)
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
 def test_a_shipper_that_is_finished_has_sent_all_rows_and_the_status(
     client, run_id, unmonitored, tmp_path, status, monkeypatch
 ):
-    monkeypatch.setitem(shipping._LAST_SECONDS, status, 60.0)  # a busy machine takes longer than a killed process may
+    monkeypatch.setitem(
+        metric_logging._LAST_SECONDS, status, 60.0
+    )  # a busy machine takes longer than a killed process may
     record = RunRecord(name="r", identity={}, mlflow_run_id=run_id)
     shipper = Shipper(journal_of(tmp_path, range(1, 4)), record, client.tracking_uri)
     assert (shipper.finish(status), client.get_run(run_id).info.status) == (True, status)
@@ -87,7 +89,7 @@ def test_a_shipper_that_is_finished_has_sent_all_rows_and_the_status(
 
 def test_nobody_waits_long_for_a_tracker_that_takes_nothing(client, unmonitored, monkeypatch, tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("cluster.tracking.shipping._LAST_SECONDS", {"FAILED": 0.5})
+    monkeypatch.setattr("cluster.tracking.metric_logging._LAST_SECONDS", {"FAILED": 0.5})
     record = RunRecord(name="r", identity={}, mlflow_run_id="0" * 32)
     shipper = Shipper(journal_of(tmp_path, [1]), record, client.tracking_uri)
     assert shipper.finish("FAILED") is False

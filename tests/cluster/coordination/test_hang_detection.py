@@ -10,13 +10,13 @@ import ray
 
 from cluster.config import ClusterConfig
 from cluster.coordination.client import CoordinatorClient, this_worker
-from cluster.coordination.watchdog import Watchdog, _kill, kill_ranks
+from cluster.coordination.hang_detection import Watchdog, _kill, kill_ranks
 from cluster.resources.session import cluster_session
 from tests.support.clock import Clock
 
 END_WITH = """
 import sys, threading
-from cluster.coordination.watchdog import end_with
+from cluster.coordination.hang_detection import end_with
 end_with(int(sys.argv[1]), before=lambda: print("flushed", flush=True))
 print("watching", flush=True)
 threading.Event().wait()
@@ -175,7 +175,8 @@ def test_a_process_ends_with_the_one_that_it_watches(how):
 
 def test_a_process_that_cannot_be_seen_is_not_waited_for():
     program = (
-        "from cluster.coordination.watchdog import end_with\nend_with(2**22 + 1, before=lambda: None); print('lives')"
+        "from cluster.coordination.hang_detection import end_with\n"
+        "end_with(2**22 + 1, before=lambda: None); print('lives')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout == "lives\n"
