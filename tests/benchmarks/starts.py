@@ -2,8 +2,11 @@
 
 Each phase ends with a line of the command's log. The peer is ``torchrun``, with two ranks that take one DDP step of a
 linear layer: it has no data, no model, no tracker and nobody who would start it again.
+
+Of a conversion that takes seconds, the start is a large part too: its peer is a script of Pillow, in one process.
 """
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -16,7 +19,8 @@ from pathlib import Path
 import psutil
 
 from cluster.runs.journal import list_segments, read_segment
-from tests.benchmarks.measuring import Benchmark, Row
+from shards.synthetic.scenes import write_scenes
+from tests.benchmarks.measuring import Benchmark, Row, interleaved
 from tests.support.drawn_shards import draw_shards
 from tests.support.local_cluster import wait_until
 from tests.support.training_process import command, environment
@@ -48,6 +52,30 @@ optimizer.step()
 if dist.get_rank() == 0:
     print("first step", flush=True)
 dist.destroy_process_group()
+"""
+_PILLOW = """
+import io, json, sys, tarfile
+from pathlib import Path
+from PIL import Image
+source, target = map(Path, sys.argv[1:])
+for file in sorted((source / "annotations").glob("captions_*.json")):
+    content = json.loads(file.read_text())
+    captions = {}
+    for one in content["annotations"]:
+        captions.setdefault(one["image_id"], []).append(one["caption"])
+    with tarfile.open(target / f"{file.stem}.tar", "w") as tar:
+        for one in content["images"]:
+            with Image.open(source / "images" / one["file_name"]) as image:
+                scale = min(1, 256 / min(image.size))
+                size = [round(side * scale) for side in image.size]
+                image.draft("RGB", [2 * side for side in size])
+                jpeg = io.BytesIO()
+                image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(jpeg, "JPEG", quality=90)
+            texts = json.dumps(captions[one["id"]]).encode()
+            for name, data in ((f"{one['id']}.jpg", jpeg.getvalue()), (f"{one['id']}.json", texts)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 """
 _LONGEST_SECONDS = 300
 
@@ -161,6 +189,33 @@ def torchrun(folder: Path) -> float:
         return time.time() - started
 
 
+def conversion(coco: Path, folder: Path, *, rounds: int) -> Row:
+    """Return the row of a whole command that converts a folder in COCO form.
+
+    Args:
+        coco: folder with ``images/`` and ``annotations/``.
+        folder: empty folder, for what is written.
+        rounds: number of turns.
+    """
+    targets = (folder / f"{number}" for number in itertools.count())
+
+    def run(words: Callable[[Path], Sequence[str]]) -> None:
+        target = next(targets)
+        target.mkdir()
+        subprocess.run(words(target), env=environment(), check=True, capture_output=True)
+
+    seconds = interleaved(
+        {
+            "ours": lambda: run(lambda target: command("convert", coco, target / "shards")),
+            "a script of Pillow": lambda: run(lambda target: [sys.executable, "-c", _PILLOW, f"{coco}", f"{target}"]),
+        },
+        rounds=rounds,
+        clock=time.perf_counter,
+    )
+    num_images = sum(1 for _ in (coco / "images").iterdir())
+    return Row.of_seconds(f"convert {num_images} images of a COCO folder, whole command", seconds, unit="s")
+
+
 def rows_of(what: str, seconds: dict[str, float], peer: float | None) -> Iterator[Row]:
     """Yield the row of a sum, then those of its phases."""
     yield Row(
@@ -175,14 +230,21 @@ def rows_of(what: str, seconds: dict[str, float], peer: float | None) -> Iterato
         yield Row(what=f"{what}: {name}", unit="s", ours=one, less_is_better=True)
 
 
-def measure(*, kills: bool = True) -> Iterator[Row]:
-    """Start a run, and kill one of its workers.
+def measure(*, kills: bool = True, coco: Path | None = None, num_images: int = 360, rounds: int = 3) -> Iterator[Row]:
+    """Start a run, and kill one of its workers; convert a few hundred images.
 
     Args:
         kills: whether to measure a restart too.
+        coco: folder in COCO form, for the conversion; drawn scenes of 640 px if not given.
+        num_images: number of the scenes.
+        rounds: number of turns of the conversion.
     """
     with tempfile.TemporaryDirectory(prefix="starts-") as name:
         folder = Path(name)
+        if not coco:
+            coco = folder / "coco"
+            write_scenes(coco, num_train=num_images - num_images // 6, num_val=num_images // 6, seed=0, size_px=640)
+        yield conversion(coco, folder, rounds=rounds)
         shards = draw_shards(folder, num_train=120, num_val=15)
         run = folder / "home" / "training" / "run"
         restart: dict[str, float] = {}
@@ -197,4 +259,4 @@ def measure(*, kills: bool = True) -> Iterator[Row]:
             yield from rows_of("a killed worker until the next step", restart, None)
 
 
-BENCHMARK = Benchmark(measure, small={"kills": False})
+BENCHMARK = Benchmark(measure, small={"kills": False, "num_images": 12, "rounds": 1})
