@@ -38,7 +38,7 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     if address == "local":
         # Nobody takes the only node away, and Ray's actor that watches for it costs each attempt a second.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # Ray's own number is that of the CPUs, and of processes that must wait for others it may forget some.
+        # The most processes that Ray starts at once; by default as many as CPUs, and it forgets some that must wait.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", f"{max(8, os.cpu_count() or 1)}")
         logger.info("starting Ray on this machine")
     else:

@@ -80,7 +80,7 @@ def build_trainer(config: WorkerConfig, *, start: str) -> GroupTrainer:
         ),
         run_config=RunConfig(
             name=f"start-{start}",
-            worker_runtime_env={"env_vars": worker_env_vars()},
+            worker_runtime_env={"env_vars": worker_env_vars(cluster)},
             storage_path=str(run.folder / "ray"),
             # Unlimited for Ray: the coordinator knows why the last attempt ended, and decides whether to try again.
             failure_config=FailureConfig(max_failures=-1),
@@ -125,9 +125,9 @@ def fit(
             return _outcome(run, record, is_tracked=ship_the_rest(run, record))
         client = prepare_start(run, record)
         with cluster_session(run.cluster):
-            prestart_group(run.cluster.min_workers)
             logger.info("checking nodes")
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
+            prestart_group(run.cluster)
             record = start_record(run, shard_set, client)
             log_summary(run, shard_set)
             lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}
