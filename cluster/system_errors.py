@@ -8,9 +8,10 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+# A missing file may be one of this program, or a program itself, and what exists may be data: no remedy for these.
 _OF_A_PATH = {
-    errno.ENOENT: ("{path} does not exist", "correct the path"),
-    errno.EEXIST: ("{path} exists already", "choose another path, or remove it"),
+    errno.ENOENT: ("{path} does not exist", ""),
+    errno.EEXIST: ("{path} exists already", ""),
     errno.EISDIR: ("{path} is a folder, and a file is needed", "correct the path"),
     errno.ENOTDIR: ("{path} is not a folder, or a part of its path is not", "correct the path"),
     errno.EROFS: ("{path} is on a read-only file system", "choose another path, or mount it for writing"),
@@ -33,11 +34,14 @@ def system_fault(error: BaseException) -> SystemFault | None:
     """Return what one of the system's errors says, with its path; None if the error is none of the system's."""
     if not isinstance(error, OSError) or not error.errno or not error.strerror:
         return None
-    path = _path(error)
+    path, target = _path(error.filename), _path(error.filename2)
     where = f"{_shown(path)}: " if path else ""
     if who := _TOO_MANY_FILES.get(error.errno):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return SystemFault(f"{where}{who} too many open files", f"raise the limit of {limit} with ulimit -n")
+    if target:  # which of the two is at fault is unknown
+        reason = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+        return SystemFault(f"{_shown(path)} -> {_shown(target)}: {reason}", "")
     if path and error.errno in _DENIED:
         return SystemFault(_denied(Path(path)), "give the user this permission, or choose another path")
     if path and error.errno in _OF_A_PATH:
@@ -71,8 +75,8 @@ def _user() -> str:
         return f"{os.geteuid()}"
 
 
-def _path(error: OSError) -> str:
-    return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+def _path(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
 
 
 def _shown(path: str) -> str:

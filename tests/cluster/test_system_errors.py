@@ -3,8 +3,9 @@
 import errno
 import os
 import pwd
-import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,18 +29,28 @@ def list_a_file(folder):
     [*(folder / "file").iterdir()]
 
 
+def replace_a_folder(folder):
+    (folder / "file").touch()
+    (folder / "there").mkdir()
+    (folder / "file").replace(folder / "there")
+
+
 @pytest.mark.parametrize(
     ("fails", "line"),
     [
-        (lambda folder: (folder / "none").open(), "{folder}/none does not exist; correct the path"),
+        (lambda folder: (folder / "none").open(), "{folder}/none does not exist"),
         (Path.open, "{folder} is a folder, and a file is needed; correct the path"),
-        (Path.mkdir, "{folder} exists already; choose another path, or remove it"),
+        (Path.mkdir, "{folder} exists already"),
         (list_a_file, "{folder}/file is not a folder, or a part of its path is not; correct the path"),
         (open_a_circle, "the symbolic links of {folder}/circle lead back to themselves; correct them"),
+        (replace_a_folder, "{folder}/file -> {folder}/there: is a directory"),
+        (lambda folder: (folder / "none").rename(folder), "{folder}/none -> {folder}: no such file or directory"),
+        (lambda folder: subprocess.run([folder / "git"], check=True), "{folder}/git does not exist"),
+        (lambda _: subprocess.run(["no-such-program"], check=True), "no-such-program does not exist"),
         (open_too_long, "{long} is longer than the file system allows; choose a shorter name"),
     ],
 )
-def test_a_path_is_named_with_why_it_fails_and_what_to_do(fails, line, tmp_path):
+def test_a_path_is_named_with_why_it_fails_and_what_to_do_if_that_is_sure(fails, line, tmp_path):
     with pytest.raises(OSError, match=r"\[Errno ") as raised:
         fails(tmp_path)
     long = f"{tmp_path}/{'n' * 300}"
@@ -84,19 +95,22 @@ def test_who_may_not_do_what_is_told(tmp_path):
     assert told == [f"user {user} may not {what.format(folder=tmp_path)}; {remedy}" for what in tries.values()]
 
 
+TOO_MANY = """
+import resource
+from cluster.errors import passing_fault
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+opened = []
+try:
+    while True:
+        opened.append(open("/dev/null"))
+except OSError as error:
+    print(passing_fault(error))
+"""
+
+
 def test_too_many_open_files_are_told_with_the_limit():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        with pytest.raises(OSError, match="Too many") as raised:
-            opened.extend(Path("/dev/null").open() for _ in range(64))  # noqa: SIM115  kept open
-        line = passing_fault(raised.value)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for file in opened:
-            file.close()
-    assert line == "/dev/null: this process has too many open files; raise the limit of 64 with ulimit -n"
+    line = subprocess.run([sys.executable, "-c", TOO_MANY], capture_output=True, text=True, check=True).stdout
+    assert line == "/dev/null: this process has too many open files; raise the limit of 64 with ulimit -n\n"
 
 
 def test_an_error_without_a_path_is_the_systems_text():
