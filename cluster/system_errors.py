@@ -21,6 +21,9 @@ _OF_A_PATH = {
 _DENIED = (errno.EACCES, errno.EPERM)
 _TOO_MANY_FILES = {errno.EMFILE: "this process has", errno.ENFILE: "this machine has"}
 _LONGEST_PATH = 200
+_UNKNOWN_HOST = {
+    getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_FAMILY")
+} - {None}  # which of these exist depends on the system
 
 
 class SystemFault(NamedTuple):
@@ -51,9 +54,9 @@ def system_fault(error: BaseException) -> SystemFault | None:
 
 
 def is_unknown_host(error: BaseException) -> bool:
-    """Return whether the name of a host is unknown or impossible: not a name server without answer, which may pass."""
+    """Return whether the name of a host is unknown or impossible: not a look-up that failed, which may pass."""
     if isinstance(error, socket.gaierror):
-        return error.errno != socket.EAI_AGAIN
+        return error.errno in _UNKNOWN_HOST
     return isinstance(error, UnicodeError) and "'idna' codec" in str(error)
 
 

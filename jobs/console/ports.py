@@ -3,7 +3,8 @@
 import os
 import socket
 
-from cluster.errors import Refusal, one_line
+from cluster.errors import Refusal, Unreachable, one_line
+from cluster.system_errors import is_unknown_host
 
 _LAST_PORT = 65535
 
@@ -17,6 +18,7 @@ def require_free_port(host: str, port: int) -> None:
 
     Raises:
         Refusal: another program listens there, this user may not, or there is no such port or address.
+        Unreachable: the name of the host cannot be looked up at present.
     """
     if not 0 <= port <= _LAST_PORT:
         raise Refusal(f"there is no port {port}", f"choose a --port from 1 to {_LAST_PORT}")
@@ -24,6 +26,9 @@ def require_free_port(host: str, port: int) -> None:
         socket.getaddrinfo(host, port)
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         reason = one_line(error, with_kind=False)
+        if isinstance(error, OSError) and not is_unknown_host(error):
+            remedy = "run the same command again once names can be looked up, or give --host as an address"
+            raise Unreachable(f"host {host} cannot be looked up ({reason})", remedy) from error
         raise Refusal(f"host {host} is not an address of this machine ({reason})", "correct --host") from None
     try:
         socket.create_server((host, port)).close()

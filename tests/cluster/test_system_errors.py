@@ -122,12 +122,16 @@ def test_an_error_without_a_path_is_the_systems_text():
     ("error", "is_unknown"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True),
+        (socket.gaierror(socket.EAI_FAMILY, "ai_family not supported"), True),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), False),
+        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure in name resolution"), False),
+        (socket.gaierror(socket.EAI_SYSTEM, "System error"), False),
+        (socket.gaierror(socket.EAI_MEMORY, "Memory allocation failure"), False),
         (UnicodeError("encoding with 'idna' codec failed (UnicodeError: label too long)"), True),
         (UnicodeError("another"), False),
     ],
 )
-def test_an_unknown_host_is_bad_input_and_a_name_server_without_answer_is_not(error, is_unknown):
+def test_an_unknown_host_is_bad_input_and_a_look_up_that_failed_is_not(error, is_unknown):
     silent = Unreachable("MLflow does not answer", "")
     silent.__cause__ = error
     assert (is_unknown_host(error), passing_fault(silent) is None) == (is_unknown, is_unknown)

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 
+from cluster.errors import passing_fault
 from jobs.console.ports import require_free_port
 
 
@@ -26,6 +27,17 @@ def test_a_free_port_passes():
 def test_a_port_that_no_server_can_have_is_refused(host, port, message):
     with pytest.raises(ValueError, match=message):
         require_free_port(host, port)
+
+
+@pytest.mark.parametrize("code", [socket.EAI_AGAIN, socket.EAI_FAIL])
+def test_a_name_that_cannot_be_looked_up_at_present_may_pass(code, monkeypatch):
+    def fail(*_):
+        raise socket.gaierror(code, "No answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)  # a name server without answer needs a network
+    with pytest.raises(ConnectionError, match=r"host h cannot be looked up \(No answer\); run the") as raised:
+        require_free_port("h", 5000)
+    assert passing_fault(raised.value) == str(raised.value)
 
 
 def test_a_taken_port_is_named(taken):
