@@ -135,8 +135,14 @@ def _is_from_mlflow(answer: _Answer, uri: str) -> bool:
     if not isinstance(document, dict):
         return False
     if not is_ok:
-        return _ERROR_CODE.fullmatch(str(document.get("error_code"))) is not None
+        return _is_refusal(answer.status, document)
     return document.keys() <= _ANSWER_KEYS and (_has_experiments(document) or _refuses_what_mlflow_refuses(uri))
+
+
+def _is_refusal(status: int, document: dict[str, Any]) -> bool:
+    """Return whether a document is a refusal as MLflow's client reads them: the code may be the answer's status."""
+    code = str(document.get("error_code"))
+    return bool(_ERROR_CODE.fullmatch(code)) or (code == str(status) and "message" in document)
 
 
 def _has_experiments(document: dict[str, Any]) -> bool:

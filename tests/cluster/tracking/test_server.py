@@ -25,6 +25,8 @@ def without_waits(monkeypatch):
         (401, b"You are not authenticated"),
         (403, b"Permission denied"),
         (403, {"error_code": "PERMISSION_DENIED"}),
+        (403, {"error_code": 403, "message": "Invalid access token"}),
+        (403, {"error_code": "403", "message": "Invalid access token"}),
         (429, b"later"),
     ],
     ids=str,
@@ -59,6 +61,7 @@ def test_a_path_before_the_api_is_kept():
         (200, {"error_code": "OTHER"}),
         (404, {"message": "none"}),
         (404, {"error_code": 404}),
+        (404, {"error_code": 403, "message": "none"}),
     ],
     ids=str,
 )
