@@ -22,6 +22,7 @@ _REASON = re.compile(
     r"Remote end closed connection|Connection reset by peer"
 )
 _RETRYING = "Retrying ("  # beginning of urllib3's warning, whose values are what it will try, the error, and the path
+_APIS = ("/api/2.0/mlflow", "/api/3.0/mlflow")
 
 _OWN = ("builtins", "captioning", "cluster", "jobs", "shards")
 _ABOUT_THE_REQUEST = (
@@ -67,11 +68,11 @@ def unanswered_request(error: BaseException) -> str | None:
 
 
 class RetryWarnings(logging.Filter):
-    """Filter of the log of MLflow's HTTP library: a request that is tried again is told in words of this project."""
+    """Filter of the log of MLflow's HTTP library: its request that is tried again is told in words of this project."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return True, having put the cause of the retry in place of the library's own objects."""
-        if str(record.msg).startswith(_RETRYING):
+        """Return True, having put the cause of a retry of MLflow's request in place of the library's own objects."""
+        if str(record.msg).startswith(_RETRYING) and any(api in str(one) for one in record.args or () for api in _APIS):
             reason = _REASON.search(record.getMessage())
             record.msg = "the tracker does not answer (%s); trying again"
             record.args = (reason[0] if reason else "the connection is broken",)

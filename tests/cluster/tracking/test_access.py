@@ -58,7 +58,12 @@ def test_a_request_that_is_tried_again_is_told_in_plain_words(error, reason, cap
     log = logging.getLogger("urllib3.connectionpool")
     log.warning("Retrying (%r) after connection broken by '%r': %s", "Retry(total=2)", error, "/api/2.0/mlflow/runs")
     log.warning("another line %s", "of it")
-    assert caplog.messages == [f"the tracker does not answer ({reason}); trying again", "another line of it"]
+    log.warning("Retrying (%r) after connection broken by '%r': %s", "Retry(total=2)", "E()", "/bucket/file")
+    assert caplog.messages == [
+        f"the tracker does not answer ({reason}); trying again",
+        "another line of it",
+        "Retrying ('Retry(total=2)') after connection broken by ''E()'': /bucket/file",
+    ]
 
 
 def test_a_user_with_another_password_is_named(user):
