@@ -127,7 +127,7 @@ def _audit(job: CheckRun, run: str, *, as_json: bool) -> None:
     if as_json:
         write_json(found._asdict())
     if not found.is_exact:
-        raise RuntimeError(f"{folder}: samples were lost or repeated: {found}")
+        raise RuntimeError(f"{folder}: samples were lost or repeated ({found})")
 
 
 def _survey(*, is_cleaning: bool) -> _Survey:

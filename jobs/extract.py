@@ -125,12 +125,14 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
     )
     num_views, num_regions, num_channels = plan.manifest.shape
     logger.info(
-        "features of an image: %d views of %d regions of %d channels; to compute: %d images in %d shards, about %d MiB",
+        "features of an image: %d views of %d regions of %d channels; to compute: %d images in %d of %d shards, "
+        "about %d MiB",
         num_views,
         num_regions,
         num_channels,
         plan.num_missing_images,
         len(plan.missing),
+        len(plan.shards),
         plan.num_missing_bytes >> 20,
     )
     return plan

@@ -114,7 +114,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         plan = _with_finished(plan)
         if not (changed := other_sources(plan.missing, folder)):
             return plan
-        difference = f"images (the content of some has changed, in {len(changed)} shards)"
+        difference = f"images (the content of some has changed, in {len(changed)} of {len(plan.shards)} shards)"
     if finished.is_in_place or not config.rebuild:
         remedy = "choose another folder" + (
             "" if finished.is_in_place else ", or write it again with captioning convert --rebuild"

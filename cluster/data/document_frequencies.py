@@ -68,7 +68,7 @@ def check_references(shard_set: ShardSet, split: str, *, max_words: int) -> None
     num_single = sum(int((words == EOS).sum()) == 1 for words in images)
     if len(images) < 2:
         raise Refusal(
-            f"split {split} has {len(images)} images, too few for CIDEr-D, the reward of self-critical training",
+            f"split {split} has fewer than 2 images, too few for CIDEr-D, the reward of self-critical training",
             "leave out --training.self-critical-epochs",
         )
     if 2 * num_single > len(images):

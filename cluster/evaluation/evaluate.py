@@ -50,7 +50,8 @@ class Evaluation:
     def title(self) -> str:
         """Return what was scored, and by which tokenizer if it is not that of the COCO evaluation."""
         words = "" if self.tokenizer == PTB.name else f", words by tokenizer {self.tokenizer}"
-        return f"{len(self.captions)} images of split {self.split}{words}"
+        images = "image" if len(self.captions) == 1 else "images"
+        return f"{len(self.captions)} {images} of split {self.split}{words}"
 
     def summary(self) -> dict[str, object]:
         """Return everything but the captions and their scores, as stored with a run or a model version."""

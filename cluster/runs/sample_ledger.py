@@ -115,9 +115,8 @@ class SampleAudit(NamedTuple):
     def __str__(self) -> str:
         """Return the counts on one line."""
         return (
-            f"{self.num_steps} steps, {self.num_epochs} complete epochs of {self.num_samples} samples: "
-            f"{self.num_lost} samples lost, {self.num_repeated} repeated, {self.num_redone} computed again after "
-            "restarts"
+            f"steps: {self.num_steps}, complete epochs of {self.num_samples} samples: {self.num_epochs}; samples lost: "
+            f"{self.num_lost}, repeated: {self.num_repeated}, computed again after restarts: {self.num_redone}"
         )
 
 

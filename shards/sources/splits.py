@@ -64,7 +64,7 @@ def deal_whole(names: Sequence[str], shares: tuple[float, ...]) -> dict[str, str
     """
     if len(names) < len(shares):
         raise ValueError(
-            f"{len(names)} files cannot be dealt to {len(shares)} splits; name the splits yourself, as in val=FILE"
+            f"too few files to deal to {len(shares)} splits ({len(names)}); name the splits yourself, as in val=FILE"
         )
     ranked = sorted(names, key=lambda name: (hashlib.sha256(name.rpartition("/")[2].encode()).digest(), name))
     sizes = [max(1, round(share * len(names))) for share in shares[1:]]

@@ -94,7 +94,7 @@ def converted(folder, captions, **config):
     ("captions", "config", "message"),
     [
         ([["a dog"], ["a cat", "the cat"], ["a dog on grass"]], {}, "2 of the first 3 images .* have a single caption"),
-        ([["a dog", "the dog"]], {}, "split train has 1 images, too few for CIDEr-D"),
+        ([["a dog", "the dog"]], {}, "split train has fewer than 2 images, too few for CIDEr-D"),
         (
             [["one two three", "four five six"], ["seven eight", "nine ten a"]],
             {"vocabulary_split": "val"},

@@ -46,5 +46,5 @@ def test_a_whole_ledger_is_told_in_numbers(run, capsys, by):
 
 def test_a_sample_that_is_lost_fails_the_command(run):
     record(run, [f"{number}" for number in range(14)])
-    with pytest.raises(RuntimeError, match=r"samples were lost or repeated: 1 steps, .* 1 samples lost, 0 repeated"):
+    with pytest.raises(RuntimeError, match=r"were lost or repeated \(steps: 1, .* samples lost: 1, repeated: 0"):
         call("check", ["--ledger-of", str(run.folder)])

@@ -38,7 +38,7 @@ def test_extracting_gives_one_json_document(extracting, drawn_shards, tmp_path):
 def test_a_dry_extraction_computes_nothing(extracting, drawn_shards, tmp_path):
     code, printed, told = extracting(drawn_shards, "--dry-run", "--splits", "val")
     assert (code, json.loads(printed)["splits"], list(tmp_path.iterdir())) == (0, {}, [])
-    assert "to compute: 30 images in 1 shards, about 0 MiB" in told
+    assert "to compute: 30 images in 1 of 1 shards, about 0 MiB" in told
     assert "would write" in told
 
 

@@ -66,7 +66,7 @@ def test_an_evaluation_adds_scores_and_captions(folder, shard_set):
     )  # fmt: skip
     page = Page(write_run_page(folder, shard_set=None, lineage={}, evaluated=Evaluated(evaluation, shard_set)))
     assert {"0.250 to 0.750", "a caption", image.key, *image.captions} <= set(page.texts)
-    assert "Checkpoint at step 2, on 1 images of split val, with beam size 3." in page.texts
+    assert "Checkpoint at step 2, on 1 image of split val, with beam size 3." in page.texts
 
 
 def test_a_page_that_cannot_be_written_is_a_warning(folder, caplog):

@@ -102,7 +102,7 @@ def test_a_run_trains_on_each_sample_once_an_epoch(run):
     found = audit_samples(run.folder)
     assert (found.is_exact, str(found)) == (
         True,
-        "12 steps, 1 complete epochs of 120 samples: 0 samples lost, 0 repeated, 0 computed again after restarts",
+        "steps: 12, complete epochs of 120 samples: 1; samples lost: 0, repeated: 0, computed again after restarts: 0",
     )
 
 

@@ -56,7 +56,7 @@ def test_tars_get_their_splits(tars, tmp_path, addresses, changes, found):
         (["val={t}/0.tar"], {}, "made of the words of split train, and there is only val; write train= before"),
         (["train={t}", "val={t}/0.tar"], {}, "0.tar is in two splits, so scores would be too good; name each tar once"),
         (["train={t}"], {"split_by": "9:1"}, "--split-by 9:1 deals tars that have a split already; leave it out"),
-        (["{t}/0.tar"], {"split_by": "9:1"}, "1 files cannot be dealt to 2 splits; name the splits yourself"),
+        (["{t}/0.tar"], {"split_by": "9:1"}, r"too few files to deal to 2 splits \(1\); name the splits"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(tars, tmp_path, addresses, changes, fault):
