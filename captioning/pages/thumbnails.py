@@ -29,7 +29,9 @@ def thumbnail(jpeg: bytes, *, most_bytes: int) -> bytes:
                 return jpeg
             image.draft("RGB", (largest, largest))
             full = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise  # a fault of the machine, not of the image
+    except Exception as error:  # Pillow's readers raise many types on damaged files: SyntaxError, struct.error, ...
         raise ValueError(f"the picture does not decode ({error}); convert it again") from error
     content = b""
     for size_px, quality in sizes:

@@ -62,7 +62,9 @@ def _pixels(images: Sequence[CaptionedImage]) -> str:
         try:
             with Image.open(_opened(image.path), formats=IMAGE_FORMATS) as picture:
                 shorter.append(min(picture.size))
-        except (OSError, ValueError, Image.DecompressionBombError):
+        except MemoryError:
+            raise  # a fault of the machine, not of the image
+        except Exception:  # Pillow's readers raise many types on damaged files: SyntaxError, struct.error, ...
             num_unreadable += 1
     of = f" of {len(opened):,} images drawn from {len(images):,}" if len(opened) < len(images) else ""
     unreadable = f"; {num_unreadable} cannot be opened" if num_unreadable else ""

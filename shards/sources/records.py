@@ -138,7 +138,7 @@ def _parquet(path: Path) -> Table:
     try:
         file: Any = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not Parquet ({' '.join(str(error).split())}); write it again") from None
+        raise ValueError(f"{path} is not Parquet ({damage_of(error, path)}); write it again") from None
     _refuse_repeated(path, file.schema_arrow.names)
 
     def records() -> Iterator[Record]:
@@ -149,10 +149,29 @@ def _parquet(path: Path) -> Table:
                     yield Record(f"row {number}", values)
                     number += 1
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
+            reason = damage_of(error, path)
             raise ValueError(f"{path} is damaged after row {number} ({reason}); write it again") from None
 
     return Table(tuple(file.schema_arrow.names), records())
+
+
+def damage_of(error: Exception, path: Path) -> str:
+    """Return what Arrow says of a damaged file, on one line; raise its error if the machine is at fault instead.
+
+    Args:
+        error: an error of Arrow; one of the system has a number, and gets the file's path.
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        MemoryError: there is not enough memory.
+    """
+    if isinstance(error, OSError) and error.errno:
+        error.filename = error.filename or str(path)
+        raise error
+    if isinstance(error, MemoryError):
+        raise error
+    return " ".join(str(error).split())
 
 
 def captions_of(value: object) -> list[str] | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.file_part import FilePart
 from shards.sources.image_files import is_inside
-from shards.sources.records import Record
+from shards.sources.records import Record, damage_of
 from shards.sources.splits import is_split, usual_split
 
 STATE_NAME, _DICT_NAME = "state.json", "dataset_dict.json"
@@ -151,7 +151,7 @@ def _batches(file: Path) -> Iterator[tuple[Any, int]]:
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is damaged ({' '.join(str(error).split())}); fetch it again")
+    return ValueError(f"{file} is damaged ({damage_of(error, file)}); fetch it again")
 
 
 def _parts(column: Any, file: Path, start: int, number: int) -> Sequence[FilePart | str | None]:  # noqa: ANN401

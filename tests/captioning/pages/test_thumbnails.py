@@ -46,7 +46,18 @@ def test_an_image_of_another_format_becomes_a_jpeg(form):
     assert size_of(thumbnail(content.getvalue(), most_bytes=90_000)) == ("JPEG", (40, 20))
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"%!PS-Adobe-3.0"])
+def broken_png():
+    """A PNG file whose second block of pixels has no name, of which Pillow raises SyntaxError while it decodes."""
+    content = io.BytesIO()
+    noise = random.Random(0).randbytes(3 * 300 * 300)
+    Image.frombytes("RGB", (300, 300), noise).save(content, "PNG")
+    png = bytearray(content.getvalue())
+    second = png.index(b"IDAT", png.index(b"IDAT") + 4)
+    png[second : second + 4] = b"\0\1\2\3"
+    return bytes(png)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"%!PS-Adobe-3.0", pytest.param(broken_png(), id="png")])
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(ValueError, match="the picture does not decode"):
         thumbnail(content, most_bytes=90_000)

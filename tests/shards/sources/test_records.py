@@ -1,5 +1,6 @@
 """Tables of every kind, and those that are damaged."""
 
+import errno
 import json
 
 import pyarrow as pa
@@ -65,6 +66,25 @@ def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.parquet is damaged after row 0 \(.*\); write it again"):
         list(open_table(path).records)
+
+
+@pytest.mark.parametrize("call", ["ParquetFile", "ParquetFile.iter_batches"])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(OSError(errno.EIO, "Input/output error"), OSError), (pa.ArrowMemoryError("malloc"), MemoryError)],
+)
+def test_a_fault_of_the_machine_is_not_one_of_a_parquet_file(tmp_path, monkeypatch, call, error, kind):
+    pa.parquet.write_table(pa.table({"image": ["a.jpg"]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(f"pyarrow.parquet.{call}", lambda *_, **__: raising(error))
+    with pytest.raises(kind) as raised:
+        list(open_table(tmp_path / "a.parquet").records)
+    assert raised.value is error
+    assert kind is MemoryError or str(error) == f"[Errno 5] Input/output error: '{tmp_path / 'a.parquet'}'"
+
+
+def raising(error):
+    error.filename = None
+    raise error
 
 
 def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path):

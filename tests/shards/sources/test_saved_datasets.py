@@ -1,5 +1,6 @@
 """Datasets that Hugging Face's library saved."""
 
+import errno
 import json
 
 import pyarrow as pa
@@ -153,6 +154,17 @@ def test_a_damaged_dataset_is_refused_by_name(tmp_path, damage, fault):
     with pytest.raises((ValueError, FileNotFoundError), match=fault) as refusal:
         read(tmp_path / "set", skip_bad=True)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_fault_of_the_disk_is_not_one_of_the_dataset(tmp_path, monkeypatch):
+    save_dataset(tmp_path / "set", [row(1)], SCHEMA)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pyarrow.memory_map", fail)
+    with pytest.raises(OSError, match=r"\[Errno 5\] Input/output error: '.*00001\.arrow'"):
+        open_saved(tmp_path / "set")
 
 
 def test_the_loss_of_a_batch_at_the_end_of_a_stream_is_noticed(tmp_path):
