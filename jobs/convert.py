@@ -25,6 +25,7 @@ from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from shards.manifest import Manifest
+from shards.records import stale_shards
 
 if TYPE_CHECKING:
     from cluster.data.conversion import ConversionPlan
@@ -53,7 +54,7 @@ class ConvertJob(ConversionConfig):
 
 
 def main(invocation: Invocation[ConvertJob]) -> None:
-    """Write the missing shards, or list them with ``--dry-run``."""
+    """Write the missing shards and remove stale ones, or list both with ``--dry-run``."""
     manifest = run_conversion(invocation.settings, is_dry=invocation.dry_run)
     if not invocation.dry_run:
         log_next("train", "--shards", invocation.settings.shards, "--name", "NAME")
@@ -95,6 +96,8 @@ def _plan_and_convert(job: ConvertJob, *, is_dry: bool) -> Manifest:
     if is_dry:
         for shard in plan.missing:
             logger.info("would write %s/%s: %d images", job.shards, shard.name, len(shard.images))
+        for name in stale_shards(plan.shards, plan.folder):
+            logger.info("would remove %s/%s, which an earlier plan wrote", job.shards, name)
         return plan.manifest(plan.finished)
     cluster = ClusterConfig(address=job.address)
     num_workers = default_workers(plan, cluster) if job.num_workers is None else job.num_workers

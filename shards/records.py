@@ -1,6 +1,7 @@
 """Records of finished shards: which shards of a plan are done, and which files of a folder belong to no plan."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,11 @@ from shards.storage.files import sha256_of
 from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_file
 from shards.table.shard_table import ShardRecord
 
+logger = logging.getLogger(__name__)
+
 RECORDS_FOLDER = "records"
 _NUM_READERS = 16  # threads that mostly wait for a URL or a disk
+_NUM_NAMED = 3
 _SHARD_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
@@ -99,28 +103,39 @@ def _has_other_images(plan: AnyShardPlan, content: Mapping[str, Any]) -> bool:
     return isinstance(source, dict) and has_changed(plan.images, source)
 
 
+def stale_shards(plans: Sequence[Named], folder: ShardFolder) -> list[str]:
+    """Return the names of the shards that a different, earlier plan left in the folder, in their order."""
+    if isinstance(folder, Path):
+        has_records = (folder / RECORDS_FOLDER).is_dir()
+        present = [path.name for path in folder.glob("*.tar")] if has_records else []
+    else:
+        present = [*folder.sizes()] if folder.sizes(RECORDS_FOLDER) else []
+    # Without records it is not a folder of shards, so its tar files belong to somebody else.
+    names = {plan.name for plan in plans}
+    return sorted(name for name in present if _SHARD_NAME.fullmatch(name) and name not in names)
+
+
 def remove_stale_shards(plans: Sequence[Named], folder: ShardFolder) -> None:
-    """Remove shards, records and half-written files that a different, earlier plan left in the folder."""
+    """Remove shards, records and half-written files that a different, earlier plan left in the folder; log it."""
+    shards, names = stale_shards(plans, folder), {plan.name for plan in plans}
+    if shards:
+        named = ", ".join(shards[:_NUM_NAMED]) + (", ..." if len(shards) > _NUM_NAMED else "")
+        logger.warning("%s: removing the shards that an earlier plan wrote (%d): %s", folder, len(shards), named)
     if not isinstance(folder, Path):
-        _remove_stale_at(folder, {plan.name for plan in plans})
+        _remove_at(folder, shards, names)
         return
     records = folder / RECORDS_FOLDER
     if not records.is_dir():
-        return  # not a folder of shards, so its tar files belong to somebody else
-    names = {plan.name for plan in plans}
-    shards = [path for path in folder.glob("*.tar") if _SHARD_NAME.fullmatch(path.name) and path.name not in names]
+        return
     stale = [path for path in records.glob("*.json") if path.stem not in names]
-    for path in [*shards, *stale, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
+    for path in [*(folder / name for name in shards), *stale, *folder.glob(".*.tmp"), *records.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
 
 
-def _remove_stale_at(folder: RemoteShards, names: set[str]) -> None:
-    records = folder.sizes(RECORDS_FOLDER)
-    shards = [name for name in folder.sizes() if _SHARD_NAME.fullmatch(name)] if records else []
+def _remove_at(folder: RemoteShards, shards: Sequence[str], names: set[str]) -> None:
     for name in shards:
-        if name not in names:
-            folder.remove(name)
-    for name in records:
+        folder.remove(name)
+    for name in folder.sizes(RECORDS_FOLDER):
         if name.removesuffix(".json") not in names:
             folder.remove(f"{RECORDS_FOLDER}/{name}")
 

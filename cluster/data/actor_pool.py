@@ -6,7 +6,7 @@ Actors and not tasks: when a node is cut off, Ray reports its actors as dead, wh
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -146,18 +146,22 @@ class ActorPool:
         )
 
 
-def write_by_actors(plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int) -> Iterator[ShardRecord]:
-    """Yield the records of shards of images that actors write, in the order in which they are done.
+def write_by_actors(
+    plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int
+) -> Generator[ShardRecord, None, None]:
+    """Return a generator of the records of shards of images that actors write, in the order in which they are done.
+
+    Nothing is written before its first step; its errors are those of ``cluster.data.conversion.convert``.
 
     Raises:
-        ValueError, OSError, RuntimeError: as in ``cluster.data.conversion.convert``.
+        ValueError: the cluster has no room for an actor.
     """
     from cluster.resources.capacity import check_capacity
 
     check_capacity(ClusterConfig(num_workers=1), flag="--num-workers")
     actor_class: Any = ray.remote(num_cpus=1)(_Worker)
-    for records in ActorPool(plans, folder, lambda: actor_class.remote(folder)).write_all(num_workers):
-        yield from records
+    pool = ActorPool(plans, folder, lambda: actor_class.remote(folder))
+    return (record for records in pool.write_all(num_workers) for record in records)
 
 
 class _Worker:

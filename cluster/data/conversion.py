@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from captioning.data.vocabulary import Vocabulary
 from cluster.codec import TurboCodec
 from cluster.config import ClusterConfig
 from cluster.data.caption_words import tokenizer_of, vocabulary_captions, vocabulary_of, without_wordless
-from cluster.data.conversion_config import ConversionConfig, changes_since
+from cluster.data.conversion_config import ConversionConfig, changes_since, other_source
 from cluster.data.output import require_owner
 from cluster.errors import Refusal
 from cluster.resources.session import cluster_session, named_address
@@ -115,11 +116,11 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
         if not (changed := other_sources(plan.missing, folder)):
             return plan
         difference = f"images (the content of some has changed, in {len(changed)} of {len(plan.shards)} shards)"
+    if (reason := other_source(finished, annotations)) and not finished.is_in_place:
+        raise Refusal(f"{folder} has a finished shard set {reason}", "choose another folder, or remove this one")
     if finished.is_in_place or not config.rebuild:
-        remedy = "choose another folder" + (
-            "" if finished.is_in_place else ", or write it again with captioning convert --rebuild"
-        )
-        raise Refusal(f"{folder} has a finished shard set from other {difference}", remedy)
+        remedy = "" if finished.is_in_place else ", or write it again with captioning convert --rebuild"
+        raise Refusal(f"{folder} has a finished shard set from other {difference}", f"choose another folder{remedy}")
     return _with_finished(replace(plan, shards=_shards(plan, TurboCodec()), difference=difference))
 
 
@@ -176,22 +177,22 @@ def convert(
 
     Raises:
         ValueError: an image does not decode, and the plan does not skip bad images; or no image of a split decodes.
+        ClaimLostError: another process owns the URL.
         OSError: the storage fails, or memory runs out even with one actor.
         RuntimeError: too many actors in a row are lost.
     """
     if isinstance(plan.folder, Path):
         plan.folder.mkdir(parents=True, exist_ok=True)
-    if plan.difference:
-        logger.warning("%s is written again, and no job can read it until that is done", plan.folder)
-        remove_manifest(plan.folder)  # first, because a set with a manifest is complete, whenever this ends
-    remove_stale_shards(plan.shards, plan.folder)
     records = list(plan.finished)
-    _limit_rejected(plan, records)
-    for record in _written(plan.missing, plan.folder, num_workers, cluster or ClusterConfig()):
-        records.append(record)
-        progress(record)
-        if record.set_aside:
-            _limit_rejected(plan, records)
+    _limit_rejected(plan, records, is_listed=not plan.difference)
+    with _writing(plan.missing, plan.folder, num_workers, cluster or ClusterConfig()) as written:
+        _remove_former(plan)  # after all that can be refused
+        _limit_rejected(plan, records)
+        for record in written:
+            records.append(record)
+            progress(record)
+            if record.set_aside:
+                _limit_rejected(plan, records)
     _refuse_empty(plan, records)
     write_file(plan.folder, VOCABULARY_NAME, plan.vocabulary.content())
     manifest = plan.manifest(records)
@@ -202,11 +203,21 @@ def convert(
     return manifest
 
 
-def _limit_rejected(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
+def _remove_former(plan: ConversionPlan) -> None:
+    """Remove what another plan left; first the manifest, because a set with a manifest is complete at any time."""
+    require_owner()
+    if plan.difference:
+        logger.warning("%s is written again, and no job can read it until that is done", plan.folder)
+        remove_manifest(plan.folder)
+    remove_stale_shards(plan.shards, plan.folder)
+
+
+def _limit_rejected(plan: ConversionPlan, records: Sequence[ShardRecord], *, is_listed: bool = True) -> None:
     """List what was set aside, and refuse to go on if it is too much; a finished set stays as it is."""
     rejected = [*plan.annotations.set_aside, *(one for record in records for one in record.set_aside)]
     if plan.missing:
-        list_rejected(rejected, plan.folder)
+        if is_listed:
+            list_rejected(rejected, plan.folder)
         num_images = len(plan.annotations.set_aside) + sum(len(shard.images) for shard in plan.shards)
         refuse_many(rejected, num_images, share=plan.config.max_rejected)
 
@@ -224,15 +235,16 @@ def _refuse_empty(plan: ConversionPlan, records: Sequence[ShardRecord]) -> None:
             )
 
 
-def _written(
+@contextmanager
+def _writing(
     plans: Sequence[ShardPlan], folder: ShardFolder, num_workers: int, cluster: ClusterConfig
-) -> Iterator[ShardRecord]:
-    if not plans:
-        return
-    if num_workers == 0:
-        yield from (write_shard(plan, folder) for plan in plans)
+) -> Iterator[Iterator[ShardRecord]]:
+    """Connect to Ray if it is needed, and return an iterator that writes a shard at each step."""
+    if num_workers == 0 or not plans:
+        yield (write_shard(plan, folder) for plan in plans)
         return
     with cluster_session(cluster):
         from cluster.data.actor_pool import write_by_actors
 
-        yield from write_by_actors(plans, folder, num_workers)
+        with closing(write_by_actors(plans, folder, num_workers)) as written:
+            yield written

@@ -61,8 +61,9 @@ class ConversionConfig:
     seed: int = 0
     """Seed of the shuffle that assigns images to shards."""
     rebuild: bool = False
-    """Write a finished shard set again whose source or settings have changed: the shards that differ. It is unfinished
-    until that is done, and the same command goes on with it."""
+    """Write a finished shard set again whose source or settings have changed: write the shards that differ, and remove
+    those that the new set does not have, which --dry-run lists. The set is unfinished until that is done, and the same
+    command goes on with it. A set of another source is refused."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -99,6 +100,23 @@ def changes_since(manifest: Manifest, config: ConversionConfig, annotations: Ann
     found = differences(before, now)
     found += differences(*({name: one[:8] for name, one in of.items()} for of in (manifest.annotations, known)))
     return f" ({', '.join(found[:3])})" if found else ""
+
+
+def other_source(manifest: Manifest, annotations: Annotations) -> str:
+    """Return why a source is another one than a finished shard set's, as a clause; empty if it may be the same.
+
+    Args:
+        manifest: manifest of the shard set.
+        annotations: images of the source.
+    """
+    kinds = (
+        ("annotation file", manifest.annotations, annotations.files),  # an earlier release kept none
+        ("split", manifest.splits, annotations.splits),
+    )
+    for kind, before, now in kinds:
+        if before and not before.keys() & now.keys():
+            return f"of another source, with no {kind} in common ({', '.join(before)}; now {', '.join(now) or 'none'})"
+    return ""
 
 
 def _images_of(manifest: Manifest) -> dict[str, int]:

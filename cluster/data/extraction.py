@@ -210,6 +210,7 @@ def extract(
     verify_shards(plan.work.source, [shard.source for shard in plan.missing], read_all=False)
     if isinstance(plan.work.folder, Path):
         plan.work.folder.mkdir(parents=True, exist_ok=True)
+    require_owner()
     remove_stale_shards([*plan.shards, *plan.finished], plan.work.folder)
     records = list(plan.finished)
     if plan.missing and num_workers:

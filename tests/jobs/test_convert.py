@@ -14,6 +14,16 @@ def test_a_dry_conversion_writes_nothing(captioning, drawn_shards, tmp_path):
     assert ((tmp_path / "out").exists(), "train-000000.tar: 120 images" in told) == (False, True)
 
 
+def test_a_dry_rebuild_lists_what_it_would_remove(captioning, drawn_shards):
+    flags = ("--rebuild", "--dry-run", "--splits", "val", "--vocabulary-split", "val")
+    before = sorted(drawn_shards.rglob("*"))
+    code, _, told = captioning("convert", drawn_shards.parent / "scenes", drawn_shards, *flags)
+    assert (code, f"would remove {drawn_shards}/train-000000.tar, which an earlier plan wrote" in told) == (0, True), (
+        told
+    )
+    assert sorted(drawn_shards.rglob("*")) == before
+
+
 def test_a_conversion_says_what_it_made(captioning, drawn_shards, tmp_path):
     _, printed, told = captioning("convert", drawn_shards.parent / "scenes", tmp_path / "out", "--json")
     assert json.loads(printed)["splits"] == {"train": 120, "val": 30}

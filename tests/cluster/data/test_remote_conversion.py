@@ -8,6 +8,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
+from cluster.data.output import writing_to
+from cluster.runs.checkpoint_store import CheckpointStore
+from cluster.runs.claim import Claim, ClaimLostError
 from shards.manifest import load_manifest
 from shards.storage.folders import RemoteShards, open_folder
 from shards.synthetic.scenes import write_scenes
@@ -42,9 +45,11 @@ def puts(monkeypatch):
     return names
 
 
-def plan(scenes, place, *, seed=0, samples_per_shard=20):
+def plan(scenes, place, *, seed=0, samples_per_shard=20, rebuild=False):
     return plan_conversion(
-        scenes, place, ConversionConfig(samples_per_shard=samples_per_shard, seed=seed, minimum_word_count=1)
+        scenes,
+        place,
+        ConversionConfig(samples_per_shard=samples_per_shard, seed=seed, minimum_word_count=1, rebuild=rebuild),
     )
 
 
@@ -112,3 +117,15 @@ def test_another_finished_set_is_not_written_over(scenes, system):
     with pytest.raises(ValueError, match="memory://bucket/shards has a finished shard set from other images"):
         plan(scenes, URL, seed=1)
     assert load_manifest(open_folder(URL)).seed == 0
+
+
+def test_a_rebuild_whose_claim_was_lost_leaves_the_set_of_its_successor(scenes, system, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    convert(plan(scenes, URL), num_workers=0)
+    before = content(system)
+    with writing_to(URL):
+        planned = plan(scenes, URL, samples_per_shard=50, rebuild=True)
+        Claim(CheckpointStore(f"{URL}/.writer"), "other", "process 1 on east").take(by_force=True)
+        with pytest.raises(ClaimLostError, match="belong to process 1 on east"):
+            convert(planned, num_workers=0)
+    assert {name: stored for name, stored in content(system).items() if not name.startswith(".writer/")} == before
