@@ -146,6 +146,8 @@ def open_table(folder: ShardFolder, file: TableFile, *, digest: str | None) -> S
     try:
         columns = pa.ipc.open_file(pa.py_buffer(content)).read_all()
         columns.validate(full=True)
+    except MemoryError:
+        raise  # Arrow's own is an ArrowException, too
     except pa.ArrowException as error:
         raise ValueError(f"{file.name} is not a table: {' '.join(str(error).split())}") from None
     is_filled = all(columns[name].null_count == 0 for name in _FILLED if name in columns.schema.names)

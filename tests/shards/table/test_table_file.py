@@ -182,3 +182,12 @@ def test_a_table_elsewhere_is_neither_read_nor_removed(tabled, name):
     elsewhere.write_bytes(b"")
     manifest.save(folder)
     assert elsewhere.exists()
+
+
+def test_a_lack_of_memory_is_not_a_damaged_table(tabled, monkeypatch):
+    def fail(content):
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr("pyarrow.ipc.open_file", fail)
+    with pytest.raises(MemoryError, match="malloc of size 64 failed"):
+        load_manifest(tabled[0])
