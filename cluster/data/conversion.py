@@ -82,8 +82,7 @@ def plan_conversion(source: Path, location: ShardFolder | str, config: Conversio
     Raises:
         FileNotFoundError: source, annotations or a split is missing.
         ValueError: the source is not recognized or faulty, splits share an image, there is no split or no word for the
-            vocabulary, or the folder has files that a conversion does not write, or another shard set and ``rebuild``
-            is off.
+            vocabulary, or the folder has other files, or another shard set and ``rebuild`` is off.
         OSError: the URL does not answer.
     """
     folder = open_folder(location)

@@ -108,8 +108,7 @@ def fit(
         show_step: function that is called after each step, instead of a log line every 10 s.
 
     Raises:
-        FileNotFoundError: a folder or file is missing.
-        ValueError: the run cannot work with this configuration, or another home folder owns its checkpoints.
+        FileNotFoundError, ValueError: a file is missing, the run cannot work so, or another home has its checkpoints.
         ConnectionError: the cluster or, at the run's first start, the tracker does not answer.
         BlockingIOError: another driver is running the run.
         RuntimeError: training failed, and there is no further attempt; the message says why.
