@@ -38,8 +38,6 @@ def cluster_session(config: ClusterConfig) -> Iterator[None]:
     if address == "local":
         # Nobody takes the only node away, and Ray's actor that watches for it costs each attempt a second.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # The most processes that Ray starts at once; by default as many as CPUs, and it forgets some that must wait.
-        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", f"{max(8, os.cpu_count() or 1)}")
         logger.info("starting Ray on this machine")
     else:
         logger.info("connecting to the Ray cluster at %s", address)

@@ -9,50 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.constants import (
-    DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
-    get_env_vars_to_propagate,
-)
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from cluster.config import ClusterConfig
-from cluster.resources.capacity import resources_per_worker
 from cluster.resources.environment import collect_garbage_rarely
-from cluster.resources.prestart import can_prestart, first_call, prestart_processes
 
 _SHUTDOWN_SECONDS = 30.0
 # What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
 # killed controller (``cluster.resources.leftovers``); the cleaner cannot without a dashboard.
 _UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback)
-
-
-def prestart_group(config: ClusterConfig) -> None:
-    """Have Ray start the processes of a coordinator, a controller and the smallest worker group at once, if it can."""
-    if not (of_workers := worker_env_vars(config)):
-        return
-    env_vars = get_env_vars_to_propagate()
-    env_vars.setdefault(RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR, DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE)
-    prestart_processes(1, {})  # the coordinator
-    prestart_processes(2, env_vars)  # the controller, and the actor by which the workers agree
-    prestart_processes(config.min_workers, env_vars | of_workers, of_an_actor=True)
-
-
-def worker_env_vars(config: ClusterConfig) -> dict[str, str]:
-    """Return the environment variables of the processes of workers; none if they cannot be started ahead.
-
-    By them, the processes import torch and torchvision ahead, with the number of threads that Ray sets later.
-    """
-    needed = {name: config.min_workers * amount for name, amount in resources_per_worker(config).items()}
-    if not can_prestart(needed):
-        return {}
-    threads = os.environ.get("OMP_NUM_THREADS", f"{config.cpus_per_worker}")
-    return {"OMP_NUM_THREADS": threads, **first_call("torchvision.get_image_backend")}  # its import is what counts
 
 
 class GroupTrainer(DataParallelTrainer):

@@ -29,7 +29,7 @@ from cluster.runs.score_history import VALIDATION_LOSS
 from cluster.tracking.client import tracking_uri
 from cluster.training.callbacks import FailureCallback, WorkerGroupNotifier
 from cluster.training.driver import Driver, start_coordinator
-from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig, prestart_group, worker_env_vars
+from cluster.training.group_trainer import GroupTrainer, ProcessGroupConfig
 from cluster.training.progress import StepProgress
 from cluster.training.start import known_record, lineage_of, mark_killed, prepare_start, ship_the_rest, start_record
 from cluster.worker.async_validation import validation_config
@@ -80,7 +80,6 @@ def build_trainer(config: WorkerConfig, *, start: str) -> GroupTrainer:
         ),
         run_config=RunConfig(
             name=f"start-{start}",
-            worker_runtime_env={"env_vars": worker_env_vars(cluster)},
             storage_path=str(run.folder / "ray"),
             # Unlimited for Ray: the coordinator knows why the last attempt ended, and decides whether to try again.
             failure_config=FailureConfig(max_failures=-1),
@@ -126,7 +125,6 @@ def fit(
         with cluster_session(run.cluster):
             logger.info("checking nodes")
             require(check_job(run, shard_set=shard_set, needs_tracker=client is not None))
-            prestart_group(run.cluster)
             record = start_record(run, shard_set, client)
             log_summary(run, shard_set)
             lineage = lineage_of(shard_set) | {"run": run.name, "mlflow_run_id": record.mlflow_run_id}

@@ -210,6 +210,7 @@ def conversion(coco: Path, folder: Path, *, rounds: int) -> Row:
             "a script of Pillow": lambda: run(lambda target: [sys.executable, "-c", _PILLOW, f"{coco}", f"{target}"]),
         },
         rounds=rounds,
+        warm_up=rounds > 1,
         clock=time.perf_counter,
     )
     num_images = sum(1 for _ in (coco / "images").iterdir())
