@@ -12,22 +12,17 @@ from cluster.data.conversion import convert
 from cluster.errors import Unreachable
 from shards.manifest import load_manifest
 from shards.records import stale_shards
-from shards.synthetic.scenes import write_scenes
-from tests.support.conversions import content, plan
+from tests.support.conversions import content, drawn, plan, whole
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, num_train=90, num_val=20, seed=4, size_px=64)
-    return folder
+    return drawn(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
 def converted(scenes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    convert(plan(scenes, folder), num_workers=0)
-    return folder
+    return whole(scenes, tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shards.storage.files import sha256_of
 from shards.synthetic.scenes import write_scenes
 from shards.writer import write_shard
 from tests.support.command_line import captioning
-from tests.support.conversions import content, plan
+from tests.support.conversions import content, drawn, plan, whole
 from tests.support.shard_tables import in_tables
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
@@ -24,16 +24,12 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, num_train=90, num_val=20, seed=4, size_px=64)
-    return folder
+    return drawn(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
 def converted(scenes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    convert(plan(scenes, folder), num_workers=0)
-    return folder
+    return whole(scenes, tmp_path_factory.mktemp("shards"))
 
 
 def test_the_manifest_names_the_annotation_files_and_their_checksums(scenes, converted):
