@@ -126,6 +126,10 @@ class ParametersOnMeta(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401  whatever the function returns
         """Call a function of torch; ``torch.empty`` creates its tensor on the meta device."""
+        if getattr(func, "__module__", None) == "torch.nn.init":  # there are no values to draw
+            tensor: Tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:
+                return tensor
         # Only parameters are created by ``torch.empty``; buffers and computed constants must keep their values.
         return func(*args, **((kwargs or {}) | ({"device": "meta"} if func is torch.empty else {})))
 

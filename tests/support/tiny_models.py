@@ -31,7 +31,7 @@ from captioning.training.optimizer import build_optimizer
 WORDS = ("a", "two", "dog", "cat", "red", "blue", "on", "under", "the", "grass", "runs", "sits")
 VOCABULARY = Vocabulary([*SPECIAL_WORDS, *WORDS])
 MODEL = ModelConfig(
-    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=24, dropout=0.5
+    backbone="squeezenet1_1", weights="none", image_size_px=36, embedding_size=16, hidden_size=24, dropout=0.5
 )
 DECODERS = {
     "lstm": {},
@@ -154,6 +154,11 @@ def _fill(tensor, *_, **__):
     return tensor
 
 
+def quick_draws():
+    """Let layers that are made have few random values, again and again; to draw all values takes up to a second."""
+    return patch.multiple(nn.init, **dict.fromkeys(_DRAWS, _fill))
+
+
 @lru_cache(maxsize=2)
 def classifier_of(name, **options):
     """Return a classifier with random weights, and batch-norm statistics other than mean 0 and variance 1.
@@ -161,7 +166,7 @@ def classifier_of(name, **options):
     Callers share it, so nobody changes it.
     """
     torch.manual_seed(0)
-    with patch.multiple(nn.init, **dict.fromkeys(_DRAWS, _fill)):  # to draw all values takes up to a second
+    with quick_draws():
         classifier = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in classifier.modules():
         if isinstance(module, nn.BatchNorm2d):

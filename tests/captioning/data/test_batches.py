@@ -106,7 +106,7 @@ def test_targets_are_all_words_but_bos_and_padding():
 
 def test_images_are_bytes_in_planes():
     images = batch(range(3)).images
-    assert (images.shape, images.dtype) == ((3, 3, 64, 64), torch.uint8)
+    assert (images.shape, images.dtype) == ((3, 3, 36, 36), torch.uint8)
 
 
 def test_a_batch_does_not_depend_on_who_reads_it():

@@ -35,7 +35,7 @@ def write(model, jpegs=JPEGS, **options):
 
 
 def test_a_caption_is_what_beam_search_finds(model):
-    images = torch.stack([decode_image(jpeg, 64) for jpeg in JPEGS])
+    images = torch.stack([decode_image(jpeg, tiny_models.MODEL.image_size_px) for jpeg in JPEGS])
     options = {"max_words": 6, "constraints": Constraints(no_repeat_ngram=3)}
     found = beam_search(model.decoder, model.encoder(images), beam_size=3, **options)
     captions = [tuple(tiny_models.VOCABULARY.decode(ids) for ids in rows) for rows in found.tokens.tolist()]
@@ -49,7 +49,7 @@ def test_captions_do_not_depend_on_how_many_images_go_at_once(model, batch_size)
 
 
 def test_log_probability_is_that_of_the_best_caption(model):
-    images = torch.stack([decode_image(jpeg, 64) for jpeg in JPEGS])
+    images = torch.stack([decode_image(jpeg, tiny_models.MODEL.image_size_px) for jpeg in JPEGS])
     found = beam_search(model.decoder, model.encoder(images), beam_size=3, max_words=6)
     assert [one.log_probability for one in write(model)] == pytest.approx(
         found.log_probability[:, 0].tolist(), abs=1e-5

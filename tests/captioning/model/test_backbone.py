@@ -14,7 +14,7 @@ from tests.support.tiny_models import MODEL
     [("resnet18", (2, 2), 512), ("squeezenet1_1", (3, 3), 512), ("swin_t", (2, 2), 768)],
 )
 def test_a_classifier_is_cut_where_its_output_has_regions(name, regions, channels):
-    config = replace(MODEL, backbone=name)
+    config = replace(MODEL, backbone=name, image_size_px=64)
     backbone, num_regions, num_channels = cut_classifier(build_classifier(config, load_weights=False), config)
     with torch.no_grad():
         shape = backbone.eval()(torch.zeros(1, 3, 64, 64)).shape
@@ -68,5 +68,5 @@ def test_an_image_size_that_does_not_fit_is_refused(name, size_px, reason):
 
 
 def test_a_pretrained_transformer_takes_its_own_image_size_only():
-    with pytest.raises(ValueError, match=r"backbone vit_b_16 cannot take images of 64 px .*expected value 224"):
+    with pytest.raises(ValueError, match=r"backbone vit_b_16 cannot take images of 36 px .*expected value 224"):
         Encoder(replace(MODEL, backbone="vit_b_16", weights="DEFAULT"))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captioning.model.encoder import Encoder
-from tests.support.tiny_models import MODEL
+from tests.support.tiny_models import MODEL, quick_draws
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -13,7 +13,8 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
 def encoder_of(name, trainable_from=None):
     """Return an encoder whose batch norms have statistics, as after a training."""
     torch.manual_seed(0)
-    encoder = Encoder(replace(MODEL, backbone=name, trainable_from=trainable_from))
+    with quick_draws():
+        encoder = Encoder(replace(MODEL, backbone=name, trainable_from=trainable_from))
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
