@@ -10,7 +10,7 @@ from shards.features.manifest import FeatureSettings
 
 SEED = 3
 ENCODER = ModelConfig(
-    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.3
+    backbone="squeezenet1_1", weights="none", image_size_px=36, embedding_size=16, hidden_size=16, dropout=0.3
 )
 
 

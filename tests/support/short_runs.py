@@ -4,7 +4,7 @@ from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
 from cluster.config import StorageConfig, TrainRun
 
 MODEL = ModelConfig(
-    backbone="squeezenet1_1", weights="none", trainable_from="features.12", image_size_px=64, embedding_size=16,
+    backbone="squeezenet1_1", weights="none", trainable_from="features.12", image_size_px=36, embedding_size=16,
     hidden_size=16, dropout=0.3,
 )  # fmt: skip
 NUM_STEPS = 12

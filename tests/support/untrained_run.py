@@ -19,7 +19,7 @@ from cluster.tracking.datasets import dataset_input
 from cluster.tracking.experiment import experiment_id
 
 _MODEL = ModelConfig(
-    backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0
+    backbone="squeezenet1_1", weights="none", image_size_px=36, embedding_size=8, hidden_size=8, dropout=0.0
 )
 
 

@@ -15,7 +15,7 @@ from cluster.data.shard_set import ShardSet
 @pytest.fixture
 def run(drawn_shards):
     model = ModelConfig(
-        backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=16, hidden_size=16, dropout=0.1
+        backbone="squeezenet1_1", weights="none", image_size_px=36, embedding_size=16, hidden_size=16, dropout=0.1
     )
     return TrainRun(shards=drawn_shards, model=model, training=TrainingConfig(batch_size=8))
 

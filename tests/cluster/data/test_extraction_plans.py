@@ -176,7 +176,7 @@ def test_features_of_another_shard_set_are_refused(drawn_shards, copied):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": replace(ENCODER, image_size_px=96)}, r"another encoder .*\(image_size_px 64, not 96\); run capt"),
+        ({"model": replace(ENCODER, image_size_px=96)}, r"another encoder .*\(image_size_px 36, not 96\); run capt"),
         ({"model": replace(ENCODER, backbone="alexnet")}, r"\(backbone squeezenet1_1, not alexnet\)"),
         ({"training": TrainingConfig(seed=1)}, r"\(weights none \(seed 3\), not none \(seed 1\)\)"),
         (

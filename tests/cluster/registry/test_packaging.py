@@ -51,7 +51,7 @@ def test_the_example_of_the_version_is_answered(served):
 def test_a_version_of_each_decoder_is_served(client, tiny_run, tmp_path, decoder):
     _, vocabulary, description = load_model(resolve_model(str(tiny_run), client).folder)
     config = ModelConfig(
-        decoder=decoder, backbone="squeezenet1_1", weights="none", image_size_px=64, hidden_size=8, num_heads=3
+        decoder=decoder, backbone="squeezenet1_1", weights="none", image_size_px=36, hidden_size=8, num_heads=3
     )
     model = CaptionModel(config, vocabulary_size=len(vocabulary))
     state = TrainingState(model, build_optimizer(model, OptimizerConfig()))

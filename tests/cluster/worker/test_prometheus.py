@@ -108,7 +108,7 @@ def ranked(drawn_shards, tmp_path_factory):
         name="measured",
         shards=home / "shards",
         model=ModelConfig(
-            backbone="squeezenet1_1", weights="none", image_size_px=64, embedding_size=8, hidden_size=8, dropout=0.0
+            backbone="squeezenet1_1", weights="none", image_size_px=36, embedding_size=8, hidden_size=8, dropout=0.0
         ),
         optimizer=OptimizerConfig(warmup_steps=2),
         training=TrainingConfig(num_epochs=NUM_STEPS * 15 / 120, batch_size=15, on_bad_sample="skip"),
