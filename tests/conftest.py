@@ -1,7 +1,6 @@
 import fcntl
 import functools
 import gc
-import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
 
+from tests.support.captured_loggers import capture_few_loggers
 from tests.support.repository import ROOT
 
 # Test processes share the cores: with threads for all of them in each, they take 1.3 times the CPU time.
@@ -56,10 +56,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    # For each part of each test, pytest attaches to every logger that does not propagate; torch has 60 of them.
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.startswith("torch.") and isinstance(logger, logging.Logger):
-            logger.propagate = True
+    capture_few_loggers()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # with Python's own 700, an eighth of the time of an MLflow request
     gc.enable()

@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from tests.support.case_table import each_case
 from tests.support.repository import ROOT
 from tests.support.source_tree import PACKAGES, imported_roots, imports, module_name, nodes, sources
 
@@ -111,7 +112,7 @@ def test_no_module_imports_what_its_layer_forbids(package):
     assert {name: found for name, found in breaches.items() if found} == {}
 
 
-@pytest.mark.parametrize("package", FLOORS)
+@each_case("package", FLOORS)
 def test_a_package_imports_only_from_floors_below_its_own(package):
     upward = []
     for path in sources(package):

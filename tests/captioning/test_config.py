@@ -3,13 +3,14 @@ import math
 import pytest
 
 from captioning.config import ModelConfig, OptimizerConfig, TrainingConfig
+from tests.support.case_table import each_case
 
 FRACTION_OF_UNITS = "is not a fraction of the units; use a value from 0 to below 1"
 POSITIVE = "is not positive and finite; use a number above 0"
 NOT_NEGATIVE = "is negative or not finite; use 0 or more"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("config", "name", "value", "message"),
     [
         (ModelConfig, "image_size_px", 0, f"image_size_px 0 {POSITIVE}"),
@@ -65,7 +66,7 @@ def test_all_values_out_of_bounds_are_named():
         OptimizerConfig(learning_rate=0, weight_decay=-1, final_factor=2)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("config", "values"),
     [
         (ModelConfig, {"dropout": 0.0, "image_size_px": 1, "embedding_size": 1, "hidden_size": 1}),

@@ -5,20 +5,21 @@ import pytest
 
 from captioning.config import ModelConfig
 from captioning.decoder_config import DECODERS, DecoderName
+from tests.support.case_table import each_case
 
 
 def test_each_decoder_has_settings():
     assert tuple(DECODERS) == typing.get_args(DecoderName)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@each_case("decoder", DECODERS)
 def test_each_setting_of_a_decoder_can_be_given(decoder):
     kind, given = DECODERS[decoder], typing.get_type_hints(ModelConfig)
     for name, hint in typing.get_type_hints(kind).items():
         assert given[name] == hint | None
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@each_case("decoder", DECODERS)
 def test_a_setting_that_is_not_given_has_its_decoders_default(decoder):
     assert ModelConfig(decoder=decoder).decoder_config == DECODERS[decoder]()
     assert ModelConfig(decoder=decoder, hidden_size=7).decoder_config == DECODERS[decoder](hidden_size=7)
@@ -36,7 +37,7 @@ def test_settings_that_all_releases_had_are_stored_as_they_were():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@each_case("decoder", DECODERS)
 def test_stored_settings_give_the_same_model(decoder):
     config = ModelConfig(decoder=decoder, dropout=0.0)
     stored = ModelConfig(**config.resolved())
@@ -44,7 +45,7 @@ def test_stored_settings_give_the_same_model(decoder):
     assert stored != ModelConfig(decoder=decoder, dropout=0.2)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "message"),
     [
         ({"num_heads": 4}, "num_heads 4 is a setting of decoders attend and transformer, not of lstm; leave it out"),
@@ -63,7 +64,7 @@ def test_a_setting_of_another_decoder_is_refused(given, message):
         ModelConfig(**given)
 
 
-@pytest.mark.parametrize(("decoder", "reads"), [("lstm", False), ("attend", True), ("transformer", True)])
+@each_case(("decoder", "reads"), [("lstm", False), ("attend", True), ("transformer", True)])
 def test_decoders_that_attend_read_every_region(decoder, reads):
     assert ModelConfig(decoder=decoder).reads_regions == reads
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from captioning.hashing import DropoutKeys, content_keys, dropout, fold, splitmix64, uniform
+from tests.support.case_table import each_case
 
 GAMMA = 0x9E3779B97F4A7C15
 
@@ -25,7 +26,7 @@ def reference(values):
         return mixed ^ (mixed >> np.uint64(31))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("count", "expected"),
     [(0, 0xE220A8397B1DCDAF), (1, 0x6E789E6AA1B965F4), (2, 0x06C45D188009454F), (3, 0xF88BB8A8724C81EC)],
 )
@@ -74,7 +75,7 @@ def test_uniform_numbers_stay_below_one():
     assert 0.99999 < uniform(torch.arange(1_000_000)).max() < 1
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.9])
+@each_case("rate", [0.1, 0.3, 0.5, 0.9])
 def test_dropout_drops_its_share_in_every_lane_of_a_hash(rate):
     kept = mask(keys_of(range(200), [0] * 200), 10, 500, rate=rate).view(-1, 4)
     deviation = (rate * (1 - rate) / len(kept)) ** 0.5
@@ -87,7 +88,7 @@ def test_units_are_dropped_independently_of_their_neighbours():
     assert correlations.abs().max() < 4e-3  # four standard deviations of a million pairs
 
 
-@pytest.mark.parametrize(
+@each_case(
     "others",
     [
         {"positions": [9, 4], "captions": [0, 0]},
@@ -105,8 +106,8 @@ def test_another_site_has_another_mask():
     assert not torch.equal(mask(keys, 5, 32, site=1), mask(keys, 5, 32, site=2))
 
 
-@pytest.mark.parametrize("num_units", [1, 6, 7, 32])  # four units share a hash: 7 x 5 does not divide
-@pytest.mark.parametrize("num_words", [5, 6, 9])
+@each_case("num_units", [1, 6, 7, 32])  # four units share a hash: 7 x 5 does not divide
+@each_case("num_words", [5, 6, 9])
 def test_a_captions_mask_does_not_depend_on_its_batch_or_padding(num_units, num_words):
     alone = mask(keys_of([4], [2]), 5, num_units)[0]
     batched = mask(keys_of([8, 4, 4], [2, 1, 2]), num_words, num_units)[2, :5]
@@ -118,7 +119,7 @@ def test_units_beside_and_below_one_another_differ():
     assert (len(kept.unique(dim=0)), kept.unique(dim=1).shape[1]) == (40, 64)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@each_case("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_kept_units_and_their_gradients_are_scaled_up(dtype):
     values = torch.rand(3, 4, 8, dtype=dtype).add(1).requires_grad_()
     dropout(values, 0.75, keys_of([0, 1, 2], [0, 0, 0]), site=1).sum().backward()
@@ -138,7 +139,7 @@ def test_without_rate_or_keys_nothing_is_dropped(rate, keys):
     assert dropout(values, rate, keys, site=1) is values
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float16])
+@each_case("kind", [torch.uint8, torch.float32, torch.float16])
 def test_a_key_of_content_depends_on_its_row_alone(kind):
     values = torch.arange(24).view(4, 2, 3).to(kind)
     values[3] = values[0]

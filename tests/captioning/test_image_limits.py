@@ -12,13 +12,14 @@ from captioning.image_limits import (
     without_metadata,
     without_text,
 )
+from tests.support.case_table import each_case
 from tests.support.pictures import decoded, encoded, picture, png, with_scans
 
 BASELINE, PROGRESSIVE = encoded(picture(40, 30)), encoded(picture(40, 30), progressive=True)
 EXIF = b"\xff\xe1\0\x12Exif\0\0" + b"x" * 10
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "num_scans"),
     [
         (BASELINE, 1),
@@ -45,7 +46,7 @@ def test_a_jpeg_in_as_many_pieces_as_no_camera_writes_is_refused():
         count_scans(BASELINE[:2] + EXIF * 500 + BASELINE[2:])
 
 
-@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P3"])
+@each_case("kind", [b"P1", b"P2", b"P3"])
 def test_a_ppm_in_text_is_refused(kind):
     with pytest.raises(ValueError, match="it is a PPM of numbers in text; save it as PNG or JPEG"):
         count_scans(kind + b" 1 1 255 " + b"#\n" * 100 + b"1 1 1")
@@ -60,7 +61,7 @@ def test_a_larger_image_may_have_fewer_scans():
             require_few_scans(num_scans, num_pixels)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "head"),
     [
         (BASELINE, (True, False, (40, 30))),

@@ -12,6 +12,7 @@ from captioning.data.pixels import upright_rgb
 from cluster.codec import TurboCodec
 from shards.images import ImageSpec, store_image, to_rgb
 from shards.imaging import limits as stored
+from tests.support.case_table import each_case
 from tests.support.pictures import decoded, encoded, noise, picture
 
 CODEC, SPEC, LARGEST = TurboCodec(), ImageSpec(), ImageSpec(shorter_side_px=5_000)
@@ -45,7 +46,7 @@ def test_a_jpeg_of_any_size_is_stored_as_pillow_stores_it(options, mode):
     assert {size: value for size, value in found.items() if value >= LARGEST_DIFFERENCE} == {}
 
 
-@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
+@each_case("form", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
 def test_other_formats_are_stored_as_pillow_stores_them(form):
     assert difference(encoded(photograph(150, 100), form), SMALL_SPEC) < LARGEST_DIFFERENCE
 
@@ -140,7 +141,7 @@ def of_mode(mode):
     return Image.fromarray(rng.integers(0, 256, (12, 17, 4), dtype=np.uint8), "RGBA").convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I"])
+@each_case("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I"])
 def test_a_stored_picture_and_one_that_is_captioned_have_the_same_colours(mode):
     image = of_mode(mode)
     assert np.array_equal(to_rgb(image), upright_rgb(image))
@@ -162,8 +163,8 @@ def test_texts_of_a_png_are_left_out_by_both():
     assert len(stored.without_text(content)) < len(content)
 
 
-@pytest.mark.parametrize("num_scans", [1, 100, 101, 10_000])
-@pytest.mark.parametrize("num_pixels", [1, 10**6, 10**8])
+@each_case("num_scans", [1, 100, 101, 10_000])
+@each_case("num_pixels", [1, 10**6, 10**8])
 def test_scans_are_limited_alike(num_scans, num_pixels):
     def is_refused(require):
         try:

@@ -2,9 +2,10 @@ import pytest
 
 from captioning.config import TrainingConfig
 from cluster.config import ClusterConfig, HomeConfig, StorageConfig, TrackingConfig, TrainRun, ValidationConfig
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
+@each_case("name", ["", "../up", "a/b", ".hidden", "a b"])
 def test_a_name_that_cannot_be_a_folder_is_refused(name):
     with pytest.raises(ValueError, match="cannot be a folder's"):
         TrainRun(name=name)
@@ -15,13 +16,13 @@ def test_a_batch_smaller_than_the_workers_is_refused():
         TrainRun(cluster=ClusterConfig(num_workers=65))
 
 
-@pytest.mark.parametrize(("num_workers", "expected"), [(3, (3, 3, False)), ("3", (3, 3, False)), ("1:4", (1, 4, True))])
+@each_case(("num_workers", "expected"), [(3, (3, 3, False)), ("3", (3, 3, False)), ("1:4", (1, 4, True))])
 def test_workers_are_a_number_or_bounds(num_workers, expected):
     cluster = ClusterConfig(num_workers=num_workers)
     assert (cluster.min_workers, cluster.max_workers, cluster.is_elastic) == expected
 
 
-@pytest.mark.parametrize(("num_workers", "text"), [(1, "1 worker"), (2, "2 workers"), ("2:8", "2 to 8 workers")])
+@each_case(("num_workers", "text"), [(1, "1 worker"), (2, "2 workers"), ("2:8", "2 to 8 workers")])
 def test_a_number_of_workers_reads_as_text(num_workers, text):
     assert ClusterConfig(num_workers=num_workers).workers_text == text
 
@@ -47,7 +48,7 @@ def test_credentials_in_the_address_of_a_tracker_are_refused_with_the_variables_
         TrackingConfig(uri="http://me:secret@host")
 
 
-@pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
+@each_case("size", [0, -1.0, float("nan"), float("inf")])
 def test_a_limit_that_is_none_is_refused(size):
     with pytest.raises(
         ValueError, match=f"cache_gib {size} is too small for a shard, or not finite; use a number above 0"
@@ -60,7 +61,7 @@ def test_only_checkpoints_at_a_url_can_be_taken_over():
         StorageConfig(take_over=True)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("validation", "training", "message"),
     [
         ({"best_by": "validation_loss_nats"}, {}, "use --validation.best-by validation_cider_d, or leave out"),
@@ -81,7 +82,7 @@ def test_a_run_without_shards_is_refused():
         TrainRun().shards_folder()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         ({"num_workers": 0}, "num_workers 0 is not a number of workers"),

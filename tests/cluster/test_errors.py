@@ -21,6 +21,7 @@ from cluster.errors import (
     portable,
     shorten,
 )
+from tests.support.case_table import each_case
 from tests.support.pictures import encoded, picture
 
 
@@ -44,9 +45,7 @@ def test_a_message_may_be_asked_for_without_its_kind():
     assert one_line(ValueError("no room"), with_kind=False) == "no room"
 
 
-@pytest.mark.parametrize(
-    ("text", "line"), [("Traceback:\n  File a\nKeyError:  1\n\n", "KeyError: 1"), ("one", "one"), ("", "")]
-)
+@each_case(("text", "line"), [("Traceback:\n  File a\nKeyError:  1\n\n", "KeyError: 1"), ("one", "one"), ("", "")])
 def test_the_last_line_of_a_traceback_names_the_cause(text, line):
     assert (last_line(RuntimeError(text)), last_line(text)) == (line, line)
 
@@ -111,7 +110,7 @@ def caused(error, cause):
     return error
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "told"),
     [
         (OSError(errno.EIO, "Input/output error", "/d/x"), "/d/x: Input/output error"),
@@ -145,7 +144,7 @@ def test_a_fault_that_may_pass_is_told(error, told):
     assert told in str(passing_fault(error))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "error",
     [
         ValueError("x"),
@@ -187,7 +186,7 @@ def test_a_damaged_file_stays_damaged_whatever_a_library_raises(tmp_path, read):
     assert (passing_fault(raised.value), passing_fault(caused(ValueError("a.jpg"), raised.value))) == (None, None)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "error",
     [
         FULL,
@@ -207,7 +206,7 @@ def test_a_cause_that_pickling_drops_still_counts():
     assert passing_fault(pickle.loads(pickle.dumps(sent))) == "image cannot be read"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "is_memory"),
     [(MemoryError(), True), (torch.OutOfMemoryError("CUDA"), True), (OSError(12, "Cannot allocate memory"), True),
      (ValueError("room"), False)],

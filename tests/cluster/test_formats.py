@@ -5,6 +5,7 @@ import pytest
 
 from cluster.errors import Refusal
 from cluster.formats import read_record, require_format
+from tests.support.case_table import each_case
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,12 @@ def read(path, content):
     return read_record(Record, path, newest=2, remedy="make another")
 
 
-@pytest.mark.parametrize("found", [None, 1, 2])
+@each_case("found", [None, 1, 2])
 def test_a_version_of_this_release_or_before_is_read(found):
     require_format(found, newest=2, what="the run")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("found", "message"),
     [
         (3, "the run has format version 3, this release reads 1 to 2; use the release that wrote it, or a newer one"),

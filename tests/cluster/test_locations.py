@@ -5,9 +5,10 @@ import tyro
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.locations import Location, OptionalLocation
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "location"),
     [("data/shards", Path("data/shards")), (Path("data"), Path("data")), ("s3://bucket/data", "s3://bucket/data")],
 )

@@ -3,6 +3,7 @@ import logging
 import pytest
 
 from cluster.log_text import clean, clean_logs, printable
+from tests.support.case_table import each_case
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def cleaned(caplog):
     logging.setLogRecordFactory(before)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "shown"),
     [
         ("a dog", "a dog"),

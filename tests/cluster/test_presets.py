@@ -5,9 +5,10 @@ import pytest
 from captioning.training.loop import num_training_steps
 from cluster.presets import TRAIN_PRESETS, preset
 from cluster.settings import is_name
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize("name", TRAIN_PRESETS)
+@each_case("name", TRAIN_PRESETS)
 def test_a_preset_says_what_it_is_and_names_its_run(name):
     about, run = TRAIN_PRESETS[name]
     assert (bool(about), is_name(run.name)) == (True, True)

@@ -1,9 +1,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from cluster.settings import as_plain, differences, flattened, is_name, parse_range
+from tests.support.case_table import each_case
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def test_a_setting_that_is_none_is_not_absent():
     assert differences({"a": None}, {}) == ["a None -> (absent)"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "bounds"),
     [
         ("3", (3, 3)),
@@ -60,7 +59,7 @@ def test_a_range_is_a_number_or_bounds(text, bounds):
     assert parse_range(text) == bounds
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "expected"),
     [("big-1.2_x", True), ("9", True), ("", False), (".hidden", False), ("a/b", False), ("a b", False), ("..", False)],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from cluster.errors import Unreachable, error_line, one_line, passing_fault
 from cluster.system_errors import is_unknown_host, system_fault
+from tests.support.case_table import each_case
 from tests.support.unprivileged import unprivileged
 
 
@@ -118,7 +119,7 @@ def test_an_error_without_a_path_is_the_systems_text():
     assert system_fault(OSError("no code")) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "is_unknown"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True),

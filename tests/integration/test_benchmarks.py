@@ -13,6 +13,7 @@ import pytest
 from tests.benchmarks.__main__ import benchmark, main, measured, names, parse
 from tests.benchmarks.measuring import Benchmark, Row, UnavailableError, interleaved, machine
 from tests.support.benchmark_results import BEST_KNOWN, FOLDER, Result, best_known, load, page, save, with_best_known
+from tests.support.case_table import each_case
 from tests.support.repository import README, ROOT, commands
 
 COMMANDS = sorted(command.partition(" ")[2] for command in commands("python"))
@@ -29,7 +30,7 @@ def test_the_only_script_beside_the_benchmarks_tells_its_flags(capsys, monkeypat
     assert (ended.value.code, [flag for flag in flags if flag not in told]) == (0, [])
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in SCRIPTS])
+@each_case("command", [command for command in COMMANDS if command not in SCRIPTS])
 def test_a_command_of_a_figure_is_parsed(command):
     chosen, options = parse(shlex.split(command)[2:])
     assert set(chosen) <= set(names())
@@ -142,7 +143,7 @@ def test_calls_take_turns_in_both_directions():
     assert ("".join(order), found) == ("ab" + "ab" + "ba", {"a": 1, "b": 1})
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("unit", "figures"),
     [("images/s", (5.0, 2.5, 10.0, 2.0, 0.5)), ("ms", (200.0, 400.0, 100.0, 2.0, 0.5)), ("s", (0.2, 0.4, 0.1, 2, 0.5))],
 )

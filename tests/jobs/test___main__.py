@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from jobs.cli import JOBS
+from tests.support.case_table import each_case
 
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib", "pycocoevalcap")
 CALLS = """
@@ -48,7 +49,7 @@ def test_printing_a_configuration_imports_nothing_heavy(answers):
     assert (code, heavy) == (0, [])
 
 
-@pytest.mark.parametrize("job", JOBS)
+@each_case("job", JOBS)
 def test_every_job_is_called_as_its_help_says(answers, job):
     code, printed, _ = answers["jobs.cli", job, "--help"]
     assert (code, f"usage: captioning {job} [-h]" in printed, "{None}" in printed) == (0, True, False), printed

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from shards.images import ImageSpec, store_image
+from tests.support.case_table import each_case
 from tests.support.pictures import encoded, noise, png
 
 SPEC = ImageSpec()
@@ -53,7 +54,7 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@each_case("name", DAMAGED)
 def test_a_damaged_image_is_refused_in_one_line(name):
     content, message = DAMAGED[name]
     with pytest.raises(ValueError, match=message) as refusal:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from shards import images
 from shards.images import ImageSpec, store_image
+from tests.support.case_table import each_case
 from tests.support.pictures import QUARTERS, decoded, encoded, noise, picture, png, quarters
 
 SPEC = ImageSpec()
@@ -52,7 +53,7 @@ def stored_picture(content, spec=SPEC):
     return image
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "stored_size"),
     [
         ((640, 480), (341, 256)),
@@ -65,7 +66,7 @@ def stored_picture(content, spec=SPEC):
         ((2000, 1), (2000, 1)),
     ],
 )
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@each_case("form", ["JPEG", "PNG"])
 def test_the_shorter_side_shrinks_and_the_aspect_stays(size, stored_size, form):
     stored = store_image(encoded(picture(*size), form), SPEC)
     assert (stored.width, stored.height) == decoded(stored.jpeg).size == stored_size
@@ -80,7 +81,7 @@ def test_sizes_are_right_for_every_shape(width, height, side):
     assert abs(max(stored.width, stored.height) - max(width, height) * scale) <= 0.5
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each_case("size", SIZES)
 def test_shrinking_keeps_every_part_in_its_place(size):
     assert_close(quarters(stored_picture(encoded(picture(*size), quality=95), SMALL_SPEC)), QUARTERS)
 
@@ -93,8 +94,8 @@ def test_shrinking_shifts_nothing():
     assert (255 - row).sum() / 255 == pytest.approx(256 * 515 / 1031, abs=0.1)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("progressive", [False, True])
+@each_case("mode", ["RGB", "L"])
+@each_case("progressive", [False, True])
 def test_a_fitting_jpeg_is_stored_byte_for_byte(mode, progressive):
     content = encoded(picture(90, 60, mode), progressive=progressive)
     assert store_image(content, SPEC) == (content, 90, 60)
@@ -125,30 +126,30 @@ def test_a_comment_is_not_carried_into_another_jpeg():
     assert b"shot by" not in store_image(encoded(picture(600, 600), comment=b"shot by"), SPEC).jpeg
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("size", SIZES)
+@each_case("orientation", range(1, 9))
+@each_case("size", SIZES)
 def test_a_turned_jpeg_is_stored_upright(orientation, size):
     image = stored_picture(turned(picture(*size), orientation, quality=95), SMALL_SPEC)
     assert (image.width > image.height, image.getexif().get(ORIENTATION_TAG, 1)) == (True, 1)
     assert_close(quarters(image), QUARTERS)
 
 
-@pytest.mark.parametrize("orientation", [3, 5, 6])
-@pytest.mark.parametrize("form", ["TIFF", "PNG", "WEBP"])
-@pytest.mark.parametrize("size", SIZES[:2])
+@each_case("orientation", [3, 5, 6])
+@each_case("form", ["TIFF", "PNG", "WEBP"])
+@each_case("size", SIZES[:2])
 def test_other_formats_are_stored_upright_too(orientation, form, size):
     image = stored_picture(turned(picture(*size), orientation, form), SMALL_SPEC)
     assert image.width > image.height
     assert_close(quarters(image), QUARTERS, tolerance=12)  # WebP is lossy
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 77])
+@each_case("orientation", [0, 9, 77])
 def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     content = turned(picture(90, 60), orientation)
     assert store_image(content, SPEC).jpeg == content
 
 
-@pytest.mark.parametrize(("at", "damage"), [(6, b"\xff" * 8), (14, b"\x09\x09"), (10, b"\x00\x00\x09\x09")])
+@each_case(("at", "damage"), [(6, b"\xff" * 8), (14, b"\x09\x09"), (10, b"\x00\x00\x09\x09")])
 def test_damaged_exif_hides_no_picture(at, damage):
     content = bytearray(turned(picture(90, 60), 6))
     at += content.index(b"Exif")  # the TIFF header, the number of tags, the place of the tags
@@ -156,8 +157,8 @@ def test_damaged_exif_hides_no_picture(at, damage):
     assert sorted(store_image(bytes(content), SPEC)[1:]) == [60, 90]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("progressive", [False, True])
+@each_case("size", SIZES)
+@each_case("progressive", [False, True])
 def test_cmyk_jpeg_keeps_its_colours(size, progressive):
     content = encoded(picture(*size, "CMYK"), quality=95, progressive=progressive)
     assert_close(quarters(stored_picture(content, SMALL_SPEC)), QUARTERS, tolerance=12)
@@ -185,7 +186,7 @@ def test_sixteen_bit_grey_stays_in_the_middle(content):
     assert_close(quarters(stored_picture(content)), [(128, 128, 128)] * 4, tolerance=1)
 
 
-@pytest.mark.parametrize(("value", "byte"), [(0, 0), (256, 1), (65535, 255)])
+@each_case(("value", "byte"), [(0, 0), (256, 1), (65535, 255)])
 def test_sixteen_bits_span_all_of_eight(value, byte):
     assert_close(stored_picture(png(1, 1, 16, 0, sixteen_bit_row(value))).getpixel((0, 0)), (byte,) * 3, tolerance=1)
 
@@ -207,8 +208,8 @@ def test_transparency_lies_over_white(content, colour):
     assert_close(stored_picture(content).getpixel((0, 0)), colour, tolerance=3)
 
 
-@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-@pytest.mark.parametrize("mode", ["RGB", "P"])
+@each_case("form", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+@each_case("mode", ["RGB", "P"])
 def test_other_formats_keep_their_colours(form, mode):
     image = picture(90, 60).convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else picture(90, 60)
     content = encoded(image.convert("RGB") if form in ("PPM", "WEBP") else image, form)
@@ -246,7 +247,7 @@ def test_a_large_image_is_converted_in_strips_to_the_same_pixels(monkeypatch, na
     assert store_image(LARGE_IMAGES[name], spec) == whole
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("fields", "message"),
     [
         ({"shorter_side_px": 0}, "shorter_side_px 0 is too small"),

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from shards.layout import TarSource, captions_in, description_of, is_sample, split_name
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "found"),
     [
         ("a.jpg", ("a", "jpg")),
@@ -25,7 +26,7 @@ def test_names_are_split_as_webdataset_does(name, found):
     assert split_name(name) == found
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("suffixes", "captions", "is_one"),
     [
         (["jpg", "txt"], "txt", True),
@@ -39,7 +40,7 @@ def test_a_sample_has_an_image_and_captions(suffixes, captions, is_one):
     assert is_sample(suffixes, captions) == is_one
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "captions", "found"),
     [
         (b"\xef\xbb\xbfA  dog.\r\n\r\n Two\tcats. \n", "txt", ("A dog.", "Two cats.")),
@@ -53,7 +54,7 @@ def test_captions_are_read_where_they_are(content, captions, found):
     assert captions_in(content, captions) == found
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "captions", "fault"),
     [
         (b"", "txt", "its txt has no caption$"),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.order import SampleOrder, _ranked, rank_share, shuffled, splitmix64
+from tests.support.case_table import each_case
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
 property_test = settings(max_examples=60, deadline=None, derandomize=True)
@@ -120,7 +121,7 @@ def test_shuffles_are_uniform_over_positions():
     assert np.abs(firsts - 1000).max() < 150  # five standard deviations
 
 
-@pytest.mark.parametrize("sizes", [[], [0, 0], [3, -1]])
+@each_case("sizes", [[], [0, 0], [3, -1]])
 def test_sizes_without_a_sample_are_refused(sizes):
     with pytest.raises(ValueError, match="hold no sample to order"):
         SampleOrder(sizes, seed=0, window_shards=1)
@@ -146,7 +147,7 @@ def test_an_unknown_rank_is_refused():
         rank_share(0, 8, 4, 4)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("start", "inside", "stop"),
     [
         (0, 0, 8),

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from shards.samples import CaptionedImage, key_of
+from tests.support.case_table import each_case
 
 
 @pytest.mark.parametrize(("image_id", "key"), [(391895, "000000391895"), (10**12, "1000000000000")])
@@ -11,7 +12,7 @@ def test_keys_have_the_twelve_digits_of_coco(image_id, key):
     assert (key_of(image_id), image.key) == (key, key)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("image_id", "key"),
     [
         ("dogs/one.jpg", "dogs%2Fone%2Ejpg"),

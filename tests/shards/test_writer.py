@@ -17,6 +17,7 @@ from shards.samples import CaptionedImage, key_of
 from shards.sources.coco import read_coco
 from shards.storage.files import sha256_of
 from shards.writer import ShardPlan, plan_shards, write_shard
+from tests.support.case_table import each_case
 from tests.support.pictures import decoded, write_coco
 from tests.support.shard_plans import SPEC, contents, deal, seven_images
 
@@ -81,7 +82,7 @@ def test_a_shard_of_no_samples_is_refused():
         deal(unread(5), samples_per_shard=0)
 
 
-@pytest.mark.parametrize("split", ["../train", "a/b", "", ".hidden", "a b", "-x"])
+@each_case("split", ["../train", "a/b", "", ".hidden", "a b", "-x"])
 def test_a_split_that_cannot_name_a_file_is_refused(split):
     with pytest.raises(ValueError, match=r"split '.*' cannot name a file; use letters, digits"):
         plan_shards(split, unread(1), spec=SPEC, samples_per_shard=1, seed=0)

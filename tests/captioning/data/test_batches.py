@@ -1,14 +1,14 @@
-import pytest
 import torch
 
 from captioning.data.batches import BadSample, blank_batch
 from captioning.data.vocabulary import BOS, EOS, PAD
+from tests.support.case_table import each_case
 from tests.support.tiny_models import MODEL, VOCABULARY, CaptionedJpeg, batch, jpeg, make_batch, sample
 
 FOUND_WHILE_READING = BadSample("000123", "s.tar", 9, "its json is not an object")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("bad", "reason"),
     [
         *(
@@ -18,7 +18,7 @@ FOUND_WHILE_READING = BadSample("000123", "s.tar", 9, "its json is not an object
         (FOUND_WHILE_READING, "its json is not an object"),
     ],
 )
-@pytest.mark.parametrize("at", [0, 1, 2])
+@each_case("at", [0, 1, 2])
 def test_a_bad_sample_is_left_out_and_listed(bad, reason, at):
     good = [sample(3), sample(7)]
     made = made_of(*good[:at], bad, *good[at:])

@@ -1,18 +1,18 @@
 """JPEGs: decoding at a fraction of the size, resizing, and encoding."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from captioning.data import jpeg
 from captioning.data.jpeg import decode_jpeg, encode_jpeg, read_header, resize_pixels
 from captioning.image_limits import JpegHead
+from tests.support.case_table import each_case
 from tests.support.pictures import decoded, encoded, noise, picture
 
 CONTENT = encoded(picture(640, 480))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("at_least", "size"),
     [((1, 1), (80, 60)), ((160, 120), (160, 120)), ((161, 120), (320, 240)), ((320, 241), (640, 480))],
 )
@@ -22,21 +22,21 @@ def test_an_image_is_decoded_at_the_smallest_fraction_that_is_enough(at_least, s
     assert (pixels.shape, pixels.dtype) == ((*size[::-1], 3), np.uint8)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": "4:1:1"}])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@each_case("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": "4:1:1"}])
+@each_case("mode", ["RGB", "L"])
 def test_pixels_are_those_of_pillow(mode, options):
     content = encoded(noise(75, 50, mode), **options)
     assert np.array_equal(decode_jpeg(content, at_least=(75, 50)), np.asarray(decoded(content).convert("RGB")))
 
 
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@each_case("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}])
+@each_case("mode", ["RGB", "L"])
 def test_a_header_says_what_that_of_the_library_says(mode, options):
     content = encoded(picture(75, 50, mode), **options)
     assert read_header(content) == read_header(content, JpegHead(False, False)) == (75, 50, False)
 
 
-@pytest.mark.parametrize("content", [encoded(picture(9, 9), "PNG"), encoded(picture(9, 9, "CMYK")), b"\xff\xd8", b""])
+@each_case("content", [encoded(picture(9, 9), "PNG"), encoded(picture(9, 9, "CMYK")), b"\xff\xd8", b""])
 def test_other_files_are_left_to_pillow(content):
     assert decode_jpeg(content, at_least=(9, 9)) is None
 
@@ -46,7 +46,7 @@ def test_all_files_are_left_to_pillow_where_the_library_is_missing(monkeypatch):
     assert (read_header(CONTENT), decode_jpeg(CONTENT, at_least=(1, 1))) == (None, None)
 
 
-@pytest.mark.parametrize("size", [(40, 30), (64, 48), (90, 70)])
+@each_case("size", [(40, 30), (64, 48), (90, 70)])
 def test_resizing_is_that_of_pillow(size):
     pixels = np.asarray(noise(64, 48)).copy()
     expected = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), int)

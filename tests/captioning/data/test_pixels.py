@@ -11,6 +11,7 @@ from PIL import Image
 from captioning.config import TrainingConfig
 from captioning.data import pixels
 from captioning.data.pixels import Augmentation, decode_image
+from tests.support.case_table import each_case
 from tests.support.pictures import noise, with_scans
 from tests.support.tiny_models import TRAINING, encoded, jpeg
 
@@ -30,7 +31,7 @@ def seen(size_px, image, **options):
     return tuple(round(float(value)) for value in (red[0, 0], red[0, -1], green[0, 0], green[-1, 0]))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "corners"),
     [
         ((96, 64), (16, 79, 0, 63)),
@@ -49,7 +50,7 @@ def test_a_large_jpeg_is_decoded_small_with_the_same_geometry():
     assert (small - exact).abs().mean() < 2
 
 
-@pytest.mark.parametrize("position", range(4))
+@each_case("position", range(4))
 def test_a_crop_of_a_large_jpeg_keeps_its_pixels(position):
     # Decoded at half of its size, as for the whole square, the image would lack pixels for a crop.
     stripes = Image.fromarray((np.indices((256, 256))[1] // 2 % 2 * 255).astype(np.uint8))
@@ -100,7 +101,7 @@ def test_nothing_is_mirrored_if_flip_is_off():
     assert shown == {(0, 63, 0, 63)}
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+@each_case("mode", ["L", "CMYK", "RGB"])
 def test_a_jpeg_of_any_colour_space_becomes_rgb(mode):
     grey = Image.new("RGB", (40, 40), (90, 90, 90)).convert(mode)
     assert (decode_image(encoded(grey), 32).float() - 90).abs().max() <= 3
@@ -111,7 +112,7 @@ def test_transparency_becomes_white():
     assert decode_image(encoded(clear, "PNG"), 32).unique().tolist() == [255]
 
 
-@pytest.mark.parametrize(("value", "byte"), [(0, 0), (256, 1), (32768, 128), (65535, 255)])
+@each_case(("value", "byte"), [(0, 0), (256, 1), (32768, 128), (65535, 255)])
 def test_sixteen_bits_span_all_of_eight(value, byte):
     image = Image.fromarray(np.full((8, 8), value, np.uint16))
     assert decode_image(encoded(image, "PNG"), 8).unique().tolist() == [byte]
@@ -160,15 +161,15 @@ HALF = jpeg(0)[: len(jpeg(0)) // 2]
 UNDECODABLE = [jpeg(0)[:400], b"", b"GIF89a", jpeg(0)[:3], HALF, HALF + b"\xff\xd9", HALF + bytes(900), jpeg(0)[:-2]]
 
 
-@pytest.mark.parametrize("content", UNDECODABLE)
+@each_case("content", UNDECODABLE)
 def test_an_image_that_does_not_decode_is_named(content):
     with pytest.raises(ValueError, match=r"^the image does not decode"):
         decode_image(content, 32)
 
 
-@pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 64), (40, 30), (1040, 784)])
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("by_pillow", [False, True])
+@each_case("size", [(300, 200), (200, 300), (64, 64), (40, 30), (1040, 784)])
+@each_case("mode", ["RGB", "L", "CMYK"])
+@each_case("by_pillow", [False, True])
 def test_the_centre_is_what_pillow_decodes_and_resizes(size, mode, by_pillow):
     content = encoded(noise(*(length // 8 for length in size)).resize(size, Image.Resampling.BICUBIC).convert(mode))
     with Image.open(io.BytesIO(content)) as image:
@@ -181,7 +182,7 @@ def test_the_centre_is_what_pillow_decodes_and_resizes(size, mode, by_pillow):
     assert np.abs(found.astype(float) - exact).mean() <= (0 if by_pillow else 2)
 
 
-@pytest.mark.parametrize("position", range(5))
+@each_case("position", range(5))
 def test_a_picture_is_cropped_alike_in_every_format(position):
     image = noise(20, 16).resize((200, 161), Image.Resampling.BICUBIC)
     augmentation = Augmentation(seed=3, crop_area=0.3, flip=True)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from captioning.data import tokenizer
 from captioning.data.tokenizer import tokenize
+from tests.support.case_table import each_case
 
 OFFICIAL = {  # Output of the COCO evaluation's Java tokenizer, after the evaluation drops punctuation.
     "A man can't sit; the dog's \"on\" it.": "a man ca n't sit the dog 's on it",
@@ -33,7 +34,7 @@ OFFICIAL = {  # Output of the COCO evaluation's Java tokenizer, after the evalua
 }
 
 
-@pytest.mark.parametrize(("caption", "words"), OFFICIAL.items())
+@each_case(("caption", "words"), OFFICIAL.items())
 def test_words_are_those_of_the_official_tokenizer(caption, words):
     assert tokenize(caption) == (words.split(" ") if words else [])
 

@@ -10,6 +10,7 @@ from captioning.data.tokenizers import (
     find_tokenizer,
     is_character,
 )
+from tests.support.case_table import each_case
 
 # Captions, their words by ``unicode`` separated by |, and the caption that the words are joined to.
 CAPTIONS = {
@@ -46,15 +47,13 @@ def test_marks_belong_to_letters_and_scripts_without_spaces_to_characters(captio
     assert ("|".join(found), UNICODE.join(found)) == (words, joined)
 
 
-@pytest.mark.parametrize("caption", [caption for caption, *_ in CAPTIONS.values()])
+@each_case("caption", [caption for caption, *_ in CAPTIONS.values()])
 def test_a_joined_caption_has_the_same_words(caption):
     words = UNICODE.tokenize(caption)
     assert UNICODE.tokenize(UNICODE.join(words)) == words
 
 
-@pytest.mark.parametrize(
-    "caption", ["A man's 3½ dogs — “Café”, e.g. über-large.", "Σκύλος", "Собака бежит", "naïve ¿sí?"]
-)
+@each_case("caption", ["A man's 3½ dogs — “Café”, e.g. über-large.", "Σκύλος", "Собака бежит", "naïve ¿sí?"])
 def test_latin_greek_and_cyrillic_have_the_words_of_the_evaluation(caption):
     kept = [word for word in ptb.tokenize(caption) if word != "¿"]
     assert (UNICODE.tokenize(caption), choose_tokenizer([caption])) == (kept, PTB)
@@ -65,7 +64,7 @@ def test_captions_of_another_program_are_split_at_its_spaces():
     assert (words, WHITESPACE.join(words)) == (["一个", "女人", "坐在", "café"], "一个 女人 坐在 café")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("captions", "name"),
     [
         (["a dog"] * 99 + ["狗"], "unicode"),
@@ -79,7 +78,7 @@ def test_the_script_of_the_captions_chooses_the_tokenizer(captions, name):
     assert choose_tokenizer(captions).name == name
 
 
-@pytest.mark.parametrize(("word", "is_one"), [("狗", True), ("นั่", True), ("狗狗", False), ("a", False), ("कु", False)])
+@each_case(("word", "is_one"), [("狗", True), ("นั่", True), ("狗狗", False), ("a", False), ("कु", False)])
 def test_a_character_is_a_word_of_a_script_without_spaces(word, is_one):
     assert is_character(word) == is_one
 

@@ -5,6 +5,7 @@ import pytest
 from captioning.data import vocabulary
 from captioning.data.tokenizers import UNICODE
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIAL_WORDS, UNK, Vocabulary, build_vocabulary, load_vocabulary
+from tests.support.case_table import each_case
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "runs")
 
@@ -14,7 +15,7 @@ def test_a_caption_comes_back_from_its_ids():
     assert vocabulary.decode([BOS, *vocabulary.encode("A dog runs."), EOS, PAD]) == "a dog runs"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("caption", "ids"),
     [
         ("a cat runs", [4, UNK, 6]),
@@ -27,9 +28,7 @@ def test_words_that_are_not_known_become_unknown(caption, ids):
     assert Vocabulary(WORDS).encode(caption) == ids
 
 
-@pytest.mark.parametrize(
-    ("ids", "caption"), [([4, EOS, 5], "a"), ([BOS, 4, UNK, PAD, 5], "a dog"), ([EOS], ""), ([], "")]
-)
+@each_case(("ids", "caption"), [([4, EOS, 5], "a"), ([BOS, 4, UNK, PAD, 5], "a dog"), ([EOS], ""), ([], "")])
 def test_decoding_ends_at_eos_and_leaves_special_words_out(ids, caption):
     assert Vocabulary(WORDS).decode(ids) == caption
 
@@ -121,7 +120,7 @@ def test_the_digest_is_that_of_the_file(tmp_path):
     assert vocabulary.digest == hashlib.sha256(vocabulary.content()).hexdigest()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("words", "message"),
     [
         (["a", "dog"], "the first words are 'a dog', not '<pad> <bos> <eos> <unk>'"),

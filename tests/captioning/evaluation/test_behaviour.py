@@ -15,6 +15,7 @@ from captioning.evaluation.behaviour import (
     has_repetition,
     make_variant,
 )
+from tests.support.case_table import each_case
 from tests.support.pictures import QUARTERS, decoded, encoded, noise, picture, quarters
 
 CAPTIONS = {1: "a dog", 2: "a cat on a mat", 3: "", 4: "a bird a bird", 5: " . "}
@@ -77,8 +78,8 @@ def test_a_turned_image_varies_upright(variant):
     assert np.abs(np.array(upright) - np.array(QUARTERS[::-1])).max() < 20
 
 
-@pytest.mark.parametrize("variant", Variant)
-@pytest.mark.parametrize(("mode", "form"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
+@each_case("variant", Variant)
+@each_case(("mode", "form"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
 def test_images_of_any_mode_vary(variant, mode, form):
     assert decoded(make_variant(encoded(picture(40, 40, mode), form), variant)).mode == "RGB"
 
@@ -88,7 +89,7 @@ def test_the_smallest_image_varies(variant):
     assert decoded(make_variant(encoded(picture(1, 2)), variant)).size == (1, 2)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("caption", "is_repeated"),
     [
         ("a dog on a dog on the grass", True),

@@ -1,6 +1,5 @@
-import pytest
-
 from captioning.evaluation.health import IMAGE_GAIN, LOSS, UNKNOWN_SHARE, Health, changes, scores_of
+from tests.support.case_table import each_case
 
 GOOD = {
     LOSS: 2.0, IMAGE_GAIN: 0.4, UNKNOWN_SHARE: 0.03, "health_captions": 500.0, "health_top_caption_share": 0.1,
@@ -15,7 +14,7 @@ def health_of(*validations):
     return health
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("metrics", "told"),
     [
         ({"health_top_caption_share": 0.93}, "says one sentence of 93 % of the pictures since step 1,100"),
@@ -61,7 +60,7 @@ def test_a_validation_that_is_repeated_after_a_restart_counts_once():
     assert not Health().add(100, bad).add(100, bad).told()
 
 
-@pytest.mark.parametrize("metrics", [{}, {LOSS: 2.0}, {LOSS: float("nan")}])
+@each_case("metrics", [{}, {LOSS: 2.0}, {LOSS: float("nan")}])
 def test_what_was_not_measured_is_no_fault(metrics):
     assert Health().add(100, metrics).add(200, metrics).told() == {}
 
@@ -168,12 +167,12 @@ def first_told(text, unknown=0.0):
     return 0, set()
 
 
-@pytest.mark.parametrize("text", GOOD_RUNS)
+@each_case("text", GOOD_RUNS)
 def test_nothing_is_told_of_a_good_run(text):
     assert first_told(text) == (0, set())
 
 
-@pytest.mark.parametrize(("what", "kind", "number", "unknown", "text"), SPOILED_RUNS)
+@each_case(("what", "kind", "number", "unknown", "text"), SPOILED_RUNS)
 def test_a_spoiled_run_is_found_at_its_second_bad_validation(what, kind, number, unknown, text):
     found, told = first_told(text, unknown)
     assert (found, kind in told) == (number, True), what

@@ -15,6 +15,7 @@ from captioning.evaluation.metrics import (
     scores_of_sums,
     summands,
 )
+from tests.support.case_table import each_case
 
 ELSEWHERE = {2: ["an old ship sails past"]}  # A second image with no word in common gives each word the weight log 2.
 
@@ -49,7 +50,7 @@ def test_published_scores_of_the_official_evaluation_are_reproduced(shared_data)
     }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("candidate", "references", "bleu_1"),
     [
         ("a cat sat on the mat", ["a cat sat on the mat"], 1.0),
@@ -81,7 +82,7 @@ def test_bleu_pools_counts_over_images_rather_than_averaging():
     assert scores.bleu_1 == pytest.approx(2 / 8, abs=1e-6)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("candidate", "references", "precision", "recall"),
     [
         ("a cat on mat", ["a cat sat on the mat"], 4 / 4, 4 / 6),  # The longest common subsequence may have gaps.
@@ -105,7 +106,7 @@ def test_cider_d_of_a_caption_equal_to_its_reference_is_10():
     assert score_one("two dogs play with balls", ["two dogs play with balls"]).cider_d == pytest.approx(10)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("candidate", "references", "similarities", "length_difference"),
     [
         ("dog runs", ["dog runs fast"], (2 / math.sqrt(6), 1 / math.sqrt(2)), 1),
@@ -133,7 +134,7 @@ def test_rouge_l_and_cider_d_of_a_corpus_are_means_over_images():
     assert (scores.rouge_l, scores.cider_d) == ((one.rouge_l + two.rouge_l) / 2, (one.cider_d + two.cider_d) / 2)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "candidates",
     [
         {1: "a dog runs on the grass", 2: "a red bird flies", 3: "two cats sit"},
@@ -142,7 +143,7 @@ def test_rouge_l_and_cider_d_of_a_corpus_are_means_over_images():
         {1: "a dog", 2: "", 3: "two cats sit on a red mat by the door"},
     ],
 )
-@pytest.mark.parametrize("with_meteor", [False, True])
+@each_case("with_meteor", [False, True])
 def test_sums_over_images_make_the_scores_of_the_corpus(candidates, with_meteor):
     references = {1: ["a dog runs on grass", "the dog runs"], 2: ["a red bird flies by"], 3: ["two cats sit on a mat"]}
     scores = score_captions(candidates, references, meteor=open_meteor(["a dog"]) if with_meteor else None)
@@ -176,7 +177,7 @@ def test_scoring_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("candidates", "references", "message"),
     [
         ({}, {}, "there are no images to score; give at least 1 caption"),

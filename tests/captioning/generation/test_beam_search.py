@@ -7,6 +7,7 @@ from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.generation.beam_search import beam_search
 from captioning.generation.constraints import Constraints
 from tests.support import tiny_models
+from tests.support.case_table import each_case
 from tests.support.table_decoders import (
     NUM_WORDS,
     VOCABULARY_SIZE,
@@ -19,8 +20,8 @@ from tests.support.table_decoders import (
 )
 
 
-@pytest.mark.parametrize("length_power", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("seed", range(3))
+@each_case("length_power", [0.0, 0.5, 1.0, 2.0])
+@each_case("seed", range(3))
 def test_a_wide_beam_ranks_all_captions_as_exhaustive_search_does(length_power, seed):
     features, everything = random_tables(1, max_words=3, seed=seed), all_captions(3)
     found = beam_search(TableDecoder(), features, beam_size=len(everything), max_words=3, length_power=length_power)
@@ -30,7 +31,7 @@ def test_a_wide_beam_ranks_all_captions_as_exhaustive_search_does(length_power, 
     torch.testing.assert_close(found.log_probability[0], torch.tensor([likelihood[caption] for caption in ranked]))
 
 
-@pytest.mark.parametrize(("min_words", "no_repeat_ngram"), [(2, 0), (0, 1), (0, 2), (3, 3), (4, 1)])
+@each_case(("min_words", "no_repeat_ngram"), [(2, 0), (0, 1), (0, 2), (3, 3), (4, 1)])
 def test_a_wide_beam_finds_every_caption_that_the_constraints_allow(min_words, no_repeat_ngram):
     features, constraints = random_tables(1), Constraints(min_words, no_repeat_ngram)
     everything = [one for one in all_captions(4) if is_allowed(one, constraints)]
@@ -58,7 +59,7 @@ def test_a_narrow_beam_finds_a_caption_that_greedy_search_misses():
     assert (greedy[0][0], beam[0]) == (4, (5, EOS))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@each_case("seed", range(5))
 def test_a_beam_of_one_is_greedy_and_takes_the_likeliest_word_at_every_step(seed):
     features = random_tables(1, seed=seed)
     table, words = features[0].unflatten(1, (VOCABULARY_SIZE, VOCABULARY_SIZE)).clone(), [BOS]
@@ -99,7 +100,7 @@ def test_the_log_probability_is_that_of_teacher_forcing(model, features):
         torch.testing.assert_close(found.log_probability[row, column], steps.sum())
 
 
-@pytest.mark.parametrize("length_power", [0.0, 0.7, 1.0])
+@each_case("length_power", [0.0, 0.7, 1.0])
 def test_the_score_is_the_log_probability_over_a_power_of_the_length(length_power):
     found = beam_search(TableDecoder(), random_tables(2), beam_size=5, max_words=4, length_power=length_power)
     lengths = (found.tokens != PAD).sum(-1)
@@ -107,7 +108,7 @@ def test_the_score_is_the_log_probability_over_a_power_of_the_length(length_powe
     assert torch.equal(found.score, found.score.sort(dim=1, descending=True).values)
 
 
-@pytest.mark.parametrize("beam_size", [1, 2, 7, 200])
+@each_case("beam_size", [1, 2, 7, 200])
 def test_special_words_are_never_written(beam_size):
     features = random_tables(3)
     features.unflatten(2, (VOCABULARY_SIZE, VOCABULARY_SIZE))[..., [PAD, BOS, UNK]] += 50  # the most likely by far
@@ -164,7 +165,7 @@ def test_a_beam_wider_than_the_number_of_captions_holds_each_once():
     assert (sorted(written(found))[-len(everything) :], found.log_probability.isfinite().sum()) == (everything, 13)
 
 
-@pytest.mark.parametrize(("beam_size", "max_words"), [(0, 5), (3, 0), (-1, 5)])
+@each_case(("beam_size", "max_words"), [(0, 5), (3, 0), (-1, 5)])
 def test_a_search_for_nothing_is_refused(beam_size, max_words):
     message = f"beam_size {beam_size} with max_words {max_words} allows no caption; use at least 1 for each"
     with pytest.raises(ValueError, match=message):

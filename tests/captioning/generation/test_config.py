@@ -4,11 +4,12 @@ from dataclasses import fields
 import pytest
 
 from captioning.generation.config import GenerationConfig
+from tests.support.case_table import each_case
 
 SAMPLING = GenerationConfig(temperature=0.8, top_p=0.9, sampling_seed=5)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         ({"beam_size": 0}, "beam_size 0 is out of range; use 1 to 1000"),
@@ -42,7 +43,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         GenerationConfig(**settings)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "text"),
     [
         ({}, "beam size 3"),

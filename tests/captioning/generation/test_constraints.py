@@ -3,6 +3,7 @@ import torch
 
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.generation.constraints import Constraints
+from tests.support.case_table import each_case
 
 NUM_WORDS = 9
 
@@ -34,7 +35,7 @@ def test_rows_are_forbidden_their_own_words():
     assert [scores[row].isneginf().nonzero().flatten().tolist()[3:] for row in range(2)] == [[5], [4]]
 
 
-@pytest.mark.parametrize(("words", "is_forbidden"), [([], True), ([4], True), ([4, 5], False), ([4, 5, 6], False)])
+@each_case(("words", "is_forbidden"), [([], True), ([4], True), ([4, 5], False), ([4, 5, 6], False)])
 def test_a_caption_does_not_end_before_its_smallest_number_of_words(words, is_forbidden):
     assert (EOS in forbidden(words, min_words=2)) == is_forbidden
 

@@ -7,6 +7,7 @@ from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.generation.beam_search import beam_search
 from captioning.generation.constraints import Constraints
 from captioning.generation.diverse_beam import diverse_beam_search
+from tests.support.case_table import each_case
 from tests.support.table_decoders import (
     VOCABULARY_SIZE,
     CountingDecoder,
@@ -42,8 +43,8 @@ def slow_search(table, beam_size, groups, penalty, max_words):
     return found
 
 
-@pytest.mark.parametrize(("beam_size", "groups"), [(2, 2), (4, 2), (6, 3), (6, 2), (3, 1)])
-@pytest.mark.parametrize("penalty", [0.0, 0.4, 3.0])
+@each_case(("beam_size", "groups"), [(2, 2), (4, 2), (6, 3), (6, 2), (3, 1)])
+@each_case("penalty", [0.0, 0.4, 3.0])
 def test_the_groups_find_what_plain_loops_find(beam_size, groups, penalty):
     features = random_tables(3, seed=beam_size)
     found = searched(features, beam_size=beam_size, groups=groups, group_penalty=penalty)
@@ -93,7 +94,7 @@ def test_constraints_hold_in_every_group():
     assert all(len(words) >= 2 and len(set(words)) == len(words) for words in captions)
 
 
-@pytest.mark.parametrize(("beam_size", "groups", "max_words"), [(4, 3, 5), (4, 0, 5), (0, 1, 5), (4, 2, 0)])
+@each_case(("beam_size", "groups", "max_words"), [(4, 3, 5), (4, 0, 5), (0, 1, 5), (4, 2, 0)])
 def test_groups_that_cannot_be_are_refused(beam_size, groups, max_words):
     message = f"beam_size {beam_size} in {groups} groups with max_words {max_words} allows no caption; use at least 1"
     with pytest.raises(ValueError, match=message):

@@ -10,6 +10,7 @@ from captioning.generation.constraints import Constraints
 from captioning.generation.sampling import sample
 from captioning.hashing import fold
 from tests.support import tiny_models
+from tests.support.case_table import each_case
 from tests.support.table_decoders import VOCABULARY_SIZE, CountingDecoder, TableDecoder, log_probability, random_tables
 
 NUM_DRAWS = 20_000
@@ -119,7 +120,7 @@ def test_a_caption_without_a_possible_word_ends():
     assert {tuple(sorted(ids)) for ids in drawn.tokens[0].tolist()} == {(PAD,) * 5 + (EOS, 4, 5, 6)}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [
         {"max_words": 0},

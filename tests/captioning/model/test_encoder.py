@@ -6,6 +6,7 @@ import torchvision
 from torch import nn
 
 from captioning.model.encoder import Encoder, check_backbone
+from tests.support.case_table import each_case
 from tests.support.tiny_models import MODEL, classifier_of
 
 RESNET = replace(MODEL, backbone="resnet18")
@@ -132,7 +133,7 @@ def test_an_unknown_stage_is_refused_with_those_there_are(name, stage, stages):
         Encoder(replace(MODEL, backbone=name, trainable_from=stage), load_weights=False)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "near"),
     [("resnet125", "resnet152"), ("ResNet18", "resnet18"), ("mobilenet2", "mobilenet_v2"), ("", "alexnet")],
 )

@@ -1,9 +1,10 @@
 import pytest
 
 from captioning.pages.axes import axis_of
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("values", "options", "ends", "texts"),
     [
         ([0.3, 3.7], {}, (0, 4), ["0", "1", "2", "3", "4"]),

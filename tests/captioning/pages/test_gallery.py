@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from captioning.pages.gallery import MOST_PICTURES, GalleryItem, GalleryPage, choose, write_gallery
+from tests.support.case_table import each_case
 from tests.support.html import HOSTILE, Page, decode
 
 
@@ -120,7 +121,7 @@ def test_five_thousand_pictures_are_limited_and_the_page_says_so(page_of, tmp_pa
     assert (tmp_path / "page.html").stat().st_size < 10_000_000
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("count", "most", "chosen"),
     [(3, 6, [0, 1, 2]), (12, 6, [0, 1, 2, 6, 10, 11]), (0, 6, []), (100, 3, [0, 1, 99])],
 )
@@ -128,7 +129,7 @@ def test_a_selection_has_both_ends_of_a_ranking_and_a_spread_between(count, most
     assert choose(range(count), most) == chosen
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("changes", "message"),
     [
         ({"jpeg": b"\x89PNG\r\n"}, r"dog.jpg begins with b'\\x89PNG\\r\\n' and is not JPEG: .*; encode it as JPEG"),

@@ -4,6 +4,7 @@ import pytest
 
 from captioning.pages.parallel_coordinates import shorten, trial_lines
 from captioning.pages.trial_summary import TrialSummary
+from tests.support.case_table import each_case
 
 
 def trial(score, point, state="finished", name="t"):
@@ -14,7 +15,7 @@ def lines_of(*trials, mode="min", log_keys=()):
     return trial_lines(trials, metric="loss", mode=mode, log_keys=log_keys)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("values", "is_log", "shares", "texts"),
     [
         ([1, 3, 2], False, [0, 1, 0.5], ["1", "2", "3"]),
@@ -58,7 +59,7 @@ def test_of_thousands_of_trials_the_best_are_drawn():
     assert not any(math.isnan(line["quality"]) for line in found["lines"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "shown"),
     [("a  b\nc", "a b c"), ("x" * 20, "x" * 20), ("search-with-a-long-name-017", "search-wi…g-name-017")],
 )

@@ -1,9 +1,8 @@
 import math
 
-import pytest
-
 from captioning.pages.search_charts import best_against_cost
 from captioning.pages.trial_summary import TrialSummary
+from tests.support.case_table import each_case
 
 NAN = math.nan
 
@@ -12,7 +11,7 @@ def trial(*curve, state="finished", reported=()):
     return TrialSummary(name="t", point={}, curve=curve, state=state, seconds=1.0, reported=reported)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("trials", "mode", "points"),
     [
         ([trial((1, 3.0), (3, 2.0)), trial((2, 2.5))], "min", [(1, 3.0), (3, 2.0), (5, 2.0)]),

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from captioning.pages.thumbnails import thumbnail
+from tests.support.case_table import each_case
 
 
 def jpeg(width, height, *, is_noise=False):
@@ -39,7 +40,7 @@ def test_a_file_that_is_cut_off_is_refused():
         thumbnail(jpeg(900, 900, is_noise=True)[:5000], most_bytes=90_000)
 
 
-@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP"])
+@each_case("form", ["PNG", "GIF", "WEBP"])
 def test_an_image_of_another_format_becomes_a_jpeg(form):
     content = io.BytesIO()
     Image.new("RGB", (40, 20), "red").save(content, form)

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from captioning.pages.trial_summary import TrialSummary, parameter_keys, rank_trials, value_text
+from tests.support.case_table import each_case
 
 
 def trial(name="t", scores=(), point=(), **changes):
@@ -46,6 +47,6 @@ def test_keys_are_in_the_order_of_their_first_use():
     assert parameter_keys([trial(point={"b": 1}), trial(point={"a": 1, "b": 2})]) == ["b", "a"]
 
 
-@pytest.mark.parametrize(("value", "text"), [(1 / 3, "0.3333333333333333"), (True, "true"), (None, "null"), ("a", "a")])
+@each_case(("value", "text"), [(1 / 3, "0.3333333333333333"), (True, "true"), (None, "null"), ("a", "a")])
 def test_a_value_is_written_in_full(value, text):
     assert value_text(value) == text

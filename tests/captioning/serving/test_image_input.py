@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from captioning.serving.image_input import ImageInputConfig, read_image
+from tests.support.case_table import each_case
 from tests.support.pictures import encoded, noise, picture, with_scans
 
 JPEG = encoded(picture(32, 24))
@@ -41,12 +42,12 @@ def by_path(folder, name, **changes):
     return read_image({"image": None, "path": str(name)}, ImageInputConfig(allow_paths=folder, **changes))
 
 
-@pytest.mark.parametrize("value", [JPEG, bytearray(JPEG), text(JPEG), base64.encodebytes(JPEG).decode()])
+@each_case("value", [JPEG, bytearray(JPEG), text(JPEG), base64.encodebytes(JPEG).decode()])
 def test_bytes_and_base64_are_taken(value):
     assert read_image({"image": value}, BYTES) == JPEG
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("row", "message"),
     [
         ({"image": None}, "the row is empty; give one value, in column image"),
@@ -74,7 +75,7 @@ def test_two_images_in_a_row_are_refused(folder):
         read_image({"image": JPEG, "path": "deep/a.jpg"}, ImageInputConfig(allow_paths=folder))
 
 
-@pytest.mark.parametrize("value", [b"x" * (2**20 + 1), text(b"x" * (2**20 + 6)), "x" * 3 * 2**20])
+@each_case("value", [b"x" * (2**20 + 1), text(b"x" * (2**20 + 6)), "x" * 3 * 2**20])
 def test_a_file_that_is_too_large_is_refused(value):
     with pytest.raises(ValueError, match="is larger than the allowed 1 MiB; shrink it first"):
         read_image({"image": value}, ImageInputConfig(max_mib=1))
@@ -86,7 +87,7 @@ def test_a_file_at_the_limit_is_taken():
     assert read_image({"image": text(content)}, ImageInputConfig(max_mib=1)) == content
 
 
-@pytest.mark.parametrize(("width", "height"), [(1001, 1000), (9000, 10000), (60000, 60000)])
+@each_case(("width", "height"), [(1001, 1000), (9000, 10000), (60000, 60000)])
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(width, height):
     with pytest.raises(ValueError, match="has more than the allowed 1 million pixels; shrink it first"):
         read_image({"image": bomb(width, height)}, ImageInputConfig(max_megapixels=1))
@@ -103,7 +104,7 @@ def test_an_image_at_the_limit_is_taken():
     assert read_image({"image": bomb(1000, 1000)}, ImageInputConfig(max_megapixels=1))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         ({"max_mib": 0}, "a limit of 0 MiB refuses every image; use --max-mib 1 or more"),

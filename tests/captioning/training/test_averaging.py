@@ -3,6 +3,7 @@ import torch
 
 from captioning.training.averaging import WeightAverage, decay_at
 from tests.support import tiny_models
+from tests.support.case_table import each_case
 from tests.support.tiny_models import EMA_DECAY, NUM_STEPS, STAGE, steps_of, training_state
 
 
@@ -20,9 +21,7 @@ def trained_weights(model):
     return {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
 
 
-@pytest.mark.parametrize(
-    ("step", "decay", "expected"), [(1, 0.999, 2 / 11), (100, 0.5, 0.5), (10**6, 0.999, 0.999), (1, 0.0, 0.0)]
-)
+@each_case(("step", "decay", "expected"), [(1, 0.999, 2 / 11), (100, 0.5, 0.5), (10**6, 0.999, 0.999), (1, 0.0, 0.0)])
 def test_the_first_steps_keep_less_of_the_average(step, decay, expected):
     assert decay_at(step, decay) == pytest.approx(expected)
 

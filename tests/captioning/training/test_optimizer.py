@@ -10,6 +10,7 @@ from captioning.training.loop import TrainingState, num_training_steps
 from captioning.training.losses import cross_entropy_sum
 from captioning.training.optimizer import build_optimizer, encoder_ramp_at, learning_rate_at
 from tests.support import tiny_models
+from tests.support.case_table import each_case
 from tests.support.tiny_models import OPTIMIZER, STAGE, distance, steps_of
 
 # Plain gradient descent at learning rate 1: a step subtracts the gradient from the weights.
@@ -64,7 +65,7 @@ def test_a_step_counts_words_and_images():
     assert (result.step, result.num_words, result.num_images) == (1, whole.num_targets, 5)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("step", "rate"),
     [(0, 0.5), (1, 1.0), (3, 2.0), (4, 2.0), (9, 1.1), (14, 0.2), (99, 0.2)],  # halfway: the mean of 2.0 and 0.2
 )
@@ -79,7 +80,7 @@ def test_the_learning_rate_without_warm_up_and_with_nothing_else(warmup_steps, r
     assert [learning_rate_at(step, config, num_steps=2) for step in range(2)] == pytest.approx(rates)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("delay_steps", "ramp"), [(0, [1.0, 1.0, 1.0, 1.0, 1.0]), (2, [0.0, 0.0, 0.0, 0.5, 1.0]), (1, [0, 0, 1, 1, 1])]
 )
 def test_the_encoder_begins_to_learn_after_its_delay(delay_steps, ramp):
@@ -142,7 +143,7 @@ def test_the_optimizer_holds_every_trainable_parameter_once():
     assert sorted(held) == sorted(id(one) for one in model.parameters() if one.requires_grad)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("num_epochs", "num_samples", "batch_size", "num_steps"),
     [
         (1.0, 100, 10, 10),

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from cluster.checks.probe import ProbeRequest, probe, tracker_endpoint, versions
+from tests.support.case_table import each_case
 
 
 def faults(**request):
@@ -81,7 +82,7 @@ def test_what_hangs_hides_nothing_else(tmp_path, monkeypatch):
     assert told == {"files": "no answer within 0.2 s", "home": "it does not see a file that another node wrote there"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("uri", "place"),
     [
         ("http://tracker:5000", ("tracker", 5000)),

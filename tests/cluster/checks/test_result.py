@@ -6,6 +6,7 @@ from cluster.checks.result import NAMES, CheckResult, check_capacity_result, fai
 from cluster.config import ClusterConfig
 from cluster.errors import Refusal, Unreachable
 from cluster.resources.capacity import Capacity
+from tests.support.case_table import each_case
 
 
 def test_without_a_cluster_nothing_else_is_asked():
@@ -53,7 +54,7 @@ def test_a_server_that_is_down_may_come_back(error, may_pass):
     assert failed("tracking", error).may_pass is may_pass
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("room", "verdict"),
     [
         (Capacity(2, 2, 0), "ok"),
@@ -65,7 +66,7 @@ def test_workers_that_cannot_start_now_are_doubtful(room, verdict):
     assert check_capacity_result(ClusterConfig(num_workers=2), room).verdict == verdict
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("num_workers", "capacity", "found"),
     [
         (1, Capacity(2, 2, 0), "needs 1 worker, room for 2 now"),

@@ -1,6 +1,7 @@
 import pytest
 
 from cluster.coordination.messages import HeartbeatReply, WorkerInfo, workers_text
+from tests.support.case_table import each_case
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ def test_a_request_gets_the_next_number(before, request_, after):
     assert before.with_request(request_) == after
 
 
-@pytest.mark.parametrize(("before", "after"), [("checkpoint", "none"), ("stop", "stop"), ("none", "none")])
+@each_case(("before", "after"), [("checkpoint", "none"), ("stop", "stop"), ("none", "none")])
 def test_a_checkpoint_fulfils_a_request_for_one(before, after):
     assert HeartbeatReply(before, 3).after_checkpoint() == (after, 3)
 

@@ -1,6 +1,5 @@
-import pytest
-
 from cluster.coordination.restart_policy import AttemptHistory, Failure, cause_of, deaths_of
+from tests.support.case_table import each_case
 
 
 def failure(reason, *, rank=0, step=4, **changes):
@@ -24,7 +23,7 @@ def reasons(many, *failures, between=lambda kept: None):
     return [final.why if final else None for final in said]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("failures", "reason"),
     [
         ([failure("RuntimeError: Connection closed by peer"), failure("KeyError: 'x'", rank=1)], "KeyError: 'x'"),
@@ -46,7 +45,7 @@ def test_what_every_rank_fails_by_alike_ends_the_run():
     assert reasons(history(), failure("nan", is_agreed=True)) == ["every worker failed with the same error"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("first", "second", "ends"),
     [
         (failure("ValueError: at 0x7f12"), failure("ValueError: at 0x8a34"), True),  # an address is no difference
@@ -114,7 +113,7 @@ def test_a_crash_of_which_nobody_tells_is_counted():
     assert [bool(many) for many in (history(0).end("crash", []), history(1).end("crash", []))] == [True, False]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "reason"),
     [
         ("A worker health check failed.\nWorker info\nWorker exit detail: died", "Worker exit detail: died"),

@@ -21,7 +21,14 @@ from tests.support.feature_sets import ENCODER, SEED, content
 
 pytestmark = pytest.mark.cluster
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
-FLAGS = ("--model.backbone", ENCODER.backbone, "--model.weights", "none", "--model.image-size-px", "64")
+FLAGS = (
+    "--model.backbone",
+    ENCODER.backbone,
+    "--model.weights",
+    "none",
+    "--model.image-size-px",
+    f"{ENCODER.image_size_px}",
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from captioning.data.batches import blank_batch
 from cluster.data.loader_processes import NUM_MEASURED, Reading, ReadingCost, choose
 from cluster.data.loading import calibration_images, training_batches, validation_batches
 from cluster.data.shard_set import ShardSet
+from tests.support.case_table import each_case
 
 MODEL = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=32)
 CONFIG = TrainingConfig(batch_size=13, crop_area=0.5)
@@ -171,7 +172,7 @@ def test_calibration_without_any_readable_sample_is_refused(drawn_shards, tmp_pa
 SLOW = ReadingCost(read_seconds=0.03, other_seconds=0.01, batch_bytes=1000)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("cost", "options", "number", "reason"),
     [
         (SLOW, {"num_cpus": 8}, 3, "3 loader processes per worker: reading a batch takes 30.0 ms, 75.0 % of a step"),

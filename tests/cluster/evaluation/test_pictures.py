@@ -2,6 +2,7 @@ import pytest
 from PIL import Image
 
 from cluster.evaluation.pictures import read_picture, read_pictures
+from tests.support.case_table import each_case
 
 
 def test_a_large_picture_is_shrunk_and_a_small_jpeg_is_kept(tmp_path):
@@ -11,7 +12,7 @@ def test_a_large_picture_is_shrunk_and_a_small_jpeg_is_kept(tmp_path):
     assert (large.jpeg[:2], small.jpeg == (tmp_path / "small.jpg").read_bytes()) == (b"\xff\xd8", True)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK", "P", "I;16", "1"])
+@each_case("mode", ["RGB", "RGBA", "L", "CMYK", "P", "I;16", "1"])
 def test_an_image_of_any_mode_is_read(mode):
     assert read_picture(Image.new(mode, (8, 8))).jpeg.startswith(b"\xff\xd8")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.launch.render import KINDS, render
 from cluster.launch.settings import LaunchConfig, Versions
+from tests.support.case_table import each_case
 from tests.support.kuberay_fields import schema_of
 from tests.support.repository import ROOT
 
@@ -168,7 +169,7 @@ def test_templates_are_installed_with_the_package():
     assert PYPROJECT["tool"]["setuptools"]["package-data"]["cluster.launch"] == ["templates/*"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("kind", "settings", "message"),
     [
         ("kuberay", {}, f"unknown manifest kuberay; use one of {', '.join(KINDS)}"),

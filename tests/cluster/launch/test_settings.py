@@ -6,6 +6,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from cluster.launch.settings import LaunchConfig, Versions, installed_versions
+from tests.support.case_table import each_case
 from tests.support.repository import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -19,7 +20,7 @@ def test_what_is_installed_is_what_pyproject_pins():
     assert Version(installed.python) in SpecifierSet(PYPROJECT["project"]["requires-python"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         ({"name": "My_Cluster"}, "name 'My_Cluster' is not valid for a cluster; use up to 40 of a-z, 0-9 and -"),

@@ -9,6 +9,7 @@ from captioning.evaluation.metrics import ImageScores, scores_of_sums, summands
 from cluster.evaluation.evaluate import Evaluation
 from cluster.promotion.gate_checks import ModelResults, check_criteria, compare_scores
 from cluster.promotion.gate_config import GateConfig
+from tests.support.case_table import each_case
 
 REPEATING = "a dog a dog"
 
@@ -93,13 +94,13 @@ def test_any_score_may_decide():
     assert "ROUGE-L 0.5000 is not significantly better than 0.5000" in found["ROUGE-L"].reason
 
 
-@pytest.mark.parametrize(("floor", "is_passed"), [(2.4, True), (2.5, True), (2.6, False)])
-@pytest.mark.parametrize("old", [None, results()])
+@each_case(("floor", "is_passed"), [(2.4, True), (2.5, True), (2.6, False)])
+@each_case("old", [None, results()])
 def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_passed):
     assert criteria(results(), old, floors={"CIDEr-D": floor})["CIDEr-D floor"].is_passed == is_passed
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("before", "after", "is_passed"),
     [
         (0.9, 0.9, True),
@@ -110,9 +111,7 @@ def test_a_score_must_reach_its_floor_whoever_the_champion_is(old, floor, is_pas
         (0.03, 0.0, True),
     ],
 )
-@pytest.mark.parametrize(
-    ("variant", "name"), [("reencoded", "same caption re-encoded"), ("cropped", "same caption cropped")]
-)
+@each_case(("variant", "name"), [("reencoded", "same caption re-encoded"), ("cropped", "same caption cropped")])
 def test_captions_of_changed_images_must_not_surely_stay_the_same_over_5_points_less_often(
     variant, name, before, after, is_passed
 ):
@@ -185,7 +184,7 @@ def test_the_same_results_give_the_same_criteria():
     assert criteria(new, old) == criteria(new, old)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         ({"confidence": 1.0}, r"confidence 1\.0 is out of range; use 0\.5 up to below 1, such as 0\.95"),

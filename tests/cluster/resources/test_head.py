@@ -3,6 +3,7 @@ from ray._private import node as ray_node
 
 from cluster.resources import head
 from cluster.resources.head import lean_head
+from tests.support.case_table import each_case
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -19,7 +20,7 @@ def test_ray_gets_its_own_head_back(refuses):
     assert ray_node.Node is original
 
 
-@pytest.mark.parametrize("name", ["start_api_server", "start_monitor", "start_log_monitor", "start_ray_processes"])
+@each_case("name", ["start_api_server", "start_monitor", "start_log_monitor", "start_ray_processes"])
 def test_what_the_head_leaves_out_is_what_ray_starts(name):
     # A release of Ray that renames one of these would silently start it again.
     assert name in vars(ray_node.Node)

@@ -8,6 +8,7 @@ from ray.train.v2._internal.execution.controller.placement_group_cleaner import 
 from cluster.resources import leftovers
 from cluster.resources.gcs import Actor, ReservedGroup, Tables
 from cluster.resources.leftovers import Orphan, find_abandoned, find_orphans, remove_leftovers, remove_orphans
+from tests.support.case_table import each_case
 
 LIVING, DEAD = "01000000", "02000000"
 NOBODY = "f" * 32
@@ -31,7 +32,7 @@ CLEANER = actor(class_name="PlacementGroupCleaner", module="ray.train.v2._intern
 COORDINATOR = actor(name="coordinator/runs/r", namespace="captioning", is_detached=False)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("groups", "actors", "found"),
     [
         ([group()], [], [True]),
@@ -91,7 +92,7 @@ CONTROLLER = actor(id="c", job_id=LIVING, class_name="TrainController", is_detac
 DEAD_CONTROLLER = CONTROLLER._replace(id="d", is_alive=False)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("groups", "actors", "found"),
     [
         ([group(job_id=LIVING, actor_id="d")], [DEAD_CONTROLLER], ["g"]),

@@ -7,6 +7,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.runs.checkpoint_store import CheckpointStore
 from shards.storage.remote import RemoteFolder
+from tests.support.case_table import each_case
 from tests.support.stored_files import FILES, contents, fill
 
 
@@ -111,7 +112,7 @@ def test_a_server_that_does_not_answer_is_named(waits):
         store.names()
 
 
-@pytest.mark.parametrize("location", ["runs/r", "file://runs/r", "file://localhosts/r"])
+@each_case("location", ["runs/r", "file://runs/r", "file://localhosts/r"])
 def test_a_relative_path_is_refused(location):
     with pytest.raises(
         ValueError, match=f"{location} is a relative path, and workers on other nodes run in other folders"

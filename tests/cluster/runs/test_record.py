@@ -19,6 +19,7 @@ from cluster.runs.record import (
 from cluster.runs.score_history import VALIDATION_LOSS
 from shards.images import ImageSpec
 from shards.manifest import Manifest
+from tests.support.case_table import each_case
 
 RUN = TrainRun(name="r", model=ModelConfig(weights="none"))
 
@@ -46,7 +47,7 @@ def kept_after(losses, *, keep_best, keep_last):
     return [one.step for one in grown.checkpoints]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("losses", "keep_best", "keep_last", "steps"),
     [
         ([3.0, 2.0, 1.0], 1, 1, [3]),

@@ -10,6 +10,7 @@ from cluster.runs.record import RunRecord
 from cluster.runs.sample_ledger import SampleLedger, TrainedSamples, audit, audit_samples, read_sample_ledger
 from cluster.worker.rank import RankContext
 from cluster.worker.start import start_rank
+from tests.support.case_table import each_case
 from tests.support.short_runs import short_run
 
 
@@ -66,7 +67,7 @@ def test_samples_are_counted_by_epoch():
     assert audit(trained, num_steps=3, batch_size=2, num_samples=3) == (3, 2, 3, 0, 0, 0)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("batches", "num_lost", "num_repeated"),
     [
         ({1: ["a", "b"], 2: ["c", "a"], 3: ["b", "c"]}, 0, 0),

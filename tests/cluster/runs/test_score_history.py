@@ -1,6 +1,5 @@
-import pytest
-
 from cluster.runs.score_history import MOST_VALIDATIONS, VALIDATION_LOSS, ScoreHistory
+from tests.support.case_table import each_case
 
 CIDER_D = "validation_cider_d"
 
@@ -12,7 +11,7 @@ def history_of(best_by, *scores):
     return history
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("best_by", "scores", "num_stale"),
     [
         (VALIDATION_LOSS, [(10, 3.0), (20, 2.0), (30, 2.5)], 1),

@@ -5,6 +5,7 @@ from cluster.checks.rehearsal import StepTiming
 from cluster.config import TrainRun
 from cluster.search.estimate import estimate_search, expected_epochs
 from cluster.search.space.config import SearchConfig
+from tests.support.case_table import each_case
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def run(drawn_shards):
     return TrainRun(shards=drawn_shards, model=model, training=TrainingConfig(batch_size=8))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("scheduler", "num_trials", "max_epochs", "factor", "epochs"),
     [
         ("none", 24, 9, 4, 216),

@@ -7,11 +7,12 @@ from cluster.data.shard_set import ShardSet
 from cluster.search.features import check_features, planned_features_digest, why_trials_read_images
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.space.space import parse_space
+from tests.support.case_table import each_case
 
 RUN = TuneRun(model=ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=64))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "run", "reason"),
     [
         ({"model.hidden_size": 8}, RUN, ""),

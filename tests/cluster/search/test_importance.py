@@ -4,6 +4,7 @@ from cluster.search.importance import setting_importances
 from cluster.search.space.config import TuneRun
 from cluster.search.space.space import parse_space
 from cluster.search.trials import Trial, TrialReport
+from tests.support.case_table import each_case
 
 SPACE = {"model.hidden_size": "choice([8, 16])", "model.dropout": "uniform(0, 0.5)", "training.batch_size": 32}
 
@@ -26,6 +27,6 @@ def test_the_setting_that_decides_is_the_most_important():
     assert sum(found.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("scores", [[], [3.0, 2.0, 1.0], [2.0] * 8])
+@each_case("scores", [[], [3.0, 2.0, 1.0], [2.0] * 8])
 def test_few_trials_or_equal_scores_tell_no_importance(scores):
     assert setting_importances(parse_space(SPACE, TuneRun(name="s")), trials(*scores), "min") is None

@@ -20,6 +20,7 @@ from cluster.search.trials import (
     point_text,
     trial_run,
 )
+from tests.support.case_table import each_case
 
 RECORD = SearchRecord(
     name="s",
@@ -81,7 +82,7 @@ def test_the_same_search_resumes():
     check_same_search(RECORD, replace(RECORD, key="another", num_starts=3))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("change", "message"),
     [
         ({"space": {"model.hidden_size": "choice([8])"}}, r"model.hidden_size choice\(\[8, 16\]\) -> choice\(\[8\]\)"),

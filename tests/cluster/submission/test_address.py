@@ -7,6 +7,7 @@ import pytest
 
 from cluster.submission import address
 from cluster.submission.address import address_set, check_server, server_address
+from tests.support.case_table import each_case
 from tests.support.http_server import answering
 
 OURS = importlib.metadata.version("ray")
@@ -30,7 +31,7 @@ def test_without_an_address_it_is_asked_for(monkeypatch):
         server_address(None)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "auto", "http://"])
+@each_case("address", ["10.0.0.1:6379", "ray://head:10001", "auto", "http://"])
 def test_an_address_of_another_kind_is_refused(address):
     with pytest.raises(ValueError, match=r"is not the address of a job server; use the address of Ray's dashboard"):
         server_address(address)

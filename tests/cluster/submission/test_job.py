@@ -1,11 +1,10 @@
 from types import SimpleNamespace
 
-import pytest
-
 from cluster.submission.job import JobState, job_state_of
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("message", "reason"),
     [
         (None, ""),
@@ -43,7 +42,7 @@ def test_how_a_job_ended_is_told_by_its_last_error_or_line(message, reason):
     assert (job.message, job.command, job.seconds, job.is_over) == (reason, "convert /a /b", 3.0, True)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "is_over"),
     [("PENDING", False), ("RUNNING", False), ("SUCCEEDED", True), ("FAILED", True), ("STOPPED", True)],
 )

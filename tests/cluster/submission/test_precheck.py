@@ -10,6 +10,7 @@ from cluster.config import ClusterConfig
 from cluster.resources.gcs import Node
 from cluster.submission.dashboard import DashboardSnapshot
 from cluster.submission.precheck import OLDEST_PYTHON, check_submission
+from tests.support.case_table import each_case
 from tests.support.repository import ROOT
 
 ELSEWHERE = [Node("n", "192.0.2.77", {"CPU": 2.0}, {"CPU": 2.0})]
@@ -20,7 +21,7 @@ def found(dashboard, **job):
     return {check.name: check for check in check_submission(dashboard, **job)}
 
 
-@pytest.mark.parametrize(("python", "is_refused"), [("3.10.14", True), ("3.11.0", False), ("4.0.1", False)])
+@each_case(("python", "is_refused"), [("3.10.14", True), ("3.11.0", False), ("4.0.1", False)])
 def test_a_python_that_cannot_run_the_code_is_refused(python, is_refused):
     dashboard = DashboardSnapshot(ELSEWHERE, python, may_grow=False)
     assert (found(dashboard)["versions"].verdict == "failed") is is_refused
@@ -60,7 +61,7 @@ def test_of_a_cluster_whose_nodes_are_not_known_no_room_is_told():
 WITH_GPU = [*ELSEWHERE, Node("n", "192.0.2.78", {"CPU": 2.0, "GPU": 2.0}, {"CPU": 2.0})]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("nodes", "may_grow", "verdict", "remedy"),
     [
         (ELSEWHERE, False, "failed", "leave out --num-gpus, or use nodes with GPUs"),
@@ -89,9 +90,7 @@ def test_a_tracker_on_a_machine_of_the_cluster_is_left_to_the_job(tracker):
     assert found(DashboardSnapshot(HERE, "", may_grow=False), tracker=tracker)["tracking"].verdict == "ok"
 
 
-@pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:9", "http://mlflow:5000", "sqlite:////mnt/runs/mlflow.db", "databricks"]
-)
+@each_case("address", ["http://127.0.0.1:9", "http://mlflow:5000", "sqlite:////mnt/runs/mlflow.db", "databricks"])
 def test_what_does_not_answer_here_may_answer_there(address):
     assert found(DashboardSnapshot(ELSEWHERE, "", may_grow=False), tracker=address)["tracking"].verdict == "ok"
 

@@ -1,6 +1,7 @@
 import pytest
 
 from cluster.submission.runtime_env import forwarded_variables, read_runtime_env, refuse_secrets
+from tests.support.case_table import each_case
 
 
 def test_named_variables_travel_and_those_of_every_job_if_they_are_set():
@@ -41,7 +42,7 @@ def test_a_secret_in_a_runtime_environment_is_refused():
         refuse_secrets({"env_vars": {"HF_TOKEN": "x"}})
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "name"),
     [
         ({"pip": ["--extra-index-url https://user:SECRET@host/simple", "a"]}, "pip"),
@@ -58,7 +59,7 @@ def test_a_secret_anywhere_in_a_runtime_environment_is_refused_and_not_repeated(
     assert "SECRET" not in f"{refusal.value}"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content",
     [
         {"pip": ["git+ssh://git@host/a.git", "a @ https://host/a.whl", "--index-url https://host/simple"]},

@@ -13,6 +13,7 @@ from cluster.submission.submit import (
     is_worth_a_retry,
     resolve_job,
 )
+from tests.support.case_table import each_case
 
 ARCHIVE = SourceArchive(folder=Path("/code"), files=(), left_out=(), commit="c" * 40, is_dirty="false")
 SETTINGS = {"name": "big", "model": {"dropout": 0.5}}
@@ -102,7 +103,7 @@ def test_credentials_are_refused_and_not_repeated(given):
     assert "pass@" not in f"{refusal.value}"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "code", "expected", "is_again"),
     [
         ("SUCCEEDED", 0, 0, False),

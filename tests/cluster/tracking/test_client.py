@@ -7,6 +7,7 @@ from cluster.config import TrackingConfig
 from cluster.tracking.client import connect, create_run, quoted, set_tags, tracking_uri
 from cluster.tracking.datasets import dataset_input
 from cluster.tracking.experiment import experiment_id
+from tests.support.case_table import each_case
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_user_without_a_name_makes_runs_too(client, home, monkeypatch):
     assert client.get_run(made).data.tags["mlflow.user"] == "unknown"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "value"),
     [("a", "'a'"), ("o'neil", '"o\'neil"'), ('"', "'\"'"), ("'\"", None), ("a\\", None), ("\n", None)],
 )

@@ -19,6 +19,7 @@ from cluster.tracking import database
 from cluster.tracking.client import check_tracker, connect
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
 from cluster.tracking.experiment import experiment_id
+from tests.support.case_table import each_case
 from tests.support.repository import ROOT
 
 
@@ -56,9 +57,7 @@ def test_homes_that_differ_after_a_question_mark_share_nothing(tmp_path, quick_f
     assert {path.name for path in tmp_path.iterdir()} == {"q?x", "q?y", "r%20x"}
 
 
-@pytest.mark.parametrize(
-    "uri", ["sqlite://", "sqlite:///:memory:", "http://host:5000", "postgresql://host/db", "databricks"]
-)
+@each_case("uri", ["sqlite://", "sqlite:///:memory:", "http://host:5000", "postgresql://host/db", "databricks"])
 def test_other_addresses_are_of_no_file(uri):
     assert database_file(uri) is None
 

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import mlflow.data
-import pytest
 
 from cluster.config import TrackingConfig
 from cluster.tracking.client import create_run
@@ -14,6 +13,7 @@ from cluster.tracking.datasets import dataset_input, dataset_of, split_inputs
 from cluster.tracking.experiment import experiment_id
 from shards.manifest import MANIFEST_NAME, load_manifest
 from shards.storage.folders import open_folder
+from tests.support.case_table import each_case
 
 DIGEST = "d" * 64
 
@@ -24,7 +24,7 @@ def opened(location):
     return found.dataset, mlflow.data.get_source(found)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("location", "kind", "content"),
     [
         ("/data/shards", "local", {"uri": "/data/shards"}),

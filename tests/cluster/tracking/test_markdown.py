@@ -1,9 +1,8 @@
-import pytest
-
 from cluster.tracking.markdown import escaped
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "shown"),
     [
         ("a red circle", "a red circle"),

@@ -1,9 +1,8 @@
-import pytest
-
 from cluster.tracking.pages import log_page, run_address
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("uri", "run_id", "address"),
     [
         ("http://mlflow:5000/", "abc", "http://mlflow:5000/#/runs/abc"),

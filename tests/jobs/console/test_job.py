@@ -1,10 +1,10 @@
 from dataclasses import dataclass, field
 
-import pytest
 import tyro
 
 from jobs.cli import JOBS, find_job
 from jobs.console.job import Job
+from tests.support.case_table import each_case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ def test_the_preset_called_default_is_the_default():
     assert Job(name="any", settings=Settings, run=print, description=None, presets=presets).default().source == "here"
 
 
-@pytest.mark.parametrize("name", JOBS)
+@each_case("name", JOBS)
 def test_every_job_is_declared_under_its_own_name(name):
     job = find_job(name)
     assert (job.name, isinstance(job.default(), job.settings)) == (name, True)

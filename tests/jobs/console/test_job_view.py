@@ -7,6 +7,7 @@ from cluster.coordination.messages import WorkerInfo
 from cluster.job_progress import ProgressWriter, duration, is_progress, read_progress
 from cluster.submission.job import JobState
 from jobs.console.job_view import job_line, job_table, latest_progress
+from tests.support.case_table import each_case
 
 ADDRESS = "http://head:8265"
 METRICS = {"epoch": 0.5, "train_loss_nats": 2.5, "images_per_second": 80.0, "data_wait_share": 0.25}
@@ -105,7 +106,7 @@ def test_a_job_that_nobody_submitted_tells_nothing(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("line", "is_hidden", "found"),
     [
         ('captioning-progress {"a": 1}', True, {"a": 1}),
@@ -118,6 +119,6 @@ def test_lines_of_progress_are_told_from_those_for_people(line, is_hidden, found
     assert (is_progress(line), read_progress(line)) == (is_hidden, found)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(7.9, "7 s"), (187, "3 min 07 s"), (3900, "1 h 05 min")])
+@each_case(("seconds", "text"), [(7.9, "7 s"), (187, "3 min 07 s"), (3900, "1 h 05 min")])
 def test_a_time_is_said_as_people_say_it(seconds, text):
     assert duration(seconds) == text

@@ -4,6 +4,7 @@ import pytest
 
 from cluster.errors import passing_fault
 from jobs.console.ports import require_free_port
+from tests.support.case_table import each_case
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def test_a_free_port_passes():
     require_free_port("127.0.0.1", 0)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("host", "port", "message"),
     [
         ("127.0.0.1", 70000, "there is no port 70000; choose a --port from 1 to 65535"),

@@ -1,10 +1,9 @@
 import io
 import logging
 
-import pytest
-
 from cluster.training.progress import StepProgress
 from jobs.console.progress_bars import CountLines, bar_text, counting, training_bar
+from tests.support.case_table import each_case
 
 STEP = StepProgress(
     step=5,
@@ -70,7 +69,7 @@ def test_without_a_terminal_there_is_no_bar_of_steps(capsys):
         assert show is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("changes", "text"),
     [
         ({}, "loss 2.500  80 images/s  1 min 42 s left"),

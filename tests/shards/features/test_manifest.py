@@ -3,11 +3,12 @@
 import pytest
 
 from shards.features.manifest import FeatureEncoder, FeatureSettings, feature_digest
+from tests.support.case_table import each_case
 
 ENCODER = FeatureEncoder(backbone="resnet18", weights="DEFAULT", image_size_px=64)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("changes", "is_same"),
     [
         ({"seed": 9}, True),  # nothing is drawn for a single view
@@ -23,7 +24,7 @@ def test_the_digest_is_of_what_decides_about_features(changes, is_same):
     assert (first == second) == is_same
 
 
-@pytest.mark.parametrize("changed", ["seed", "crop_area", "flip"])
+@each_case("changed", ["seed", "crop_area", "flip"])
 def test_the_digest_of_several_views_is_of_what_they_are_drawn_by(changed):
     other = {"seed": 9, "crop_area": 0.2, "flip": False}[changed]
     digests = [feature_digest("d", ENCODER, FeatureSettings(views=2, **options)) for options in ({}, {changed: other})]

@@ -7,6 +7,7 @@ import pytest
 from shards.images import ImageSpec, store_image
 from shards.imaging import limits
 from shards.imaging.limits import without_text
+from tests.support.case_table import each_case
 from tests.support.pictures import encoded, picture, png, with_scans
 
 SPEC = ImageSpec()
@@ -50,7 +51,7 @@ def test_a_text_or_profile_of_any_size_hides_no_picture(kind):
     assert store_image(content, SPEC) == store_image(PLAIN_PNG, SPEC)
 
 
-@pytest.mark.parametrize("content", [PLAIN_PNG, PLAIN_PNG[:-20], PLAIN_PNG[:8], encoded(picture(4, 4)), b""])
+@each_case("content", [PLAIN_PNG, PLAIN_PNG[:-20], PLAIN_PNG[:8], encoded(picture(4, 4)), b""])
 def test_what_has_no_text_stays_as_it_is(content):
     assert without_text(content) == content
 

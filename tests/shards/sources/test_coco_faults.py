@@ -4,6 +4,7 @@ import pytest
 
 from shards.sources.annotations import fault_of
 from shards.sources.coco import read_coco
+from tests.support.case_table import each_case
 from tests.support.pictures import write_annotations, write_coco
 
 SKIP_HINT = r"; fix the source, or set them aside with --on-bad skip$"
@@ -166,7 +167,7 @@ def test_absent_photographs_are_counted(shared_data, tmp_path):
 FORM = {"id": int, "file_name": str}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("entry", "fault"),
     [
         ({"id": 1, "file_name": "a.jpg", "width": 3}, ""),

@@ -7,13 +7,14 @@ import pytest
 from shards.samples import SetAside
 from shards.sources.rejected import REJECTED_NAME, list_rejected, refuse_many
 from shards.storage.folders import has_file, open_folder, read_file
+from tests.support.case_table import each_case
 
 
 def some(count):
     return [SetAside(key=f"{number}", reason=f"{number}.jpg: it is empty") for number in range(count)]
 
 
-@pytest.mark.parametrize(("count", "num_images", "share"), [(0, 5, 0.0), (1, 5, 0.0), (2, 200, 0.01), (5, 5, 1.0)])
+@each_case(("count", "num_images", "share"), [(0, 5, 0.0), (1, 5, 0.0), (2, 200, 0.01), (5, 5, 1.0)])
 def test_a_few_may_be_set_aside(count, num_images, share):
     refuse_many(some(count), num_images, share=share)
 

@@ -4,13 +4,14 @@ import pytest
 
 from shards.samples import CaptionedImage
 from shards.sources.splits import deal, is_split, parse_ratio, usual_split
+from tests.support.case_table import each_case
 
 
 def some(ids):
     return [CaptionedImage(image_id=image_id, path=None, captions=("A.",)) for image_id in ids]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "usual"),
     [
         ("Training", "train"),
@@ -47,7 +48,7 @@ def test_two_numbers_leave_no_test_split():
     assert list(deal(some(range(100)), parse_ratio("8:2"))) == ["train", "val"]
 
 
-@pytest.mark.parametrize("text", ["", "90", "90:5:5:1", "a:b", "90:-5", "90:0", "inf:1", "nan:1"])
+@each_case("text", ["", "90", "90:5:5:1", "a:b", "90:-5", "90:0", "inf:1", "nan:1"])
 def test_a_ratio_that_cannot_be_is_refused(text):
     with pytest.raises(ValueError, match="give two or three numbers, such as 90:5:5"):
         parse_ratio(text)

@@ -12,6 +12,7 @@ from shards.storage.location import (
     with_home,
     without_credentials,
 )
+from tests.support.case_table import each_case
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_a_leading_tilde_is_the_users_home(path, found, tmp_path, monkeypatch):
     assert with_home(Path(path)) == parse_location(path) == Path(found.format(home=tmp_path))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("location", "folder"),
     [
         ("shards", Path("shards")),
@@ -37,14 +38,14 @@ def test_a_path_or_file_url_is_a_folder(location, folder):
     assert (local_folder(location), parse_location(location)) == (folder, folder or location)
 
 
-@pytest.mark.parametrize("url", ["s3://key:secret@bucket/set", "s3://key@bucket/set", "s3://key:se@cret@bucket/set"])
+@each_case("url", ["s3://key:secret@bucket/set", "s3://key@bucket/set", "s3://key:se@cret@bucket/set"])
 def test_credentials_are_left_out_and_refused(url):
     assert without_credentials(url) == "s3://bucket/set"
     with pytest.raises(ValueError, match=r"shards s3://bucket/set contains credentials, .* set AWS_ACCESS_KEY_ID and"):
         refuse_credentials(url, "shards")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "shown"),
     [
         ("postgresql://u:p@ss/word@host/db", "postgresql://host/db"),  # a password may contain anything
@@ -69,7 +70,7 @@ def test_credentials_are_found_in_every_part_of_a_url(url, shown):
     assert str(credentials_mistake(url, "uri")).startswith(f"uri {shown} contains credentials, but addresses are")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "location",
     [
         None,

@@ -7,6 +7,7 @@ import pytest
 
 from shards.storage import tar_index
 from shards.storage.tar_index import index_members
+from tests.support.case_table import each_case
 
 
 def tar_of(members, **options):
@@ -40,8 +41,8 @@ TARS = {
 }
 
 
-@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-@pytest.mark.parametrize("name", TARS)
+@each_case("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+@each_case("name", TARS)
 def test_the_members_are_those_that_tarfile_finds(name, form):
     content = tar_of(TARS[name], format=form)
     assert index_members(content, io.BytesIO(content)) == by_tarfile(content)
@@ -53,7 +54,7 @@ def test_only_plain_headers_are_parsed_here():
     ]
 
 
-@pytest.mark.parametrize("at", [0, 3, 124, 130, 148, 156, 257, 345, 500, 1536, 1600])
+@each_case("at", [0, 3, 124, 130, 148, 156, 257, 345, 500, 1536, 1600])
 def test_a_damaged_header_is_left_to_tarfile(at):
     content = bytearray(tar_of(PLAIN))
     content[at] ^= 0x15
@@ -66,7 +67,7 @@ def test_a_damaged_header_is_left_to_tarfile(at):
         assert index_members(bytes(content), io.BytesIO(content)) == expected
 
 
-@pytest.mark.parametrize("length", [0, 100, 512, 900, 1536, 1800, 2600])
+@each_case("length", [0, 100, 512, 900, 1536, 1800, 2600])
 def test_a_cut_tar_file_is_left_to_tarfile(length):
     content = tar_of(PLAIN)[:length]
     try:

@@ -7,6 +7,7 @@ import pytest
 
 from shards.synthetic.grammar import Scene, SceneObject, describe, is_true
 from shards.synthetic.scenes import draw_scene
+from tests.support.case_table import each_case
 
 SCENES = [draw_scene(3, index) for index in range(400)]
 
@@ -63,7 +64,7 @@ def test_scenes_vary_in_count_and_relation():
     assert all(sum(relation in caption for caption in captions) > 400 for relation in (" left of ", " above "))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("caption", "scene"),
     [
         ("a small red circle to the left of a large blue ring", SIDE_BY_SIDE),
@@ -82,7 +83,7 @@ def test_a_true_caption_is_accepted(caption, scene):
     assert is_true(caption, scene)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("caption", "scene"),
     [
         ("a green circle to the left of a blue ring", SIDE_BY_SIDE),  # colour
@@ -102,7 +103,7 @@ def test_a_caption_with_one_wrong_claim_is_false(caption, scene):
     assert not is_true(caption, scene)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "caption",
     [
         "a red circle",  # one of the two groups
@@ -116,7 +117,7 @@ def test_an_incomplete_caption_is_false(caption):
     assert not is_true(caption, SIDE_BY_SIDE)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "caption",
     [
         "",

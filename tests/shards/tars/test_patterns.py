@@ -7,6 +7,7 @@ import pytest
 
 from shards.tars import patterns
 from shards.tars.patterns import find_tars, split_of
+from tests.support.case_table import each_case
 from tests.support.http_server import answering
 
 
@@ -86,7 +87,7 @@ def test_credentials_are_refused():
         find_tars(["https://user:word@host/0.tar"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("address", "split"),
     [
         ("val=a/0.tar", ("val", "a/0.tar")),

@@ -1,10 +1,10 @@
 from itertools import pairwise, product
 
 import numpy as np
-import pytest
 
 from captioning.evaluation.meteor.aligner import align
 from captioning.evaluation.meteor.matchers import Match, Module
+from tests.support.case_table import each_case
 
 
 def exact(start, other_start):
@@ -30,7 +30,7 @@ def test_of_as_many_words_the_fewest_chunks_count():
     assert align([[exact(0, 0), exact(0, 2)], [exact(1, 3)]]) == ((exact(0, 2), exact(1, 3)), 1)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("matches", "expected"),
     [
         ([[synonym(0, 0), synonym(0, 0)]], ((), 0)),  # is worth less than the chunk that it makes

@@ -2,6 +2,7 @@ import pytest
 
 from captioning.evaluation.meteor.index import open_index
 from captioning.evaluation.meteor.matchers import Match, Matcher, Module
+from tests.support.case_table import each_case
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def kinds(matcher, candidate, reference):
     return {Module(match.module).name for match in matcher.match(one, other)[0]}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("candidate", "reference", "expected"),
     [
         ("dog", "dog", {"EXACT"}),

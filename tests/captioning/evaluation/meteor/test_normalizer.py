@@ -1,11 +1,10 @@
-import pytest
-
 from captioning.evaluation.meteor.normalizer import normalize
+from tests.support.case_table import each_case
 
 ABBREVIATIONS = {"vs": False, "pp": True}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("caption", "words"),
     [
         ("a dog", "a dog"),

@@ -7,6 +7,7 @@ import pytest
 from captioning.data.tokenizers import PTB, UNICODE
 from captioning.evaluation.meteor.index import open_index
 from captioning.evaluation.meteor.scorer import Meteor, open_meteor, score_of_statistics
+from tests.support.case_table import each_case
 
 # Printed by METEOR's own jar, called as the COCO evaluation calls it; of Flickr8k's captions the first 100 scores.
 EXPECTED = json.loads((Path(__file__).parent / "expected.json").read_text())
@@ -22,7 +23,7 @@ def rows(meteor, candidates, references):
     return np.array(list(meteor.statistics(candidates, references)))
 
 
-@pytest.mark.parametrize("number", range(len(SCORES)))
+@each_case("number", range(len(SCORES)))
 def test_each_sentence_scores_as_by_meteor_s_jar(meteor, number):
     found = rows(meteor, CANDIDATES[number : number + 1], REFERENCES[number : number + 1])
     assert score_of_statistics(found)[0] == pytest.approx(SCORES[number], abs=1e-9)

@@ -8,6 +8,7 @@ from cluster.data.conversion_config import IndexConfig
 from cluster.data.tars.indexing import index
 from cluster.data.tars.plan import plan_index
 from cluster.errors import Refusal
+from tests.support.case_table import each_case
 from tests.support.raw_tars import tar_samples, write_tar
 
 
@@ -83,7 +84,7 @@ def test_tars_of_which_none_can_be_read_are_the_cause_and_not_their_captions(tmp
         plan_index([f"{tmp_path}/0.tar"], tmp_path / "set", config())
 
 
-@pytest.mark.parametrize("captions", ["jpg", "json.", "caption"])
+@each_case("captions", ["jpg", "json.", "caption"])
 def test_another_place_of_captions_is_refused(captions):
     with pytest.raises(ValueError, match=f"captions {captions} is not one of txt, json and json.FIELD"):
         IndexConfig(captions=captions)

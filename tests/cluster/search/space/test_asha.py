@@ -1,10 +1,9 @@
 import math
 
-import pytest
-
 from cluster.search.space.asha import next_rung, rung_epochs
 from cluster.search.space.config import SearchConfig
 from cluster.search.trials import Trial, TrialReport
+from tests.support.case_table import each_case
 
 CONFIG = SearchConfig(max_epochs=9, reduction_factor=3)
 
@@ -14,7 +13,7 @@ def trial(number, *scores, until=1, state="stopped"):
     return Trial(number=number, point={}, key="k", until=until, state=state, reports=reports)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("scheduler", "max_epochs", "factor", "rungs"),
     [
         ("asha", 9, 3, [1, 3, 9]),

@@ -5,9 +5,10 @@ import pytest
 from captioning.config import TrainingConfig
 from cluster.config import TrainRun, ValidationConfig
 from cluster.search.space.config import TUNE_PRESETS, SearchConfig, TuneRun
+from tests.support.case_table import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("settings", "message"),
     [
         (
@@ -54,6 +55,6 @@ def test_the_base_has_every_setting_of_the_search_but_what_is_changed():
     assert (type(base), differing) == (TrainRun, {"name"})
 
 
-@pytest.mark.parametrize("preset", TUNE_PRESETS)
+@each_case("preset", TUNE_PRESETS)
 def test_a_preset_searches_with_trials_of_one_worker(preset):
     assert TUNE_PRESETS[preset][1].cluster.num_workers == 1

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from cluster.config import TrainRun
 from cluster.search.space.distributions import Parameter
 from cluster.search.space.space import parse_space
+from tests.support.case_table import each_case
 
 BASE = TrainRun()
 RATE, UNITS, DROPOUT = "optimizer.learning_rate", "model.hidden_size", "model.dropout"
@@ -15,7 +16,7 @@ def parameter(key, value):
     return only
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("key", "value", "kind", "arguments"),
     [
         (RATE, "loguniform(1e-4, 1e-2)", "loguniform", (1e-4, 1e-2)),
@@ -43,7 +44,7 @@ def test_a_distribution_is_read(key, value, kind, arguments):
     assert [type(argument) for argument in read.arguments] == [type(argument) for argument in arguments]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("key", "value", "text"),
     [
         (RATE, "loguniform(1e-4,1e-2)", "loguniform(0.0001, 0.01)"),
@@ -61,7 +62,7 @@ def test_the_same_values_have_the_same_text_which_reads_back(key, value, text):
     assert parameter(key, text) == parameter(key, value)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("kind", "arguments", "values"),
     [
         ("int", (2, 4), [2, 3, 4]),
@@ -77,7 +78,7 @@ def test_values_are_counted_where_they_can_be(kind, arguments, values):
     assert (found if found is None else list(found)) == values
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("key", "value", "message"),
     [
         (UNITS, "choise([1])", r"search key model.hidden_size, choise\(\[1\]\): there is no choise\(\); use choice"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cluster.config import TrainRun
 from cluster.search.space.sampling import Observation, check_sampler, suggest
 from cluster.search.space.space import apply_point, parse_space
+from tests.support.case_table import each_case
 
 BASE = TrainRun()
 RATE, UNITS, DROPOUT, SEED = "optimizer.learning_rate", "model.hidden_size", "model.dropout", "training.seed"
@@ -80,7 +81,7 @@ def test_a_random_value_depends_on_nothing_but_seed_number_and_key():
     assert point_at(alone, 5)[DROPOUT] == point_at(space_of(), 5)[DROPOUT] == 0.11873734261603319
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("key", "text", "middle"),
     [
         (RATE, "loguniform(1e-4, 1e-2)", 1e-3),
@@ -176,7 +177,7 @@ def test_a_search_of_hundreds_of_trials_goes_on_as_it_would_have():
     assert point_at(space, 300, read_back, sampler="tpe") == ahead
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "sampler", "num_trials", "message"),
     [
         (WIDE, "grid", 3, r"a grid has no steps for optimizer\.learning_rate loguniform\(.*, model\.dropout uniform\("),
@@ -189,7 +190,7 @@ def test_a_sampler_that_cannot_walk_the_space_is_refused(content, sampler, num_t
         check_sampler(parse_space(content, BASE), sampler, num_trials)
 
 
-@pytest.mark.parametrize(("content", "sampler"), [(WIDE, "tpe"), (WIDE, "random"), ({UNITS: "int(1, 2)"}, "grid")])
+@each_case(("content", "sampler"), [(WIDE, "tpe"), (WIDE, "random"), ({UNITS: "int(1, 2)"}, "grid")])
 def test_a_sampler_that_can_is_taken_even_if_the_grid_ends_early(content, sampler):
     check_sampler(parse_space(content, BASE), sampler, 10)
 

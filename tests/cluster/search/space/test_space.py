@@ -6,6 +6,7 @@ from captioning.config import ModelConfig
 from cluster.config import ClusterConfig, TrainRun
 from cluster.presets import TRAIN_PRESETS
 from cluster.search.space.space import DEFAULT_SEARCH, apply_point, parse_space, read_search, space_differences
+from tests.support.case_table import each_case
 
 BASE = TrainRun()
 RATE, UNITS, DROPOUT = "optimizer.learning_rate", "model.hidden_size", "model.dropout"
@@ -21,7 +22,7 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "num_points"),
     [
         (DEFAULT_SEARCH, None),
@@ -45,12 +46,12 @@ def test_a_space_keeps_the_order_of_its_file_and_knows_what_is_searched():
     assert parse_space(space.description(), BASE) == space
 
 
-@pytest.mark.parametrize("preset", TRAIN_PRESETS)
+@each_case("preset", TRAIN_PRESETS)
 def test_the_default_search_suits_every_preset(preset):
     assert len(parse_space(DEFAULT_SEARCH, TRAIN_PRESETS[preset][1]).parameters) == 2
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "message"),
     [
         ({}, "the search holds no keys; write lines such as"),
@@ -97,7 +98,7 @@ def test_a_point_changes_its_keys_alone():
     assert type(run.optimizer.learning_rate) is float
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("point", "message"),
     [
         ({"model.units": 8}, r"unknown search key model.units; "),
@@ -146,7 +147,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_search(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("before", "now", "differences"),
     [
         ({"a": "1"}, {"a": "1"}, []),
