@@ -15,6 +15,8 @@ from cluster.locations import OptionalLocation
 from cluster.settings import LONGEST_NAME, credential_mistakes, is_name, parse_range
 from shards.storage.cache import DEFAULT_CACHE_GIB
 
+EMBEDDED_TRACKER = "mlflow.db"
+"""Name of the embedded tracker's database in the home folder."""
 _MOST_WORKERS, _MOST_LOADER_PROCESSES, _LONGEST_WAIT_SECONDS = 100_000, 10_000, 10_000_000
 
 
@@ -180,6 +182,11 @@ class TrackerConfig:
     def __post_init__(self) -> None:
         """Check the address."""
         raise_mistakes(credential_mistakes(self))
+
+    def may_exist(self, home: Path) -> bool:
+        """Return whether there may be a tracker to use: one is named, or the home folder has the embedded one."""
+        named = self.uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+        return bool(named) or (home / EMBEDDED_TRACKER).exists()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,22 +13,25 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from captioning.bounds import raise_mistakes, too_large
 from captioning.config import BATCH_SIZES, ModelConfig
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, HomeConfig, TrackingConfig
 from cluster.locations import Location
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
 from shards.features.manifest import FeatureManifest, FeatureSettings
+from shards.manifest import load_manifest
 from shards.storage.cache import DEFAULT_CACHE_GIB
 
 if TYPE_CHECKING:
     from cluster.data.extraction import ExtractionPlan
+    from cluster.tracking.extraction_run import ExtractionRun
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,10 @@ class ExtractJob:
     """CPUs reserved for each actor; also its number of compute threads."""
     address: str | None = None
     """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
+    home: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Home folder of the embedded tracker; if not given, CAPTIONING_HOME, or runs. An extraction is logged as an MLflow
+    run if a tracker is named or the home folder has one."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -147,7 +154,7 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
     if plan.missing:
         fetch_weights_here(job.model.backbone, job.model.weights, cluster)
     session = cluster_session(cluster) if is_on_cluster else contextlib.nullcontext()
-    with session, counting() as show:
+    with _logged(plan, job) as run, session, counting() as show:
         manifest = extract(
             plan,
             num_workers=job.num_workers,
@@ -155,6 +162,8 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
             cpus_per_worker=job.cpus_per_worker,
             progress=lambda done: show("images", done, plan.num_missing_images),
         )
+        if run:
+            run.log(manifest, num_images=plan.num_missing_images)
     set_aside = [one for shard in manifest.shards for one in shard.set_aside]
     for one in set_aside:
         logger.warning("no features for %s: %s", one.key, one.reason)
@@ -168,6 +177,22 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
     )
     log_next("train", "--shards", job.shards, "--features", job.features, "--name", "NAME")
     return manifest
+
+
+def _logged(plan: "ExtractionPlan", job: ExtractJob) -> "contextlib.AbstractContextManager[ExtractionRun | None]":
+    """Return a block that is an MLflow run; without a tracker, an empty one."""
+    home = HomeConfig(home=job.home) if job.home else HomeConfig()
+    if not job.tracking.may_exist(home.home):
+        return contextlib.nullcontext()
+    from cluster.tracking.datasets import split_inputs
+    from cluster.tracking.extraction_run import extraction_run
+
+    source = plan.work.source
+    splits = dict.fromkeys(shard.split for shard in plan.shards)
+    inputs = split_inputs(source, load_manifest(source), [(split, "extraction") for split in splits])
+    return extraction_run(
+        job.tracking, home, shards=source, inputs=inputs, features=plan.work.folder, plan=plan.manifest
+    )
 
 
 JOB = Job(name="extract", settings=ExtractJob, run=main, description=__doc__, loads=("torch", "ray"))

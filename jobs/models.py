@@ -35,9 +35,10 @@ def main(invocation: Invocation[ModelsJob]) -> None:
     """List the versions."""
     job = invocation.settings
     from cluster.registry.versions import GATE_METRIC, list_versions
-    from cluster.tracking.client import connect, has_tracker
+    from cluster.tracking.client import connect
 
-    if not job.name and not has_tracker(job.tracking, job.storage):  # an empty list is no mistake, unlike a wrong name
+    # An empty list is no mistake, unlike a wrong name.
+    if not job.name and not job.tracking.may_exist(job.storage.home):
         logger.info("nothing was registered in %s yet", job.storage.home)
         if invocation.json:
             write_json([])

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 
-from cluster.config import HomeConfig, TrackerConfig
+from cluster.config import EMBEDDED_TRACKER, HomeConfig, TrackerConfig
 from cluster.errors import Refusal
 from cluster.tracking.access import explain_retries
 from cluster.tracking.database import check_database, database_file, database_uri, open_database
@@ -39,7 +39,7 @@ def tracking_uri(config: TrackerConfig, storage: HomeConfig) -> str:
     if not given:
         given = os.environ.get("MLFLOW_TRACKING_URI")
         refuse_credentials(given, "MLFLOW_TRACKING_URI")
-    uri = (given or "").strip() or database_uri(storage.home.absolute() / "mlflow.db")
+    uri = (given or "").strip() or database_uri(storage.home.absolute() / EMBEDDED_TRACKER)
     return _FILE_AT_HOME.sub(lambda found: f"{found[1]}{Path.home()}/", uri)  # SQLite would look for a folder named ~
 
 
@@ -64,13 +64,6 @@ def connect(config: TrackerConfig, storage: HomeConfig, *, only_reads: bool = Fa
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def has_tracker(config: TrackerConfig, storage: HomeConfig) -> bool:
-    """Return whether there may be a tracker to read: False if none was named, and there is no embedded one yet."""
-    uri = tracking_uri(config, storage)
-    file = storage.home.absolute() / "mlflow.db"
-    return uri != database_uri(file) or file.exists()
 
 
 def connect_before_start(config: TrackerConfig, storage: HomeConfig) -> MlflowClient:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from shards.storage.document import Document
 from shards.storage.folders import ShardFolder
@@ -48,6 +48,14 @@ class FeatureSettings:
         if not 0 < self.crop_area <= 1:
             raise ValueError(f"crop_area {self.crop_area} is out of range; use a share above 0, up to 1")
 
+    def in_use(self) -> dict[str, Any]:
+        """Return the settings that determine the features, by name."""
+        content = asdict(self)
+        if self.views == 1:  # the centre alone, which uses no random numbers
+            for name in ("crop_area", "flip", "seed"):
+                del content[name]
+        return content
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureEncoder:
@@ -61,11 +69,8 @@ class FeatureEncoder:
 
 def feature_digest(shards_digest: str, encoder: FeatureEncoder, settings: FeatureSettings) -> str:
     """Return the sha256 of everything that determines the features; known before they are computed."""
-    content = asdict(settings)
-    if settings.views == 1:  # the centre alone, which uses no random numbers
-        for name in ("crop_area", "flip", "seed"):
-            del content[name]
-    return hashlib.sha256(json.dumps([shards_digest, asdict(encoder), content]).encode()).hexdigest()
+    content = [shards_digest, asdict(encoder), settings.in_use()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

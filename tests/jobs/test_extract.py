@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from cluster.config import TrackingConfig
 from cluster.data.conversion import convert, plan_conversion
 from cluster.data.conversion_config import ConversionConfig
 from cluster.data.shard_set import ShardSet
+from cluster.tracking.client import connect
 from tests.support.feature_sets import damage
 from tests.support.pictures import write_coco
 
@@ -69,3 +71,24 @@ def test_an_image_that_does_not_decode_is_bad_input_unless_it_is_skipped(extract
 def test_settings_out_of_bounds_are_bad_input(captioning, tmp_path, flags, complaint):
     code, _, told = captioning("extract", tmp_path, tmp_path / "out", *flags, *FLAGS)
     assert (code, complaint in told) == (2, True)
+
+
+def test_an_extraction_is_a_run_of_the_tracker_that_there_is(extracting, drawn_shards, empty_home, tmp_path):
+    flags = ("--home", empty_home.home, "--tracking.experiment", "features")
+    code, printed, _ = extracting(drawn_shards, "--splits", "val", *flags)
+    assert code == 0
+    client = connect(TrackingConfig(), empty_home)
+    experiment = client.get_experiment_by_name("features").experiment_id
+    [run] = client.search_runs([experiment])
+    assert run.data.tags["features_digest"] == json.loads(printed)["digest"]
+    assert (run.info.status, run.data.metrics["images/val"]) == ("FINISHED", 30)
+    # The other split goes into the same set, and so into the same run.
+    assert extracting(drawn_shards, *flags)[0] == 0
+    [run] = client.search_runs([experiment])
+    assert (run.data.metrics["images/train"], len(run.inputs.dataset_inputs)) == (120, 2)
+
+
+def test_a_tracker_that_does_not_answer_is_told_before_anything_is_computed(extracting, drawn_shards, tmp_path):
+    code, _, told = extracting(drawn_shards, "--tracking.uri", "folder")
+    assert (code, "error: tracking address folder " in told) == (2, True)
+    assert not (tmp_path / "features").exists()

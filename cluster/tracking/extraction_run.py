@@ -1,0 +1,111 @@
+"""The MLflow run of an extraction: the splits that it reads, and the feature set that it makes."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Metric
+from mlflow.exceptions import MlflowException
+
+from cluster.config import HomeConfig, TrackingConfig
+from cluster.errors import Refusal
+from cluster.git import git_state
+from cluster.tracking.access import tracker_line
+from cluster.tracking.client import connect_before_start, create_run
+from cluster.tracking.experiment import experiment_id
+from cluster.tracking.markdown import escaped
+from shards.features.manifest import FeatureManifest
+from shards.storage.folders import ShardFolder
+
+logger = logging.getLogger(__name__)
+
+
+class ExtractionRun:
+    """The MLflow run of an extraction.
+
+    Args:
+        client: client of the tracker.
+        mlflow_run_id: id of the MLflow run.
+    """
+
+    def __init__(self, client: MlflowClient, mlflow_run_id: str) -> None:
+        self._client = client
+        self.mlflow_run_id = mlflow_run_id
+        self._started = time.monotonic()
+
+    def log(self, manifest: FeatureManifest, *, num_images: int) -> None:
+        """Log what the feature set has now, and how fast this start was.
+
+        Args:
+            manifest: manifest of the finished feature set.
+            num_images: number of images that this start has encoded.
+        """
+        seconds = time.monotonic() - self._started
+        values = {f"images/{split}": float(count) for split, count in manifest.splits.items()}
+        values["images_without_features"] = float(sum(len(shard.set_aside) for shard in manifest.shards))
+        if num_images:
+            values |= {"images_per_second": num_images / seconds, "seconds": seconds}
+        now = time.time_ns() // 10**6
+        metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+        self._try(lambda: self._client.log_batch(self.mlflow_run_id, metrics=metrics))
+
+    def end(self, status: str) -> None:
+        """Set the status with which the run ends."""
+        self._try(lambda: self._client.set_terminated(self.mlflow_run_id, status=status))
+
+    def _try(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except (MlflowException, OSError, Refusal) as error:  # the features are there, with or without the tracker
+            logger.warning("the tracker may lack metrics of this extraction: %s", tracker_line(error))
+
+
+@contextmanager
+def extraction_run(
+    tracking: TrackingConfig,
+    home: HomeConfig,
+    *,
+    shards: ShardFolder,
+    inputs: Sequence[DatasetInput],
+    features: ShardFolder,
+    plan: FeatureManifest,
+) -> Iterator[ExtractionRun]:
+    """Create the MLflow run of an extraction, or go on with that of an earlier start, and end it with the block.
+
+    Args:
+        tracking: settings of the tracker.
+        home: home folder of the embedded tracker.
+        shards: location of the shard set.
+        inputs: splits that the extraction reads.
+        features: location of the feature set.
+        plan: manifest of the feature set, without the records of its shards.
+
+    Raises:
+        Unreachable, Refusal, MlflowException: the tracker does not answer, or refuses this user.
+    """
+    client = connect_before_start(tracking, home)
+    run_id = create_run(
+        client,
+        experiment_id(client, tracking, home),
+        key="extract-" + hashlib.sha256(f"{plan.digest} {features}".encode()).hexdigest(),
+        name=f"extract-{features.name}",
+        parameters=asdict(plan.encoder) | plan.settings.in_use() | {"shards_digest": plan.shards_digest},
+        tags={"features": f"{features}", "features_digest": plan.digest, **git_state()},
+        datasets=inputs,
+        note=f"features of {escaped(plan.encoder.backbone)} for the images of {escaped(shards.name)}: "
+        "views {}, regions {}, channels {}".format(*plan.shape),
+    )
+    client.update_run(run_id, status="RUNNING")
+    run, status = ExtractionRun(client, run_id), "KILLED"
+    try:
+        yield run
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        run.end(status)
