@@ -57,7 +57,7 @@ class ExtractionRun:
         """Set the status with which the run ends."""
         self._try(lambda: self._client.set_terminated(self.mlflow_run_id, status=status))
 
-    def _try(self, send: Callable[[], None]) -> None:
+    def _try(self, send: Callable[[], object]) -> None:
         try:
             send()
         except (MlflowException, OSError, Refusal) as error:  # the features are there, with or without the tracker
