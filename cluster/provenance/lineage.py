@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from captioning.data.tokenizers import PTB
 from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
-from cluster.registry.evaluations import evaluations_of
+from cluster.registry.evaluations import evaluations_of, evaluations_of_run
 from cluster.registry.history import Change
 from cluster.registry.logged_models import record_of
 from cluster.registry.models import ResolvedModel, configuration_of
@@ -62,9 +62,9 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
 
     A part that can no longer be read has an entry ``fault`` with the reason.
     """
-    step, lineage, configuration = model.description.step, model.description.lineage, configuration_of(model)
+    lineage, configuration = model.description.lineage, configuration_of(model)
     record, registered, promotions = _registration(model, client)
-    run, run_tags = _run(model, client)
+    run, evaluations = _run(model, client)
     features = lineage.get("features_digest")
     return Lineage(
         model=str(model),
@@ -76,7 +76,7 @@ def trace(model: ResolvedModel, client: MlflowClient) -> Lineage:
         packages={tag.removeprefix(_PACKAGE): value for tag, value in record.items() if tag.startswith(_PACKAGE)},
         run=run,
         code={"commit": lineage.get("git_commit", "unknown"), "dirty": lineage.get("git_dirty", "unknown")},
-        scores=evaluations_of(run_tags, f".step-{step}") | evaluations_of(record),
+        scores=evaluations | evaluations_of(record),
         configuration=configuration,
         shards={
             "tokenizer": lineage.get("tokenizer", PTB.name),  # the only one of earlier releases
@@ -98,7 +98,8 @@ def _registration(
     return record, registered, tuple(change for change in changes if change.version == model.version)
 
 
-def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], dict[str, str]]:
+def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], dict[str, Section]]:
+    """Return what is known of a model's run, and the evaluations of the checkpoint there."""
     known = {"name": model.description.lineage.get("run", "unknown"), "mlflow_run_id": model.mlflow_run_id or "unknown"}
     try:
         run = client.get_run(known["mlflow_run_id"])
@@ -112,7 +113,10 @@ def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], di
         "started": utc(run.info.start_time),
         "folder": run.data.tags.get("run_folder", "unknown"),
     }
-    return known | more, run.data.tags
+    try:
+        return known | more, evaluations_of_run(run, model.description.step, client)
+    except Exception as error:  # which type depends on the tracker's artifact store
+        return known | more | {"fault": f"its evaluations cannot be read ({one_line(error, with_kind=False)})"}, {}
 
 
 def _data(digest: str, location: str | None, describe: Callable[[ShardFolder], tuple[str, Section]]) -> Section:

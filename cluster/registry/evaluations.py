@@ -1,15 +1,21 @@
-"""Evaluations among the tags of runs, versions and LoggedModels."""
+"""Evaluations among the artifacts of runs, and the tags of versions and LoggedModels."""
 
 import json
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from cluster.errors import one_line
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_TAG = "evaluation"
+_FOLDER = "evaluations"
 
 
 def evaluations_of(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[str, Any]]:
@@ -26,15 +32,39 @@ def evaluations_of(tags: Mapping[str, str], suffix: str = "") -> dict[str, dict[
                 content = json.loads(value)
                 content["scores"] = {name: float(score) for name, score in content["scores"].items()}
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-                logger.warning("tag %s was altered and holds no scores (%s)", tag, one_line(error))
+                logger.warning("%s was altered and holds no scores (%s)", tag, one_line(error))
             else:
                 found[tag.removeprefix(prefix).removesuffix(suffix)] = content
     return found
 
 
-def run_tag(split: str, step: int) -> str:
-    """Return the name of a run's tag with the evaluation of a checkpoint."""
-    return f"{EVALUATION_TAG}.{split}.step-{step}"
+def run_artifact(split: str, step: int) -> str:
+    """Return the place of the evaluation of a checkpoint among its run's artifacts."""
+    return f"{_FOLDER}/{split}-step-{step}.json"
+
+
+def evaluations_of_run(run: Run, step: int, client: MlflowClient) -> dict[str, dict[str, Any]]:
+    """Return the evaluations of a checkpoint, by split: the files of its run, and the tags of earlier releases.
+
+    Args:
+        run: run that trained the checkpoint.
+        step: step of the checkpoint.
+        client: client of the tracker.
+
+    Raises:
+        Exception: the artifact store does not answer; which type depends on the store.
+    """
+    files = {f"{EVALUATION_TAG}.{split}": text for split, text in _files(run.info.run_id, step, client)}
+    return evaluations_of(run.data.tags, f".step-{step}") | evaluations_of(files)
+
+
+def _files(run_id: str, step: int, client: MlflowClient) -> Iterator[tuple[str, str]]:
+    """Yield the split and the content of each evaluation among a run's artifacts."""
+    for found in client.list_artifacts(run_id, _FOLDER):
+        split = found.path.removeprefix(f"{_FOLDER}/").removesuffix(f"-step-{step}.json")
+        if found.path == run_artifact(split, step):
+            with tempfile.TemporaryDirectory(prefix="captioning-") as folder:
+                yield split, Path(client.download_artifacts(run_id, found.path, folder)).read_text()
 
 
 def search_text(found: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from captioning.training.checkpoint_description import VOCABULARY
 from cluster.errors import one_line
 from cluster.git import git_state
 from cluster.registry.challenger import finish_registration, finish_registrations
-from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of
+from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, evaluations_of_run
 from cluster.registry.history import ensure_history, is_history
 from cluster.registry.logged_models import (
     STATUS_TAG,
@@ -134,7 +134,7 @@ def _log_model(
 
 def _evaluations(model: ResolvedModel, run: Run, client: MlflowClient) -> dict[str, dict[str, Any]]:
     """Return the evaluations of a checkpoint, by split: those of the run, and of the version that it is, if any."""
-    found = evaluations_of(run.data.tags, f".step-{model.description.step}")
+    found = evaluations_of_run(run, model.description.step, client)
     if model.name:
         found |= evaluations_of(record_of(client.get_model_version(model.name, f"{model.version}"), client))
     return found

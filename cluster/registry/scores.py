@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Metric, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import DatasetInput, Metric, Run
 
 from captioning.evaluation.bootstrap import CONFIDENCE
 from captioning.generation.config import GenerationConfig
 from cluster.config import CacheConfig
 from cluster.registry.cards import refresh_cards
-from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, run_tag
+from cluster.registry.evaluations import EVALUATION_TAG, evaluations_of, evaluations_of_run, run_artifact
 from cluster.registry.logged_models import logged_model_id, logged_model_of
 from cluster.registry.models import ResolvedModel, configuration_of
 from cluster.tracking.datasets import dataset_of, split_inputs
@@ -86,7 +85,7 @@ def log_evaluation(
     summary = evaluation.summary()
     try:
         summary = _log_to_run(model, summary, inputs, client)
-    except MlflowException as error:
+    except Exception as error:  # which type depends on the tracker's artifact store
         logger.warning("the scores could not be logged to the MLflow run: %s", tracker_line(error))
     if model.name and model.version:
         _log_to_version(model.name, model.version, summary, client)
@@ -100,18 +99,16 @@ def _log_to_run(
     if not model.mlflow_run_id:
         return {**summary}
     run = client.get_run(model.mlflow_run_id)
-    known = evaluations_of(run.data.tags, f".step-{step}").get(split, {})
+    known = evaluations_of_run(run, step, client).get(split, {})
     logged_at = known.get(_LOGGED_AT) if known.get("scores") == summary["scores"] else None
     summary = {**summary, _LOGGED_AT: logged_at or time.time_ns() // 10**6}
     if inputs:
         client.log_inputs(run.info.run_id, [*inputs])
         run = client.get_run(run.info.run_id)
-    client.log_batch(
-        run.info.run_id,
-        metrics=list(split_metrics(run, {split: summary}, model_id=model.logged_model_id)),
-        tags=[RunTag(run_tag(split, step), json.dumps(summary))],
-    )
-    client.log_dict(run.info.run_id, summary, f"evaluations/{split}-step-{step}.json")
+    # The file first: it has the time of the metrics, so that the same evaluation after a kill is the same points.
+    client.log_dict(run.info.run_id, summary, run_artifact(split, step))
+    metrics = split_metrics(run, {split: summary}, model_id=model.logged_model_id)
+    client.log_batch(run.info.run_id, metrics=list(metrics))
     return summary
 
 

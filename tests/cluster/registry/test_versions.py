@@ -3,10 +3,13 @@ from functools import partial
 from importlib.metadata import version
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig
 from cluster.evaluation.evaluate import Evaluation
+from cluster.provenance.lineage import trace
+from cluster.registry.evaluations import evaluations_of_run
 from cluster.registry.logged_models import record_of
 from cluster.registry.models import resolve_model
 from cluster.registry.registration import register
@@ -67,6 +70,36 @@ def test_scores_of_the_checkpoint_follow_it_into_the_registry(client, run_folder
     log_evaluation(resolve_model(str(run_folder), client), evaluation(0.25), client)
     record = record_of(register(resolve_model(str(run_folder), client), name, client), client)
     assert json.loads(record["evaluation.val"])["scores"] == {"CIDEr-D": 0.25}
+
+
+def test_scores_that_an_earlier_release_logged_as_a_tag_follow_the_checkpoint_too(client, run_folder, name):
+    model = resolve_model(str(run_folder), client)
+    summary = evaluation(0.375, split="old").summary()
+    client.set_tag(model.mlflow_run_id, "evaluation.old.step-5", json.dumps(summary))
+    record = record_of(register(model, name, client), client)
+    assert json.loads(record["evaluation.old"])["scores"] == {"CIDEr-D": 0.375}
+
+
+def test_a_run_has_no_tag_of_json(client, run_folder):
+    model = resolve_model(str(run_folder), client)
+    log_evaluation(model, evaluation(0.25, split="seen"), client)
+    run = client.get_run(model.mlflow_run_id)
+    assert [name for name, value in run.data.tags.items() if "seen" in name + value] == []
+    assert set(evaluations_of_run(run, 5, client)) >= {"seen"}
+    assert "seen" not in evaluations_of_run(run, 9, client)
+
+
+def test_an_artifact_store_that_does_not_answer_costs_the_run_its_scores_and_nothing_else(
+    client, run_folder, monkeypatch, caplog
+):
+    def refuse(*_, **__):
+        raise ConnectionError("no route to the store")
+
+    monkeypatch.setattr(MlflowClient, "list_artifacts", refuse)
+    model = resolve_model(str(run_folder), client)
+    log_evaluation(model, evaluation(0.25), client)
+    assert "the scores could not be logged to the MLflow run: no route to the store" in caplog.text
+    assert trace(model, client).run["fault"] == "its evaluations cannot be read (no route to the store)"
 
 
 def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_folder):
@@ -194,7 +227,7 @@ def test_scores_that_cannot_be_read_are_a_warning(client, caplog, value):
     client.set_model_version_tag("malformed", "1", "evaluation.test", '{"scores": {"CIDEr-D": 1}}')
     (listed,) = [one for one in list_versions(client, "malformed") if one.version == "1"]
     assert listed.scores == {"test": {"scores": {"CIDEr-D": 1.0}}}
-    assert "tag evaluation.val was altered and holds no scores (" in caplog.text
+    assert "evaluation.val was altered and holds no scores (" in caplog.text
 
 
 def test_a_model_that_cannot_be_read_is_left_out_with_a_warning(own_client, name, monkeypatch, caplog):
