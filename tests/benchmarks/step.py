@@ -169,7 +169,7 @@ def measure(
     Args:
         backbones: torchvision models, with random weights.
         image_size: side of an image, in pixels.
-        batch_size: images per step, with five captions of ten words each.
+        batch_size: images per step, with five captions of COCO's lengths each.
         steps: steps of a turn.
         rounds: number of turns.
         worker_steps: steps of two workers that read their batches, of twice as many images, for the first backbone.
