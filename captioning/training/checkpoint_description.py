@@ -1,5 +1,6 @@
 """Description of a checkpoint (``checkpoint.json``), and verification of its folder. Imports no torch."""
 
+import functools
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from captioning.config import LONGEST_CAPTION_WORDS, ModelConfig
+
+_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
 
 FORMAT_VERSION = 3
 _WITHOUT_AVERAGE = 2
@@ -66,7 +69,7 @@ def describe_checkpoint(folder: Path, *, for_training: bool = False) -> Checkpoi
         )
     content = _read(path)
     try:
-        description = TypeAdapter(CheckpointDescription).validate_python(content)
+        description = _adapter(CheckpointDescription).validate_python(content)
     except ValidationError as error:
         raise _damage(path, str(error)) from None
     if unlisted := {WEIGHTS, VOCABULARY, CONFIG} - description.files.keys():

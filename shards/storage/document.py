@@ -1,5 +1,6 @@
 """A set's manifest as a JSON file: its seal, checking its format version, and validation."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from shards.storage.folders import FileRecord, ShardFolder, read_file
+
+_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
 
 
 class SetManifest(Protocol):
@@ -149,7 +152,7 @@ class Document:
 
     def _checked(self, kind: type[T], validate: Callable[[TypeAdapter[T]], T]) -> T:
         try:
-            return validate(TypeAdapter(kind))
+            return validate(_adapter(kind))
         except ValidationError as error:
             fault = error.errors()[0]
             where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""

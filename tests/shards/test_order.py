@@ -42,14 +42,13 @@ def test_the_stream_resumes_at_any_position(sizes, start, length, cut):
 
 
 @property_test
-@given(sizes=SIZES, batch=st.integers(40, 100), step=st.integers(0, 20))
-def test_any_number_of_workers_sees_the_same_global_batch(sizes, batch, step):
+@given(sizes=SIZES, batch=st.integers(40, 100), step=st.integers(0, 20), world_size=st.integers(1, 40))
+def test_any_number_of_workers_sees_the_same_global_batch(sizes, batch, step, world_size):
     order = make_order(sizes)
     start, stop = step * batch, (step + 1) * batch
     expected = order.at(start, stop).tolist()
-    for world_size in range(1, 41):
-        shares = [rank_share(start, stop, rank, world_size) for rank in range(world_size)]
-        assert [number for share in shares for number in order.at(share.start, share.stop)] == expected
+    shares = [rank_share(start, stop, rank, world_size) for rank in range(world_size)]
+    assert [number for share in shares for number in order.at(share.start, share.stop)] == expected
 
 
 @property_test
@@ -117,8 +116,8 @@ def test_an_order_travels_in_a_byte_a_small_shard():
 
 def test_shuffles_are_uniform_over_positions():
     order = make_order([6], window_shards=1)
-    firsts = np.bincount([order.at(epoch * 6, epoch * 6 + 1)[0] for epoch in range(6000)], minlength=6)
-    assert np.abs(firsts - 1000).max() < 150  # five standard deviations
+    firsts = np.bincount([order.at(epoch * 6, epoch * 6 + 1)[0] for epoch in range(1800)], minlength=6)
+    assert np.abs(firsts - 300).max() < 79  # five standard deviations
 
 
 @each_case("sizes", [[], [0, 0], [3, -1]])

@@ -118,6 +118,6 @@ def test_any_text_has_the_words_that_the_rules_define(text):
     assert tokenize(text) == tokenize_slowly(text)
 
 
-@pytest.mark.timeout(15)  # half a second, but half a minute if every mark looked for an @ behind it
+@pytest.mark.timeout(6)  # a quarter of a second, but eight seconds if every mark looked for an @ behind it
 def test_an_endless_run_of_marks_is_read_to_its_end():
-    assert tokenize("." * 80_000) == []
+    assert tokenize("." * 40_000) == []

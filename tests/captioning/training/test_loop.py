@@ -32,9 +32,7 @@ def test_dropout_and_augmentation_are_on_in_these_runs():
     assert not torch.equal(*images)
 
 
-@pytest.mark.parametrize(
-    ("decoder", "num_parts"), [("lstm", 2), ("lstm", 3), ("lstm", 5), ("attend", 3), ("transformer", 5)]
-)
+@pytest.mark.parametrize(("decoder", "num_parts"), [("lstm", 2), ("lstm", 5), ("attend", 3), ("transformer", 5)])
 def test_accumulation_changes_nothing(decoder, num_parts):
     whole, parts = (trained(is_double=True, decoder=decoder, num_parts=number) for number in (1, num_parts))
     assert parts["losses"] == pytest.approx(whole["losses"], abs=1e-9, rel=0)

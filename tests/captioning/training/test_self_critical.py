@@ -132,8 +132,9 @@ def trained(config, num_parts=1, **changes):
     return results, state.model.state_dict()
 
 
-@BOTH
-@pytest.mark.parametrize("changes", [{}, {"trainable_from": tiny_models.STAGE}])
+@pytest.mark.parametrize(
+    ("config", "changes"), [(BEAM, {"trainable_from": tiny_models.STAGE}), (CONFIG, {})], ids=["beam", "sampled"]
+)
 def test_training_does_not_depend_on_the_parts_of_a_batch(changes, config):
     (whole, weights), (parts, others) = (trained(config, num_parts, **changes) for num_parts in (1, 3))
     assert [one.reward for one in parts] == pytest.approx([one.reward for one in whole], abs=1e-9)

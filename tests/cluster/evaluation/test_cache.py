@@ -37,6 +37,19 @@ def filled(model, shard_set, tmp_path_factory):
 
 
 @pytest.fixture
+def computed(model, shard_set, cache, monkeypatch):
+    """Return the list of evaluations that are computed from now on, each of which is the cache's first one."""
+    found, again = evaluated(model, shard_set, cache), []
+
+    def compute(*_, **__):
+        again.append(found)
+        return found
+
+    monkeypatch.setattr(evaluation_cache, "evaluate_split", compute)
+    return again
+
+
+@pytest.fixture
 def cache(filled, tmp_path):
     """Return a copy of the cache with one evaluation."""
     return shutil.copytree(filled, tmp_path / "evaluations")
@@ -175,12 +188,15 @@ def test_an_entry_of_an_earlier_release_has_a_beam_size_and_the_other_settings_d
     ],
     ids=["cut", "no object", "empty", "no text", "another word", "no content", "no digest"],
 )
-def test_a_damaged_entry_is_computed_again_and_said(model, shard_set, cache, log_lines, damage, reason):
+def test_a_damaged_entry_is_computed_again_and_said(
+    model, shard_set, cache, computed, caplog, log_lines, damage, reason
+):
     whole = entry(cache).read_bytes()
     damage(entry(cache))
+    caplog.clear()
     evaluated(model, shard_set, cache)
     said = f"{entry(cache)} is damaged ({reason}"
-    assert (log_lines()[0].startswith(said), entry(cache).read_bytes() == whole) == (True, True)
+    assert (log_lines()[0].startswith(said), entry(cache).read_bytes() == whole, len(computed)) == (True, True, 1)
 
 
 def test_an_entry_under_the_name_of_another_is_not_taken_for_it(model, shard_set, cache):
@@ -190,7 +206,7 @@ def test_an_entry_under_the_name_of_another_is_not_taken_for_it(model, shard_set
     assert [evaluated(model, shard_set, cache, beam_size=size).generation.beam_size for size in (1, 3)] == [1, 3]
 
 
-def test_a_place_that_cannot_be_written_costs_no_evaluation(model, shard_set, tmp_path, caplog):
+def test_a_place_that_cannot_be_written_costs_no_evaluation(model, shard_set, computed, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert len(evaluated(model, shard_set, tmp_path / "file" / "evaluations").captions) == 30
     assert "cannot be written (Not a directory); it will be computed again next time" in caplog.text

@@ -117,8 +117,8 @@ def test_a_pickled_set_is_the_same(shards):
 
 def test_processes_that_want_one_file_fetch_it_once(folder, tmp_path):
     code = "assert t.read(shards, t.A) == t.content_of('a.tar')"
-    processes = [other_process(folder, tmp_path, code, seconds=0.5) for _ in range(3)]
-    assert ([process.wait() for process in processes], (tmp_path / "log").read_text()) == ([0] * 3, "a.tar\n")
+    processes = [other_process(folder, tmp_path, code, seconds=0.5) for _ in range(2)]
+    assert ([process.wait() for process in processes], (tmp_path / "log").read_text()) == ([0] * 2, "a.tar\n")
 
 
 @pytest.mark.faults
