@@ -1,10 +1,12 @@
 """Ray Train's trainer without the parts that this project does not use, each of which costs a start a process.
 
 Ray's own ``TorchTrainer`` starts three more actors for a worker group, and its controller imports torch: 7 CPU seconds
-for each group. What is overridden below is a private interface of Ray 2.60.
+for each group. Its controller and workers get their variables in a runtime environment, for which Ray starts Python,
+and imports itself, twice. What is overridden below is a private interface of Ray 2.60.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,19 @@ from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.constants import (
+    DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
+    ENABLE_PREEMPTION_WATCHER_ENV_VAR,
+    HEALTH_CHECK_INTERVAL_S_ENV_VAR,
+    PREEMPTION_POLL_INTERVAL_S_ENV_VAR,
+    RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR,
+    WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+    WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
+    get_env_vars_to_propagate,
+)
+from ray.train.v2._internal.execution import controller
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.resources.environment import collect_garbage_rarely
@@ -22,6 +36,14 @@ _SHUTDOWN_SECONDS = 30.0
 # What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
 # killed controller (``cluster.resources.leftovers``); the cleaner cannot without a dashboard.
 _UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback)
+_OF_THE_CONTROLLER = {
+    ENABLE_PREEMPTION_WATCHER_ENV_VAR,
+    HEALTH_CHECK_INTERVAL_S_ENV_VAR,
+    PREEMPTION_POLL_INTERVAL_S_ENV_VAR,
+    RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR,
+    WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+    WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
+}
 
 
 class GroupTrainer(DataParallelTrainer):
@@ -34,7 +56,37 @@ class GroupTrainer(DataParallelTrainer):
         policy = arguments["scaling_policy"]
         if isinstance(policy, FixedScalingPolicy):
             arguments["scaling_policy"] = _FixedSize(policy.scaling_config)
-        return super()._initialize_and_run_controller(**arguments)
+        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        environment = {RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE}
+        actor_class: Any = ray.remote(num_cpus=0, label_selector=here)(TrainController)
+        actor = actor_class.remote(environment | get_env_vars_to_propagate(), **arguments)
+        ray.get(actor.run.remote())
+        return ray.get(actor.get_result.remote())
+
+
+class _Group(WorkerGroup):
+    """Worker group with a runtime environment only for variables of Ray Train that workers read."""
+
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:  # noqa: ANN401  as in Ray
+        own = WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+        variables = {name: value for name, value in own.pop("env_vars").items() if name not in _OF_THE_CONTROLLER}
+        return own | ({"env_vars": variables} if variables else {})
+
+
+class TrainController(controller.TrainController):
+    """Ray Train's controller; its actor has the name that Ray gives it.
+
+    Args:
+        environment: variables to set in this process.
+        arguments: arguments of Ray's own controller.
+    """
+
+    worker_group_cls = _Group
+
+    def __init__(self, environment: Mapping[str, str], **arguments: Any) -> None:  # noqa: ANN401  as in Ray
+        os.environ.update(environment)
+        super().__init__(**arguments)
 
 
 class _FixedSize(FixedScalingPolicy):
