@@ -39,7 +39,7 @@ FLAGS = {
     "model.backbone": "squeezenet1_1",
     "model.weights": "none",
     "model.trainable-from": "features.12",
-    "model.image-size-px": "128",
+    "model.image-size-px": "64",
     "model.embedding-size": "16",
     "model.hidden-size": "16",
     "model.dropout": "0.3",

@@ -8,8 +8,8 @@ NUM_KILLS = 4
 
 @pytest.fixture(scope="session")
 def flags(drawn_shards):
-    """Return the flags of the run that is disturbed in several ways."""
-    return flags_for(NUM_KILLS, drawn_shards)
+    """Return the flags of the run that is disturbed in several ways; its batches are those of a run with loaders."""
+    return flags_for(NUM_KILLS, drawn_shards, ["--cluster.num-loader-processes", "0"])
 
 
 @pytest.fixture(scope="session")

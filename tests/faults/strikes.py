@@ -16,6 +16,7 @@ from tests.support.training_process import interrupt, tracked_runs
 
 NOTICE_SECONDS = 30
 _FOLLOW_SHARE = 0.2
+_LONGEST_DELAY_SECONDS = 0.25  # after a step: a few more are done by then
 
 
 def _kill(kind: str) -> Callable[[Scene, float], str | None]:
@@ -137,7 +138,7 @@ def plan_events(*, kinds: Sequence[str], num_events: int, num_steps: int, seed: 
     return [
         Event(kind, None, draw.uniform(2, 12), draw.random())
         if is_second
-        else Event(kind, step, draw.random(), draw.random())
+        else Event(kind, step, _LONGEST_DELAY_SECONDS * draw.random(), draw.random())
         for kind, is_second, step in zip(drawn, follows, steps, strict=True)
     ]
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.faults.comparison import assert_unharmed
-from tests.support.local_cluster import title, wait_until
+from tests.support.local_cluster import is_of_a_job, title, wait_until
 from tests.support.training_process import TrainingRun, tracked_runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
@@ -51,14 +51,16 @@ def disturbed(tmp_path_factory, flags):
         run.start()
         wait_for_checkpoint(run, attempt=told.record.attempt + 1)
         family = psutil.Process(run.driver.pid).children(recursive=True)
+        of_the_run = [member for member in family if is_of_a_job(member)]
         run.strike_driver(signal.SIGKILL)
         # At once: workers take some more steps before they notice, and what they commit counts.
         killed = run.record
-        psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
-        left = [member for member in family if member.is_running()]
+        psutil.wait_procs(of_the_run, timeout=120)
 
         run.start()
         run.finish(seconds=300)
+        psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
+        left = [member for member in family if member.is_running()]
         yield SimpleNamespace(run=run, log_of_start=log_of_start, told=told, killed=killed, left=left)
     finally:
         run.stop()

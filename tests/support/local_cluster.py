@@ -47,6 +47,8 @@ class LocalCluster:
     def __init__(self, num_nodes: int, *, cpus_per_node: int = 1) -> None:
         from ray.cluster_utils import Cluster
 
+        from cluster.resources.head import lean_head
+
         self._temporary = tempfile.mkdtemp(prefix="chaos-")  # short: a socket's path below it may have 107 bytes
         # Ray writes the address of the latest cluster below RAY_TMPDIR; a folder of its own keeps other processes
         # that look for a cluster by the address "auto" from finding this one.
@@ -54,15 +56,9 @@ class LocalCluster:
         self._earlier_tmpdir = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = self._temporary
         self._cpus_per_node = cpus_per_node
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "include_dashboard": False,
-                "temp_dir": self._temporary,
-                "_system_config": _HEALTH,
-            },
-        )
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._temporary, "_system_config": _HEALTH}
+        with lean_head():
+            self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: list[Any] = []
         for _ in range(num_nodes):
             self.add_node()
@@ -74,7 +70,7 @@ class LocalCluster:
 
     def add_node(self) -> Any:
         """Add a node, and wait until it has joined the cluster."""
-        node = self._cluster.add_node(num_cpus=self._cpus_per_node, temp_dir=self._temporary)
+        node = self._cluster.add_node(num_cpus=self._cpus_per_node, temp_dir=self._temporary, include_log_monitor=False)
         self.nodes.append(node)
         return node
 
@@ -123,8 +119,7 @@ class LocalCluster:
 
     def strays(self) -> list[str]:
         """Return the titles of this cluster's processes that belong to a job, whatever their parent process is."""
-        titles = map(title, self._logging_here())
-        return [title for title in titles if title.startswith("ray::") and title not in _OF_RAY]
+        return [title(process) for process in self._logging_here() if is_of_a_job(process)]
 
     def _logging_here(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
@@ -210,3 +205,8 @@ def title(process: psutil.Process) -> str:
         return (process.cmdline() or [""])[0].split(".")[0]
     except psutil.Error:
         return ""
+
+
+def is_of_a_job(process: psutil.Process) -> bool:
+    """Return whether a process is an actor or a task of a job, and no process of Ray itself."""
+    return title(process).startswith("ray::") and title(process) not in _OF_RAY

@@ -48,8 +48,8 @@ def command(*arguments: str | Path) -> list[str]:
 def environment() -> dict[str, str]:
     """Return the environment of a job: this checkout's code, without the cluster or tracker of this process."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
-    # Seconds for a group of workers to start; after that, Ray Train tries again with fewer.
-    return kept | {"PYTHONPATH": str(ROOT), "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
+    # Seconds until the cluster has room for a group of workers; after that, Ray Train counts the nodes again.
+    return kept | {"PYTHONPATH": str(ROOT), "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5"}
 
 
 class TrainingRun:
