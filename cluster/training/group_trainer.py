@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -20,7 +21,6 @@ from ray.train.v2._internal.constants import (
     ENABLE_PREEMPTION_WATCHER_ENV_VAR,
     HEALTH_CHECK_INTERVAL_S_ENV_VAR,
     PREEMPTION_POLL_INTERVAL_S_ENV_VAR,
-    RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR,
     WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
     WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
     get_env_vars_to_propagate,
@@ -31,6 +31,7 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.resources.environment import collect_garbage_rarely
+from cluster.resources.placement import on_node
 
 _SHUTDOWN_SECONDS = 30.0
 # What a run does without: Ray Data, and Ray's cleaner of placement groups. The driver itself removes the groups of a
@@ -56,12 +57,17 @@ class GroupTrainer(DataParallelTrainer):
         policy = arguments["scaling_policy"]
         if isinstance(policy, FixedScalingPolicy):
             arguments["scaling_policy"] = _FixedSize(policy.scaling_config)
-        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-        environment = {RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE}
-        actor_class: Any = ray.remote(num_cpus=0, label_selector=here)(TrainController)
-        actor = actor_class.remote(environment | get_env_vars_to_propagate(), **arguments)
-        ray.get(actor.run.remote())
-        return ray.get(actor.get_result.remote())
+        return _run_controller(**arguments)
+
+
+def _run_controller(**arguments: Any) -> Any:  # noqa: ANN401  as in Ray
+    """Run the controller on the node of this process to its end; return Ray's result."""
+    environment = {RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE}
+    actor_class: Any = ray.remote(num_cpus=0)(TrainController)
+    here = on_node(ray.get_runtime_context().get_node_id())
+    actor = actor_class.options(scheduling_strategy=here).remote(environment | get_env_vars_to_propagate(), **arguments)
+    ray.get(actor.run.remote())
+    return ray.get(actor.get_result.remote())
 
 
 class _Group(WorkerGroup):
