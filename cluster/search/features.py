@@ -5,16 +5,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.data.extraction import digest_of_features, extract, plan_extraction
+from cluster.data.extraction import ExtractionPlan, digest_of_features, extract, plan_extraction
 from cluster.data.output import writing_to
 from cluster.data.shard_set import ShardSet
 from cluster.resources.capacity import total_capacity
+from cluster.resources.session import named_address
 from cluster.search.space.config import TuneRun
 from cluster.search.space.space import SearchSpace, decoders_of
 from shards.features.manifest import FeatureSettings
 
 logger = logging.getLogger(__name__)
 
+_FEW_IMAGES = 200  # before an actor has imported torch, this process has encoded that many, unless the encoder is large
 _ENCODER_KEYS = ("model.backbone", "model.weights", "model.trainable_from", "model.image_size_px")
 # The seed is one of them because it initializes an encoder without pretrained weights.
 _VIEW_KEYS = ("training.crop_area", "training.flip", "training.seed")
@@ -55,7 +57,7 @@ def check_features(run: TuneRun, space: SearchSpace) -> None:
 def extract_features(
     run: TuneRun, space: SearchSpace, shard_set: ShardSet, *, progress: Callable[[int, int], None]
 ) -> None:
-    """Extract the missing features with as many workers as fit on the cluster.
+    """Extract the missing features with as many workers as fit on the cluster, or those of few images in this process.
 
     If another search extracts the same features, wait for it.
 
@@ -82,11 +84,19 @@ def extract_features(
             logger.info("extracting features of %d images, once for all trials, into %s", num_images, folder)
         extract(
             plan,
-            num_workers=max(1, total_capacity(run.cluster)),
+            num_workers=_num_workers(run, plan),
             use_gpu=run.cluster.use_gpu,
             cpus_per_worker=run.cluster.cpus_per_worker,
             progress=lambda count: progress(count, plan.num_missing_images),
         )
+
+
+def _num_workers(run: TuneRun, plan: ExtractionPlan) -> int:
+    """Return the number of actors; 0 for few images, if the cluster is this machine."""
+    is_small = plan.num_missing_images * run.search.views <= _FEW_IMAGES
+    if is_small and not run.cluster.use_gpu and named_address(run.cluster) is None:
+        return 0
+    return max(1, total_capacity(run.cluster))
 
 
 def _feature_settings(run: TuneRun, space: SearchSpace) -> FeatureSettings:

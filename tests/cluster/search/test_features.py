@@ -3,8 +3,15 @@ from dataclasses import replace
 import pytest
 
 from captioning.config import ModelConfig
+from cluster.config import ClusterConfig
 from cluster.data.shard_set import ShardSet
-from cluster.search.features import check_features, planned_features_digest, why_trials_read_images
+from cluster.search import features
+from cluster.search.features import (
+    check_features,
+    extract_features,
+    planned_features_digest,
+    why_trials_read_images,
+)
 from cluster.search.space.config import SearchConfig, TuneRun
 from cluster.search.space.space import parse_space
 from tests.support.case_table import each_case
@@ -51,3 +58,21 @@ def test_a_search_with_a_model_that_reads_all_regions_needs_features_of_them(dra
     }
     pooled = {digest({"model.hidden_size": 8}), digest({"model.decoder": "lstm"})}
     assert (len(of_regions), len(pooled), len(of_regions & pooled)) == (1, 1, 0)
+
+
+@each_case(
+    ("changes", "num_workers"),
+    [
+        ({}, 0),
+        ({"search": SearchConfig(views=2)}, 3),
+        ({"cluster": ClusterConfig(address="head:6379")}, 3),
+        ({"cluster": ClusterConfig(use_gpu=True)}, 3),
+    ],
+)
+def test_few_images_are_encoded_without_waiting_for_actors(drawn_shards, tmp_path, monkeypatch, changes, num_workers):
+    given = []
+    monkeypatch.setattr(features, "total_capacity", lambda cluster: 3)
+    monkeypatch.setattr(features, "extract", lambda plan, num_workers, **_: given.append(num_workers))
+    run = replace(RUN, shards=drawn_shards, features=tmp_path, **changes)
+    extract_features(run, parse_space({"model.hidden_size": 8}, run), ShardSet(drawn_shards), progress=lambda done, total: None)
+    assert given == [num_workers]
