@@ -74,5 +74,6 @@ def test_few_images_are_encoded_without_waiting_for_actors(drawn_shards, tmp_pat
     monkeypatch.setattr(features, "total_capacity", lambda cluster: 3)
     monkeypatch.setattr(features, "extract", lambda plan, num_workers, **_: given.append(num_workers))
     run = replace(RUN, shards=drawn_shards, features=tmp_path, **changes)
-    extract_features(run, parse_space({"model.hidden_size": 8}, run), ShardSet(drawn_shards), progress=lambda done, total: None)
+    space = parse_space({"model.hidden_size": 8}, run)
+    extract_features(run, space, ShardSet(drawn_shards), progress=lambda done, total: None)
     assert given == [num_workers]
