@@ -40,7 +40,7 @@ def test_a_jpeg_of_any_size_is_stored_as_pillow_stores_it(options, mode):
         exif = Image.Exif()
         exif[0x0112] = options["exif"]
         options = {"exif": exif}
-    sizes = [(60, 40), (150, 100), (300, 200), (40, 301), (1031, 771), (48, 48), (1, 900)]
+    sizes = [(60, 40), (150, 100), (300, 200), (40, 301), (519, 387), (48, 48), (1, 900)]
     contents = {size: encoded(photograph(*size, mode), quality=95, **options) for size in sizes}
     found = {size: difference(content, SMALL_SPEC) for size, content in contents.items()}
     assert {size: value for size, value in found.items() if value >= LARGEST_DIFFERENCE} == {}

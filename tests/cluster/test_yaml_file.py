@@ -1,6 +1,7 @@
 import pytest
 
 from cluster.yaml_file import read_mapping, shown
+from tests.support.case_table import each_case
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -50,7 +51,7 @@ def test_a_file_out_of_bounds_is_named_in_one_short_line(file, content, reason):
     assert len(f"{told.value}") < 800
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "value"),
     [
         ("1:4", "1:4"),

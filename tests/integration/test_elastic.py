@@ -15,7 +15,7 @@ from shards.order import SampleOrder, rank_share
 
 BATCH = 40
 MODEL = ModelConfig(backbone="squeezenet1_1", weights="none", image_size_px=32)
-property_test = settings(max_examples=80, deadline=None, derandomize=True)
+property_test = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def consumed(order, groups, *, batch=BATCH):

@@ -90,7 +90,7 @@ def test_inputs_without_a_caption_are_listed(page_of):
     assert "c.png: not an image" in page.texts
 
 
-@pytest.mark.parametrize(("verdict", "badges"), [(True, ["✓ true"]), (False, ["✗ false"]), (None, [])])
+@each_case(("verdict", "badges"), [(True, ["✓ true"]), (False, ["✗ false"]), (None, [])])
 def test_a_verdict_is_told_in_words_and_not_by_colour_alone(page_of, verdict, badges):
     page = page_of(item(verdict=verdict))
     assert [text for text in page.texts if text.startswith(("✓", "✗"))] == badges

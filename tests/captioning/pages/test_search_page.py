@@ -6,6 +6,7 @@ import pytest
 
 from captioning.pages.search_page import SearchPage, Setting, trials_csv, write_search_page
 from captioning.pages.trial_summary import TrialSummary
+from tests.support.case_table import each_case
 from tests.support.html import HOSTILE, Page
 
 NAN = math.nan
@@ -108,7 +109,7 @@ def test_a_table_of_no_trials_has_a_heading_alone():
     assert trials_csv([], mode="min") == "rank,name,state,epochs,best_score,seconds,reason\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "trials",
     [
         [],
@@ -123,7 +124,7 @@ def test_without_a_score_there_are_no_charts(page_of, trials):
     assert "No trial has a score yet." in page.texts
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("trials", "options"),
     [
         ([trial("alone", [1.0])], {}),

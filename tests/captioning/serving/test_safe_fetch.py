@@ -87,7 +87,7 @@ def test_what_is_no_plain_url_is_refused(url):
         get(url)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
+@each_case("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
 def test_no_spelling_of_a_private_address_is_connected_to(site, host):
     port = site.rpartition(":")[2]
     before = len(SEEN)

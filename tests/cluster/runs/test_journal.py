@@ -27,7 +27,7 @@ def test_what_is_not_flushed_is_not_on_disk(tmp_path):
     assert steps_on_disk(tmp_path) == []
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(attempts=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=6))
 def test_no_step_stands_twice_whatever_is_computed_again(tmp_path_factory, attempts):
     folder = tmp_path_factory.mktemp("journal")

@@ -14,6 +14,7 @@ from jobs.caption import JOB as CAPTION
 from jobs.console.parsing import parse
 from jobs.evaluate import JOB as EVALUATE
 from jobs.train import JOB
+from tests.support.case_table import each_case
 
 
 def run_of(*arguments):
@@ -108,7 +109,7 @@ def test_a_value_of_its_type_is_taken_as_it_looks(file, text, name, value):
     assert operator.attrgetter(name)(run) == value
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["beam_size: 6\ngroups: 2\n", "generation: {beam_size: 6}\ngroups: 2\n", "groups: 2\ngeneration: {beam_size: 6}\n"],
 )

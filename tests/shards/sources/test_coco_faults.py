@@ -119,7 +119,7 @@ def faulty(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@each_case("name", FAULTS)
 def test_a_faulty_entry_refuses_the_source(faulty, name):
     source, _, reason = faulty(name)
     with pytest.raises(ValueError, match=rf"captions_train.json: .*{SKIP_HINT}") as refusal:

@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from shards.reader import DamagedSampleError, Sample, ShardReader
+from tests.support.case_table import each_case
 from tests.support.pictures import encoded, noise
 from tests.support.raw_tars import description, record_of, write_tar
 
@@ -25,8 +26,8 @@ def tar_of(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize(
+@each_case("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@each_case(
     ("stem", "suffix"),
     [
         ("000000000001", "jpg"),
@@ -55,7 +56,7 @@ def test_the_json_may_come_first_and_more_parts_may_follow(tar_of):
     assert reader.read(0).jpeg == JPEG
 
 
-@pytest.mark.parametrize(
+@each_case(
     "stranger",
     [
         ("README", b"text"),
@@ -80,7 +81,7 @@ def test_one_key_in_two_folders_is_two_samples(tar_of):
     assert [tar_of(parts, 2).read(number).key for number in range(2)] == ["a/1", "b/1"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("members", "fault"),
     [
         ([("1.jpg", JPEG)], "it has no json"),

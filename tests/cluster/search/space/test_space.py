@@ -120,7 +120,7 @@ def test_a_file_is_read_in_its_order(file):
     ]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "message"),
     [
         ("", "contains no settings; write lines such as model.hidden_size: choice"),
