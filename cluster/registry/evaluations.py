@@ -5,12 +5,13 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import one_line
+
+if TYPE_CHECKING:  # the help of commands that tell of evaluations does not wait for MLflow
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def run_artifact(split: str, step: int) -> str:
     return f"{_FOLDER}/{split}-step-{step}.json"
 
 
-def evaluations_of_run(run: Run, step: int, client: MlflowClient) -> dict[str, dict[str, Any]]:
+def evaluations_of_run(run: "Run", step: int, client: "MlflowClient") -> dict[str, dict[str, Any]]:
     """Return the evaluations of a checkpoint, by split: the files of its run, and the tags of earlier releases.
 
     Args:
@@ -58,7 +59,7 @@ def evaluations_of_run(run: Run, step: int, client: MlflowClient) -> dict[str, d
     return evaluations_of(run.data.tags, f".step-{step}") | evaluations_of(files)
 
 
-def _files(run_id: str, step: int, client: MlflowClient) -> Iterator[tuple[str, str]]:
+def _files(run_id: str, step: int, client: "MlflowClient") -> Iterator[tuple[str, str]]:
     """Yield the split and the content of each evaluation among a run's artifacts."""
     for found in client.list_artifacts(run_id, _FOLDER):
         split = found.path.removeprefix(f"{_FOLDER}/").removesuffix(f"-step-{step}.json")
