@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.html import Page
-from tests.support.registered_versions import add_version, alias_of
+from tests.support.registered_versions import add_version, alias_of, make_champion
 from tests.support.trained_models import WORSE
 
 
@@ -19,7 +19,7 @@ def test_a_better_challenger_is_promoted(registry_job, registry_client, registry
 
 
 def test_a_worse_challenger_is_refused_with_a_code_of_its_own(registry_job, registry_client, name):
-    registry_job("promote", name)
+    make_champion(name, registry_client, "2")
     code, document, complaint = registry_job("promote", name, "--version", 1)
     assert (code, document["is_promoted"], alias_of(name, registry_client)) == (3, False, "2")
     assert f"error: {name} version 1 is refused; the champion is unchanged: CIDEr-D" in complaint
@@ -33,7 +33,7 @@ def test_without_a_champion_a_refusal_does_not_speak_of_one(registry_job, regist
 
 
 def test_a_worse_challenger_is_forced_and_the_history_says_so(registry_job, registry_client, name):
-    registry_job("promote", name)
+    make_champion(name, registry_client, "2")
     registry_job("promote", name, "--version", 1, "--force", "--reason", "a demonstration")
     change = registry_job("history", name)[1]["changes"][-1]
     assert (change["kind"], change["reason"], change["evidence"]["is_passed"]) == ("forced", "a demonstration", False)

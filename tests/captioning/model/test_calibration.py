@@ -11,7 +11,7 @@ VOCABULARY_SIZE = 9
 
 @pytest.fixture(scope="module")
 def images():
-    scenes = [render(draw_scene(0, index, size_px=64)) for index in range(64)]
+    scenes = [render(draw_scene(0, index, size_px=64)) for index in range(32)]
     pixels = [torch.frombuffer(bytearray(scene.tobytes()), dtype=torch.uint8).view(64, 64, 3) for scene in scenes]
     return torch.stack(pixels).permute(0, 3, 1, 2)
 

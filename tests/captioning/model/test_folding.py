@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from captioning.model.encoder import Encoder
@@ -32,10 +33,17 @@ def num_batch_norms(network):
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-@pytest.mark.parametrize(("name", "num_left"), [("resnet18", 0), ("mobilenet_v2", 0), ("densenet121", 62)])
+def small_densenet(*_, **__):
+    return torchvision.models.DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8)
+
+
+@pytest.mark.parametrize(("name", "num_left"), [("resnet18", 0), ("mobilenet_v2", 0), ("densenet121", 6)])
 @torch.no_grad()
-def test_a_folded_network_computes_the_same_features(name, num_left):
-    encoder = encoder_of(name)  # half of a densenet's batch norms come before their convolution
+def test_a_folded_network_computes_the_same_features(monkeypatch, name, num_left):
+    if name == "densenet121":  # half of its batch norms come before their convolution
+        monkeypatch.setattr(torchvision.models, "get_model", small_densenet)
+        monkeypatch.setattr("captioning.model.backbone._cuts", {})
+    encoder = encoder_of(name)
     before = encoder(IMAGES)
     assert num_batch_norms(folded(encoder)) == num_left
     torch.testing.assert_close(encoder(IMAGES), before, rtol=1e-4, atol=1e-5 * float(before.abs().max()))
