@@ -99,6 +99,7 @@ def test_writing_again_after_a_stop_gives_the_same_bytes(images, tmp_path, monke
 
 KILLED_WRITER = """
 import os, pathlib, pickle, signal, sys
+sys.modules["torch"] = None  # WebDataset would load it, which takes a second, and does without
 import shards.writer
 store_image, calls = shards.writer.store_image, []
 def store_or_die(*arguments):
