@@ -83,7 +83,7 @@ def test_captions_of_letters_alone_are_split_as_by_all_rules(caption):
     assert tokenize(caption) == by_all_rules
 
 
-@given(st.text())
+@given(st.text(st.characters(exclude_categories=["Cs"])))  # as st.text(), which looks through all of them for a second
 def test_any_text_becomes_words_without_spaces(text):
     assert all(word and " " not in word and word.strip() == word for word in tokenize(text))
 
