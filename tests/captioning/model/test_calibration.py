@@ -5,6 +5,7 @@ from captioning.config import ModelConfig
 from captioning.model.calibration import calibrate
 from captioning.model.caption_model import CaptionModel
 from shards.synthetic.scenes import draw_scene, render
+from tests.support.tiny_models import quick_draws
 
 VOCABULARY_SIZE = 9
 
@@ -20,7 +21,8 @@ def calibrated(images, **changes):
     settings = {"backbone": "squeezenet1_1", "weights": "none", "trainable_from": "all", "image_size_px": 64, **changes}
     config = ModelConfig(embedding_size=8, hidden_size=8, dropout=0.0, **settings)
     torch.manual_seed(0)
-    model = CaptionModel(config, vocabulary_size=VOCABULARY_SIZE)
+    with quick_draws():
+        model = CaptionModel(config, vocabulary_size=VOCABULARY_SIZE)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     calibrate(model, images, config)
     return model, before
