@@ -9,6 +9,7 @@ import pytest
 
 from cluster.errors import GateRefusal, Mistakes
 from jobs.cli import JOBS, exit_after, run_command_line, run_job
+from tests.support.case_table import each_case
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("captioning")
 
@@ -144,7 +145,7 @@ def test_the_console_script_refuses_what_it_does_not_know(arguments, message):
     assert (answer.returncode, answer.stderr.startswith(message)) == (2, True)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "code", "message"),
     [
         (None, 0, ""),

@@ -8,6 +8,7 @@ from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.model.caption_model import CaptionModel, count_parameters, meta_model
 from captioning.training.losses import cross_entropy_sum
 from tests.support import tiny_models
+from tests.support.case_table import each_case
 
 SEED = 5
 
@@ -105,7 +106,7 @@ def test_an_empty_caption_has_eos_as_its_only_target(model, batch):
     assert (empty.targets().tolist(), len(model(empty))) == ([EOS], 1)
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@each_case("label_smoothing", [0.0, 0.2])
 def test_the_loss_is_the_sum_over_words_of_the_smoothed_likelihood(model, batch, label_smoothing):
     logits, targets = model(batch), batch.targets()
     likelihood = torch.log_softmax(logits, dim=-1)

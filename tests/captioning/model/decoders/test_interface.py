@@ -4,6 +4,7 @@ import torch
 from captioning.data.vocabulary import EOS, PAD
 from captioning.hashing import DropoutKeys
 from captioning.model.packing import Packing
+from tests.support.case_table import each_case
 from tests.support.tiny_decoders import forced, random_features, random_tokens, tiny_decoder
 from tests.support.tiny_models import DECODERS, VOCABULARY
 
@@ -60,7 +61,7 @@ def test_rows_of_a_state_may_be_repeated_and_reordered(decoder, features, tokens
     torch.testing.assert_close(chosen, whole[rows])
 
 
-@pytest.mark.parametrize("position", range(1, 7))
+@each_case("position", range(1, 7))
 @torch.no_grad()
 def test_a_word_leaves_all_scores_before_it_bit_for_bit(decoder, features, tokens, position):
     others = tokens.clone()
