@@ -52,10 +52,10 @@ def test_it_is_what_its_equations_say():
     decoder.calibrate(features)
     slow = [
         [slowly(decoder, image, words[: number + 1], num_heads=5) for number in range(len(words))]
-        for image, words in zip(features, tokens, strict=True)
+        for image, words in zip(features[:2], tokens[:2], strict=True)
     ]
     wanted = torch.stack([torch.stack(one) for one in slow])
-    torch.testing.assert_close(forced(decoder, features, tokens), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(forced(decoder, features, tokens)[:2], wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_words_are_embedded_by_the_weights_that_score_them():
