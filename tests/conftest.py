@@ -50,7 +50,11 @@ _SLOW_FIRST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before the tests of a marker are chosen
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if "empty_tracker" in item.fixturenames:
+            item.add_marker("cluster")
     order = {ROOT / "tests" / name: number for number, name in enumerate(_SLOW_FIRST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
 

@@ -1,8 +1,3 @@
-import pytest
-
-pytestmark = pytest.mark.cluster  # two models are evaluated and one is promoted with MLflow, in half a second a test
-
-
 def test_the_history_is_a_table(registry_job, captioning, name):
     registry_job("promote", name)
     _, _, table = captioning("history", name)

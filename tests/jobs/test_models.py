@@ -1,8 +1,3 @@
-import pytest
-
-pytestmark = pytest.mark.cluster  # two models are evaluated and one is promoted with MLflow, in half a second a test
-
-
 def test_models_are_listed_with_the_scores_that_the_gate_found(registry_job, name):
     registry_job("promote", name)
     newest, oldest = registry_job("models", name)[1]

@@ -7,7 +7,6 @@ from tests.support.registered_versions import add_version, alias_of, make_champi
 from tests.support.trained_models import WORSE
 
 
-@pytest.mark.cluster  # as test_models.py and test_history.py, which share the registry
 def test_a_better_challenger_is_promoted(registry_job, registry_client, registry_home, name):
     code, document, told = registry_job("promote", name)
     change = document["change"]
@@ -33,7 +32,6 @@ def test_without_a_champion_a_refusal_does_not_speak_of_one(registry_job, regist
     assert "is below the floor 0.99 (--floors)" in complaint
 
 
-@pytest.mark.cluster
 def test_a_worse_challenger_is_forced_and_the_history_says_so(registry_job, registry_client, name):
     make_champion(name, registry_client, "2")
     registry_job("promote", name, "--version", 1, "--force", "--reason", "a demonstration")

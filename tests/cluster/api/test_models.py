@@ -6,7 +6,6 @@ from PIL import Image
 from cluster import api
 from cluster.errors import GateRefusal
 
-pytestmark = pytest.mark.cluster  # they share a model that is loaded, registered and promoted with MLflow
 NAME = "captioner"
 
 

@@ -12,8 +12,6 @@ from cluster.registry.registration import register
 from cluster.tracking.client import connect
 from tests.support.registered_versions import judgement, make_champion
 
-pytestmark = pytest.mark.cluster  # each test registers a version with MLflow, which takes half a second
-
 
 @pytest.fixture(scope="module")
 def client(tiny_run):
