@@ -14,7 +14,7 @@ from captioning.pages.trial_summary import TrialSummary
 from tests.support.chromium import Browser, needs_chromium
 from tests.support.html import HOSTILE
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.cluster]
 
 LONG = "a-name-without-any-space-" * 6
 SHOWN = "[...document.querySelectorAll('#pictures > li:not([hidden]) .name')].map(one => one.textContent)"
