@@ -1,16 +1,13 @@
 """Format versions of the records on disk and in MLflow: this release reads some and refuses the others."""
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from cluster.errors import Refusal
-
-_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
+from shards.storage.document import adapter_of
 
 T = TypeVar("T")
 
@@ -55,7 +52,7 @@ def read_record(kind: type[T], path: Path, *, newest: int, remedy: str) -> T:
         if isinstance(content, dict):
             require_format(content.get("format_version"), newest=newest, what=str(path))
             stored = json.dumps({"format_version": OLDEST} | content).encode()
-        return _adapter(kind).validate_json(stored)
+        return adapter_of(kind).validate_json(stored)
     except ValidationError as error:
         fault = error.errors()[0]
         where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""

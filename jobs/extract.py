@@ -11,6 +11,7 @@ Examples:
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from captioning.bounds import raise_mistakes, too_large
 from captioning.config import BATCH_SIZES, ModelConfig
 from cluster.config import ClusterConfig, HomeConfig, TrackingConfig
 from cluster.locations import Location
+from cluster.settings import with_absolute_paths
 from jobs.console.job import Invocation, Job
 from jobs.console.output import log_next, write_json
 from jobs.console.progress_bars import counting
@@ -71,7 +73,7 @@ class ExtractJob:
     use_gpu: bool = False
     """Give each actor a GPU."""
     cpus_per_worker: int = 1
-    """CPUs reserved for each actor; also its number of compute threads."""
+    """CPUs reserved for each actor, and compute threads of each, or of this process without actors."""
     address: str | None = None
     """Address of a Ray cluster; if not given, RAY_ADDRESS; without either, Ray starts on this machine."""
     home: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
@@ -146,24 +148,10 @@ def _plan(job: ExtractJob) -> "ExtractionPlan":
 
 
 def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
-    from cluster.checks.data import fetch_weights_here
-    from cluster.data.extraction import extract
-    from cluster.resources.session import cluster_session
-
-    is_on_cluster, cluster = bool(plan.missing and job.num_workers), ClusterConfig(address=job.address)
-    if plan.missing:
-        fetch_weights_here(job.model.backbone, job.model.weights, cluster)
-    session = cluster_session(cluster) if is_on_cluster else contextlib.nullcontext()
-    with _logged(plan, job) as run, session, counting() as show:
-        manifest = extract(
-            plan,
-            num_workers=job.num_workers,
-            use_gpu=job.use_gpu,
-            cpus_per_worker=job.cpus_per_worker,
-            progress=lambda done: show("images", done, plan.num_missing_images),
-        )
+    with _logged(plan, job) as run:
+        manifest, seconds = _compute(plan, job)
         if run:
-            run.log(manifest, num_images=plan.num_missing_images)
+            run.log(manifest, num_images=plan.num_missing_images, seconds=seconds)
     set_aside = [one for shard in manifest.shards for one in shard.set_aside]
     for one in set_aside:
         logger.warning("no features for %s: %s", one.key, one.reason)
@@ -179,9 +167,31 @@ def _extract(plan: "ExtractionPlan", job: ExtractJob) -> FeatureManifest:
     return manifest
 
 
+def _compute(plan: "ExtractionPlan", job: ExtractJob) -> tuple[FeatureManifest, float]:
+    """Compute what is missing; return the manifest, and the seconds that it took without the start of Ray."""
+    from cluster.checks.data import fetch_weights_here
+    from cluster.data.extraction import extract
+    from cluster.resources.session import cluster_session
+
+    is_on_cluster, cluster = bool(plan.missing and job.num_workers), ClusterConfig(address=job.address)
+    if plan.missing:
+        fetch_weights_here(job.model.backbone, job.model.weights, cluster)
+    session = cluster_session(cluster) if is_on_cluster else contextlib.nullcontext()
+    with session, counting() as show:
+        started = time.monotonic()
+        manifest = extract(
+            plan,
+            num_workers=job.num_workers,
+            use_gpu=job.use_gpu,
+            cpus_per_worker=job.cpus_per_worker,
+            progress=lambda done: show("images", done, plan.num_missing_images),
+        )
+        return manifest, time.monotonic() - started
+
+
 def _logged(plan: "ExtractionPlan", job: ExtractJob) -> "contextlib.AbstractContextManager[ExtractionRun | None]":
     """Return a block that is an MLflow run; without a tracker, an empty one."""
-    home = HomeConfig(home=job.home) if job.home else HomeConfig()
+    home = with_absolute_paths(HomeConfig(home=job.home) if job.home else HomeConfig())
     if not job.tracking.may_exist(home.home):
         return contextlib.nullcontext()
     from cluster.tracking.datasets import split_inputs
@@ -191,7 +201,13 @@ def _logged(plan: "ExtractionPlan", job: ExtractJob) -> "contextlib.AbstractCont
     splits = dict.fromkeys(shard.split for shard in plan.shards)
     inputs = split_inputs(source, load_manifest(source), [(split, "extraction") for split in splits])
     return extraction_run(
-        job.tracking, home, shards=source, inputs=inputs, features=plan.work.folder, plan=plan.manifest
+        job.tracking,
+        home,
+        shards=source,
+        inputs=inputs,
+        features=plan.work.folder,
+        plan=plan.manifest,
+        is_resumed=bool(plan.finished),
     )
 
 

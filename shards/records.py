@@ -1,23 +1,21 @@
 """Records of finished shards: which shards of a plan are done, and which files of a folder belong to no plan."""
 
-import functools
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from shards.samples import CaptionedImage
 from shards.source_files import has_changed
+from shards.storage.document import adapter_of
 from shards.storage.files import sha256_of
 from shards.storage.folders import RemoteShards, ShardFolder, file_sizes, read_file
 from shards.table.shard_table import ShardRecord
-
-_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ def finished_records(plans: Sequence[AnyShardPlan], folder: ShardFolder) -> list
 def _finished_record(plan: AnyShardPlan, folder: ShardFolder, num_bytes: int) -> ShardRecord | None:
     content = _read_record(plan, folder)
     try:
-        record = _adapter(ShardRecord).validate_python(content)
+        record = adapter_of(ShardRecord).validate_python(content)
     except ValidationError:
         return None
     is_of_plan = record.plan_digest == plan.digest() and (plan.skip_bad or not record.set_aside)

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from captioning.config import ModelConfig
 from captioning.model.encoder import Encoder
@@ -198,7 +201,8 @@ def extract(
         plan: plan of the feature set.
         num_workers: number of Ray actors, each with its own encoder; 0 computes in this process, without Ray.
         use_gpu: whether each actor computes on a GPU of its own.
-        cpus_per_worker: number of CPUs, and of compute threads, of an actor.
+        cpus_per_worker: number of CPUs of an actor, and of compute threads of an actor or of this process: features of
+            another number of threads may be rounded differently.
         progress: callback, called with the number of images done.
 
     Raises:
@@ -225,13 +229,24 @@ def extract(
             progress=progress,
         )
     elif plan.missing:
-        records += _extract_here(plan, use_gpu=use_gpu, progress=progress)
+        with _compute_threads(cpus_per_worker):
+            records += _extract_here(plan, use_gpu=use_gpu, progress=progress)
     manifest = plan.with_records(records)
     # A node without the shared mount would have written to a local folder of the same name.
     verify_shards(plan.work.folder, manifest.shards, read_all=False, job="extract")
     require_owner()
     manifest.save(plan.work.folder)
     return manifest
+
+
+@contextmanager
+def _compute_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _extract_here(plan: ExtractionPlan, *, use_gpu: bool, progress: Callable[[int], None]) -> Iterator[ShardRecord]:

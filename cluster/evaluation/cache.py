@@ -3,7 +3,6 @@
 An entry may be deleted at any time; it is then computed again.
 """
 
-import functools
 import hashlib
 import json
 import logging
@@ -24,9 +23,8 @@ from captioning.training.checkpoint_description import VOCABULARY, WEIGHTS, Chec
 from cluster.data.shard_set import ShardSet
 from cluster.errors import one_line
 from cluster.evaluation.evaluate import Evaluation, caption_variants, evaluate_split
+from shards.storage.document import adapter_of
 from shards.storage.files import replace_file
-
-_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +128,7 @@ def find_evaluation(
     """Return the result of ``evaluate_split`` if it was computed before; arguments as in ``cached_evaluation``."""
     key = _key(model, shard_set, split, generation)
     try:
-        found = _read(_path(cache, "scores", key), key, _adapter(Evaluation))
+        found = _read(_path(cache, "scores", key), key, adapter_of(Evaluation))
     except (ValueError, OSError):
         return None
     return _completed(found, model.description.step, generation)
@@ -202,7 +200,7 @@ def _key(model: EvaluatedModel, shard_set: ShardSet, split: str, generation: Gen
 
 def _cached(folder: Path, what: str, key: Mapping[str, Any], kind: type[T], compute: Callable[[], T]) -> T:
     path = _path(folder, what, key)
-    adapter = _adapter(kind)
+    adapter = adapter_of(kind)
     try:
         found = _read(path, key, adapter)
     except FileNotFoundError:

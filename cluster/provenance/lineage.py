@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from captioning.data.tokenizers import PTB
 from cluster.errors import one_line
 from cluster.registry.champion import reconcile_alias
-from cluster.registry.evaluations import evaluations_of, evaluations_of_run
+from cluster.registry.evaluations import evaluations_of, evaluations_of_run, evaluations_of_tags
 from cluster.registry.history import Change
 from cluster.registry.logged_models import record_of
 from cluster.registry.models import ResolvedModel, configuration_of
@@ -113,10 +113,12 @@ def _run(model: ResolvedModel, client: MlflowClient) -> tuple[dict[str, str], di
         "started": utc(run.info.start_time),
         "folder": run.data.tags.get("run_folder", "unknown"),
     }
+    step = model.description.step
     try:
-        return known | more, evaluations_of_run(run, model.description.step, client)
+        return known | more, evaluations_of_run(run, step, client)
     except Exception as error:  # which type depends on the tracker's artifact store
-        return known | more | {"fault": f"its evaluations cannot be read ({one_line(error, with_kind=False)})"}, {}
+        fault = f"its evaluations cannot be read ({one_line(error, with_kind=False)})"
+        return known | more | {"fault": fault}, evaluations_of_tags(run, step)
 
 
 def _data(digest: str, location: str | None, describe: Callable[[ShardFolder], tuple[str, Section]]) -> Section:

@@ -56,7 +56,12 @@ def evaluations_of_run(run: "Run", step: int, client: "MlflowClient") -> dict[st
         Exception: the artifact store does not answer; which type depends on the store.
     """
     files = {f"{EVALUATION_TAG}.{split}": text for split, text in _files(run.info.run_id, step, client)}
-    return evaluations_of(run.data.tags, f".step-{step}") | evaluations_of(files)
+    return evaluations_of_tags(run, step) | evaluations_of(files)
+
+
+def evaluations_of_tags(run: "Run", step: int) -> dict[str, dict[str, Any]]:
+    """Return the evaluations of a checkpoint that earlier releases logged as tags of its run, by split."""
+    return evaluations_of(run.data.tags, f".step-{step}")
 
 
 def _files(run_id: str, step: int, client: "MlflowClient") -> Iterator[tuple[str, str]]:
@@ -65,7 +70,7 @@ def _files(run_id: str, step: int, client: "MlflowClient") -> Iterator[tuple[str
         split = found.path.removeprefix(f"{_FOLDER}/").removesuffix(f"-step-{step}.json")
         if found.path == run_artifact(split, step):
             with tempfile.TemporaryDirectory(prefix="captioning-") as folder:
-                yield split, Path(client.download_artifacts(run_id, found.path, folder)).read_text()
+                yield split, Path(client.download_artifacts(run_id, found.path, folder)).read_text(errors="replace")
 
 
 def search_text(found: Mapping[str, Any]) -> str:

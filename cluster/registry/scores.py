@@ -86,7 +86,7 @@ def log_evaluation(
     try:
         summary = _log_to_run(model, summary, inputs, client)
     except Exception as error:  # which type depends on the tracker's artifact store
-        logger.warning("the scores could not be logged to the MLflow run: %s", tracker_line(error))
+        logger.warning("the MLflow run may lack the scores: %s", tracker_line(error))
     if model.name and model.version:
         _log_to_version(model.name, model.version, summary, client)
 
@@ -99,17 +99,26 @@ def _log_to_run(
     if not model.mlflow_run_id:
         return {**summary}
     run = client.get_run(model.mlflow_run_id)
-    known = evaluations_of_run(run, step, client).get(split, {})
-    logged_at = known.get(_LOGGED_AT) if known.get("scores") == summary["scores"] else None
-    summary = {**summary, _LOGGED_AT: logged_at or time.time_ns() // 10**6}
+    summary = {**summary, _LOGGED_AT: _logged_at(run, summary, client) or time.time_ns() // 10**6}
     if inputs:
         client.log_inputs(run.info.run_id, [*inputs])
         run = client.get_run(run.info.run_id)
-    # The file first: it has the time of the metrics, so that the same evaluation after a kill is the same points.
-    client.log_dict(run.info.run_id, summary, run_artifact(split, step))
-    metrics = split_metrics(run, {split: summary}, model_id=model.logged_model_id)
-    client.log_batch(run.info.run_id, metrics=list(metrics))
+    metrics = list(split_metrics(run, {split: summary}, model_id=model.logged_model_id))
+    try:  # the file first: it has the time of the metrics, so that the same evaluation after a kill is the same points
+        client.log_dict(run.info.run_id, summary, run_artifact(split, step))
+    finally:
+        client.log_batch(run.info.run_id, metrics=metrics)
     return summary
+
+
+def _logged_at(run: Run, summary: Mapping[str, Any], client: MlflowClient) -> int | None:
+    """Return when the same scores were logged to the run, in milliseconds since 1970; None if they were not."""
+    try:
+        known = evaluations_of_run(run, summary["step"], client).get(summary["split"], {})
+    except Exception as error:  # which type depends on the tracker's artifact store
+        logger.warning("earlier evaluations among the artifacts of the run cannot be read: %s", tracker_line(error))
+        return None
+    return known.get(_LOGGED_AT) if known.get("scores") == summary["scores"] else None
 
 
 def _log_to_version(name: str, version: str, summary: Mapping[str, Any], client: MlflowClient) -> None:

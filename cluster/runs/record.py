@@ -1,17 +1,16 @@
 """Record of a training run, ``run.json``: its identity, and its committed checkpoints."""
 
 import contextlib
-import functools
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from captioning.config import NEWEST_ARITHMETIC
 from captioning.evaluation.health import Health
@@ -20,10 +19,9 @@ from cluster.config import TrainRun
 from cluster.formats import read_record
 from cluster.runs.checkpoint_store import CheckpointStore
 from cluster.runs.score_history import VALIDATION_LOSS, ScoreHistory, as_cost
+from shards.storage.document import adapter_of
 from shards.storage.files import replace_file
 from shards.storage.lock import lock_file, sole_writer
-
-_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +207,7 @@ def recover_record(run: TrainRun) -> None:
 def _is_newer(content: bytes, known: RunRecord) -> bool:
     """Return whether another home folder has begun an attempt or committed a checkpoint since."""
     try:
-        copy = _adapter(RunRecord).validate_json(content)
+        copy = adapter_of(RunRecord).validate_json(content)
     except ValidationError:
         return False
     return _progress(copy) > _progress(known)

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from cluster.config import HomeConfig, TrackingConfig
 from cluster.errors import Refusal
 from cluster.git import git_state
+from cluster.runs.claim import ClaimLostError
 from cluster.tracking.access import tracker_line
 from cluster.tracking.client import connect_before_start, create_run
 from cluster.tracking.experiment import experiment_id
@@ -22,6 +23,8 @@ from shards.features.manifest import FeatureManifest
 from shards.storage.folders import ShardFolder
 
 logger = logging.getLogger(__name__)
+
+_OF_THE_TRACKER = (MlflowException, OSError, Refusal)
 
 
 class ExtractionRun:
@@ -35,19 +38,19 @@ class ExtractionRun:
     def __init__(self, client: MlflowClient, mlflow_run_id: str) -> None:
         self._client = client
         self.mlflow_run_id = mlflow_run_id
-        self._started = time.monotonic()
+        self._is_reached = True
 
-    def log(self, manifest: FeatureManifest, *, num_images: int) -> None:
+    def log(self, manifest: FeatureManifest, *, num_images: int, seconds: float) -> None:
         """Log what the feature set has now, and how fast this start was.
 
         Args:
             manifest: manifest of the finished feature set.
             num_images: number of images that this start has encoded.
+            seconds: time that this took, in seconds.
         """
-        seconds = time.monotonic() - self._started
         values = {f"images/{split}": float(count) for split, count in manifest.splits.items()}
         values["images_without_features"] = float(sum(len(shard.set_aside) for shard in manifest.shards))
-        if num_images:
+        if num_images and seconds:
             values |= {"images_per_second": num_images / seconds, "seconds": seconds}
         now = time.time_ns() // 10**6
         metrics = [Metric(name, value, now, 0) for name, value in values.items()]
@@ -58,10 +61,13 @@ class ExtractionRun:
         self._try(lambda: self._client.set_terminated(self.mlflow_run_id, status=status))
 
     def _try(self, send: Callable[[], object]) -> None:
+        if not self._is_reached:
+            return  # each request that fails takes minutes
         try:
             send()
-        except (MlflowException, OSError, Refusal) as error:  # the features are there, with or without the tracker
-            logger.warning("the tracker may lack metrics of this extraction: %s", tracker_line(error))
+        except _OF_THE_TRACKER as error:  # the features are there, with or without the tracker
+            self._is_reached = False
+            logger.warning("the tracker may lack metrics and the end of this extraction: %s", tracker_line(error))
 
 
 @contextmanager
@@ -73,7 +79,8 @@ def extraction_run(
     inputs: Sequence[DatasetInput],
     features: ShardFolder,
     plan: FeatureManifest,
-) -> Iterator[ExtractionRun]:
+    is_resumed: bool,
+) -> Iterator[ExtractionRun | None]:
     """Create the MLflow run of an extraction, or go on with that of an earlier start, and end it with the block.
 
     Args:
@@ -83,11 +90,46 @@ def extraction_run(
         inputs: splits that the extraction reads.
         features: location of the feature set.
         plan: manifest of the feature set, without the records of its shards.
+        is_resumed: whether an earlier start has written shards: then a tracker that does not answer is a warning, and
+            the block has no run.
 
     Raises:
-        Unreachable, Refusal, MlflowException: the tracker does not answer, or refuses this user.
+        Unreachable, Refusal, MlflowException: the tracker does not answer at the first start, or refuses this user.
     """
+    try:
+        run = _start(tracking, home, shards=shards, inputs=inputs, features=features, plan=plan)
+    except _OF_THE_TRACKER as error:
+        if not is_resumed:
+            raise
+        logger.warning("this extraction goes on without the tracker: %s", tracker_line(error))
+        yield None
+        return
+    status = "KILLED"
+    try:
+        yield run
+        status = "FINISHED"
+    except ClaimLostError:
+        status = ""  # another process extracts now, in the same run
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        if status:
+            run.end(status)
+
+
+def _start(
+    tracking: TrackingConfig,
+    home: HomeConfig,
+    *,
+    shards: ShardFolder,
+    inputs: Sequence[DatasetInput],
+    features: ShardFolder,
+    plan: FeatureManifest,
+) -> ExtractionRun:
     client = connect_before_start(tracking, home)
+    num_views, num_regions, num_channels = plan.shape
     run_id = create_run(
         client,
         experiment_id(client, tracking, home),
@@ -97,15 +139,7 @@ def extraction_run(
         tags={"features": f"{features}", "features_digest": plan.digest, **git_state()},
         datasets=inputs,
         note=f"features of {escaped(plan.encoder.backbone)} for the images of {escaped(shards.name)}: "
-        "views {}, regions {}, channels {}".format(*plan.shape),
+        f"views {num_views}, regions {num_regions}, channels {num_channels}",
     )
     client.update_run(run_id, status="RUNNING")
-    run, status = ExtractionRun(client, run_id), "KILLED"
-    try:
-        yield run
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        run.end(status)
+    return ExtractionRun(client, run_id)

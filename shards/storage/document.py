@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from shards.storage.folders import FileRecord, ShardFolder, read_file
 
-_adapter: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)  # to make one takes longer than to read
+adapter_of: Callable[..., TypeAdapter[Any]] = functools.cache(TypeAdapter)
+"""Return pydantic's reader of a type, which takes longer to make than to read with."""
 
 
 class SetManifest(Protocol):
@@ -152,7 +153,7 @@ class Document:
 
     def _checked(self, kind: type[T], validate: Callable[[TypeAdapter[T]], T]) -> T:
         try:
-            return validate(_adapter(kind))
+            return validate(adapter_of(kind))
         except ValidationError as error:
             fault = error.errors()[0]
             where = f"{'.'.join(map(str, fault['loc']))}: " if fault["loc"] else ""

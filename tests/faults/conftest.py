@@ -8,7 +8,7 @@ NUM_KILLS = 4
 
 @pytest.fixture(scope="session")
 def flags(drawn_shards):
-    """Return the flags of the run that is disturbed in several ways; its batches are those of a run with loaders."""
+    """Return the flags of the run that nobody disturbs; its batches are those of a run with loader processes."""
     return flags_for(NUM_KILLS, drawn_shards, ["--cluster.num-loader-processes", "0"])
 
 

@@ -13,6 +13,8 @@ from tests.support.training_process import TrainingRun, tracked_runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 
+_LOADERS = ["--cluster.num-loader-processes", "1"]  # they must end with their worker
+
 
 def wait_for_checkpoint(run, *, attempt):
     """Look until a checkpoint of an attempt, or of a later one, counts."""
@@ -38,7 +40,9 @@ def stop_a_starting_worker(run):
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory, flags):
     """Return how a run went on after a starting worker was stopped, a driver ended, and another driver killed."""
-    run = TrainingRun(None, tmp_path_factory.mktemp("home"), "disturbed", flags)
+    run = TrainingRun(
+        None, tmp_path_factory.mktemp("home"), "disturbed", [*flags, "--cluster.num-loader-processes", "1"]
+    )
     try:
         run.start()
         stop_a_starting_worker(run)
@@ -55,12 +59,12 @@ def disturbed(tmp_path_factory, flags):
         run.strike_driver(signal.SIGKILL)
         # At once: workers take some more steps before they notice, and what they commit counts.
         killed = run.record
-        psutil.wait_procs(of_the_run, timeout=120)
+        _, lingering = psutil.wait_procs(of_the_run, timeout=120)
 
         run.start()
         run.finish(seconds=300)
         psutil.wait_procs(family, timeout=180)  # agents of Ray notice after a minute
-        left = [member for member in family if member.is_running()]
+        left = [*lingering, *(member for member in family if member.is_running())]
         yield SimpleNamespace(run=run, log_of_start=log_of_start, told=told, killed=killed, left=left)
     finally:
         run.stop()

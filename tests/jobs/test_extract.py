@@ -11,6 +11,7 @@ from cluster.data.shard_set import ShardSet
 from cluster.tracking.client import connect
 from tests.support.feature_sets import damage
 from tests.support.pictures import write_coco
+from tests.support.ports import free_port
 
 FLAGS = ("--model.backbone", "squeezenet1_1", "--model.weights", "none", "--model.image-size-px", "64")
 
@@ -75,7 +76,8 @@ def test_settings_out_of_bounds_are_bad_input(captioning, tmp_path, flags, compl
 
 def test_an_extraction_is_a_run_of_the_tracker_that_there_is(extracting, drawn_shards, empty_home, tmp_path):
     flags = ("--home", empty_home.home, "--tracking.experiment", "features")
-    code, printed, _ = extracting(drawn_shards, "--splits", "val", *flags)
+    (odd := tmp_path / "{v1} *a*").symlink_to(drawn_shards)
+    code, printed, _ = extracting(odd, "--splits", "val", *flags)
     assert code == 0
     client = connect(TrackingConfig(), empty_home)
     experiment = client.get_experiment_by_name("features").experiment_id
@@ -83,12 +85,20 @@ def test_an_extraction_is_a_run_of_the_tracker_that_there_is(extracting, drawn_s
     assert run.data.tags["features_digest"] == json.loads(printed)["digest"]
     assert (run.info.status, run.data.metrics["images/val"]) == ("FINISHED", 30)
     # The other split goes into the same set, and so into the same run.
-    assert extracting(drawn_shards, *flags)[0] == 0
+    assert extracting(odd, *flags)[0] == 0
     [run] = client.search_runs([experiment])
     assert (run.data.metrics["images/train"], len(run.inputs.dataset_inputs)) == (120, 2)
 
 
 def test_a_tracker_that_does_not_answer_is_told_before_anything_is_computed(extracting, drawn_shards, tmp_path):
-    code, _, told = extracting(drawn_shards, "--tracking.uri", "folder")
-    assert (code, "error: tracking address folder " in told) == (2, True)
+    for address, code in (("folder", 2), (f"http://127.0.0.1:{free_port()}", 1)):
+        answer, _, told = extracting(drawn_shards, "--tracking.uri", address)
+        assert (answer, "error: " in told, address in told) == (code, True, True), told
     assert not (tmp_path / "features").exists()
+
+
+def test_an_extraction_that_was_begun_is_finished_without_a_tracker(extracting, drawn_shards):
+    assert extracting(drawn_shards, "--splits", "val")[0] == 0
+    code, printed, told = extracting(drawn_shards, "--tracking.uri", f"http://127.0.0.1:{free_port()}")
+    assert (code, json.loads(printed)["splits"]) == (0, {"train": 120, "val": 30})
+    assert "this extraction goes on without the tracker: " in told

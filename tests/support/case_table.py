@@ -15,6 +15,8 @@ def each_case(names, cases):
     """
     keys = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     table = [dict(zip(keys, case if len(keys) > 1 else [case], strict=True)) for case in cases]
+    if not table:
+        raise ValueError("there is no case")
 
     def decorate(test):
         @functools.wraps(test)

@@ -89,6 +89,16 @@ def test_progress_counts_images(drawn_shards, tmp_path):
     assert (counts == sorted(counts), counts[-1]) == (True, 150)
 
 
+def test_this_process_computes_with_the_threads_of_an_actor(drawn_shards, tmp_path):
+    before, seen = torch.get_num_threads(), set()
+
+    def progress(_):
+        seen.add(torch.get_num_threads())
+
+    extract(plan(drawn_shards, tmp_path, splits=["val"]), num_workers=0, cpus_per_worker=before + 1, progress=progress)
+    assert (seen, torch.get_num_threads()) == ({before + 1}, before)
+
+
 def test_an_encoder_without_weights_is_known_by_its_seed():
     assert [encoder_identity(ENCODER, seed=seed).weights for seed in (1, 2)] == ["none (seed 1)", "none (seed 2)"]
 

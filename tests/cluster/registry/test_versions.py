@@ -89,17 +89,24 @@ def test_a_run_has_no_tag_of_json(client, run_folder):
     assert "seen" not in evaluations_of_run(run, 9, client)
 
 
-def test_an_artifact_store_that_does_not_answer_costs_the_run_its_scores_and_nothing_else(
+def test_an_artifact_store_that_does_not_answer_costs_the_run_a_file_and_nothing_else(
     client, run_folder, monkeypatch, caplog
 ):
     def refuse(*_, **__):
         raise ConnectionError("no route to the store")
 
     monkeypatch.setattr(MlflowClient, "list_artifacts", refuse)
+    monkeypatch.setattr(MlflowClient, "log_dict", refuse)
     model = resolve_model(str(run_folder), client)
-    log_evaluation(model, evaluation(0.25), client)
-    assert "the scores could not be logged to the MLflow run: no route to the store" in caplog.text
-    assert trace(model, client).run["fault"] == "its evaluations cannot be read (no route to the store)"
+    client.set_tag(model.mlflow_run_id, "evaluation.tagged.step-5", json.dumps(evaluation(0.5).summary()))
+    log_evaluation(model, evaluation(0.25, split="alone too"), client)
+    (metric,) = client.get_metric_history(model.mlflow_run_id, "alone too/CIDEr-D")
+    assert metric.value == 0.25
+    assert "the MLflow run may lack the scores: no route to the store" in caplog.text
+    assert "earlier evaluations among the artifacts of the run cannot be read: no route to the store" in caplog.text
+    lineage = trace(model, client)
+    assert "tagged" in lineage.scores
+    assert lineage.run["fault"] == "its evaluations cannot be read (no route to the store)"
 
 
 def test_scores_of_a_run_are_its_metrics_at_the_checkpoints_step(client, run_folder):

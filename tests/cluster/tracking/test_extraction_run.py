@@ -7,10 +7,12 @@ from mlflow.exceptions import MlflowException
 
 from cluster.config import TrackingConfig
 from cluster.data.extraction import extract
+from cluster.runs.claim import ClaimLostError
 from cluster.tracking.datasets import split_inputs
 from cluster.tracking.extraction_run import extraction_run
 from shards.manifest import load_manifest
 from tests.support.feature_sets import plan
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -18,11 +20,17 @@ def started(home, drawn_shards, tmp_path):
     """Return a plan of an extraction, and a function that starts its MLflow run."""
     planned = plan(drawn_shards, tmp_path / "features", splits=["val"])
 
-    def start():
+    def start(**tracker):
         source = planned.work.source
         inputs = split_inputs(source, load_manifest(source), [("val", "extraction")])
         return extraction_run(
-            TrackingConfig(), home, shards=source, inputs=inputs, features=planned.work.folder, plan=planned.manifest
+            TrackingConfig(**tracker),
+            home,
+            shards=source,
+            inputs=inputs,
+            features=planned.work.folder,
+            plan=planned.manifest,
+            is_resumed=bool(tracker),
         )
 
     return planned, start
@@ -32,11 +40,11 @@ def test_a_run_has_what_the_extraction_reads_and_makes(started, client, drawn_sh
     planned, start = started
     with start() as run:
         assert client.get_run(run.mlflow_run_id).info.status == "RUNNING"
-        run.log(extract(planned, num_workers=0), num_images=30)
+        run.log(extract(planned, num_workers=0), num_images=30, seconds=2.0)
     found = client.get_run(run.mlflow_run_id)
     assert (found.info.run_name, found.info.status) == ("extract-features", "FINISHED")
-    assert found.data.metrics | {"images_per_second": 0, "seconds": 0} == {
-        "images/val": 30, "images_without_features": 0, "images_per_second": 0, "seconds": 0,
+    assert found.data.metrics == {
+        "images/val": 30, "images_without_features": 0, "images_per_second": 15, "seconds": 2,
     }  # fmt: skip
     assert found.data.tags["features_digest"] == planned.digest
     assert found.data.tags["mlflow.note.content"] == (
@@ -57,7 +65,7 @@ def test_the_next_start_goes_on_in_the_same_run(started, client):
         raise KeyboardInterrupt
     assert client.get_run(second.mlflow_run_id).info.status == "KILLED"
     with start() as third:
-        third.log(planned.manifest, num_images=0)
+        third.log(planned.manifest, num_images=0, seconds=0.1)
     assert first.mlflow_run_id == second.mlflow_run_id == third.mlflow_run_id
     found = client.get_run(third.mlflow_run_id)
     assert (found.info.status, "images_per_second" in found.data.metrics) == ("FINISHED", False)
@@ -71,8 +79,21 @@ def test_a_tracker_that_fails_at_the_end_costs_no_features(started, monkeypatch,
 
     with start() as run:
         monkeypatch.setattr(MlflowClient, "log_batch", refuse)
-        run.log(extract(planned, num_workers=0), num_images=30)
-    assert (
-        "the tracker may lack metrics of this extraction: MLflow answers INTERNAL_ERROR: the database is locked"
-        in caplog.text
-    )
+        monkeypatch.setattr(MlflowClient, "set_terminated", pytest.fail)  # each request that fails takes minutes
+        run.log(extract(planned, num_workers=0), num_images=30, seconds=2.0)
+    assert "the tracker may lack metrics and the end of this extraction: " in caplog.text
+
+
+def test_a_tracker_that_does_not_answer_when_the_extraction_is_resumed_is_a_warning(started, caplog):
+    _, start = started
+    with start(uri=f"http://127.0.0.1:{free_port()}") as run:
+        assert run is None
+    assert "this extraction goes on without the tracker: " in caplog.text
+
+
+def test_a_process_that_was_cut_off_does_not_end_the_run_of_the_one_that_extracts_now(started, client):
+    _, start = started
+    with start() as owner:
+        with pytest.raises(ClaimLostError), start():
+            raise ClaimLostError("another process writes")
+        assert client.get_run(owner.mlflow_run_id).info.status == "RUNNING"
