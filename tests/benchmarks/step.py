@@ -31,7 +31,6 @@ from tests.support.training_process import environment
 _CPU = torch.device("cpu")
 _OPTIMIZER = OptimizerConfig(warmup_steps=10)
 _SHARE = "data_wait_share"
-_NUM_UNCOUNTED = 6  # first steps, in which memory is allocated, and the number of loader processes is chosen
 
 
 class Ours:
@@ -127,8 +126,12 @@ def under_torchrun(shards: Path, sizes: Sequence[int | str], num_steps: int) -> 
 
 
 def _counted(steps: Iterable[tuple[float, float]]) -> WorkerSteps:
-    """Return the steps that count, from the time at the end of each, in seconds, and its share of waiting."""
-    times, shares = zip(*list(steps)[_NUM_UNCOUNTED:], strict=True)
+    """Return the steps that count, from the time at the end of each, in seconds, and its share of waiting.
+
+    In the first half, memory is allocated, loader processes are chosen, and Ray starts further processes.
+    """
+    taken = list(steps)
+    times, shares = zip(*taken[len(taken) // 2 :], strict=True)
     return WorkerSteps([after - before for before, after in itertools.pairwise(times)], list(shares))
 
 
@@ -161,7 +164,7 @@ def measure(
     batch_size: int = 16,
     steps: int = 2,
     rounds: int = 7,
-    worker_steps: int = 30,
+    worker_steps: int = 48,
     worker_turns: int = 3,
 ) -> Iterator[Row]:
     """Take steps of both in turns, with the encoder frozen.
@@ -172,7 +175,8 @@ def measure(
         batch_size: images per step, with five captions of COCO's lengths each.
         steps: steps of a turn.
         rounds: number of turns.
-        worker_steps: steps of two workers that read their batches, of twice as many images, for the first backbone.
+        worker_steps: steps of two workers that read their batches, of twice as many images, for the first backbone; the
+            second half counts.
         worker_turns: number of turns of two workers.
     """
     torch.set_num_threads(1)

@@ -14,6 +14,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
 _NUM_KILLS = 6  # as long as a run that is killed so often: Ray Train takes seconds to notice that a node has come
 _ELASTIC = ["--cluster.num-workers", "1:4", "--cluster.resize-seconds", "3", "--cluster.num-loader-processes", "0"]
 _SLOW_STEPS = ["--model.image-size-px", "128"]
+_PATIENT = [
+    "--cluster.hang-seconds",
+    "120",
+]  # nothing hangs here, however long a group takes to start on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,9 @@ def story(tmp_path_factory, drawn_shards):
     """Return what a run that grew from one worker to two, and shrank again, leaves."""
     flags = flags_for(_NUM_KILLS, drawn_shards)
     with local_cluster(num_nodes=1) as cluster:
-        elastic = TrainingRun(cluster, tmp_path_factory.mktemp("home"), "elastic", [*flags, *_ELASTIC, *_SLOW_STEPS])
+        elastic = TrainingRun(
+            cluster, tmp_path_factory.mktemp("home"), "elastic", [*flags, *_ELASTIC, *_SLOW_STEPS, *_PATIENT]
+        )
         try:
             elastic.start()
             wait_for_workers(elastic, 1)
