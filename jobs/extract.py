@@ -195,20 +195,13 @@ def _logged(plan: "ExtractionPlan", job: ExtractJob) -> "contextlib.AbstractCont
     if not job.tracking.may_exist(home.home):
         return contextlib.nullcontext()
     from cluster.tracking.datasets import split_inputs
-    from cluster.tracking.extraction_run import extraction_run
+    from cluster.tracking.extraction_run import Extraction, extraction_run
 
     source = plan.work.source
     splits = dict.fromkeys(shard.split for shard in plan.shards)
     inputs = split_inputs(source, load_manifest(source), [(split, "extraction") for split in splits])
-    return extraction_run(
-        job.tracking,
-        home,
-        shards=source,
-        inputs=inputs,
-        features=plan.work.folder,
-        plan=plan.manifest,
-        is_resumed=bool(plan.finished),
-    )
+    extraction = Extraction(source, inputs, plan.work.folder, plan.manifest)
+    return extraction_run(job.tracking, home, extraction, is_resumed=bool(plan.finished))
 
 
 JOB = Job(name="extract", settings=ExtractJob, run=main, description=__doc__, loads=("torch", "ray"))

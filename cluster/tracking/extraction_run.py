@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric
@@ -25,6 +26,19 @@ from shards.storage.folders import ShardFolder
 logger = logging.getLogger(__name__)
 
 _OF_THE_TRACKER = (MlflowException, OSError, Refusal)
+
+
+class Extraction(NamedTuple):
+    """What is extracted."""
+
+    shards: ShardFolder
+    """Location of the shard set."""
+    inputs: Sequence[DatasetInput]
+    """Splits that are read."""
+    features: ShardFolder
+    """Location of the feature set."""
+    plan: FeatureManifest
+    """Manifest of the feature set, without the records of its shards."""
 
 
 class ExtractionRun:
@@ -72,24 +86,14 @@ class ExtractionRun:
 
 @contextmanager
 def extraction_run(
-    tracking: TrackingConfig,
-    home: HomeConfig,
-    *,
-    shards: ShardFolder,
-    inputs: Sequence[DatasetInput],
-    features: ShardFolder,
-    plan: FeatureManifest,
-    is_resumed: bool,
+    tracking: TrackingConfig, home: HomeConfig, extraction: Extraction, *, is_resumed: bool
 ) -> Iterator[ExtractionRun | None]:
     """Create the MLflow run of an extraction, or go on with that of an earlier start, and end it with the block.
 
     Args:
         tracking: settings of the tracker.
         home: home folder of the embedded tracker.
-        shards: location of the shard set.
-        inputs: splits that the extraction reads.
-        features: location of the feature set.
-        plan: manifest of the feature set, without the records of its shards.
+        extraction: what is extracted.
         is_resumed: whether an earlier start has written shards: then a tracker that does not answer is a warning, and
             the block has no run.
 
@@ -97,37 +101,25 @@ def extraction_run(
         Unreachable, Refusal, MlflowException: the tracker does not answer at the first start, or refuses this user.
     """
     try:
-        run = _start(tracking, home, shards=shards, inputs=inputs, features=features, plan=plan)
+        run = _start(tracking, home, extraction)
     except _OF_THE_TRACKER as error:
         if not is_resumed:
             raise
         logger.warning("this extraction goes on without the tracker: %s", tracker_line(error))
         yield None
         return
-    status = "KILLED"
     try:
         yield run
-        status = "FINISHED"
-    except ClaimLostError:
-        status = ""  # another process extracts now, in the same run
+    except ClaimLostError:  # another process extracts now, in the same run
         raise
-    except Exception:
-        status = "FAILED"
+    except BaseException as error:
+        run.end("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    finally:
-        if status:
-            run.end(status)
+    run.end("FINISHED")
 
 
-def _start(
-    tracking: TrackingConfig,
-    home: HomeConfig,
-    *,
-    shards: ShardFolder,
-    inputs: Sequence[DatasetInput],
-    features: ShardFolder,
-    plan: FeatureManifest,
-) -> ExtractionRun:
+def _start(tracking: TrackingConfig, home: HomeConfig, extraction: Extraction) -> ExtractionRun:
+    plan, features = extraction.plan, extraction.features
     client = connect_before_start(tracking, home)
     num_views, num_regions, num_channels = plan.shape
     run_id = create_run(
@@ -137,8 +129,8 @@ def _start(
         name=f"extract-{features.name}",
         parameters=asdict(plan.encoder) | plan.settings.in_use() | {"shards_digest": plan.shards_digest},
         tags={"features": f"{features}", "features_digest": plan.digest, **git_state()},
-        datasets=inputs,
-        note=f"features of {escaped(plan.encoder.backbone)} for the images of {escaped(shards.name)}: "
+        datasets=extraction.inputs,
+        note=f"features of {escaped(plan.encoder.backbone)} for the images of {escaped(extraction.shards.name)}: "
         f"views {num_views}, regions {num_regions}, channels {num_channels}",
     )
     client.update_run(run_id, status="RUNNING")

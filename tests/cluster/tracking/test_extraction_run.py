@@ -9,7 +9,7 @@ from cluster.config import TrackingConfig
 from cluster.data.extraction import extract
 from cluster.runs.claim import ClaimLostError
 from cluster.tracking.datasets import split_inputs
-from cluster.tracking.extraction_run import extraction_run
+from cluster.tracking.extraction_run import Extraction, extraction_run
 from shards.manifest import load_manifest
 from tests.support.feature_sets import plan
 from tests.support.ports import free_port
@@ -23,15 +23,8 @@ def started(home, drawn_shards, tmp_path):
     def start(**tracker):
         source = planned.work.source
         inputs = split_inputs(source, load_manifest(source), [("val", "extraction")])
-        return extraction_run(
-            TrackingConfig(**tracker),
-            home,
-            shards=source,
-            inputs=inputs,
-            features=planned.work.folder,
-            plan=planned.manifest,
-            is_resumed=bool(tracker),
-        )
+        extraction = Extraction(source, inputs, planned.work.folder, planned.manifest)
+        return extraction_run(TrackingConfig(**tracker), home, extraction, is_resumed=bool(tracker))
 
     return planned, start
 
